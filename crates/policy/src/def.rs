@@ -46,8 +46,8 @@ pub enum Kind {
     Default(&'static str),
     /// Absent unless set.
     Optional,
-    /// A table with keys of its own.
-    Section(&'static [Def]),
+    /// A table with keys of its own, and what it is about.
+    Section(&'static [Def], &'static str),
 }
 
 impl Def {
@@ -125,7 +125,7 @@ impl Def {
     pub fn default(&self) -> Option<&'static str> {
         match self.kind {
             Kind::Required(text) | Kind::Default(text) => Some(text),
-            Kind::Optional | Kind::Section(_) => None,
+            Kind::Optional | Kind::Section(..) => None,
         }
     }
 
@@ -149,6 +149,7 @@ impl Def {
 /// A struct whose fields are defined by a table of keys.
 pub(crate) trait Section: Sized {
     const DEFS: &'static [Def];
+    const DOC: &'static str;
 
     /// Reads what is there, takes defaults for the rest and for what is wrong.
     fn read(cx: &mut Cx, table: Option<&Table>) -> Self;
@@ -325,7 +326,7 @@ impl Cx {
         if let Some(n) = value.as_ref().and_then(Value::measure)
             && (def.min.is_some_and(|min| n < min) || def.max.is_some_and(|max| n > max))
         {
-            let range = def.range_text().unwrap_or_default();
+            let range = format!("write {}", def.range_text().unwrap_or_default());
             self.bad(
                 &entry.node,
                 format!("{} is outside the range", (def.show_bound)(n)),
@@ -450,11 +451,14 @@ pub(crate) fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
 
 /// The first section that has a key of exactly this name.
 fn elsewhere(name: &str, defs: &'static [Def], path: &str) -> Option<String> {
-    if !path.is_empty() && defs.iter().any(|d| d.name == name && d.applies(path)) {
+    let here = |d: &Def| {
+        d.name == name && d.applies(path) && !d.hidden && !matches!(d.kind, Kind::Section(..))
+    };
+    if !path.is_empty() && defs.iter().any(here) {
         return Some(path.to_string());
     }
     defs.iter().find_map(|d| match d.kind {
-        Kind::Section(below) => elsewhere(name, below, &join(path, d.name)),
+        Kind::Section(below, _) => elsewhere(name, below, &join(path, d.name)),
         _ => None,
     })
 }
@@ -491,6 +495,7 @@ macro_rules! section {
         }
 
         impl $crate::def::Section for $Name {
+            const DOC: &'static str = concat!($($sdoc, "\n"),*);
             const DEFS: &'static [$crate::def::Def] = &[
                 $(
                     $crate::def::Def::new(
@@ -543,7 +548,10 @@ macro_rules! field_kind {
         $crate::def::Kind::Optional
     };
     (sub, $ty:ty) => {
-        $crate::def::Kind::Section(<$ty as $crate::def::Section>::DEFS)
+        $crate::def::Kind::Section(
+            <$ty as $crate::def::Section>::DEFS,
+            <$ty as $crate::def::Section>::DOC,
+        )
     };
 }
 

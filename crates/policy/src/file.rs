@@ -77,9 +77,8 @@ pub fn parse_policy(name: &str, file: &str, bytes: &[u8]) -> Result<PolicyFile, 
     let mut cx = Cx::new(false);
     let (text, mut table) = read(file, bytes, &mut cx).map_err(named)?;
     dialect::modernise(&mut table, &mut cx.found);
-    let syntax_ok = cx.found.iter().all(|d| d.key.is_some());
     let policy: Policy = cx.root(&table);
-    let found = named(close(cx.found, syntax_ok, file, text));
+    let found = named(close(cx.found, file, text));
     if found.iter().any(Diagnostic::is_error) {
         return Err(found);
     }
@@ -114,13 +113,12 @@ pub fn parse_config_with(
     let mut cx = Cx::new(allow_port_zero);
     cx.code = "C01";
     let (text, table) = read(file, bytes, &mut cx)?;
-    let syntax_ok = cx.found.is_empty();
     let mut config: Config = cx.root(&table);
     let places = Places(std::mem::take(&mut cx.places));
     if !cx.found.iter().any(Diagnostic::is_error) {
         crosscheck::config(&mut config, &places, &mut cx.found);
     }
-    let found = close(cx.found, syntax_ok, file, text);
+    let found = close(cx.found, file, text);
     if found.iter().any(Diagnostic::is_error) {
         return Err(found);
     }
@@ -167,11 +165,23 @@ fn read<'b>(file: &str, bytes: &'b [u8], cx: &mut Cx) -> Result<(&'b str, Table)
     Ok((text, table))
 }
 
-fn close(found: Vec<Diagnostic>, syntax_ok: bool, file: &str, text: &str) -> Vec<Diagnostic> {
+/// Leaves out what follows from a syntax error: values of lines that could not be read, and
+/// required keys that may be missing for that reason only.
+fn close(found: Vec<Diagnostic>, file: &str, text: &str) -> Vec<Diagnostic> {
+    let line = |d: &Diagnostic| d.span.as_ref().map(|s| tree::position(text, s.start).0);
+    let broken: Vec<_> = found
+        .iter()
+        .filter(|d| d.key.is_none() && d.is_error())
+        .filter_map(line)
+        .collect();
     let kept = found
         .into_iter()
-        // A key may be missing only because its line could not be read.
-        .filter(|d| syntax_ok || d.detail != crate::def::REQUIRED)
+        .filter(|d| {
+            d.key.is_none()
+                || broken.is_empty()
+                || (d.detail != crate::def::REQUIRED
+                    && line(d).is_none_or(|l| !broken.contains(&l)))
+        })
         .collect();
     finish(kept, file, text)
 }

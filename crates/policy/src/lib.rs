@@ -18,9 +18,12 @@ mod guard;
 mod hook;
 mod keys;
 mod keytypes;
+mod lint;
+mod lint_zone;
 mod policy;
 mod review;
 mod set;
+mod template;
 mod tree;
 mod value;
 
@@ -39,8 +42,13 @@ pub use guard::{Guard, GuardAct, GuardLimit, Percent};
 pub use hook::{Command, Hook};
 pub use keys::*;
 pub use keytypes::{DsDigest, DsDigests, Home, HsmId, KeyAlgorithm, Salt, TagRange};
+pub use lint::{HsmFacts, LintContext};
+pub use lint_zone::ZoneFacts;
 pub use policy::*;
 pub use review::{OnNewer, OnReject, OnSilence, Review, ReviewMode};
 pub use set::is_name;
+pub use template::{
+    KeyDoc, manual, reference_config, reference_policy, template_config, template_policy,
+};
 pub use tree::MAX_FILE;
 pub use value::{AutoOr, FileMode, MAX_LIST, OffOr, PathOrNone, Size, Validity, show_span};

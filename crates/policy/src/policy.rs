@@ -113,11 +113,13 @@ section! {
         /// What $INCLUDE in a zone file may read: "beside" the file and below,
         /// "anywhere", or "off".
         key "include" => include: Include = r#""beside""# [why("a zone file from elsewhere must not read other files")];
-        /// Lowest and highest SOA REFRESH, lowest SOA RETRY that are followed.
+        /// Shortest time between two checks of the source, whatever its SOA
+        /// REFRESH says.
         key "refresh-min" => refresh_min: Duration = r#""60s""# [range(1, 2_592_000), why("a zero timer must not become a busy loop")];
         /// Longest time between two checks of the source.
         key "refresh-max" => refresh_max: Duration = r#""1d""# [range(1, 2_592_000), why("a lost NOTIFY must not cost more than a day")];
-        /// Shortest time between two attempts after a failure.
+        /// Shortest time between two attempts after a failure, whatever SOA RETRY
+        /// says.
         key "retry-min" => retry_min: Duration = r#""30s""# [range(1, 86_400), why("a dead primary is not hammered")];
         /// After SOA EXPIRE without contact to the source: "expire" answers
         /// SERVFAIL, "keep" serves and re-signs on with a critical alarm.
@@ -129,7 +131,7 @@ section! {
         /// Check the source's own ZONEMD: "off", "if-present" or "required".
         key "zonemd" => zonemd: ZonemdCheck = r#""off""# [why("a source's stale digest must not stop its loading unasked")];
         /// Levels of single checks, by name or code.
-        key "checks" => checks: Checks = "{}" [why("")];
+        key "checks" => checks: Checks = "{}" [why("each finding has the level its harm deserves")];
         /// Review of the unsigned candidate.
         sub "review" => review: Review;
         sub "guard" => guard: Guard;
@@ -196,7 +198,7 @@ section! {
         /// Re-signing after a change of the ZSK or CSK is spread over this.
         key "key-roll-time" => key_roll_time: Duration = r#""24h""# [why("an HSM's day, not its minute")];
         /// Higher TTLs are lowered in the signed zone.
-        opt "max-ttl" => max_ttl: Duration [range(1, 2_147_483_647), effect(Effect::Resign), eg(r#""2d""#)];
+        opt "max-ttl" => max_ttl: Duration [range(1, 2_147_040_000), effect(Effect::Resign), eg(r#""2d""#)];
         /// Digest of the whole zone (RFC 8976): "off", "sha384", "sha512".
         key "zonemd" => zonemd: Zonemd = r#""off""# [effect(Effect::Resign), why("costs a pass over the zone")];
         sub "denial" => denial: Denial;
