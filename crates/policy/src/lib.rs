@@ -33,7 +33,7 @@ pub use checks::{CHECKS, CheckDef, CheckLevel, Checks};
 pub use config::*;
 pub use def::{Def, Kind, Setting};
 pub use diag::{Diagnostic, Level, MAX_DIAGNOSTICS};
-pub use effects::Effect;
+pub use effects::{Effect, KeyChange, effects};
 pub use file::{
     ConfigFile, PolicyFile, effective_config, effective_policy, parse_config, parse_config_with,
     parse_policy, print_effective,
@@ -46,7 +46,7 @@ pub use lint::{HsmFacts, LintContext};
 pub use lint_zone::ZoneFacts;
 pub use policy::*;
 pub use review::{OnNewer, OnReject, OnSilence, Review, ReviewMode};
-pub use set::is_name;
+pub use set::{Content, DirEntry, LoadedSet, MAX_POLICIES, PolicyChange, PolicySet, is_name};
 pub use template::{
     KeyDoc, manual, reference_config, reference_policy, template_config, template_policy,
 };
