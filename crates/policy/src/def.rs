@@ -187,14 +187,15 @@ pub(crate) fn put<T: Value + PartialEq>(
     if !def.applies(path) {
         return;
     }
-    let is_default = def
+    // A default is shown as its definition writes it: 24h, not 1d.
+    let default = def
         .default()
-        .is_some_and(|text| default_value::<T>(def, text) == *value);
+        .filter(|text| default_value::<T>(def, text) == *value);
     out.push(Setting {
         section: path.to_string(),
         name,
-        value: value.write(),
-        is_default,
+        value: default.map_or_else(|| value.write(), str::to_string),
+        is_default: default.is_some(),
     });
 }
 

@@ -193,6 +193,32 @@ pub fn effective_policy(policy: &Policy) -> Vec<Setting> {
     out
 }
 
+impl PolicyFile {
+    /// The effective values, those that the file sets as written there.
+    pub fn effective(&self) -> Vec<Setting> {
+        let plain = effective_policy(&self.policy);
+        let mut shown = plain.clone();
+        for s in &mut shown {
+            let written = self
+                .places
+                .of(&[&s.key()])
+                .and_then(|span| self.text.get(span));
+            // Strings and numbers only: what a table or an older key says is clearer anew.
+            let scalar = |t: &&str| t.starts_with(|c: char| c == '"' || c.is_ascii_digit());
+            if let Some(text) = written.filter(scalar)
+                && !text.contains('\n')
+            {
+                s.value = text.to_string();
+            }
+        }
+        let text = print_effective(&shown, false);
+        match parse_policy(&self.name, &self.file, text.as_bytes()) {
+            Ok(again) if again.policy == self.policy => shown,
+            _ => plain,
+        }
+    }
+}
+
 /// As [`effective_policy`], for the configuration.
 pub fn effective_config(config: &Config) -> Vec<Setting> {
     let mut out = Vec::new();

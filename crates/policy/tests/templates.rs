@@ -187,10 +187,10 @@ fn manual_text() {
 #[test]
 fn effective_values() {
     let read = policy(
-        "version = \"v1\"\n[signer]\nzonemd = \"sha384\"\nmax-ttl = 86400\n\
+        "version = \"v1\"\n[signer]\nzonemd = \"sha384\"\nmax-ttl = 86400\nkey-roll-time = \"36h\"\n\
          [key-manager.ksk]\nvalidity = \"forever\"\n[loader.guard.size]\nhold = \"2.5%\"\n",
     );
-    let text = print_effective(&effective_policy(&read.policy), true);
+    let text = print_effective(&read.effective(), true);
     insta::assert_snapshot!(text);
     assert_eq!(policy(&text).policy, read.policy);
 }
