@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use crate::def::{Def, Kind, Section, join};
-use crate::file::effective_policy;
+use crate::config::Config;
+use crate::def::{Def, Kind, Section, Setting, join};
+use crate::file::{effective_config, effective_policy};
 use crate::keys::CdsMode;
 use crate::policy::Policy;
 
@@ -41,26 +42,59 @@ pub struct KeyChange {
 
 /// Every difference with what it does, in the order of keys.
 pub fn effects(old: &Policy, new: &Policy) -> Vec<KeyChange> {
-    let values = |p: &Policy| -> BTreeMap<String, String> {
-        effective_policy(p)
-            .into_iter()
-            .map(|s| (s.key(), s.value))
-            .collect()
+    differences(effective_policy(old), effective_policy(new))
+        .into_iter()
+        .map(|(key, before, after)| {
+            let (effect, confirm) = classify(&key, old, new);
+            KeyChange {
+                key,
+                old: before,
+                new: after,
+                effect,
+                confirm,
+            }
+        })
+        .collect()
+}
+
+/// One key of the configuration whose value differs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ConfigChange {
+    pub key: String,
+    pub old: Option<String>,
+    pub new: Option<String>,
+    /// Taken over by SIGHUP; the others wait for the next start.
+    pub reload: bool,
+}
+
+/// Every difference between two configurations, in the order of keys.
+pub fn config_changes(old: &Config, new: &Config) -> Vec<ConfigChange> {
+    differences(effective_config(old), effective_config(new))
+        .into_iter()
+        .map(|(key, old, new)| {
+            let reload = find("", Config::DEFS, &key).is_some_and(|def| def.reload);
+            ConfigChange {
+                key,
+                old,
+                new,
+                reload,
+            }
+        })
+        .collect()
+}
+
+fn differences(
+    old: Vec<Setting>,
+    new: Vec<Setting>,
+) -> Vec<(String, Option<String>, Option<String>)> {
+    let values = |list: Vec<Setting>| -> BTreeMap<String, String> {
+        list.into_iter().map(|s| (s.key(), s.value)).collect()
     };
     let (a, b) = (values(old), values(new));
     let keys: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
     keys.into_iter()
         .filter(|key| a.get(*key) != b.get(*key))
-        .map(|key| {
-            let (effect, confirm) = classify(key, old, new);
-            KeyChange {
-                key: key.clone(),
-                old: a.get(key).cloned(),
-                new: b.get(key).cloned(),
-                effect,
-                confirm,
-            }
-        })
+        .map(|key| (key.clone(), a.get(key).cloned(), b.get(key).cloned()))
         .collect()
 }
 

@@ -7,9 +7,10 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::config::Config;
-use crate::def::{Cx, Section, Setting};
+use crate::def::{Section, Setting};
 use crate::diag::{Diagnostic, Level, finish};
 use crate::policy::Policy;
+use crate::reader::Cx;
 use crate::set::is_name;
 use crate::tree::{self, MAX_FILE, Table};
 use crate::{crosscheck, dialect};
@@ -179,7 +180,7 @@ fn close(found: Vec<Diagnostic>, file: &str, text: &str) -> Vec<Diagnostic> {
         .filter(|d| {
             d.key.is_none()
                 || broken.is_empty()
-                || (d.detail != crate::def::REQUIRED
+                || (d.detail != crate::reader::REQUIRED
                     && line(d).is_none_or(|l| !broken.contains(&l)))
         })
         .collect();

@@ -1,7 +1,8 @@
 //! The change guard's limits (verifying.md §10).
 
 use crate::address::only_members;
-use crate::def::{Cx, section};
+use crate::def::section;
+use crate::reader::Cx;
 use crate::tree::{Node, Val, quote};
 use crate::value::{Size, Value, choice, string};
 

@@ -430,6 +430,27 @@ fn effects_of_changes() {
 }
 
 #[test]
+fn configuration_changes() {
+    let read = |body: &str| {
+        let text = format!("version = \"v1\"\n{body}");
+        parse_config("c", text.as_bytes())
+            .expect("is accepted")
+            .config
+    };
+    let new = read("[daemon]\nlog-level = \"debug\"\nworker-threads = 3\n[server]\nnsid = \"x\"\n");
+    let found: Vec<(String, bool)> = config_changes(&read(""), &new)
+        .into_iter()
+        .map(|c| (c.key, c.reload))
+        .collect();
+    let expected = [
+        ("daemon.log-level", true),
+        ("daemon.worker-threads", false),
+        ("server.nsid", true),
+    ];
+    assert_eq!(found, expected.map(|(k, r)| (k.to_string(), r)));
+}
+
+#[test]
 fn guard_limits() {
     let limit = read("[loader.guard]\nowners-removed = { warn = \"0.5%\", hold = \"5%\", reject = \"50%\", floor = 10 }")
         .policy

@@ -127,7 +127,7 @@ fn hsm_line() {
     assert_eq!(lines, ["#hsm-server-id = \"kmip2pkcs11\""]);
     assert_eq!(text.matches("#hsm-server-id = ").count(), 1);
     let before = text.split("#hsm-server-id").next().unwrap_or_default();
-    let section = before.lines().filter(|l| l.starts_with('[')).next_back();
+    let section = before.lines().rfind(|l| l.starts_with('['));
     assert_eq!(section, Some("[key-manager.generation]"));
 
     let script = r#"s|^#hsm-server-id = .\+|hsm-server-id = "kmip2pkcs11"|"#;
