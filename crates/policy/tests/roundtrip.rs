@@ -191,7 +191,7 @@ fn accepted<T>(text: &str, parse: impl Fn(&str) -> Result<T, Vec<Diagnostic>>) -
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
     fn policies(text in file(reference_policy())) {
