@@ -46,13 +46,10 @@ fn daemon(config: &Config, places: &Places, found: &mut Vec<Diagnostic>) {
     }
     if d.pid_file.is_some() && !d.daemonize {
         found.push(
-            error(
-                "C02",
-                places,
-                &["daemon.pid-file"],
-                "written only with daemonize = true",
-            )
-            .suggest("remove the line, or set daemonize = true"),
+            Diagnostic::new("C02", Level::Warning, "not written: daemonize is not set")
+                .key("daemon.pid-file")
+                .suggest("remove the line, or set daemonize = true")
+                .at(places.of(&["daemon.pid-file"])),
         );
     }
     let url = config.alerts.url.as_deref().unwrap_or("https://");

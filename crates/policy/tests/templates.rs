@@ -107,13 +107,15 @@ fn every_line_enabled() {
         .collect();
     assert!(other.is_empty(), "{other:?}");
 
-    // A process id belongs to a daemon in the background, TLS examples to client certificates.
-    let text = enabled(&template_config()).replace("\npid-file =", "\n# pid-file =");
+    let text = enabled(&template_config());
     let read = config(&text);
     let with: Vec<Setting> = effective_config(&read.config);
     for s in effective_config(&Config::default()) {
         assert!(with.contains(&s), "{s:?}");
     }
+    // The example of a process id's file stands beside daemonize = false.
+    let warned: Vec<_> = read.warnings.iter().map(|d| d.key.as_deref()).collect();
+    assert_eq!(warned, [Some("daemon.pid-file")]);
 }
 
 /// `sed 's|^#key = .\+|key = …|'` works for the line an operator is told to edit.
