@@ -41,6 +41,7 @@ impl<T> List<T> {
 
 /// `?limit=&after=` of every list.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
 pub struct PageQuery {
     pub limit: Option<u32>,
     pub after: Option<String>,

@@ -87,6 +87,7 @@ pub enum AtParent {
 
 /// `GET …/keys?all=`
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
 pub struct KeyFilter {
     /// With those in the trash.
     pub all: bool,
@@ -119,6 +120,7 @@ impl RecordKind {
 
 /// `GET …/key-records/{type}?digest=&key=`
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
 pub struct KeyRecordsQuery {
     /// `sha256` or `sha384`.
     pub digest: Option<String>,

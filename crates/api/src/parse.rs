@@ -64,6 +64,32 @@ fn explain(error: &serde_json::Error) -> Problem {
         .errors(vec![place])
 }
 
+/// A problem for what serde says about a query string.
+pub fn query_problem(message: &str) -> Problem {
+    let (kind, detail, suggestion) = explain_data(message, "query parameter");
+    Problem::new(kind, detail).suggestion(suggestion)
+}
+
+/// Makes sense of serde's message about data of the wrong shape.
+fn explain_data(message: &str, what: &str) -> (ProblemType, String, Option<String>) {
+    let unknown = message
+        .split_once("unknown field `")
+        .and_then(|(_, r)| r.split_once('`'));
+    let Some((name, rest)) = unknown else {
+        return (ProblemType::InvalidValue, message.replace('`', "'"), None);
+    };
+    let known: Vec<&str> = rest.split('`').skip(1).step_by(2).collect();
+    let detail = if known.is_empty() {
+        format!("{what} '{name}' is not known here")
+    } else {
+        format!(
+            "{what} '{name}' is not known; known are {}",
+            known.join(", ")
+        )
+    };
+    (ProblemType::UnknownMember, detail, nearest(name, known))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -207,6 +207,7 @@ pub struct ZoneItem {
 
 /// `GET /v1/zones?policy=&state=&halted=`
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
 pub struct ZoneFilter {
     pub policy: Option<String>,
     pub state: Option<ZoneState>,
@@ -217,6 +218,7 @@ pub struct ZoneFilter {
 
 /// Query of `DELETE /v1/zones/{z}`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
 pub struct ZoneRemove {
     pub keys: KeysOnRemoval,
     pub confirm: Option<String>,
@@ -428,6 +430,7 @@ pub enum HistoryKind {
 
 /// `GET …/history?since=&kind=`; oldest first, the newest `limit` entries unless `after` is given.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
 pub struct HistoryFilter {
     #[schema(value_type = Option<String>, format = DateTime)]
     pub since: Option<Timestamp>,
@@ -464,6 +467,7 @@ pub enum VersionStatus {
 
 /// `GET …/export?version=&stage=`
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
 pub struct ExportQuery {
     pub version: Option<String>,
     pub stage: Option<Stage>,
@@ -473,6 +477,7 @@ pub struct ExportQuery {
 
 /// `GET …/diff?from=&to=&stage=&dnssec=`
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
 pub struct DiffQuery {
     pub from: Option<String>,
     pub to: Option<String>,
