@@ -113,28 +113,18 @@ fn run(args: &RunArgs) -> Result<(), String> {
         counts.delegations, counts.records, counts.octets, floor.threads
     );
     let note = format!("P-256, {} threads", floor.threads);
-    let mut rows = Vec::new();
-    rows.push(Row {
-        what: "one signature (aws-lc-rs)",
-        measured: floor.sign_secs * 1e6,
-        unit: "us",
+    let plain = |what, measured, unit, note: &str| Row {
+        what,
+        measured,
+        unit,
         limit: Limit::None,
-        note: note.clone(),
-    });
-    rows.push(Row {
-        what: "one verification (ring)",
-        measured: floor.verify_secs * 1e6,
-        unit: "us",
-        limit: Limit::None,
-        note,
-    });
-    rows.push(Row {
-        what: "peak memory",
-        measured: memory::read().peak as f64 / 1e6,
-        unit: "MB",
-        limit: Limit::None,
-        note: "VmHWM".into(),
-    });
+        note: note.to_owned(),
+    };
+    let rows = vec![
+        plain("one signature (aws-lc-rs)", floor.sign_secs * 1e6, "us", &note),
+        plain("one verification (ring)", floor.verify_secs * 1e6, "us", &note),
+        plain("peak memory", memory::read().peak as f64 / 1e6, "MB", "VmHWM"),
+    ];
     table::print(&rows);
     Ok(())
 }
