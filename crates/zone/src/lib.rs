@@ -7,6 +7,7 @@ pub mod canon;
 pub mod id;
 pub mod key;
 pub mod name;
+pub mod rdata;
 pub mod rtype;
 
 pub use id::{KeyId, Serial, VersionId, ZoneId};
