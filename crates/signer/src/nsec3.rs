@@ -44,7 +44,8 @@ pub(crate) struct Rows {
 
 /// True if the owner has an NSEC3 record: nothing occluded, and with opt-out no insecure cut.
 fn bears(flags: Flags, params: &Nsec3Params) -> bool {
-    !flags.is_occluded() && !(params.opt_out && flags.is_cut() && !flags.is_secure())
+    let is_insecure = flags.is_cut() && !flags.is_secure();
+    !flags.is_occluded() && !(params.opt_out && is_insecure)
 }
 
 /// What one unit gives.
@@ -302,7 +303,12 @@ mod tests {
         let (zone, id) = (cascade_zone::ZoneId([1; 16]), cascade_zone::VersionId(1));
         let builder = cascade_zone::Builder::new(zone, id, &apex, Default::default());
         let version = builder.batches(vec![batch]).build().unwrap();
-        let params = Nsec3Params { algorithm: 1, iterations: 0, salt: vec![], opt_out: false };
+        let params = Nsec3Params {
+            algorithm: 1,
+            iterations: 0,
+            salt: vec![],
+            opt_out: false,
+        };
         let mut rows = collect(&version, &params);
         assert_eq!(rows.rows.len(), 3);
         assert_eq!(rows.sort(&version, &params), Ok(()));

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 use cascade_crypto::dnskey::Role;
 use cascade_crypto::{
-    Algorithm, Batch, Class, Completion, Dnskey, InlineSigner, Input, Mode, QueuedSigner,
-    SignFailure, Signatures, SigningKey, Ticket,
+    Algorithm, Batch, Class, Completion, Dnskey, Input, Mode, QueuedSigner, SignFailure,
+    Signatures, SigningKey, Ticket,
 };
 use cascade_signer::*;
 use cascade_time::Timestamp;
