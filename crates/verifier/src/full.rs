@@ -21,7 +21,12 @@ use crate::zonemd;
 
 /// Checks everything; the result does not depend on the number of threads.
 pub(crate) fn run(source: &dyn Source, params: &Params<'_>, now: Timestamp) -> Judged {
-    let ctx = Context::new(source, params, &[], now);
+    let mut ctx = Context::new(source, params, &[], now);
+    if let Some(live) = params.live_earliest {
+        // Refreshing may be late (V24): then no signature may end before those that are live.
+        let live = now.secs_until(live).clamp(1, u32::MAX as i64) as u32;
+        ctx.min_remaining = ctx.min_remaining.min(live);
+    }
     let mut total = Work::default();
     apex::check_before(&ctx, &mut total.sink);
 
