@@ -112,12 +112,11 @@ pub(crate) struct Context<'a> {
 }
 
 impl<'a> Context<'a> {
-    /// `also`: DNSKEY RDATA of a predecessor, whose signatures must be told apart too.
-    pub(crate) fn new(source: &dyn Source, params: &'a Params<'a>, also: &[Vec<u8>], now: Timestamp) -> Context<'a> {
+    /// `gone`: DNSKEY RDATA of a predecessor, whose signatures must be recognised.
+    pub(crate) fn new(source: &dyn Source, params: &'a Params<'a>, gone: &[Vec<u8>], now: Timestamp) -> Context<'a> {
         let apex = Apex::read(source);
         let unpublished = params.own_keys.iter().flatten().filter(|k| k.may_sign_unpublished);
-        let others = unpublished.map(|k| k.dnskey.as_slice()).chain(also.iter().map(Vec::as_slice));
-        let keys = Keys::new(&apex.dnskey, others);
+        let keys = Keys::new(&apex.dnskey, unpublished.map(|k| k.dnskey.as_slice()), gone.iter().map(Vec::as_slice));
         let from_param = apex.nsec3param.first().and_then(|p| hashing(p));
         let denial = match (&from_param, &apex.chain) {
             (Some(h), _) => Denial::Nsec3(h.clone()),

@@ -170,7 +170,7 @@ fn kind_of(ctx: &Context<'_>, insecure_cut: bool) -> Kind {
 }
 
 /// V12: the NSEC at `owner` names `name`.
-fn check_next(owner: &[u8], next: &[u8], name: &[u8], sink: &mut Sink) {
+pub(crate) fn check_next(owner: &[u8], next: &[u8], name: &[u8], sink: &mut Sink) {
     // Its absence has been told already.
     if !next.is_empty() && !same_name(next, name) {
         sink.push(|| {

@@ -34,11 +34,13 @@ pub(crate) struct Key {
     pub(crate) sha256: [u8; 32],
     /// In the DNSKEY RRset of the candidate.
     pub(crate) published: bool,
+    /// In the RRset, or known by the key store to enter or to have just left it.
+    pub(crate) may_sign: bool,
     checker: Checker,
 }
 
 impl Key {
-    pub(crate) fn new(rdata: &[u8], published: bool) -> Key {
+    fn new(rdata: &[u8], published: bool, may_sign: bool) -> Key {
         let algorithm = rdata.get(3).copied().unwrap_or(0);
         Key {
             tag: key_tag(rdata),
@@ -46,6 +48,7 @@ impl Key {
             flags: u16_at(rdata, 0),
             sha256: Sha256::digest(rdata).into(),
             published,
+            may_sign,
             checker: checker(algorithm, rdata.get(4..).unwrap_or(&[])),
             rdata: rdata.to_vec(),
         }
@@ -126,17 +129,20 @@ pub(crate) struct Keys {
     pub(crate) list: Vec<Key>,
     /// Algorithms every authoritative RRset needs (RFC 6840 §5.11) with the published keys of each.
     pub(crate) required: Vec<(u8, u64)>,
-    /// Several keys share a tag and an algorithm: signatures must be tried to tell which.
-    pub(crate) clash: bool,
 }
 
 impl Keys {
     /// `published`: the DNSKEY RRset. `others`: keys that may sign though they are not in it.
-    pub(crate) fn new<'a>(published: &[Vec<u8>], others: impl Iterator<Item = &'a [u8]>) -> Keys {
-        let mut list: Vec<Key> = published.iter().take(MAX_KEYS).map(|k| Key::new(k, true)).collect();
-        for rdata in others {
+    /// `gone`: keys of a predecessor, known only so that their signatures are recognised.
+    pub(crate) fn new<'a>(
+        published: &[Vec<u8>],
+        others: impl Iterator<Item = &'a [u8]>,
+        gone: impl Iterator<Item = &'a [u8]>,
+    ) -> Keys {
+        let mut list: Vec<Key> = published.iter().take(MAX_KEYS).map(|k| Key::new(k, true, true)).collect();
+        for (rdata, may_sign) in others.map(|k| (k, true)).chain(gone.map(|k| (k, false))) {
             if list.len() < MAX_KEYS && list.iter().all(|k| k.rdata != rdata) {
-                list.push(Key::new(rdata, false));
+                list.push(Key::new(rdata, false, may_sign));
             }
         }
         let mut required: Vec<(u8, u64)> = Vec::new();
@@ -151,10 +157,7 @@ impl Keys {
             }
         }
         required.sort_unstable();
-        let mut names: Vec<(u16, u8)> = list.iter().map(|k| (k.tag, k.algorithm)).collect();
-        names.sort_unstable();
-        let clash = names.windows(2).any(|w| w[0] == w[1]);
-        Keys { list, required, clash }
+        Keys { list, required }
     }
 
     /// Keys that a signature may be by, as a mask.

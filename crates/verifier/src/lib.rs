@@ -9,9 +9,11 @@
 
 mod answers;
 mod apex;
+mod changed;
 mod content;
 mod context;
 mod denial;
+mod denial_changed;
 mod finding;
 mod full;
 mod group;
@@ -29,6 +31,7 @@ mod zonemd;
 use cascade_time::Timestamp;
 
 pub use answers::Answers;
+pub use changed::{Delta, Predecessor};
 pub use finding::{Check, Counts, FINDINGS_KEPT, Finding, KeyCounts, Mode, Severity, Verdict, VerifyReport};
 pub use ledger::{CoverRow, DenialState, Ledger, Numbers, Octets};
 pub use outcome::{
@@ -40,6 +43,20 @@ pub use source::{BadRecord, Claims, RecordList, Rr, Source};
 /// Full mode: judges every record of `version`. Runs on the current rayon pool.
 pub fn verify_full<V: Source>(version: V, params: &Params<'_>, now: Timestamp) -> Outcome<V> {
     let judged = full::run(&version, params, now);
+    Outcome::of(version, judged)
+}
+
+/// Changed mode: judges `version` by its difference from a verified predecessor.
+///
+/// Falls back to full mode, and says so in the report, when the ledger is not that of the
+/// predecessor or the kind, parameters or TTL of denial of existence changed.
+pub fn verify_changed<V: Source>(
+    version: V,
+    predecessor: &Predecessor<'_>,
+    params: &Params<'_>,
+    now: Timestamp,
+) -> Outcome<V> {
+    let judged = changed::run(&version, predecessor, params, now);
     Outcome::of(version, judged)
 }
 

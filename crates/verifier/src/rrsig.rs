@@ -153,6 +153,11 @@ pub(crate) fn check_rrsig(
         check_times(ctx, owner, rtype, &sig, sink);
     }
     let candidates = ctx.keys.candidates(sig.tag, sig.algorithm);
+    let stray = (0..ctx.keys.list.len()).find(|&i| candidates >> i & 1 == 1 && !ctx.keys.list[i].may_sign);
+    if let Some(i) = stray.filter(|_| candidates.count_ones() == 1) {
+        let tag = ctx.keys.list[i].tag;
+        sink.push(|| Finding::at(Check::V07, owner, rtype, format!("RRSIG by key {tag}, which has left the DNSKEY RRset")));
+    }
     if trust == Trust::Carried && candidates.count_ones() == 1 {
         return Some(candidates.trailing_zeros() as usize);
     }

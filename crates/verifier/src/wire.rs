@@ -77,14 +77,6 @@ pub(crate) fn suffix(name: &[u8], labels: usize) -> &[u8] {
     &name[starts.suffix(labels.min(starts.len()), name)..]
 }
 
-/// The name without its leftmost label; the root gives itself.
-pub(crate) fn parent(name: &[u8]) -> &[u8] {
-    match name.first() {
-        Some(&n) if n > 0 => name.get(1 + n as usize..).unwrap_or(name),
-        _ => name,
-    }
-}
-
 fn label_at(name: &[u8], start: u8) -> &[u8] {
     let start = start as usize;
     let n = name.get(start).copied().unwrap_or(0) as usize;
@@ -292,7 +284,6 @@ mod tests {
         assert_eq!(common_labels(&n("a.b.c"), &n("x.B.c")), 2);
         assert_eq!(suffix(&n("a.b.c"), 1), n("c"));
         assert_eq!(suffix(&n("a.b.c"), 0), n(""));
-        assert_eq!(parent(&n("a.b")), n("b"));
     }
 
     #[test]
