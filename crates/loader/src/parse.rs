@@ -193,9 +193,11 @@ impl<'a, S: RecordSink> Parser<'a, '_, S> {
         if token.text != self.owner.text || self.owner.carried || token.quoted {
             self.owner.text = b"";
             let high = self.set_owner(&token)?;
-            self.owner.text = token.text;
             if high {
+                // Not remembered as text: every line with such a name is noted, wherever chunks start.
                 self.eight_bit(token.span());
+            } else {
+                self.owner.text = token.text;
             }
         }
         self.record(lex, None, token.start)
@@ -224,14 +226,12 @@ impl<'a, S: RecordSink> Parser<'a, '_, S> {
         field: Option<Token<'t>>,
         start: usize,
     ) -> Lexed<()> {
+        let none_stated = !self.owner.stated && !self.owner.broken;
+        self.parsed.used_owner |= field.is_some() && (none_stated || self.owner.carried);
         let (rtype, ttl, type_token) = self.prefix(lex, field)?;
-        if field.is_some() && !self.owner.stated && !self.owner.broken {
-            self.parsed.used_owner = true;
+        if field.is_some() && none_stated {
             return Err(problem(Code::NO_OWNER, start..type_token.end, "no owner was stated before")
                 .help("start the line with an owner, or with @ for the zone itself"));
-        }
-        if field.is_some() && self.owner.carried {
-            self.parsed.used_owner = true;
         }
         let mut data = std::mem::take(&mut self.rdata);
         data.clear();
@@ -455,7 +455,8 @@ impl<'a, S: RecordSink> Parser<'a, '_, S> {
         if self.parsed.diagnostics.count(p.code, severity) {
             let mut d = diagnostic(self.env.files, self.chunk.file, self.line, self.entry, p);
             d.severity = severity;
-            if self.owner.stated {
+            // A directive has no owner.
+            if self.owner.stated && self.src.get(self.entry) != Some(&b'$') {
                 d.owner = Some(show(&self.owner.wire));
             }
             self.parsed.diagnostics.kept.push(d);
