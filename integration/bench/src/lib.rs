@@ -1,1 +1,13 @@
+//! Benchmarks: a generator of registry zones, the floor that cryptography sets, and the stages
+//! measured against it.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "measuring is reading the clock; this crate is a developer's program"
+)]
 
+pub mod floor;
+pub mod generate;
+pub mod memory;
+pub mod table;
+
+mod random;

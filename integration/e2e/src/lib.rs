@@ -1,1 +1,24 @@
+//! A daemon in a temporary place, and what an operator does with it.
+//!
+//! Tests, the demo and the conformance suite share this: [`Site`] starts and stops `cascaded` with
+//! a configuration of its own, runs `cascade` and `dig` against it, and looks at the control API;
+//! [`judge`] has foreign programs look at signed zones.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a test harness waits for programs, so it sleeps and reads the clock"
+)]
 
+mod cli;
+mod dns;
+mod http;
+pub mod judge;
+mod ports;
+mod site;
+mod wait;
+
+pub use cli::{Said, mask_times};
+pub use dns::{Answer, dig, transfer};
+pub use http::{Reply, over_tcp, over_unix};
+pub use ports::Ports;
+pub use site::{Failure, Site};
+pub use wait::{until, within};

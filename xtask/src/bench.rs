@@ -1,0 +1,31 @@
+//! `cargo xtask bench`: builds the benchmark with optimisation and runs it.
+
+use std::process::Command;
+
+use clap::Args;
+
+#[derive(Args)]
+pub struct BenchArgs {
+    /// Arguments of the benchmark, such as `--delegations 100000`.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    rest: Vec<String>,
+}
+
+/// The numbers mean something only with optimisation, so this is the one command that builds it.
+pub fn run(args: &BenchArgs) -> Result<bool, String> {
+    let status = Command::new("cargo")
+        .args([
+            "run",
+            "--release",
+            "--locked",
+            "--package",
+            "cascade-bench",
+            "--",
+            "run",
+        ])
+        .args(&args.rest)
+        .current_dir(crate::root())
+        .status()
+        .map_err(|e| format!("cannot start cargo: {e}"))?;
+    Ok(status.success())
+}
