@@ -58,14 +58,24 @@ impl Findings {
 
     /// Counts a finding that is not kept.
     pub fn count(&self, code: Code, severity: Severity) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).counts.count(code, severity);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .counts
+            .count(code, severity);
     }
 
     /// The findings in order, and the counts.
     pub fn into_parts(self) -> (Vec<Finding>, Diagnostics) {
         let kept = self.0.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let mut all: Vec<Finding> = kept.first.into_iter().flat_map(BinaryHeap::into_vec).collect();
-        all.sort_by(|a, b| (a.loc, a.code, a.severity, &a.message).cmp(&(b.loc, b.code, b.severity, &b.message)));
+        let mut all: Vec<Finding> = kept
+            .first
+            .into_iter()
+            .flat_map(BinaryHeap::into_vec)
+            .collect();
+        all.sort_by(|a, b| {
+            (a.loc, a.code, a.severity, &a.message).cmp(&(b.loc, b.code, b.severity, &b.message))
+        });
         (all, kept.counts)
     }
 }
@@ -95,7 +105,13 @@ impl At<'_> {
         self.find_at(code, default, r, message);
     }
 
-    pub fn find_at(&self, code: Code, level: Level, r: &RawRecord<'_>, message: impl FnOnce(&Name) -> String) {
+    pub fn find_at(
+        &self,
+        code: Code,
+        level: Level,
+        r: &RawRecord<'_>,
+        message: impl FnOnce(&Name) -> String,
+    ) {
         self.full(code, level, r, message, "", None);
     }
 
@@ -108,7 +124,9 @@ impl At<'_> {
         label: &str,
         related: Option<(u32, &'static str)>,
     ) {
-        let Some(severity) = self.checks.checks.severity_or(code, level) else { return };
+        let Some(severity) = self.checks.checks.severity_or(code, level) else {
+            return;
+        };
         self.checks.findings.add(Finding {
             severity,
             loc: r.loc,
@@ -140,12 +158,17 @@ fn help(code: Code) -> Option<String> {
 
 impl Inspector for OwnerChecks<'_> {
     fn owner(&self, owner: &OwnerGroup<'_>) {
-        let at = At { checks: self, owner };
+        let at = At {
+            checks: self,
+            owner,
+        };
         if owner.flags.is_occluded() {
             at.occluded();
         }
         let apex = owner.key.is_empty();
-        if apex && !self.incomplete && !owner.records.iter().any(|r| r.rtype == Rtype::NS)
+        if apex
+            && !self.incomplete
+            && !owner.records.iter().any(|r| r.rtype == Rtype::NS)
             && let Some(first) = owner.records.first()
         {
             at.find(Code::APEX_NS, first, |n| format!("no NS record at {n}"));
@@ -157,7 +180,9 @@ impl Inspector for OwnerChecks<'_> {
     }
 
     fn duplicate(&self, key: &[u8], kept: &RawRecord<'_>, dropped: &RawRecord<'_>) {
-        let Some(severity) = self.checks.severity(Code::DUPLICATE) else { return };
+        let Some(severity) = self.checks.severity(Code::DUPLICATE) else {
+            return;
+        };
         let name = key::to_name(key, None, self.apex);
         self.findings.add(Finding {
             severity,
@@ -180,7 +205,9 @@ impl Inspector for OwnerChecks<'_> {
         first: &RawRecord<'_>,
         other: &RawRecord<'_>,
     ) {
-        let Some(severity) = self.checks.severity(Code::TTL_MISMATCH) else { return };
+        let Some(severity) = self.checks.severity(Code::TTL_MISMATCH) else {
+            return;
+        };
         let name = key::to_name(key, None, self.apex);
         self.findings.add(Finding {
             severity,
@@ -198,16 +225,26 @@ impl Inspector for OwnerChecks<'_> {
 
 impl At<'_> {
     fn occluded(&self) {
-        let (Some(above), Some(first)) = (self.owner.above, self.owner.records.first()) else { return };
+        let (Some(above), Some(first)) = (self.owner.above, self.owner.records.first()) else {
+            return;
+        };
         let parent = || key::to_name(above.key, None, self.checks.apex);
         if above.is_dname {
             self.find(Code::BELOW_DNAME, first, |n| {
-                format!("{n} is below the DNAME {}: transferred, but neither answered nor signed", parent())
+                format!(
+                    "{n} is below the DNAME {}: transferred, but neither answered nor signed",
+                    parent()
+                )
             });
-        } else if let Some(r) =
-            self.owner.records.iter().find(|r| !matches!(r.rtype, Rtype::A | Rtype::AAAA))
+        } else if let Some(r) = self
+            .owner
+            .records
+            .iter()
+            .find(|r| !matches!(r.rtype, Rtype::A | Rtype::AAAA))
         {
-            self.find(Code::BELOW_CUT, r, |n| format!("{} at {n} is below the zone cut {}", r.rtype, parent()));
+            self.find(Code::BELOW_CUT, r, |n| {
+                format!("{} at {n} is below the zone cut {}", r.rtype, parent())
+            });
         }
     }
 
@@ -216,14 +253,20 @@ impl At<'_> {
         let Some(r) = set.first() else { return };
         if set.len() > MAX_RRSET {
             self.find(Code::RESOURCE_LIMIT, r, |n| {
-                format!("{} {} records at {n}; at most {MAX_RRSET} are allowed in one RRset", set.len(), r.rtype)
+                format!(
+                    "{} {} records at {n}; at most {MAX_RRSET} are allowed in one RRset",
+                    set.len(),
+                    r.rtype
+                )
             });
         }
         let second = set.get(1);
         match r.rtype {
             Rtype::SOA => {
                 if !apex {
-                    self.find(Code::SOA_BELOW_APEX, r, |n| format!("SOA at {n}, below the apex {}", self.checks.apex));
+                    self.find(Code::SOA_BELOW_APEX, r, |n| {
+                        format!("SOA at {n}, below the apex {}", self.checks.apex)
+                    });
                 } else if let Some(s) = second {
                     self.several(Code::SEVERAL_SOA, r, s);
                 }
@@ -242,18 +285,26 @@ impl At<'_> {
                     self.several(Code::DNAME_CONFLICT, r, s);
                 }
                 if self.owner.flags.is_wild() {
-                    self.find_at(Code::WILDCARD, Level::Warning, r, |n| format!("DNAME at the wildcard {n}"));
+                    self.find_at(Code::WILDCARD, Level::Warning, r, |n| {
+                        format!("DNAME at the wildcard {n}")
+                    });
                 }
             }
             Rtype::NS if self.owner.flags.is_wild() => {
-                self.find(Code::WILDCARD, r, |n| format!("NS at the wildcard {n}: delegations cannot be wildcards"));
+                self.find(Code::WILDCARD, r, |n| {
+                    format!("NS at the wildcard {n}: delegations cannot be wildcards")
+                });
             }
             Rtype::DS => self.ds(set, apex),
             Rtype::CSYNC if second.is_some() => {
-                self.find(Code::CSYNC, r, |n| format!("{} CSYNC records at {n}; one is allowed", set.len()));
+                self.find(Code::CSYNC, r, |n| {
+                    format!("{} CSYNC records at {n}; one is allowed", set.len())
+                });
             }
             Rtype::DNSKEY if !apex => {
-                self.find(Code::MISPLACED_DNSSEC, r, |n| format!("DNSKEY at {n}, below the apex: it signs nothing"));
+                self.find(Code::MISPLACED_DNSSEC, r, |n| {
+                    format!("DNSKEY at {n}, below the apex: it signs nothing")
+                });
             }
             Rtype::SVCB | Rtype::HTTPS => self.service(set),
             Rtype::CAA | Rtype::TLSA | Rtype::SSHFP => self.registry(set),
@@ -277,7 +328,12 @@ impl At<'_> {
             let other = records.iter().find(|r| {
                 !matches!(
                     r.rtype,
-                    Rtype::CNAME | Rtype::RRSIG | Rtype::NSEC | Rtype::KEY | Rtype::NXT | Rtype::SIG
+                    Rtype::CNAME
+                        | Rtype::RRSIG
+                        | Rtype::NSEC
+                        | Rtype::KEY
+                        | Rtype::NXT
+                        | Rtype::SIG
                 )
             });
             if let Some(other) = other {
@@ -285,8 +341,11 @@ impl At<'_> {
                     Rtype::DNAME => (Code::DNAME_CONFLICT, "CNAME and DNAME"),
                     _ => (Code::CNAME_CONFLICT, "CNAME and other data"),
                 };
-                let (early, late) =
-                    if cname.loc < other.loc { (cname, other) } else { (other, cname) };
+                let (early, late) = if cname.loc < other.loc {
+                    (cname, other)
+                } else {
+                    (other, cname)
+                };
                 self.full(
                     code,
                     Level::Error,
@@ -305,7 +364,9 @@ impl At<'_> {
                 )
             });
             if let Some(r) = odd {
-                self.find(Code::AT_CUT, r, |n| format!("{} at the zone cut {n} belongs to the child zone", r.rtype));
+                self.find(Code::AT_CUT, r, |n| {
+                    format!("{} at the zone cut {n} belongs to the child zone", r.rtype)
+                });
             }
         }
         if let Some(ds) = has(Rtype::DS) {
@@ -320,10 +381,15 @@ impl At<'_> {
     }
 
     fn soa(&self, r: &RawRecord<'_>) {
-        let Some(soa) = SoaFields::parse(r.rdata) else { return };
+        let Some(soa) = SoaFields::parse(r.rdata) else {
+            return;
+        };
         let mut odd = Vec::new();
         if soa.retry >= soa.refresh {
-            odd.push(format!("RETRY {} is not below REFRESH {}", soa.retry, soa.refresh));
+            odd.push(format!(
+                "RETRY {} is not below REFRESH {}",
+                soa.retry, soa.refresh
+            ));
         }
         if (soa.expire as u64) < soa.refresh as u64 + soa.retry as u64 {
             odd.push(format!("EXPIRE {} is below REFRESH + RETRY", soa.expire));
@@ -336,7 +402,10 @@ impl At<'_> {
         }
         if soa.minimum > 86_400 {
             self.find(Code::SOA_MINIMUM, r, |_| {
-                format!("SOA MINIMUM {} is above one day: so long are denials cached", soa.minimum)
+                format!(
+                    "SOA MINIMUM {} is above one day: so long are denials cached",
+                    soa.minimum
+                )
             });
         }
     }

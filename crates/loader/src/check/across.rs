@@ -17,7 +17,11 @@ const REMEMBERED: usize = 4096;
 const WINDOW: usize = 512;
 
 /// Runs the checks; findings have no line yet (`loc` 0) but name their record.
-pub fn across(version: &ZoneVersion, checks: &Checks, findings: &Findings) -> Vec<(Finding, Vec<u8>)> {
+pub fn across(
+    version: &ZoneVersion,
+    checks: &Checks,
+    findings: &Findings,
+) -> Vec<(Finding, Vec<u8>)> {
     let on = |c: Code| checks.severity(c).is_some();
     if !on(Code::MISSING_GLUE) && !on(Code::TARGET) && !on(Code::APEX_NS_ADDRESS) {
         return Vec::new();
@@ -31,7 +35,14 @@ pub fn across(version: &ZoneVersion, checks: &Checks, findings: &Findings) -> Ve
         let found: Vec<Vec<(Finding, Vec<u8>)>> = window
             .par_iter()
             .map_init(HashSet::new, |good, &i| {
-                let mut walk = Walk { version, checks, findings, full, good, found: Vec::new() };
+                let mut walk = Walk {
+                    version,
+                    checks,
+                    findings,
+                    full,
+                    good,
+                    found: Vec::new(),
+                };
                 for owner in version.unit(i).owners() {
                     walk.owner(&owner);
                 }
@@ -39,7 +50,12 @@ pub fn across(version: &ZoneVersion, checks: &Checks, findings: &Findings) -> Ve
             })
             .collect();
         for (finding, rdata) in found.into_iter().flatten() {
-            if first.iter().filter(|(f, _)| f.severity == finding.severity).count() < KEPT {
+            if first
+                .iter()
+                .filter(|(f, _)| f.severity == finding.severity)
+                .count()
+                < KEPT
+            {
                 first.push((finding, rdata));
             } else {
                 findings.count(finding.code, finding.severity);
@@ -65,7 +81,9 @@ impl Walk<'_> {
             return;
         }
         for (rtype, skip) in [(Rtype::NS, 0), (Rtype::MX, 2), (Rtype::SRV, 6)] {
-            let Some(set) = owner.set(rtype) else { continue };
+            let Some(set) = owner.set(rtype) else {
+                continue;
+            };
             for rdata in set.rdatas() {
                 self.target(owner, rtype, rdata, rdata.get(skip..).unwrap_or(&[]));
             }
@@ -77,9 +95,12 @@ impl Walk<'_> {
         if target == [0] {
             return;
         }
-        let Some(wanted) = key::key_of(self.version.apex(), target) else { return };
+        let Some(wanted) = key::key_of(self.version.apex(), target) else {
+            return;
+        };
         // Glue is judged below a cut of its own; everything else does not depend on the owner.
-        let own_glue = rtype == Rtype::NS && owner.flags().is_cut() && wanted.starts_with(owner.key());
+        let own_glue =
+            rtype == Rtype::NS && owner.flags().is_cut() && wanted.starts_with(owner.key());
         if !own_glue && self.good.contains(&wanted) {
             return;
         }
@@ -105,7 +126,10 @@ impl Walk<'_> {
     fn glue(&self, wanted: &[u8]) -> Option<(Code, &'static str)> {
         match self.version.owner(wanted) {
             Some(o) if Self::has_address(&o) => None,
-            _ => Some((Code::MISSING_GLUE, "is inside the delegated zone and has no address here")),
+            _ => Some((
+                Code::MISSING_GLUE,
+                "is inside the delegated zone and has no address here",
+            )),
         }
     }
 
@@ -121,7 +145,10 @@ impl Walk<'_> {
         }
         let closest = self.version.closest(wanted);
         if apex_ns {
-            return Some((Code::APEX_NS_ADDRESS, "is inside the zone and has no address"));
+            return Some((
+                Code::APEX_NS_ADDRESS,
+                "is inside the zone and has no address",
+            ));
         }
         // Below another cut or a DNAME the answer is not ours to know.
         if closest.stop.is_some() || found.is_some() || closest.exact {
@@ -135,8 +162,18 @@ impl Walk<'_> {
         }
     }
 
-    fn add(&mut self, owner: &Owner<'_>, rtype: Rtype, rdata: &[u8], target: &[u8], code: Code, what: &str) {
-        let Some(severity) = self.checks.severity(code) else { return };
+    fn add(
+        &mut self,
+        owner: &Owner<'_>,
+        rtype: Rtype,
+        rdata: &[u8],
+        target: &[u8],
+        code: Code,
+        what: &str,
+    ) {
+        let Some(severity) = self.checks.severity(code) else {
+            return;
+        };
         if self.full[severity as usize] {
             return self.findings.count(code, severity);
         }
@@ -169,12 +206,14 @@ pub struct Wanted {
 
 impl Wanted {
     /// A sink for one chunk, sharing what is wanted.
-    pub fn sinks(
-        records: HashSet<(Vec<u8>, Rtype, Vec<u8>)>,
-    ) -> impl Fn() -> Wanted + Sync {
+    pub fn sinks(records: HashSet<(Vec<u8>, Rtype, Vec<u8>)>) -> impl Fn() -> Wanted + Sync {
         let keys = std::sync::Arc::new(records.iter().map(|(k, _, _)| k.clone()).collect());
         let records = std::sync::Arc::new(records);
-        move || Wanted { records: records.clone(), keys: std::sync::Arc::clone(&keys), ..Wanted::default() }
+        move || Wanted {
+            records: records.clone(),
+            keys: std::sync::Arc::clone(&keys),
+            ..Wanted::default()
+        }
     }
 }
 

@@ -14,13 +14,17 @@ impl At<'_> {
         }
         let mut only_sha1 = true;
         for r in set {
-            let (Some(&digest), Some(value)) = (r.rdata.get(3), r.rdata.get(4..)) else { continue };
+            let (Some(&digest), Some(value)) = (r.rdata.get(3), r.rdata.get(4..)) else {
+                continue;
+            };
             let expected = match digest {
                 1 => 20,
                 2 | 3 | 5 | 6 => 32,
                 4 => 48,
                 _ => {
-                    self.find(Code::DS_DIGEST, r, |n| format!("DS at {n} has the unknown digest type {digest}"));
+                    self.find(Code::DS_DIGEST, r, |n| {
+                        format!("DS at {n} has the unknown digest type {digest}")
+                    });
                     continue;
                 }
             };
@@ -34,8 +38,13 @@ impl At<'_> {
                 });
             }
         }
-        if let Some(r) = set.first().filter(|r| only_sha1 && r.rdata.get(3) == Some(&1)) {
-            self.find(Code::DS_DIGEST, r, |n| format!("DS at {n} has only SHA-1 digests"));
+        if let Some(r) = set
+            .first()
+            .filter(|r| only_sha1 && r.rdata.get(3) == Some(&1))
+        {
+            self.find(Code::DS_DIGEST, r, |n| {
+                format!("DS at {n} has only SHA-1 digests")
+            });
         }
     }
 
@@ -50,14 +59,22 @@ impl At<'_> {
             });
         }
         for r in set {
-            let mut at = 2 + Labels::of(r.rdata.get(2..).unwrap_or(&[])).map(|l| l.len() + 1).sum::<usize>() + 1;
+            let mut at = 2
+                + Labels::of(r.rdata.get(2..).unwrap_or(&[]))
+                    .map(|l| l.len() + 1)
+                    .sum::<usize>()
+                + 1;
             let (mut keys, mut mandatory) = (Vec::new(), Vec::new());
             while let Some(&[k0, k1, l0, l1]) = r.rdata.get(at..at + 4) {
                 let len = u16::from_be_bytes([l0, l1]) as usize;
                 let key = u16::from_be_bytes([k0, k1]);
                 let value = r.rdata.get(at + 4..at + 4 + len).unwrap_or(&[]);
                 if key == 0 {
-                    mandatory.extend(value.chunks_exact(2).map(|c| u16::from_be_bytes([c[0], c[1]])));
+                    mandatory.extend(
+                        value
+                            .chunks_exact(2)
+                            .map(|c| u16::from_be_bytes([c[0], c[1]])),
+                    );
                 }
                 keys.push(key);
                 at += 4 + len;
@@ -69,7 +86,9 @@ impl At<'_> {
             }
             // RFC 9460 §8: no-default-alpn needs alpn.
             if keys.contains(&2) && !keys.contains(&1) {
-                self.find(Code::SERVICE, r, |n| format!("{} at {n}: no-default-alpn without alpn", r.rtype));
+                self.find(Code::SERVICE, r, |n| {
+                    format!("{} at {n}: no-default-alpn without alpn", r.rtype)
+                });
             }
         }
     }
@@ -88,7 +107,10 @@ impl At<'_> {
             };
             if odd {
                 self.find(Code::REGISTRY_VALUE, r, |n| {
-                    format!("{} at {n} has a value that its registry does not list", r.rtype)
+                    format!(
+                        "{} at {n} has a value that its registry does not list",
+                        r.rtype
+                    )
                 });
             }
         }
@@ -102,10 +124,14 @@ impl At<'_> {
         for r in set {
             if r.rtype == Rtype::NS {
                 if !is_host(r.rdata) {
-                    self.find(Code::HOST_NAME, r, |n| format!("the name server of {n} is no host name"));
+                    self.find(Code::HOST_NAME, r, |n| {
+                        format!("the name server of {n} is no host name")
+                    });
                 }
             } else if !is_host(self.name().as_wire()) {
-                self.find(Code::HOST_NAME, r, |n| format!("{n} is no host name but has {}", r.rtype));
+                self.find(Code::HOST_NAME, r, |n| {
+                    format!("{n} is no host name but has {}", r.rtype)
+                });
             }
         }
     }
@@ -115,7 +141,9 @@ impl At<'_> {
 fn is_host(wire: &[u8]) -> bool {
     Labels::of(wire).enumerate().all(|(i, label)| {
         (i == 0 && label == b"*")
-            || (label.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-')
+            || (label
+                .iter()
+                .all(|b| b.is_ascii_alphanumeric() || *b == b'-')
                 && label.first() != Some(&b'-')
                 && label.last() != Some(&b'-'))
     })
