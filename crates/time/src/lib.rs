@@ -66,11 +66,17 @@ impl Timestamp {
     }
 
     pub fn saturating_add(self, span: Duration) -> Self {
-        Timestamp(self.0.saturating_add(span.as_nanos().min(i64::MAX as u128) as i64))
+        Timestamp(
+            self.0
+                .saturating_add(span.as_nanos().min(i64::MAX as u128) as i64),
+        )
     }
 
     pub fn saturating_sub(self, span: Duration) -> Self {
-        Timestamp(self.0.saturating_sub(span.as_nanos().min(i64::MAX as u128) as i64))
+        Timestamp(
+            self.0
+                .saturating_sub(span.as_nanos().min(i64::MAX as u128) as i64),
+        )
     }
 
     /// `YYYYMMDD` in UTC, for date serials and key file times.
@@ -156,9 +162,8 @@ impl Serialize for Timestamp {
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         let text = String::deserialize(d)?;
-        Timestamp::parse_rfc3339(&text).ok_or_else(|| {
-            serde::de::Error::custom(format!("'{text}' is not an RFC 3339 time"))
-        })
+        Timestamp::parse_rfc3339(&text)
+            .ok_or_else(|| serde::de::Error::custom(format!("'{text}' is not an RFC 3339 time")))
     }
 }
 
@@ -179,7 +184,10 @@ pub struct SimClock {
 
 impl SimClock {
     pub fn new(start: Timestamp) -> Self {
-        SimClock { start: start.0, now: AtomicI64::new(start.0) }
+        SimClock {
+            start: start.0,
+            now: AtomicI64::new(start.0),
+        }
     }
 
     /// Moves the clock forward.
@@ -218,7 +226,10 @@ mod tests {
         assert_eq!(t.to_rfc3339(), "2025-11-22T14:42:20Z");
         assert_eq!(t.to_dns(), "20251122144220");
         assert_eq!(Timestamp::parse_dns("20251122144220"), Some(t));
-        assert_eq!(Timestamp::parse_rfc3339("2025-11-22T15:42:20+01:00"), Some(t));
+        assert_eq!(
+            Timestamp::parse_rfc3339("2025-11-22T15:42:20+01:00"),
+            Some(t)
+        );
         assert_eq!(Timestamp::parse_dns("20251322144220"), None);
         assert_eq!(t.date(), (2025, 11, 22));
     }

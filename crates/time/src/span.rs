@@ -24,7 +24,9 @@ pub fn parse_span(text: &str) -> Result<Duration, SpanError> {
         return Err(SpanError::Empty);
     }
     if text.bytes().all(|b| b.is_ascii_digit()) {
-        let secs = text.parse().map_err(|_| SpanError::TooLong(text.to_string()))?;
+        let secs = text
+            .parse()
+            .map_err(|_| SpanError::TooLong(text.to_string()))?;
         return Ok(Duration::from_secs(secs));
     }
     let mut total: u64 = 0;
@@ -47,7 +49,9 @@ pub fn parse_span(text: &str) -> Result<Duration, SpanError> {
             return Err(malformed());
         }
         last_unit = unit;
-        let n: u64 = digits.parse().map_err(|_| SpanError::TooLong(text.to_string()))?;
+        let n: u64 = digits
+            .parse()
+            .map_err(|_| SpanError::TooLong(text.to_string()))?;
         digits.clear();
         total = n
             .checked_mul(unit)
@@ -63,10 +67,22 @@ pub fn parse_span(text: &str) -> Result<Duration, SpanError> {
 /// The non-zero units of `d h m s` separated by blanks, `0s` when there are none (cli.md §1.2).
 pub fn format_span(span: Duration) -> String {
     let secs = span.as_secs();
-    let units = [(secs / 86_400, 'd'), (secs / 3600 % 24, 'h'), (secs / 60 % 60, 'm'), (secs % 60, 's')];
-    let parts: Vec<String> =
-        units.iter().filter(|(n, _)| *n > 0).map(|(n, u)| format!("{n}{u}")).collect();
-    if parts.is_empty() { "0s".to_string() } else { parts.join(" ") }
+    let units = [
+        (secs / 86_400, 'd'),
+        (secs / 3600 % 24, 'h'),
+        (secs / 60 % 60, 'm'),
+        (secs % 60, 's'),
+    ];
+    let parts: Vec<String> = units
+        .iter()
+        .filter(|(n, _)| *n > 0)
+        .map(|(n, u)| format!("{n}{u}"))
+        .collect();
+    if parts.is_empty() {
+        "0s".to_string()
+    } else {
+        parts.join(" ")
+    }
 }
 
 #[cfg(test)]
@@ -91,7 +107,19 @@ mod tests {
 
     #[test]
     fn refused() {
-        for text in ["", "h", "1", "1h1h", "1m1h", "1.5h", "-1", "1 h", "1H", "1h30", "99999999999999999999"] {
+        for text in [
+            "",
+            "h",
+            "1",
+            "1h1h",
+            "1m1h",
+            "1.5h",
+            "-1",
+            "1 h",
+            "1H",
+            "1h30",
+            "99999999999999999999",
+        ] {
             let r = parse_span(text);
             if text == "1" {
                 assert!(r.is_ok());
@@ -99,14 +127,20 @@ mod tests {
                 assert!(r.is_err(), "{text} gave {r:?}");
             }
         }
-        assert!(matches!(parse_span("9999999999999999999w"), Err(SpanError::TooLong(_))));
+        assert!(matches!(
+            parse_span("9999999999999999999w"),
+            Err(SpanError::TooLong(_))
+        ));
     }
 
     #[test]
     fn shown() {
         assert_eq!(format_span(Duration::from_secs(4296)), "1h 11m 36s");
         assert_eq!(format_span(Duration::from_millis(900)), "0s");
-        assert_eq!(format_span(Duration::from_secs(86_400 * 12 + 4 * 3600)), "12d 4h");
+        assert_eq!(
+            format_span(Duration::from_secs(86_400 * 12 + 4 * 3600)),
+            "12d 4h"
+        );
     }
 
     proptest! {

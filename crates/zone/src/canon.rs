@@ -26,8 +26,16 @@ pub enum Part {
 pub fn parts(rtype: Rtype) -> &'static [Part] {
     use Part::*;
     match rtype {
-        Rtype::NS | Rtype::MD | Rtype::MF | Rtype::CNAME | Rtype::MB | Rtype::MG | Rtype::MR
-        | Rtype::PTR | Rtype::NXT | Rtype::DNAME => &[Name],
+        Rtype::NS
+        | Rtype::MD
+        | Rtype::MF
+        | Rtype::CNAME
+        | Rtype::MB
+        | Rtype::MG
+        | Rtype::MR
+        | Rtype::PTR
+        | Rtype::NXT
+        | Rtype::DNAME => &[Name],
         Rtype::SOA | Rtype::MINFO | Rtype::RP => &[Name, Name],
         Rtype::MX | Rtype::AFSDB | Rtype::RT | Rtype::KX => &[Fixed(2), Name],
         Rtype::PX => &[Fixed(2), Name, Name],
@@ -76,7 +84,9 @@ pub fn for_each_name(rtype: Rtype, rdata: &[u8], mut f: impl FnMut(std::ops::Ran
 /// True if the canonical form of `rdata` differs from `rdata`.
 pub fn needs_lowering(rtype: Rtype, rdata: &[u8]) -> bool {
     let mut found = false;
-    for_each_name(rtype, rdata, |r| found |= rdata[r].iter().any(u8::is_ascii_uppercase));
+    for_each_name(rtype, rdata, |r| {
+        found |= rdata[r].iter().any(u8::is_ascii_uppercase)
+    });
     found
 }
 
@@ -85,7 +95,9 @@ pub fn push_canonical(rtype: Rtype, rdata: &[u8], out: &mut Vec<u8>) {
     let at = out.len();
     out.extend_from_slice(rdata);
     // Length octets of labels are below 64 and thus never letters.
-    for_each_name(rtype, rdata, |r| out[at + r.start..at + r.end].make_ascii_lowercase());
+    for_each_name(rtype, rdata, |r| {
+        out[at + r.start..at + r.end].make_ascii_lowercase()
+    });
 }
 
 /// Canonical RDATA order (RFC 4034 §6.3): as octet strings of the canonical forms.
@@ -109,7 +121,11 @@ mod tests {
         push_canonical(Rtype::MX, b"\x00A\x01A\x02bC\x00", &mut out);
         assert_eq!(out, b"\x00A\x01a\x02bc\x00");
         out.clear();
-        push_canonical(Rtype::NAPTR, b"\x00\x01\x00\x02\x01U\x03SIP\x00\x01A\x00", &mut out);
+        push_canonical(
+            Rtype::NAPTR,
+            b"\x00\x01\x00\x02\x01U\x03SIP\x00\x01A\x00",
+            &mut out,
+        );
         assert_eq!(out, b"\x00\x01\x00\x02\x01U\x03SIP\x00\x01a\x00");
         out.clear();
         push_canonical(Rtype::HINFO, b"\x01A\x01B", &mut out);
@@ -130,8 +146,14 @@ mod tests {
 
     #[test]
     fn order_ignores_case_of_names() {
-        assert_eq!(cmp_rdata(Rtype::NS, b"\x01B\x00", b"\x01a\x00"), Ordering::Greater);
-        assert_eq!(cmp_rdata(Rtype::NS, b"\x01A\x00", b"\x01a\x00"), Ordering::Equal);
+        assert_eq!(
+            cmp_rdata(Rtype::NS, b"\x01B\x00", b"\x01a\x00"),
+            Ordering::Greater
+        );
+        assert_eq!(
+            cmp_rdata(Rtype::NS, b"\x01A\x00", b"\x01a\x00"),
+            Ordering::Equal
+        );
         assert_eq!(cmp_rdata(Rtype::TXT, b"\x01B", b"\x01a"), Ordering::Less);
     }
 }

@@ -36,7 +36,9 @@ fn parse_crockford(text: &str) -> Option<[u8; 16]> {
     }
     let mut v: u128 = 0;
     for b in text.bytes() {
-        let d = CROCKFORD.iter().position(|&c| c == b.to_ascii_uppercase())?;
+        let d = CROCKFORD
+            .iter()
+            .position(|&c| c == b.to_ascii_uppercase())?;
         if v >> 123 != 0 {
             return None;
         }

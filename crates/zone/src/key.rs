@@ -94,13 +94,13 @@ pub fn depth(key: &[u8]) -> usize {
 /// The encoded labels, apex side first, each without its closing `00`.
 pub fn labels(key: &[u8]) -> impl Iterator<Item = &[u8]> {
     let body = key.strip_suffix(&[0]).unwrap_or(key);
-    body.split(|&b| b == 0).take(if key.is_empty() { 0 } else { usize::MAX })
+    body.split(|&b| b == 0)
+        .take(if key.is_empty() { 0 } else { usize::MAX })
 }
 
 /// The key's prefixes from the apex (empty) to the key itself.
 pub fn ancestors_from_apex(key: &[u8]) -> impl Iterator<Item = &[u8]> {
-    std::iter::once(&key[..0])
-        .chain(memchr::memchr_iter(0, key).map(move |i| &key[..i + 1]))
+    std::iter::once(&key[..0]).chain(memchr::memchr_iter(0, key).map(move |i| &key[..i + 1]))
 }
 
 /// Appends the uncompressed wire name of `key` below `apex`, in lower case, or in the spelling
@@ -118,7 +118,8 @@ pub fn push_wire(key: &[u8], case: Option<&[u8]>, apex: &[u8], out: &mut Vec<u8>
                 1 => label.next().map_or(0, |&e| e - 1),
                 b => b,
             };
-            let upper = case.is_some_and(|c| c.get(bit / 8).is_some_and(|v| v >> (bit % 8) & 1 == 1));
+            let upper =
+                case.is_some_and(|c| c.get(bit / 8).is_some_and(|v| v >> (bit % 8) & 1 == 1));
             out.push(if upper { b.to_ascii_uppercase() } else { b });
             bit += 1;
         }
@@ -169,7 +170,11 @@ pub fn is_wildcard(key: &[u8]) -> bool {
 /// leading `*` (RFC 4034 §3.1.3).
 pub fn rrsig_labels(owner: &[u8]) -> u8 {
     let n = Labels::of(owner).count() as u8;
-    if owner.starts_with(b"\x01*") { n - 1 } else { n }
+    if owner.starts_with(b"\x01*") {
+        n - 1
+    } else {
+        n
+    }
 }
 
 #[cfg(test)]
@@ -207,7 +212,10 @@ pub(crate) mod tests {
         assert_eq!(k("a.EXAMPLE"), b"a\0");
         assert_eq!(k("z.a.example"), b"a\0z\0");
         assert_eq!(k("\\000.example"), b"\x01\x01\0");
-        assert_eq!(key_of(&apex, Name::parse("a.other").unwrap().as_wire()), None);
+        assert_eq!(
+            key_of(&apex, Name::parse("a.other").unwrap().as_wire()),
+            None
+        );
         // `xexample.` ends in the same octets but not on a label boundary.
         assert_eq!(key_of(&apex, b"\x08\x07example\0"), None);
         assert_eq!(parent(b"a\0z\0"), Some(&b"a\0"[..]));

@@ -2,13 +2,46 @@
 //!
 //! Everything that holds, compares or walks zone data is here. The crate knows names, RRsets,
 //! versions and diffs; it knows no keys, clocks, sockets or policy.
+//!
+//! Reading order: [`name`] and [`key`] (what a name is and how it sorts), [`rtype`] and [`canon`]
+//! (types and canonical RDATA), [`leaf`], [`sidecar`], [`block`], [`pool`] (the immutable bytes),
+//! [`tree`] (how they hang together), [`version`] (one state of a zone), then what is done with
+//! them: [`build`], [`sign`], [`update`], [`diff`], [`denial`], [`parts`].
 
+pub mod block;
+pub mod build;
 pub mod canon;
+mod codec;
+pub mod denial;
+pub mod diff;
+pub mod fingerprint;
 pub mod id;
 pub mod key;
+pub mod leaf;
 pub mod name;
+pub mod parts;
+pub mod pool;
 pub mod rtype;
+pub mod sidecar;
+pub mod sign;
+pub mod slots;
+pub mod tree;
+pub mod update;
+pub mod version;
 
+pub use block::{Bitmaps, BlockBuilder, BlockRef, ChainContext, Hash, Nsec3Params};
+pub use build::{
+    Above, BatchFull, BuildError, Builder, Inspector, OwnerGroup, RawRecord, RecordBatch,
+};
+pub use denial::{Chain, Denial, Row};
+pub use diff::{DiffItem, DiffStats, diff, diff_stats};
+pub use fingerprint::Fingerprint;
 pub use id::{KeyId, Serial, VersionId, ZoneId};
+pub use leaf::Flags;
 pub use name::{Name, NameError};
 pub use rtype::Rtype;
+pub use sidecar::NSEC_SET;
+pub use sign::{Draft, SetSpec, Sidecar, SidecarBuilder};
+pub use slots::{KeySlot, KeyTable, TableFull};
+pub use update::{Edit, OwnerChange, Update};
+pub use version::{Closest, LeafSums, Owner, RRset, Record, Sig, SoaFields, Unit, ZoneVersion};

@@ -191,7 +191,11 @@ pub fn wire_len(wire: &[u8]) -> Result<usize, NameError> {
         match wire.get(i) {
             None => return Err(NameError::Truncated),
             Some(0) => {
-                return if i < MAX_NAME { Ok(i + 1) } else { Err(NameError::LongName) };
+                return if i < MAX_NAME {
+                    Ok(i + 1)
+                } else {
+                    Err(NameError::LongName)
+                };
             }
             Some(&n) if n > 63 => return Err(NameError::BadLabelType),
             Some(&n) => i += 1 + n as usize,
@@ -244,7 +248,9 @@ impl<'a> Iterator for Labels<'a> {
 pub fn write_label(label: &[u8], out: &mut impl fmt::Write) -> fmt::Result {
     for &b in label {
         match b {
-            b'.' | b'\\' | b'"' | b';' | b'(' | b')' | b'@' | b'$' => write!(out, "\\{}", b as char)?,
+            b'.' | b'\\' | b'"' | b';' | b'(' | b')' | b'@' | b'$' => {
+                write!(out, "\\{}", b as char)?
+            }
             0x21..=0x7e => out.write_char(b as char)?,
             _ => write!(out, "\\{b:03}")?,
         }
@@ -321,10 +327,19 @@ mod tests {
 
     #[test]
     fn presentation_round_trips() {
-        for text in [".", "example.", "a\\.b.example.", "\\000\\255.x.", "0/25.2.0.192.in-addr.arpa."] {
+        for text in [
+            ".",
+            "example.",
+            "a\\.b.example.",
+            "\\000\\255.x.",
+            "0/25.2.0.192.in-addr.arpa.",
+        ] {
             assert_eq!(Name::parse(text).unwrap().to_string(), text);
         }
-        assert_eq!(Name::parse("example.net").unwrap().to_string(), "example.net.");
+        assert_eq!(
+            Name::parse("example.net").unwrap().to_string(),
+            "example.net."
+        );
         assert_eq!(Name::parse("a\\046b.c").unwrap().to_string(), "a\\.b.c.");
     }
 
@@ -346,8 +361,15 @@ mod tests {
     fn canonical_order_of_rfc4034() {
         // RFC 4034 §6.1, the example as printed.
         let names: Vec<Name> = [
-            "example", "a.example", "yljkjljk.a.example", "Z.a.example", "zABC.a.EXAMPLE", "z.example",
-            "\\001.z.example", "*.z.example", "\\200.z.example",
+            "example",
+            "a.example",
+            "yljkjljk.a.example",
+            "Z.a.example",
+            "zABC.a.EXAMPLE",
+            "z.example",
+            "\\001.z.example",
+            "*.z.example",
+            "\\200.z.example",
         ]
         .iter()
         .map(|t| Name::parse(t).unwrap())

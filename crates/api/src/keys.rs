@@ -1,0 +1,207 @@
+//! Keys, their records for the parent, and rolls (api.md §4.3, cli.md §5).
+
+use std::collections::BTreeMap;
+
+use cascade_time::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::zones::KeyRole;
+
+/// A key of a zone, in `GET …/keys` and the status report.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Key {
+    #[serde(default)]
+    pub id: String,
+    pub tag: u16,
+    pub role: KeyRole,
+    /// IANA number.
+    pub algorithm: u8,
+    #[serde(default)]
+    pub bits: Option<u32>,
+    pub state: KeyState,
+    /// Makes signatures now.
+    #[serde(default)]
+    pub signing: bool,
+    #[serde(default)]
+    pub imported: bool,
+    #[serde(default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub published_at: Option<Timestamp>,
+    #[serde(default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub active_at: Option<Timestamp>,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub expires_at: Option<Timestamp>,
+    /// When a retired key goes.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub remove_at: Option<Timestamp>,
+    /// Entered its state.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub since: Option<Timestamp>,
+    /// What becomes of it next, for people.
+    #[serde(default)]
+    pub next: Option<String>,
+    pub hsm: Option<String>,
+    /// `file://…` or `kmip://…`
+    pub reference: String,
+    #[serde(default)]
+    pub label: Option<String>,
+    #[serde(default)]
+    pub at_parent: Option<AtParent>,
+    /// Per HSM instance: when it last proved to hold this very key.
+    #[serde(default)]
+    #[schema(value_type = std::collections::BTreeMap<String, String>)]
+    pub proved_at: BTreeMap<String, Timestamp>,
+}
+
+/// RFC 7583 §3.1, and trash.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum KeyState {
+    Generated,
+    Published,
+    Ready,
+    Active,
+    Retired,
+    Dead,
+    Removed,
+    Revoked,
+}
+
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum AtParent {
+    Unknown,
+    Absent,
+    Wanted,
+    Seen,
+    Foreign,
+}
+
+/// `GET …/keys?all=`
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct KeyFilter {
+    /// With those in the trash.
+    pub all: bool,
+    pub limit: Option<u32>,
+    pub after: Option<String>,
+}
+
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum RecordKind {
+    Ds,
+    Dnskey,
+    Cds,
+    Cdnskey,
+}
+
+impl RecordKind {
+    pub fn parse(text: &str) -> Option<Self> {
+        match text.to_ascii_lowercase().as_str() {
+            "ds" => Some(RecordKind::Ds),
+            "dnskey" => Some(RecordKind::Dnskey),
+            "cds" => Some(RecordKind::Cds),
+            "cdnskey" => Some(RecordKind::Cdnskey),
+            _ => None,
+        }
+    }
+}
+
+/// `GET …/key-records/{type}?digest=&key=`
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct KeyRecordsQuery {
+    /// `sha256` or `sha384`.
+    pub digest: Option<String>,
+    pub key: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct KeyRecords {
+    /// In zone-file form.
+    pub records: Vec<String>,
+}
+
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum RollKind {
+    Ksk,
+    Zsk,
+    Csk,
+    Algorithm,
+}
+
+impl RollKind {
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "ksk" => Some(RollKind::Ksk),
+            "zsk" => Some(RollKind::Zsk),
+            "csk" => Some(RollKind::Csk),
+            "algorithm" => Some(RollKind::Algorithm),
+            _ => None,
+        }
+    }
+}
+
+/// A running or past roll.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Roll {
+    #[serde(default)]
+    pub zone: Option<String>,
+    pub kind: RollKind,
+    /// As RFC 6781 §4.1 and RFC 7583 §2 call it, for example `double-signature`.
+    #[serde(rename = "type")]
+    pub roll_type: String,
+    /// What it waits for, for example `await-ds-seen`.
+    pub state: String,
+    pub old: Vec<String>,
+    pub new: Vec<String>,
+    pub waits_for: Option<String>,
+    #[serde(default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub since: Option<Timestamp>,
+    #[serde(default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub started_at: Option<Timestamp>,
+    #[serde(default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub earliest_at: Option<Timestamp>,
+    #[serde(default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub last_look: Option<Timestamp>,
+    #[serde(default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub next_look: Option<Timestamp>,
+    #[serde(default)]
+    pub automatic: Option<bool>,
+    /// Command of the next step when a person must do it.
+    #[serde(default)]
+    pub next_command: Option<String>,
+    #[serde(default)]
+    pub evidence: Vec<crate::zones::Evidence>,
+    #[serde(default)]
+    pub highest_ttl_secs: BTreeMap<String, u32>,
+}
+
+/// `POST …/rolls/{kind}/{step}`
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RollStep {
+    /// What is visible everywhere; for the propagation steps.
+    pub ttl_secs: Option<u32>,
+    pub force: bool,
+    pub comment: Option<String>,
+}

@@ -1,0 +1,274 @@
+//! One `match` over the routes: parameters and body in, a function of the backend, answer out.
+
+use axum::body::Body;
+use axum::extract::Query;
+use cascade_api::common::{Commented, Confirm, PageQuery, Stage};
+use cascade_api::daemon::LoggingEdit;
+use cascade_api::keys::{RecordKind, RollKind};
+use cascade_api::parse::{parse_request, query_problem};
+use cascade_api::path::zone_of_segment;
+use cascade_api::zones::Verdict;
+use cascade_api::{MAX_COMMENT, Problem, ProblemType, Route, RouteId, openapi};
+use hyper::{Response, Uri};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::answer;
+use super::backend::{Backend, Caller, Done};
+use super::router::Params;
+
+/// A call that passed the guards, with its whole body.
+pub struct Request {
+    pub route: &'static Route,
+    pub params: Params,
+    pub uri: Uri,
+    pub body: bytes::Bytes,
+    pub caller: Caller,
+}
+
+type Answered = Result<Response<Body>, Problem>;
+
+/// Performs the call.
+pub async fn dispatch<B: Backend>(b: &B, mut r: Request) -> Answered {
+    use RouteId as R;
+    let dry = r.take_dry_run()?;
+    let caller = r.caller.clone();
+    match r.route.id {
+        R::Livez => Ok(answer::text(200, "ok\n")),
+        R::Readyz => Ok(match b.ready().await {
+            Ok(()) => answer::text(200, "ok\n"),
+            Err(missing) => answer::text(503, format!("not ready: {missing}\n")),
+        }),
+        R::Metrics => Ok(answer::raw(
+            200,
+            "text/plain; version=0.0.4; charset=utf-8",
+            b.metrics().await,
+        )),
+        R::Openapi => ok(&openapi::document()),
+        R::Info => ok(&b.info().await?),
+        R::Status => ok(&b.status().await?),
+        R::StatusKeys => ok(&b.status_keys().await?),
+        R::Health => health(b, false).await,
+        R::HealthDeep => health(b, true).await,
+
+        R::ZoneList => ok(&b.zone_list(r.query()?).await?),
+        R::ZoneAdd => {
+            let zone = b.zone_add(caller, r.json()?, dry).await?;
+            Ok(answer::json(if dry { 200 } else { 201 }, &zone))
+        }
+        R::ZoneShow => ok(&b.zone_show(r.zone()).await?),
+        R::ZoneEdit => match b.zone_edit(caller, r.zone(), r.json()?, dry).await? {
+            Done::Now(zone) => ok(&zone),
+            Done::Later(zone, operation) => Ok(later(&zone, Some(&operation))),
+        },
+        R::ZoneRemove => gone(b.zone_remove(caller, r.zone(), r.query()?).await),
+        R::ZoneStatus => ok(&b.zone_status(r.zone()).await?),
+        R::ZoneWhy => ok(&b.zone_why(r.zone()).await?),
+        R::ZoneHistory => ok(&b.zone_history(r.zone(), r.query()?).await?),
+        R::VersionList => ok(&b.versions(r.zone(), r.query()?).await?),
+        R::VersionShow => ok(&b.version(r.zone(), r.param("v")).await?),
+        R::ZoneDiff => ok(&b.zone_diff(r.zone(), r.query()?).await?),
+        R::ZoneExport => Ok(answer::streamed(b.zone_export(r.zone(), r.query()?).await?)),
+        R::ZoneReload => accepted(b.zone_reload(caller, r.zone(), r.json()?).await?),
+        R::ZoneResign => accepted(b.zone_resign(caller, r.zone(), r.json()?).await?),
+        R::ZoneReset => accepted(b.zone_reset(caller, r.zone(), r.json()?).await?),
+        R::ReviewApprove => review(b, r, Verdict::Approved).await,
+        R::ReviewReject => review(b, r, Verdict::Rejected).await,
+        R::ReviewOverride => {
+            let stage = r.stage()?;
+            accepted(
+                b.review_override(caller, r.zone(), stage, r.json()?)
+                    .await?,
+            )
+        }
+        R::MaintenanceOn => ok(&b.maintenance_on(caller, r.zone(), r.json()?).await?),
+        R::MaintenanceOff => {
+            let comment = r.query::<Commented>()?.comment;
+            gone(b.maintenance_off(caller, r.zone(), comment).await)
+        }
+        R::KeyList => ok(&b.key_list(r.zone(), r.query()?).await?),
+        R::KeyShow => ok(&b.key_show(r.zone(), r.param("k")).await?),
+        R::KeyRecords => {
+            let kind = r.choice("type", "ds, dnskey, cds or cdnskey", RecordKind::parse)?;
+            ok(&b.key_records(r.zone(), kind, r.query()?).await?)
+        }
+        R::RollList => ok(&b.roll_list(r.zone(), r.query()?).await?),
+        R::RollStep => {
+            let kind = r.choice("kind", "ksk, zsk, csk or algorithm", RollKind::parse)?;
+            ok(&b
+                .roll_step(caller, r.zone(), kind, r.param("step"), r.json()?)
+                .await?)
+        }
+
+        R::PolicyList => ok(&b.policy_list(r.query()?).await?),
+        R::PolicyShow => ok(&b.policy_show(r.param("p")).await?),
+        R::PolicyCheck => ok(&b.policy_check(r.json()?).await?),
+        R::PolicyReload => ok(&b.policy_reload(caller, r.json()?, dry).await?),
+
+        R::HsmList => ok(&b.hsm_list(r.query()?).await?),
+        R::HsmAdd => {
+            let added = b.hsm_add(caller, r.json()?, dry).await?;
+            Ok(answer::json(if dry { 200 } else { 201 }, &added))
+        }
+        R::HsmShow => ok(&b.hsm_show(r.param("h")).await?),
+        R::HsmRemove => {
+            let confirm = r.query::<Confirm>()?;
+            gone(b.hsm_remove(caller, r.param("h"), confirm, dry).await)
+        }
+        R::TsigList => ok(&b.tsig_list(r.query()?).await?),
+        R::TsigAdd => Ok(answer::json(201, &b.tsig_add(caller, r.json()?).await?)),
+        R::TsigRemove => {
+            let comment = r.query::<Commented>()?.comment;
+            gone(b.tsig_remove(caller, r.param("n"), comment).await)
+        }
+        R::TokenList => ok(&b.token_list(r.query()?).await?),
+        R::TokenAdd => Ok(answer::json(201, &b.token_add(caller, r.json()?).await?)),
+        R::TokenRemove => {
+            let comment = r.query::<Commented>()?.comment;
+            gone(b.token_remove(caller, r.param("n"), comment).await)
+        }
+
+        R::LoggingShow => ok(&b.logging().await?),
+        R::LoggingEdit => {
+            let edit: LoggingEdit = r.json()?;
+            ok(&b.logging_edit(caller, edit).await?)
+        }
+        R::OperationList => ok(&b.operation_list(r.query::<PageQuery>()?).await?),
+        R::OperationShow => ok(&b.operation(r.param("id")).await?),
+    }
+}
+
+fn ok<T: Serialize>(document: &T) -> Answered {
+    Ok(answer::json(200, document))
+}
+
+fn gone(result: Result<(), Problem>) -> Answered {
+    result.map(|()| answer::empty(204))
+}
+
+fn accepted(accepted: cascade_api::Accepted) -> Answered {
+    Ok(later(&accepted, accepted.operation.as_deref()))
+}
+
+fn later<T: Serialize>(document: &T, operation: Option<&str>) -> Response<Body> {
+    let mut response = answer::json(202, document);
+    if let Some(id) = operation {
+        let place = format!("/v1/operations/{}", cascade_api::path::encode(id));
+        answer::set(&mut response, hyper::header::LOCATION, &place);
+    }
+    response
+}
+
+/// 503 when critical, so that load balancers and probes can use it.
+async fn health<B: Backend>(b: &B, deep: bool) -> Answered {
+    let health = b.health(deep).await?;
+    let critical = health.level >= cascade_api::common::Level::Error;
+    Ok(answer::json(if critical { 503 } else { 200 }, &health))
+}
+
+async fn review<B: Backend>(b: &B, r: Request, verdict: Verdict) -> Answered {
+    let stage = r.stage()?;
+    let serial = r.choice("serial", "a number from 0 to 4294967295", |s| {
+        s.parse().ok()
+    })?;
+    let comment = r.json::<Commented>()?.comment;
+    ok(&b
+        .review(r.caller.clone(), r.zone(), stage, serial, verdict, comment)
+        .await?)
+}
+
+impl Request {
+    fn param(&self, name: &str) -> String {
+        self.params.get(name).cloned().unwrap_or_default()
+    }
+
+    fn zone(&self) -> String {
+        zone_of_segment(&self.param("z"))
+    }
+
+    fn stage(&self) -> Result<Stage, Problem> {
+        self.choice("stage", "unsigned or signed", Stage::parse)
+    }
+
+    /// A part of the path that has few values.
+    fn choice<T>(
+        &self,
+        name: &str,
+        allowed: &str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Result<T, Problem> {
+        let given = self.param(name);
+        parse(&given).ok_or_else(|| {
+            Problem::new(
+                ProblemType::InvalidValue,
+                format!("{name} in the path is '{given}'; it must be {allowed}"),
+            )
+        })
+    }
+
+    fn json<T: DeserializeOwned>(&self) -> Result<T, Problem> {
+        check_comment(&self.body)?;
+        parse_request(&self.body)
+    }
+
+    fn query<T: DeserializeOwned>(&self) -> Result<T, Problem> {
+        Query::<T>::try_from_uri(&self.uri)
+            .map(|Query(q)| q)
+            .map_err(|e| query_problem(&e.body_text()))
+    }
+
+    /// Cuts `dry_run` out of the query. Refused where the route does not know it: a caller who
+    /// asks for a trial must not get the deed.
+    fn take_dry_run(&mut self) -> Result<bool, Problem> {
+        let Some(query) = self.uri.query() else {
+            return Ok(false);
+        };
+        let (flags, rest): (Vec<&str>, Vec<&str>) = query
+            .split('&')
+            .partition(|p| *p == "dry_run" || p.starts_with("dry_run="));
+        if flags.is_empty() {
+            return Ok(false);
+        }
+        if !self.route.dry_run {
+            return Err(query_problem("unknown field `dry_run`"));
+        }
+        let dry = match flags.as_slice() {
+            ["dry_run" | "dry_run=true"] => true,
+            ["dry_run=false"] => false,
+            _ => {
+                return Err(Problem::new(
+                    ProblemType::InvalidValue,
+                    "query parameter dry_run must be 'true' or 'false'",
+                ));
+            }
+        };
+        let target = format!("{}?{}", self.uri.path(), rest.join("&"));
+        self.uri = target.parse().map_err(|_| {
+            Problem::new(
+                ProblemType::MalformedRequest,
+                "the query string is not well-formed",
+            )
+        })?;
+        Ok(dry)
+    }
+}
+
+/// Comments go into the audit log and are bounded there (cli.md §1.1).
+fn check_comment(body: &[u8]) -> Result<(), Problem> {
+    #[derive(serde::Deserialize)]
+    struct OnlyComment<'a> {
+        #[serde(borrow)]
+        comment: Option<std::borrow::Cow<'a, str>>,
+    }
+    match serde_json::from_slice::<OnlyComment<'_>>(body) {
+        Ok(OnlyComment { comment: Some(c) }) if c.len() > MAX_COMMENT => Err(Problem::new(
+            ProblemType::InvalidValue,
+            format!(
+                "comment has {} bytes; at most {MAX_COMMENT} are kept",
+                c.len()
+            ),
+        )),
+        // Anything else that is wrong is told by the real parser.
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,19 @@
+//! The HTTP side of the daemon: listeners, limits, identity, roles, and errors as documents.
+//!
+//! `router` finds the row of the route table, `guard` refuses what must not come in, `dispatch`
+//! calls the [`Backend`], `answer` writes. Nothing here knows what a zone is.
+
+mod answer;
+mod backend;
+mod caller;
+mod dispatch;
+mod guard;
+mod limit;
+mod router;
+mod serve;
+#[cfg(test)]
+mod tests;
+
+pub use backend::{Backend, Caller, Done, Streamed};
+pub use caller::Admins;
+pub use serve::{Http, Settings};

@@ -1,0 +1,698 @@
+//! The D block: a run of NSEC3 records in hash order, by columns, with their signatures.
+//!
+//! ```text
+//!  0 2 format "D1"    8 4 min_exp    56 .. keys    n_keys x {u8 slot, u8 0, u16 length}
+//!  2 2 n rows        12 4 ttl        .. .. times   n_times x {u32 inception, u32 expiration}
+//!  4 1 n_keys        16 20 next      .. .. hashes  n x 20
+//!  5 1 flags         36 4 zero       .. .. bitmaps n x u16 (u32 if wide): ids
+//!  6 2 n_times       40 16 fp        .. .. per key: presence bits ceil(n/8), n x u16 time, signatures
+//! ```
+//! flags: bit0 wide, bit1 opt-out. Owner name, parameters and next hash (the following row; `next`
+//! for the last row) are implied.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::codec::{Reader, u16_at, u32_at};
+use crate::fingerprint::{Fingerprint, Hasher};
+use crate::id::ZoneId;
+use crate::name::Name;
+use crate::rtype::Rtype;
+use crate::slots::{KeyTable, MAX_SLOTS};
+use crate::tree::{Item, Sums};
+
+/// Rows a full build puts into a block.
+pub const BLOCK_ROWS: usize = 128;
+const HEADER: usize = 56;
+
+/// A SHA-1 NSEC3 hash (RFC 5155 §5).
+pub type Hash = [u8; 20];
+
+/// NSEC3 parameters of a chain (RFC 5155 §3.1, §4.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Nsec3Params {
+    /// 1 = SHA-1, the only one there is.
+    pub algorithm: u8,
+    pub iterations: u16,
+    pub salt: Vec<u8>,
+    pub opt_out: bool,
+}
+
+impl Nsec3Params {
+    /// NSEC3PARAM RDATA; its flags are always 0 (RFC 5155 §4.1.2).
+    pub fn nsec3param_rdata(&self) -> Vec<u8> {
+        let i = self.iterations.to_be_bytes();
+        let mut out = vec![self.algorithm, 0, i[0], i[1], self.salt.len() as u8];
+        out.extend_from_slice(&self.salt);
+        out
+    }
+}
+
+/// Interned type bitmaps in wire form; id 0 is the empty one (an empty non-terminal).
+#[derive(Clone, Debug)]
+pub struct Bitmaps {
+    list: Vec<Box<[u8]>>,
+    index: HashMap<Box<[u8]>, u32>,
+}
+
+impl Default for Bitmaps {
+    fn default() -> Self {
+        let mut b = Bitmaps {
+            list: Vec::new(),
+            index: HashMap::new(),
+        };
+        b.intern(&[]);
+        b
+    }
+}
+
+impl Bitmaps {
+    pub fn intern(&mut self, bitmap: &[u8]) -> u32 {
+        if let Some(id) = self.index.get(bitmap) {
+            return *id;
+        }
+        let id = self.list.len() as u32;
+        self.list.push(bitmap.into());
+        self.index.insert(bitmap.into(), id);
+        id
+    }
+
+    pub fn get(&self, id: u32) -> &[u8] {
+        self.list.get(id as usize).map_or(&[], |b| b)
+    }
+
+    pub fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        self.list.iter().map(|b| &b[..])
+    }
+}
+
+/// Immutable bytes of a block, shared by pointer.
+#[derive(Clone, Debug)]
+pub struct DBlock(Arc<[u8]>);
+
+#[derive(Clone, Copy, Debug)]
+struct View<'a> {
+    n: usize,
+    keys: &'a [u8],
+    times: &'a [u8],
+    hashes: &'a [u8],
+    bitmaps: &'a [u8],
+    columns: &'a [u8],
+    wide: bool,
+}
+
+impl<'a> View<'a> {
+    fn parse(bytes: &'a [u8]) -> Option<View<'a>> {
+        if bytes.len() < HEADER || &bytes[..2] != b"D1" || bytes[5] & !3 != 0 {
+            return None;
+        }
+        let n = u16_at(bytes, 2) as usize;
+        let wide = bytes[5] & 1 != 0;
+        let mut r = Reader::new(&bytes[HEADER..]);
+        let keys = r.take(bytes[4] as usize * 4)?;
+        let times = r.take(u16_at(bytes, 6) as usize * 8)?;
+        let hashes = r.take(n * 20)?;
+        let bitmaps = r.take(n * if wide { 4 } else { 2 })?;
+        Some(View {
+            n,
+            keys,
+            times,
+            hashes,
+            bitmaps,
+            columns: r.rest(),
+            wide,
+        })
+    }
+
+    fn hash(&self, i: usize) -> &'a Hash {
+        const ZERO: &Hash = &[0; 20];
+        self.hashes
+            .get(i * 20..)
+            .and_then(|h| h.first_chunk())
+            .unwrap_or(ZERO)
+    }
+
+    fn bitmap(&self, i: usize) -> u32 {
+        if self.wide {
+            u32_at(self.bitmaps, i * 4)
+        } else {
+            u16_at(self.bitmaps, i * 2) as u32
+        }
+    }
+
+    /// (slot, length, presence, times, signatures) per key.
+    fn columns(&self) -> Option<Vec<Column<'a>>> {
+        let mut r = Reader::new(self.columns);
+        let mut out = Vec::with_capacity(self.keys.len() / 4);
+        for k in self.keys.chunks_exact(4) {
+            let len = u16_at(k, 2) as usize;
+            let present = r.take(self.n.div_ceil(8))?;
+            let times = r.take(self.n * 2)?;
+            let count: usize = present.iter().map(|b| b.count_ones() as usize).sum();
+            let sigs = r.take(count.checked_mul(len)?)?;
+            out.push(Column {
+                slot: k[0],
+                len,
+                present,
+                times,
+                sigs,
+            });
+        }
+        r.is_empty().then_some(out)
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Column<'a> {
+    slot: u8,
+    len: usize,
+    present: &'a [u8],
+    times: &'a [u8],
+    sigs: &'a [u8],
+}
+
+impl<'a> Column<'a> {
+    fn get(&self, row: usize) -> Option<(u16, &'a [u8])> {
+        let byte = *self.present.get(row / 8)?;
+        if byte >> (row % 8) & 1 == 0 {
+            return None;
+        }
+        let below: u32 = self.present[..row / 8]
+            .iter()
+            .map(|b| b.count_ones())
+            .sum::<u32>()
+            + (byte & ((1 << (row % 8)) - 1)).count_ones();
+        let at = below as usize * self.len;
+        Some((
+            u16_at(self.times, row * 2),
+            self.sigs.get(at..at + self.len)?,
+        ))
+    }
+}
+
+impl DBlock {
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    pub fn same(&self, other: &DBlock) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    fn view(&self) -> View<'_> {
+        const EMPTY: View<'static> = View {
+            n: 0,
+            keys: &[],
+            times: &[],
+            hashes: &[],
+            bitmaps: &[],
+            columns: &[],
+            wide: false,
+        };
+        View::parse(&self.0).unwrap_or(EMPTY)
+    }
+
+    pub fn len(&self) -> usize {
+        u16_at(&self.0, 2) as usize
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub fn ttl(&self) -> u32 {
+        u32_at(&self.0, 12)
+    }
+
+    pub fn fingerprint(&self) -> Fingerprint {
+        let mut b = [0u8; 16];
+        b.copy_from_slice(&self.0[40..56]);
+        Fingerprint::from_bytes(b)
+    }
+
+    pub fn first_hash(&self) -> &[u8] {
+        self.view().hash(0)
+    }
+
+    /// First hash of the following block (of the chain's first block, for the last one).
+    pub fn next(&self) -> &Hash {
+        const ZERO: &Hash = &[0; 20];
+        self.0
+            .get(16..)
+            .and_then(|h| h.first_chunk())
+            .unwrap_or(ZERO)
+    }
+
+    pub fn opt_out(&self) -> bool {
+        self.0[5] & 2 != 0
+    }
+
+    /// Number of the last row whose hash is not above `hash`.
+    pub fn locate(&self, hash: &Hash) -> Option<usize> {
+        let v = self.view();
+        let (mut lo, mut hi) = (0, v.n);
+        while lo < hi {
+            let mid = (lo + hi) / 2;
+            if v.hash(mid) <= hash {
+                lo = mid + 1;
+            } else {
+                hi = mid;
+            }
+        }
+        lo.checked_sub(1)
+    }
+
+    pub fn row(&self, i: usize) -> Option<RawRow<'_>> {
+        let v = self.view();
+        if i >= v.n {
+            return None;
+        }
+        let next = if i + 1 < v.n {
+            v.hash(i + 1)
+        } else {
+            self.next()
+        };
+        Some(RawRow {
+            block: self,
+            index: i,
+            hash: v.hash(i),
+            next,
+            bitmap: v.bitmap(i),
+        })
+    }
+
+    /// Signatures of row `i`: (slot, inception, expiration, signature).
+    pub fn sigs(&self, i: usize) -> Vec<RowSig<'_>> {
+        let v = self.view();
+        let Some(columns) = v.columns() else {
+            return Vec::new();
+        };
+        columns
+            .iter()
+            .filter_map(|c| {
+                let (t, signature) = c.get(i)?;
+                let at = t as usize * 8;
+                Some(RowSig {
+                    slot: c.slot,
+                    inception: u32_at(v.times, at),
+                    expiration: u32_at(v.times, at + 4),
+                    signature,
+                })
+            })
+            .collect()
+    }
+
+    /// Takes bytes from disk; everything but the signatures' sense is checked.
+    pub fn decode(bytes: Vec<u8>, bitmaps: &Bitmaps) -> Result<DBlock, &'static str> {
+        let v = View::parse(&bytes).ok_or("not a D block, or cut short")?;
+        if v.n == 0 {
+            return Err("block without rows");
+        }
+        if (1..v.n).any(|i| v.hash(i - 1) >= v.hash(i)) {
+            return Err("hashes out of order");
+        }
+        if (0..v.n).any(|i| v.bitmap(i) as usize >= bitmaps.len()) {
+            return Err("unknown bitmap");
+        }
+        let columns = v.columns().ok_or("signatures cut short")?;
+        for c in &columns {
+            let bad_time = |i| {
+                c.get(i)
+                    .is_some_and(|(t, _)| t as usize >= v.times.len() / 8)
+            };
+            if c.slot as usize >= MAX_SLOTS || (0..v.n).any(bad_time) {
+                return Err("unknown key slot or time");
+            }
+        }
+        Ok(DBlock(bytes.into()))
+    }
+}
+
+/// A row as it stands in a block.
+#[derive(Clone, Copy, Debug)]
+pub struct RawRow<'a> {
+    pub block: &'a DBlock,
+    pub index: usize,
+    pub hash: &'a Hash,
+    pub next: &'a Hash,
+    pub bitmap: u32,
+}
+
+/// One signature over an NSEC3 record.
+#[derive(Clone, Copy, Debug)]
+pub struct RowSig<'a> {
+    pub slot: u8,
+    pub inception: u32,
+    pub expiration: u32,
+    pub signature: &'a [u8],
+}
+
+/// What a block adds up.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BlockSums {
+    pub rows: u64,
+    pub records: u64,
+    pub wire: u64,
+    pub min_exp: Option<u32>,
+    pub any_mask: u16,
+    /// Bit k: every row has a signature by slot k.
+    pub full_mask: u16,
+    pub fp: Fingerprint,
+}
+
+impl Sums for BlockSums {
+    fn add(&mut self, o: &Self) {
+        if self.rows == 0 {
+            self.full_mask = o.full_mask;
+        } else if o.rows > 0 {
+            self.full_mask &= o.full_mask;
+        }
+        self.rows += o.rows;
+        self.records += o.records;
+        self.wire += o.wire;
+        self.min_exp = earlier(self.min_exp, o.min_exp);
+        self.any_mask |= o.any_mask;
+        self.fp.add(o.fp);
+    }
+}
+
+/// The earlier of two wire times that lie within 2^31 of each other (RFC 4034 §3.1.5).
+pub fn earlier(a: Option<u32>, b: Option<u32>) -> Option<u32> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(if (b.wrapping_sub(a) as i32) < 0 { b } else { a }),
+        (a, b) => a.or(b),
+    }
+}
+
+/// A block in its tree.
+#[derive(Clone, Debug)]
+pub struct BlockRef {
+    pub block: DBlock,
+    fence: u64,
+    sums: Arc<BlockSums>,
+}
+
+impl Item for BlockRef {
+    type Sums = BlockSums;
+    fn fence(&self) -> u64 {
+        self.fence
+    }
+    fn first_key(&self) -> &[u8] {
+        self.block.first_hash()
+    }
+    fn sums(&self) -> &BlockSums {
+        &self.sums
+    }
+    fn same(&self, other: &Self) -> bool {
+        self.block.same(&other.block)
+    }
+}
+
+/// What NSEC3 records need beside their row.
+#[derive(Clone, Copy, Debug)]
+pub struct ChainContext<'a> {
+    pub zone: ZoneId,
+    pub apex: &'a Name,
+    pub params: &'a Nsec3Params,
+    pub bitmaps: &'a Bitmaps,
+    pub keys: &'a KeyTable,
+}
+
+impl ChainContext<'_> {
+    /// Appends the owner name of the NSEC3 of `hash` (RFC 5155 §3).
+    pub fn push_owner(&self, hash: &Hash, out: &mut Vec<u8>) {
+        out.push(32);
+        push_base32hex(hash, out);
+        out.extend_from_slice(self.apex.as_wire());
+    }
+
+    /// Appends NSEC3 RDATA (RFC 5155 §3.2).
+    pub fn push_rdata(&self, next: &Hash, bitmap: u32, out: &mut Vec<u8>) {
+        let i = self.params.iterations.to_be_bytes();
+        out.extend_from_slice(&[self.params.algorithm, self.params.opt_out as u8, i[0], i[1]]);
+        out.push(self.params.salt.len() as u8);
+        out.extend_from_slice(&self.params.salt);
+        out.push(20);
+        out.extend_from_slice(next);
+        out.extend_from_slice(self.bitmaps.get(bitmap));
+    }
+}
+
+/// Base 32 with extended hex alphabet, lower case, no padding (RFC 5155 §3).
+pub fn push_base32hex(hash: &Hash, out: &mut Vec<u8>) {
+    const ALPHABET: &[u8; 32] = b"0123456789abcdefghijklmnopqrstuv";
+    for five in hash.chunks_exact(5) {
+        let v = five.iter().fold(0u64, |v, b| v << 8 | *b as u64);
+        for k in (0..8).rev() {
+            out.push(ALPHABET[(v >> (5 * k) & 31) as usize]);
+        }
+    }
+}
+
+/// Collects the rows and signatures of one block.
+#[derive(Debug, Default)]
+pub struct BlockBuilder {
+    rows: Vec<(Hash, u32)>,
+    keys: Vec<(u8, u16)>,
+    times: Vec<(u32, u32)>,
+    /// (key index, row, time index, signature offset)
+    sigs: Vec<(u16, u16, u16, u32)>,
+    octets: Vec<u8>,
+}
+
+impl BlockBuilder {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The next row in hash order; `bitmap` is an id of the chain's [`Bitmaps`].
+    pub fn row(&mut self, hash: Hash, bitmap: u32) {
+        self.rows.push((hash, bitmap));
+    }
+
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// A signature over the NSEC3 of row number `row`; at most one per row and slot.
+    pub fn sig(&mut self, row: u16, slot: u8, inception: u32, expiration: u32, signature: &[u8]) {
+        let key = index_of(&mut self.keys, (slot, signature.len() as u16));
+        let time = index_of(&mut self.times, (inception, expiration));
+        self.sigs.push((key, row, time, self.octets.len() as u32));
+        self.octets.extend_from_slice(signature);
+    }
+
+    /// The finished block. `next`: first hash of the following block (of the first for the last).
+    pub fn build(mut self, next: &Hash, ttl: u32, ctx: &ChainContext<'_>, base: u32) -> BlockRef {
+        self.sigs.sort_unstable();
+        self.sigs.dedup_by_key(|s| (s.0, s.1));
+        let n = self.rows.len();
+        let wide = self.rows.iter().any(|r| r.1 > u16::MAX as u32);
+        let min_exp = self
+            .times
+            .iter()
+            .map(|t| t.1)
+            .min_by_key(|t| t.wrapping_sub(base) as i32);
+        let mut out = Vec::with_capacity(HEADER + n * 26 + self.octets.len());
+        out.extend_from_slice(b"D1");
+        out.extend_from_slice(&(n as u16).to_le_bytes());
+        out.extend_from_slice(&[
+            self.keys.len() as u8,
+            wide as u8 | (ctx.params.opt_out as u8) << 1,
+        ]);
+        out.extend_from_slice(&(self.times.len() as u16).to_le_bytes());
+        out.extend_from_slice(&min_exp.unwrap_or(0).to_le_bytes());
+        out.extend_from_slice(&ttl.to_le_bytes());
+        out.extend_from_slice(next);
+        out.extend_from_slice(&[0; 20]);
+        for (slot, len) in &self.keys {
+            out.extend_from_slice(&[*slot, 0]);
+            out.extend_from_slice(&len.to_le_bytes());
+        }
+        for (inception, expiration) in &self.times {
+            out.extend_from_slice(&inception.to_le_bytes());
+            out.extend_from_slice(&expiration.to_le_bytes());
+        }
+        self.rows.iter().for_each(|(h, _)| out.extend_from_slice(h));
+        for (_, b) in &self.rows {
+            if wide {
+                out.extend_from_slice(&b.to_le_bytes());
+            } else {
+                out.extend_from_slice(&(*b as u16).to_le_bytes());
+            }
+        }
+        self.push_columns(n, &mut out);
+        finish_block(out, ctx)
+    }
+
+    fn push_columns(&self, n: usize, out: &mut Vec<u8>) {
+        for (k, (_, len)) in self.keys.iter().enumerate() {
+            let mine = self.sigs.iter().filter(|s| s.0 as usize == k);
+            let mut present = vec![0u8; n.div_ceil(8)];
+            let mut times = vec![0u8; n * 2];
+            for (_, row, time, _) in mine.clone() {
+                let row = *row as usize;
+                present[row / 8] |= 1 << (row % 8);
+                times[row * 2..row * 2 + 2].copy_from_slice(&time.to_le_bytes());
+            }
+            out.extend_from_slice(&present);
+            out.extend_from_slice(&times);
+            for (_, _, _, at) in mine {
+                out.extend_from_slice(&self.octets[*at as usize..*at as usize + *len as usize]);
+            }
+        }
+    }
+}
+
+fn index_of<T: PartialEq + Copy>(list: &mut Vec<T>, v: T) -> u16 {
+    if let Some(i) = list.iter().rposition(|x| *x == v) {
+        return i as u16;
+    }
+    list.push(v);
+    (list.len() - 1) as u16
+}
+
+/// Computes fingerprint and sums of a block's bytes.
+pub(crate) fn finish_block(mut bytes: Vec<u8>, ctx: &ChainContext<'_>) -> BlockRef {
+    let zero = DBlock(bytes.as_slice().into());
+    let (sums, fp) = sum_block(&zero, ctx);
+    bytes[40..56].copy_from_slice(&fp.to_bytes());
+    let block = DBlock(bytes.into());
+    BlockRef {
+        fence: crate::key::fence(block.first_hash()),
+        block,
+        sums: Arc::new(sums),
+    }
+}
+
+/// A block from disk; `None` if its fingerprint is not that of its records.
+pub(crate) fn adopt_block(block: DBlock, ctx: &ChainContext<'_>) -> Option<BlockRef> {
+    let (sums, fp) = sum_block(&block, ctx);
+    if fp != block.fingerprint() {
+        return None;
+    }
+    Some(BlockRef {
+        fence: crate::key::fence(block.first_hash()),
+        block,
+        sums: Arc::new(sums),
+    })
+}
+
+fn sum_block(block: &DBlock, ctx: &ChainContext<'_>) -> (BlockSums, Fingerprint) {
+    let mut sums = BlockSums {
+        rows: block.len() as u64,
+        full_mask: u16::MAX,
+        ..Default::default()
+    };
+    let mut hasher = Hasher::new(ctx.zone);
+    for_each_record(block, ctx, &mut |owner, rtype, ttl, rdata| {
+        sums.records += 1;
+        sums.wire += owner.len() as u64 + 10 + rdata.len() as u64;
+        sums.fp.add(hasher.record(owner, rtype, ttl, rdata));
+    });
+    let v = block.view();
+    for c in v.columns().unwrap_or_default() {
+        let count: usize = c.present.iter().map(|b| b.count_ones() as usize).sum();
+        if count > 0 {
+            sums.any_mask |= 1 << c.slot;
+        }
+    }
+    let full = v.columns().unwrap_or_default().iter().fold(0u16, |m, c| {
+        let count: usize = c.present.iter().map(|b| b.count_ones() as usize).sum();
+        if count == v.n { m | 1 << c.slot } else { m }
+    });
+    sums.full_mask = full;
+    if sums.any_mask != 0 {
+        sums.min_exp = Some(u32_at(&block.0, 8));
+    }
+    let fp = sums.fp;
+    (sums, fp)
+}
+
+/// Expands the NSEC3 records of a block with their RRSIGs, in order.
+pub(crate) fn for_each_record(
+    block: &DBlock,
+    ctx: &ChainContext<'_>,
+    f: &mut dyn FnMut(&[u8], Rtype, u32, &[u8]),
+) {
+    let v = block.view();
+    let columns = v.columns().unwrap_or_default();
+    let ttl = block.ttl();
+    let labels = ctx.apex.label_count() as u8 + 1;
+    let apex_lower = ctx.apex.to_lowercase();
+    let (mut owner, mut rdata) = (Vec::with_capacity(300), Vec::with_capacity(600));
+    for i in 0..v.n {
+        owner.clear();
+        ctx.push_owner(v.hash(i), &mut owner);
+        rdata.clear();
+        let next = if i + 1 < v.n {
+            v.hash(i + 1)
+        } else {
+            block.next()
+        };
+        ctx.push_rdata(next, v.bitmap(i), &mut rdata);
+        f(&owner, Rtype::NSEC3, ttl, &rdata);
+        for c in &columns {
+            let Some((t, signature)) = c.get(i) else {
+                continue;
+            };
+            let Some(key) = ctx.keys.get(c.slot) else {
+                continue;
+            };
+            let at = t as usize * 8;
+            rdata.clear();
+            push_rrsig(
+                &RrsigFields {
+                    covered: Rtype::NSEC3,
+                    algorithm: key.algorithm,
+                    labels,
+                    original_ttl: ttl,
+                    expiration: u32_at(v.times, at + 4),
+                    inception: u32_at(v.times, at),
+                    tag: key.tag,
+                },
+                apex_lower.as_wire(),
+                signature,
+                &mut rdata,
+            );
+            f(&owner, Rtype::RRSIG, ttl, &rdata);
+        }
+    }
+}
+
+/// The fixed fields of RRSIG RDATA (RFC 4034 §3.1).
+#[derive(Clone, Copy, Debug)]
+pub struct RrsigFields {
+    pub covered: Rtype,
+    pub algorithm: u8,
+    pub labels: u8,
+    pub original_ttl: u32,
+    pub expiration: u32,
+    pub inception: u32,
+    pub tag: u16,
+}
+
+/// Appends RRSIG RDATA; `signer` is the apex in lower case. With an empty signature this is the
+/// head of the signed data (RFC 4034 §3.1.8.1).
+pub fn push_rrsig(f: &RrsigFields, signer: &[u8], signature: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(&f.covered.0.to_be_bytes());
+    out.extend_from_slice(&[f.algorithm, f.labels]);
+    out.extend_from_slice(&f.original_ttl.to_be_bytes());
+    out.extend_from_slice(&f.expiration.to_be_bytes());
+    out.extend_from_slice(&f.inception.to_be_bytes());
+    out.extend_from_slice(&f.tag.to_be_bytes());
+    out.extend_from_slice(signer);
+    out.extend_from_slice(signature);
+}

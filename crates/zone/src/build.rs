@@ -1,0 +1,908 @@
+//! From parsed records to an unsigned version (store spec §7.1).
+//!
+//! Input are batches of records in any order. They are sorted, cut into key ranges, and each range
+//! becomes leaves in parallel: duplicates dropped, TTLs of an RRset made equal, flags decided with
+//! a stack of open cuts and DNAMEs, repeated RDATA sets interned. With a predecessor, leaves that
+//! come out equal are the predecessor's own, so "what changed" is a pointer walk.
+//! The result depends on input and predecessor only, not on threads.
+
+use std::cmp::Ordering;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use cascade_time::Timestamp;
+use rayon::prelude::*;
+use thiserror::Error;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::canon;
+use crate::denial::Denial;
+use crate::fingerprint::Hasher;
+use crate::id::{Serial, VersionId, ZoneId};
+use crate::key;
+use crate::leaf::{Flags, Kinds, LEAF_MAX, LEAF_TARGET, LeafEncoder, ULeaf, encode_set};
+use crate::name::Name;
+use crate::pool::{NoHash, Pool};
+use crate::rtype::Rtype;
+use crate::slots::KeyTable;
+use crate::tree::Tree;
+use crate::version::{LeafRef, LeafSums, ZoneVersion, sum_pair};
+
+/// Records one range holds at least, so that ranges are worth a task.
+const RANGE_RECORDS: usize = 16 * 1024;
+/// Sets with at least this much RDATA are pooled when they repeat; NS and MX always are.
+const POOL_MIN: usize = 16;
+
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum BuildError {
+    #[error("no SOA record at the apex")]
+    NoSoa,
+    #[error("more than one SOA record at the apex")]
+    SeveralSoas,
+    #[error("an owner has more than 65535 RRsets")]
+    TooManySets,
+    #[error("the parts do not fit together: {0}")]
+    Inconsistent(&'static str),
+}
+
+/// A batch can hold no more; start another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("record batch is full")]
+pub struct BatchFull;
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    prefix: u64,
+    owner: u32,
+    rec: u32,
+}
+
+/// An arena of parsed records, filled by one thread.
+#[derive(Debug, Default)]
+pub struct RecordBatch {
+    bytes: Vec<u8>,
+    entries: Vec<Entry>,
+    kinds: BTreeSet<(Rtype, u32)>,
+    last_kind: Option<(Rtype, u32)>,
+    owner: u32,
+    prefix: u64,
+}
+
+impl RecordBatch {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    pub fn with_capacity(octets: usize, records: usize) -> Self {
+        RecordBatch {
+            bytes: Vec::with_capacity(octets),
+            entries: Vec::with_capacity(records),
+            ..Default::default()
+        }
+    }
+
+    /// Sets the owner of the records that follow. `key` and `case` as in [`crate::key`].
+    pub fn owner(&mut self, key: &[u8], case: Option<&[u8]>) {
+        self.owner = self.bytes.len() as u32;
+        self.prefix = key::fence(key);
+        let case = case.unwrap_or(&[]);
+        self.bytes
+            .extend_from_slice(&(key.len() as u16).to_le_bytes());
+        self.bytes.push(case.len() as u8);
+        self.bytes.extend_from_slice(key);
+        self.bytes.extend_from_slice(case);
+    }
+
+    /// One record at the current owner. `rdata`: uncompressed, valid for its type, spelling as
+    /// received. `loc` is the caller's own and comes back in callbacks.
+    ///
+    /// # Errors
+    /// The batch holds 4 GiB; nothing was added.
+    pub fn push(
+        &mut self,
+        rtype: Rtype,
+        ttl: u32,
+        rdata: &[u8],
+        loc: u32,
+    ) -> Result<(), BatchFull> {
+        if self.bytes.len() + rdata.len() + 1024 > u32::MAX as usize
+            || rdata.len() > u16::MAX as usize
+        {
+            return Err(BatchFull);
+        }
+        if self.last_kind != Some((rtype, ttl)) {
+            self.kinds.insert((rtype, ttl));
+            self.last_kind = Some((rtype, ttl));
+        }
+        self.entries.push(Entry {
+            prefix: self.prefix,
+            owner: self.owner,
+            rec: self.bytes.len() as u32,
+        });
+        self.bytes.extend_from_slice(&rtype.0.to_le_bytes());
+        self.bytes.extend_from_slice(&ttl.to_le_bytes());
+        self.bytes.extend_from_slice(&loc.to_le_bytes());
+        self.bytes
+            .extend_from_slice(&(rdata.len() as u16).to_le_bytes());
+        self.bytes.extend_from_slice(rdata);
+        Ok(())
+    }
+
+    /// Number of records.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    pub fn octets(&self) -> usize {
+        self.bytes.len()
+    }
+
+    fn key_at(&self, owner: u32) -> &[u8] {
+        let b = &self.bytes[owner as usize..];
+        let n = u16::from_le_bytes([b[0], b[1]]) as usize;
+        &b[3..3 + n]
+    }
+
+    fn case_at(&self, owner: u32) -> Option<&[u8]> {
+        let b = &self.bytes[owner as usize..];
+        let n = u16::from_le_bytes([b[0], b[1]]) as usize;
+        let c = b[2] as usize;
+        (c > 0).then(|| &b[3 + n..3 + n + c])
+    }
+
+    fn record_at(&self, rec: u32) -> RawRecord<'_> {
+        let b = &self.bytes[rec as usize..];
+        let len = u16::from_le_bytes([b[10], b[11]]) as usize;
+        RawRecord {
+            rtype: Rtype(u16::from_le_bytes([b[0], b[1]])),
+            ttl: u32::from_le_bytes([b[2], b[3], b[4], b[5]]),
+            loc: u32::from_le_bytes([b[6], b[7], b[8], b[9]]),
+            rdata: &b[12..12 + len],
+        }
+    }
+
+    fn sort(&mut self) {
+        let mut entries = std::mem::take(&mut self.entries);
+        let order = |a: &Entry, b: &Entry| {
+            a.prefix.cmp(&b.prefix).then_with(|| {
+                if a.owner == b.owner {
+                    Ordering::Equal
+                } else {
+                    self.key_at(a.owner).cmp(self.key_at(b.owner))
+                }
+            })
+        };
+        if !entries.is_sorted_by(|a, b| order(a, b) != Ordering::Greater) {
+            // Stable: among records of one owner the first one's spelling wins.
+            entries.sort_by(order);
+        }
+        self.entries = entries;
+    }
+
+    /// Number of entries whose key is below `key`.
+    fn lower_bound(&self, key: &[u8]) -> usize {
+        let fence = key::fence(key);
+        self.entries.partition_point(|e| {
+            e.prefix < fence || (e.prefix == fence && self.key_at(e.owner) < key)
+        })
+    }
+}
+
+/// One record of the input.
+#[derive(Clone, Copy, Debug)]
+pub struct RawRecord<'a> {
+    pub rtype: Rtype,
+    pub ttl: u32,
+    pub rdata: &'a [u8],
+    pub loc: u32,
+}
+
+/// The nearest thing above an occluded owner that occludes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Above<'a> {
+    pub key: &'a [u8],
+    pub is_dname: bool,
+}
+
+/// All records of one owner: unique, sorted by type and canonical RDATA, one TTL per type.
+#[derive(Clone, Copy, Debug)]
+pub struct OwnerGroup<'a> {
+    pub key: &'a [u8],
+    pub case: Option<&'a [u8]>,
+    pub records: &'a [RawRecord<'a>],
+    pub flags: Flags,
+    pub above: Option<Above<'a>>,
+}
+
+/// Sees the records while they are built. Called from several threads; owners of one range come in
+/// canonical order, ranges in any order.
+pub trait Inspector: Sync {
+    fn owner(&self, owner: &OwnerGroup<'_>);
+    /// The same record twice (canonical form, whatever the TTL): `dropped` goes.
+    fn duplicate(&self, key: &[u8], kept: &RawRecord<'_>, dropped: &RawRecord<'_>);
+    /// TTLs of an RRset differ (RFC 2181 §5.2); all get `used`, the smallest.
+    fn ttl_mismatch(
+        &self,
+        key: &[u8],
+        rtype: Rtype,
+        used: u32,
+        first: &RawRecord<'_>,
+        other: &RawRecord<'_>,
+    );
+}
+
+/// Sees nothing.
+#[derive(Debug, Clone, Copy)]
+pub struct NoInspector;
+
+impl Inspector for NoInspector {
+    fn owner(&self, _: &OwnerGroup<'_>) {}
+    fn duplicate(&self, _: &[u8], _: &RawRecord<'_>, _: &RawRecord<'_>) {}
+    fn ttl_mismatch(&self, _: &[u8], _: Rtype, _: u32, _: &RawRecord<'_>, _: &RawRecord<'_>) {}
+}
+
+/// Builds an unsigned version.
+pub struct Builder<'a> {
+    zone: ZoneId,
+    id: VersionId,
+    apex: Name,
+    made_at: Timestamp,
+    batches: Vec<RecordBatch>,
+    inspector: &'a dyn Inspector,
+    predecessor: Option<&'a ZoneVersion>,
+}
+
+impl std::fmt::Debug for Builder<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Builder")
+            .field("zone", &self.zone)
+            .field("id", &self.id)
+            .finish()
+    }
+}
+
+impl<'a> Builder<'a> {
+    pub fn new(zone: ZoneId, id: VersionId, apex: &Name, made_at: Timestamp) -> Self {
+        Builder {
+            zone,
+            id,
+            apex: apex.clone(),
+            made_at,
+            batches: Vec::new(),
+            inspector: &NoInspector,
+            predecessor: None,
+        }
+    }
+
+    pub fn batches(mut self, batches: Vec<RecordBatch>) -> Self {
+        self.batches = batches;
+        self
+    }
+
+    pub fn inspector(mut self, inspector: &'a dyn Inspector) -> Self {
+        self.inspector = inspector;
+        self
+    }
+
+    /// An earlier unsigned version of the zone: its equal leaves, pool and kinds are shared.
+    pub fn predecessor(mut self, version: &'a ZoneVersion) -> Self {
+        self.predecessor = Some(version);
+        self
+    }
+
+    /// Builds, on the current rayon pool.
+    ///
+    /// # Errors
+    /// Without exactly one SOA at the apex there is no version.
+    pub fn build(mut self) -> Result<ZoneVersion, BuildError> {
+        self.batches.par_iter_mut().for_each(RecordBatch::sort);
+        let ranges = self.ranges();
+        let mut kinds = self
+            .predecessor
+            .map_or_else(Kinds::default, |p| Kinds::clone(&p.kinds));
+        let all: BTreeSet<(Rtype, u32)> = self
+            .batches
+            .iter()
+            .flat_map(|b| b.kinds.iter().copied())
+            .collect();
+        for (rtype, ttl) in all {
+            kinds.intern(rtype, ttl);
+        }
+        let (pool, sets) = self.intern(&ranges);
+        let version = ZoneVersion {
+            zone: self.zone,
+            id: self.id,
+            of: self.id,
+            apex_lower: Arc::new(self.apex.to_lowercase()),
+            apex_name: Arc::new(self.apex.clone()),
+            made_at: self.made_at,
+            apex: LeafRef::new(empty_leaf(), None, LeafSums::default()),
+            tree: Tree::default(),
+            kinds: Arc::new(kinds),
+            pool: Arc::new(pool),
+            keys: Arc::new(KeyTable::new()),
+            denial: Denial::None,
+            chain: None,
+            sums: LeafSums::default(),
+            serial: Serial(0),
+        };
+        self.leaves(version, ranges, &sets)
+    }
+
+    /// Sorted runs of (batch, owner, record) that cover the zone; owners never straddle two. The
+    /// first run holds the apex and nothing else.
+    fn ranges(&mut self) -> Vec<Vec<Slot>> {
+        let total: usize = self.batches.iter().map(RecordBatch::len).sum();
+        let mut splitters = vec![vec![]];
+        // The smallest key below the apex: everything after it is not the apex.
+        splitters.push(vec![0]);
+        splitters.extend(self.splitters(total));
+        let bounds: Vec<Vec<usize>> = self
+            .batches
+            .par_iter()
+            .map(|b| {
+                splitters
+                    .iter()
+                    .map(|s| b.lower_bound(s))
+                    .chain([b.len()])
+                    .collect()
+            })
+            .collect();
+        let batches = &self.batches;
+        let ranges: Vec<Vec<Slot>> = (0..splitters.len())
+            .into_par_iter()
+            .map(|r| {
+                let mut out: Vec<(u64, Slot)> = Vec::new();
+                for (b, bounds) in batches
+                    .iter()
+                    .zip(&bounds)
+                    .enumerate()
+                    .map(|(i, (b, p))| ((i, b), p))
+                {
+                    let (i, b) = b;
+                    out.extend(b.entries[bounds[r]..bounds[r + 1]].iter().map(|e| {
+                        (
+                            e.prefix,
+                            Slot {
+                                batch: i as u32,
+                                owner: e.owner,
+                                rec: e.rec,
+                            },
+                        )
+                    }));
+                }
+                let key = |s: &Slot| batches[s.batch as usize].key_at(s.owner);
+                let order = |a: &(u64, Slot), b: &(u64, Slot)| {
+                    a.0.cmp(&b.0).then_with(|| {
+                        if (a.1.batch, a.1.owner) == (b.1.batch, b.1.owner) {
+                            Ordering::Equal
+                        } else {
+                            key(&a.1).cmp(key(&b.1))
+                        }
+                    })
+                };
+                if !out.is_sorted_by(|a, b| order(a, b) != Ordering::Greater) {
+                    out.sort_by(order);
+                }
+                out.into_iter().map(|(_, s)| s).collect()
+            })
+            .collect();
+        self.batches
+            .par_iter_mut()
+            .for_each(|b| b.entries = Vec::new());
+        ranges
+    }
+
+    /// First keys of the ranges after the first, from a regular sample of all batches.
+    fn splitters(&self, total: usize) -> Vec<Vec<u8>> {
+        let want = (total / RANGE_RECORDS).min(4096);
+        if want < 2 {
+            return Vec::new();
+        }
+        let mut sample: Vec<&[u8]> = self
+            .batches
+            .iter()
+            .flat_map(|b| {
+                b.entries
+                    .iter()
+                    .step_by(RANGE_RECORDS / 32)
+                    .map(|e| b.key_at(e.owner))
+            })
+            .filter(|k| !k.is_empty())
+            .collect();
+        sample.sort_unstable();
+        let step = (sample.len() / want).max(1);
+        let mut keys: Vec<Vec<u8>> = sample
+            .into_iter()
+            .step_by(step)
+            .skip(1)
+            .map(<[u8]>::to_vec)
+            .collect();
+        if let Some(p) = self.predecessor {
+            // Ranges begin where the predecessor's leaves begin, so that leaves come out equal.
+            for k in &mut keys {
+                if let Some(leaf) = p.tree.locate(k).and_then(|i| p.tree.get(i)) {
+                    *k = leaf.u.first_key().to_vec();
+                }
+            }
+        }
+        keys.dedup();
+        keys.retain(|k| k.as_slice() > &[0][..]);
+        keys
+    }
+
+    /// Finds RDATA sets that occur at least twice and puts them into the pool.
+    fn intern(&self, ranges: &[Vec<Slot>]) -> (Pool, SetIds) {
+        let mut seen: Vec<Seen> = ranges
+            .par_iter()
+            .enumerate()
+            .flat_map_iter(|(r, range)| {
+                let mut seen = Vec::new();
+                self.for_each_set(range, |hash, octets, rtype, first| {
+                    if octets >= POOL_MIN || matches!(rtype, Rtype::NS | Rtype::MX) {
+                        seen.push(Seen {
+                            hash,
+                            range: r as u32,
+                            first: first as u32,
+                        });
+                    }
+                });
+                seen
+            })
+            .collect();
+        seen.par_sort_unstable_by_key(|s| (s.hash, s.range, s.first));
+        let old = self.predecessor.map(|p| p.pool.clone()).unwrap_or_default();
+        let mut repeated: Vec<Seen> = seen
+            .chunk_by(|a, b| a.hash == b.hash)
+            .filter(|run| run.len() > 1 || !old.is_empty())
+            .map(|run| Seen {
+                hash: run[0].hash,
+                ..run[0]
+            })
+            .collect();
+        let counts: HashMap<u64, bool, std::hash::BuildHasherDefault<NoHash>> = if old.is_empty() {
+            HashMap::default()
+        } else {
+            seen.chunk_by(|a, b| a.hash == b.hash)
+                .map(|run| (run[0].hash, run.len() > 1))
+                .collect()
+        };
+        drop(seen);
+        repeated.par_sort_unstable_by_key(|s| (s.range, s.first));
+        let encoded: Vec<(u64, Vec<u8>)> = repeated
+            .par_iter()
+            .map(|s| {
+                (
+                    s.hash,
+                    self.encode_at(&ranges[s.range as usize], s.first as usize),
+                )
+            })
+            .collect();
+        let wanted = encoded.iter().filter(|(hash, set)| {
+            old.is_empty() || counts.get(hash).copied().unwrap_or(false) || old.find(set).is_some()
+        });
+        let pool = old.append(wanted.clone().map(|(_, set)| &set[..]));
+        let ids = wanted
+            .filter_map(|(hash, set)| Some((*hash, pool.find(set)?)))
+            .collect();
+        (pool, ids)
+    }
+
+    /// Calls `f(hash, octets, type, first slot)` for each (owner, type) of a range.
+    fn for_each_set(&self, range: &[Slot], mut f: impl FnMut(u64, usize, Rtype, usize)) {
+        let mut at = 0;
+        let mut sums: Vec<(Rtype, u64, usize, usize)> = Vec::new();
+        while at < range.len() {
+            let end = self.owner_end(range, at);
+            sums.clear();
+            for (i, slot) in range[at..end].iter().enumerate() {
+                let r = self.batches[slot.batch as usize].record_at(slot.rec);
+                let h = xxh3_64(r.rdata) | 1;
+                match sums.iter_mut().find(|s| s.0 == r.rtype) {
+                    Some(s) => {
+                        s.1 = s.1.wrapping_add(h);
+                        s.2 += r.rdata.len();
+                    }
+                    None => sums.push((r.rtype, h, r.rdata.len(), at + i)),
+                }
+            }
+            sums.iter().for_each(|s| f(s.1, s.2, s.0, s.3));
+            at = end;
+        }
+    }
+
+    fn key_of(&self, slot: &Slot) -> &[u8] {
+        self.batches[slot.batch as usize].key_at(slot.owner)
+    }
+
+    fn owner_end(&self, range: &[Slot], at: usize) -> usize {
+        let first = &range[at];
+        let key = self.key_of(first);
+        let same =
+            |s: &Slot| (s.batch == first.batch && s.owner == first.owner) || self.key_of(s) == key;
+        at + range[at..].iter().take_while(|s| same(s)).count()
+    }
+
+    /// The pool form of the set whose first record is slot `at`.
+    fn encode_at(&self, range: &[Slot], at: usize) -> Vec<u8> {
+        let key = self.key_of(&range[at]);
+        let rtype = self.batches[range[at].batch as usize]
+            .record_at(range[at].rec)
+            .rtype;
+        let mut rdatas: Vec<&[u8]> = range[at..]
+            .iter()
+            .take_while(|s| self.key_of(s) == key)
+            .map(|s| self.batches[s.batch as usize].record_at(s.rec))
+            .filter(|r| r.rtype == rtype)
+            .map(|r| r.rdata)
+            .collect();
+        rdatas.sort_by(|a, b| canon::cmp_rdata(rtype, a, b));
+        rdatas.dedup_by(|a, b| canon::cmp_rdata(rtype, a, b) == Ordering::Equal);
+        let mut out = Vec::new();
+        encode_set(rdatas.into_iter(), &mut out);
+        out
+    }
+
+    fn leaves(
+        &self,
+        mut version: ZoneVersion,
+        ranges: Vec<Vec<Slot>>,
+        sets: &SetIds,
+    ) -> Result<ZoneVersion, BuildError> {
+        let mut apex_maker = RangeMaker::new(self, &version, sets, None);
+        apex_maker.range(&ranges[0])?;
+        let apex_dname = apex_maker.saw_apex_dname;
+        if apex_maker.soas != 1 {
+            return Err(if apex_maker.soas == 0 {
+                BuildError::NoSoa
+            } else {
+                BuildError::SeveralSoas
+            });
+        }
+        let Some(apex) = apex_maker.leaves.pop() else {
+            return Err(BuildError::NoSoa);
+        };
+        let stop = apex_dname.then_some(Above {
+            key: &[],
+            is_dname: true,
+        });
+        let stops: Vec<Option<(Vec<u8>, bool)>> = ranges
+            .par_iter()
+            .map(|r| self.open_stop(&ranges, r, stop))
+            .collect();
+        let made: Vec<Vec<LeafRef>> = ranges[1..]
+            .par_iter()
+            .zip(&stops[1..])
+            .map(|(range, stop)| {
+                let mut maker = RangeMaker::new(self, &version, sets, stop.clone());
+                maker.range(range)?;
+                Ok(maker.leaves)
+            })
+            .collect::<Result<_, BuildError>>()?;
+        version.apex = match self.predecessor {
+            Some(p) if p.apex.u.bytes() == apex.u.bytes() => p.apex.clone(),
+            _ => apex,
+        };
+        version.tree = Tree::from_items(made.into_iter().flatten().collect());
+        Ok(version.assemble())
+    }
+
+    /// The topmost cut or DNAME above the first owner of a range.
+    fn open_stop(
+        &self,
+        ranges: &[Vec<Slot>],
+        range: &[Slot],
+        apex: Option<Above<'_>>,
+    ) -> Option<(Vec<u8>, bool)> {
+        if let Some(a) = apex {
+            return Some((a.key.to_vec(), a.is_dname));
+        }
+        let first = self.key_of(range.first()?);
+        for prefix in key::ancestors_from_apex(first).skip(1) {
+            if prefix.len() == first.len() {
+                break;
+            }
+            // The range that would hold the ancestor: the last one that begins at or before it.
+            let r = ranges
+                .iter()
+                .rposition(|r| r.first().is_some_and(|s| self.key_of(s) <= prefix))?;
+            let at = ranges[r].partition_point(|s| self.key_of(s) < prefix);
+            let mut ns = false;
+            let mut dname = false;
+            for s in ranges[r][at..]
+                .iter()
+                .take_while(|s| self.key_of(s) == prefix)
+            {
+                match self.batches[s.batch as usize].record_at(s.rec).rtype {
+                    Rtype::NS => ns = true,
+                    Rtype::DNAME => dname = true,
+                    _ => {}
+                }
+            }
+            if ns || dname {
+                return Some((prefix.to_vec(), !ns));
+            }
+        }
+        None
+    }
+}
+
+type SetIds = HashMap<u64, u32, std::hash::BuildHasherDefault<NoHash>>;
+
+/// A record in its batch.
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    batch: u32,
+    owner: u32,
+    rec: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    hash: u64,
+    range: u32,
+    first: u32,
+}
+
+fn empty_leaf() -> ULeaf {
+    LeafEncoder::default().finish()
+}
+
+/// Turns one range into leaves.
+struct RangeMaker<'b, 'a> {
+    b: &'b Builder<'a>,
+    version: &'b ZoneVersion,
+    sets: &'b SetIds,
+    stop: Option<(Vec<u8>, bool)>,
+    enc: LeafEncoder,
+    hasher: Hasher,
+    wire: Vec<u8>,
+    scratch: Vec<u8>,
+    leaves: Vec<LeafRef>,
+    /// First key of the predecessor's leaf after the one being filled.
+    boundary: Option<Vec<u8>>,
+    soas: usize,
+    saw_apex_dname: bool,
+}
+
+impl<'b, 'a> RangeMaker<'b, 'a> {
+    fn new(
+        b: &'b Builder<'a>,
+        version: &'b ZoneVersion,
+        sets: &'b SetIds,
+        stop: Option<(Vec<u8>, bool)>,
+    ) -> Self {
+        RangeMaker {
+            b,
+            version,
+            sets,
+            stop,
+            enc: LeafEncoder::default(),
+            hasher: Hasher::new(version.zone),
+            wire: Vec::new(),
+            scratch: Vec::new(),
+            leaves: Vec::new(),
+            boundary: None,
+            soas: 0,
+            saw_apex_dname: false,
+        }
+    }
+
+    fn range(&mut self, range: &'b [Slot]) -> Result<(), BuildError> {
+        let b = self.b;
+        let mut records: Vec<RawRecord<'b>> = Vec::new();
+        let mut at = 0;
+        while at < range.len() {
+            let end = b.owner_end(range, at);
+            let batch = &b.batches[range[at].batch as usize];
+            let (key, case) = (
+                batch.key_at(range[at].owner),
+                batch.case_at(range[at].owner),
+            );
+            records.clear();
+            records.extend(
+                range[at..end]
+                    .iter()
+                    .map(|s| b.batches[s.batch as usize].record_at(s.rec)),
+            );
+            self.normalise(key, &mut records);
+            self.owner(key, case, &records)?;
+            at = end;
+        }
+        self.close();
+        Ok(())
+    }
+
+    /// Sorts, drops duplicates, makes the TTLs of each RRset equal.
+    fn normalise(&self, key: &[u8], records: &mut Vec<RawRecord<'b>>) {
+        let order = |a: &RawRecord<'_>, b: &RawRecord<'_>| {
+            a.rtype
+                .cmp(&b.rtype)
+                .then_with(|| canon::cmp_rdata(a.rtype, a.rdata, b.rdata))
+        };
+        if records.len() > 1 {
+            // Stable: of two equal records the first one stays.
+            records.sort_by(order);
+            let inspector = self.b.inspector;
+            for run in records.chunk_by(|a, b| a.rtype == b.rtype) {
+                let used = run.iter().map(|r| r.ttl).min().unwrap_or(0);
+                if let Some(other) = run.iter().find(|r| r.ttl != run[0].ttl) {
+                    inspector.ttl_mismatch(key, run[0].rtype, used, &run[0], other);
+                }
+            }
+            let mut kept: Option<RawRecord<'_>> = None;
+            records.retain(|r| match kept {
+                Some(k) if order(&k, r) == Ordering::Equal => {
+                    inspector.duplicate(key, &k, r);
+                    false
+                }
+                _ => {
+                    kept = Some(*r);
+                    true
+                }
+            });
+        }
+        for run in records.chunk_by_mut(|a, b| a.rtype == b.rtype) {
+            let used = run.iter().map(|r| r.ttl).min().unwrap_or(0);
+            run.iter_mut().for_each(|r| r.ttl = used);
+        }
+    }
+
+    fn owner(
+        &mut self,
+        key: &[u8],
+        case: Option<&[u8]>,
+        records: &[RawRecord<'_>],
+    ) -> Result<(), BuildError> {
+        let has = |t: Rtype| records.iter().any(|r| r.rtype == t);
+        let flags = self.flags(key, has(Rtype::NS), has(Rtype::DS), has(Rtype::DNAME));
+        if key.is_empty() {
+            self.soas = records.iter().filter(|r| r.rtype == Rtype::SOA).count();
+            self.saw_apex_dname = has(Rtype::DNAME);
+        }
+        let above = if flags.is_occluded() {
+            self.stop.as_ref().map(|(key, is_dname)| Above {
+                key,
+                is_dname: *is_dname,
+            })
+        } else {
+            None
+        };
+        self.b.inspector.owner(&OwnerGroup {
+            key,
+            case,
+            records,
+            flags,
+            above,
+        });
+        self.cut_before(key, records);
+        let n_sets = records.chunk_by(|a, b| a.rtype == b.rtype).count();
+        if n_sets > u16::MAX as usize - 1 {
+            return Err(BuildError::TooManySets);
+        }
+        self.enc.owner(flags, key, case, n_sets as u32);
+        self.wire.clear();
+        key::push_wire(key, None, self.version.apex_lower.as_wire(), &mut self.wire);
+        for run in records.chunk_by(|a, b| a.rtype == b.rtype) {
+            self.set(run)?;
+        }
+        Ok(())
+    }
+
+    /// Decides what the owner is, and opens or closes the cut or DNAME above what follows.
+    fn flags(&mut self, key: &[u8], ns: bool, ds: bool, dname: bool) -> Flags {
+        let mut flags = if key::is_wildcard(key) {
+            Flags::WILD
+        } else {
+            0
+        };
+        if let Some((stop, _)) = &self.stop {
+            if key::below(key, stop) {
+                return Flags(flags | Flags::OCCLUDED);
+            }
+            self.stop = None;
+        }
+        if key.is_empty() {
+            return Flags(if dname { flags | Flags::DNAME } else { flags });
+        }
+        if ns {
+            flags |= Flags::CUT | if ds { Flags::SECURE } else { 0 };
+        }
+        if dname {
+            flags |= Flags::DNAME;
+        }
+        if ns || dname {
+            self.stop = Some((key.to_vec(), !ns));
+        }
+        Flags(flags)
+    }
+
+    fn set(&mut self, run: &[RawRecord<'_>]) -> Result<(), BuildError> {
+        let (rtype, ttl) = (run[0].rtype, run[0].ttl);
+        let missing = BuildError::Inconsistent("kind not interned");
+        let id = self.version.kinds.find(rtype, ttl).ok_or(missing.clone())?;
+        let kind = self.version.kinds.get(id).ok_or(missing)?;
+        for r in run {
+            self.enc
+                .add_fingerprint(self.hasher.record(&self.wire, rtype, ttl, r.rdata));
+        }
+        let octets: usize = run.iter().map(|r| r.rdata.len()).sum();
+        if octets >= POOL_MIN || matches!(rtype, Rtype::NS | Rtype::MX) {
+            let hash = run
+                .iter()
+                .fold(0u64, |h, r| h.wrapping_add(xxh3_64(r.rdata) | 1));
+            if let Some(&pooled) = self.sets.get(&hash) {
+                self.scratch.clear();
+                encode_set(run.iter().map(|r| r.rdata), &mut self.scratch);
+                if self.version.pool.get(pooled) == Some(&self.scratch[..]) {
+                    self.enc.pooled(id, run.len() as u32, pooled);
+                    return Ok(());
+                }
+            }
+        }
+        self.enc.set(id, kind, run.iter().map(|r| r.rdata));
+        Ok(())
+    }
+
+    /// Closes the leaf before `key` where the predecessor's next leaf begins, or when it is full.
+    fn cut_before(&mut self, key: &[u8], records: &[RawRecord<'_>]) {
+        let octets: usize = records.iter().map(|r| r.rdata.len() + 4).sum();
+        let full = if self.b.predecessor.is_some() {
+            LEAF_MAX
+        } else {
+            LEAF_TARGET
+        };
+        let at_boundary = self.boundary.as_ref().is_some_and(|b| key >= b.as_slice());
+        let too_big = self.enc.octets() >= full
+            || self.enc.is_full()
+            || (octets > LEAF_MAX && !self.enc.is_empty());
+        if at_boundary || too_big {
+            self.close();
+        }
+        if let Some(p) = self.b.predecessor
+            && self.enc.is_empty()
+        {
+            let next = p.tree.locate(key).map_or(0, |i| i + 1);
+            self.boundary = p.tree.get(next).map(|l| l.u.first_key().to_vec());
+        }
+    }
+
+    fn close(&mut self) {
+        if self.enc.is_empty() {
+            return;
+        }
+        let leaf = self.enc.finish();
+        if let Some(p) = self.b.predecessor {
+            let old = p.tree.locate(leaf.first_key()).and_then(|i| p.tree.get(i));
+            if let Some(old) = old
+                && old.u.bytes() == leaf.bytes()
+            {
+                self.leaves.push(LeafRef {
+                    s: None,
+                    ..old.clone()
+                });
+                return;
+            }
+        }
+        let index = usize::from(!leaf.first_key().is_empty());
+        let sums = sum_pair(self.version, index, &leaf, None);
+        self.leaves.push(LeafRef::new(leaf, None, sums));
+    }
+}
+
+impl ZoneVersion {
+    /// True if both versions hold the very same unsigned content, apex included.
+    pub fn same_content_as(&self, other: &ZoneVersion) -> bool {
+        if self.apex.u.bytes() != other.apex.u.bytes() || self.tree.len() != other.tree.len() {
+            return false;
+        }
+        self.tree
+            .iter()
+            .zip(other.tree.iter())
+            .all(|(a, b)| a.same_content(b))
+    }
+}

@@ -1,0 +1,1134 @@
+//! One immutable state of a zone, and how it is read.
+
+use std::sync::Arc;
+
+use cascade_time::Timestamp;
+
+use crate::block::{RrsigFields, earlier, push_rrsig};
+use crate::denial::{Chain, Denial, bitmap_types, is_signed_set, push_bitmap};
+use crate::fingerprint::{Fingerprint, Hasher};
+use crate::id::{Serial, VersionId, ZoneId};
+use crate::key;
+use crate::leaf::{Flags, Kinds, RawIter, RawOwner, RawSet, RawSets, RdataIter, ULeaf};
+use crate::name::Name;
+use crate::pool::Pool;
+use crate::rtype::Rtype;
+use crate::sidecar::{NSEC_SET, SLeaf, SView};
+use crate::slots::KeyTable;
+use crate::tree::{Item, Sums, Tree};
+
+/// What a pair of leaves adds up. Counts are of records and owners, `wire` of octets uncompressed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LeafSums {
+    /// Records in a transfer, RRSIG and NSEC included.
+    pub records: u64,
+    pub wire: u64,
+    pub owners: u64,
+    pub rrsets: u64,
+    pub cuts: u64,
+    /// Cuts with DS.
+    pub secure: u64,
+    pub occluded: u64,
+    pub signatures: u64,
+    pub max_ttl: u32,
+    /// Earliest RRSIG expiration, wire form.
+    pub min_exp: Option<u32>,
+    /// Bit k: some signature is by key slot k.
+    pub any_mask: u16,
+    /// Bit k: every set that needs a signature has one by slot k (apex: DNSKEY, CDS and CDNSKEY
+    /// left out). All ones where nothing needs one.
+    pub full_mask: u16,
+    /// Records of the U leaf; for the apex without SOA and the signer's sets.
+    pub content: Fingerprint,
+    /// All records.
+    pub full: Fingerprint,
+}
+
+impl LeafSums {
+    fn zero() -> Self {
+        LeafSums {
+            full_mask: u16::MAX,
+            ..Default::default()
+        }
+    }
+}
+
+impl Sums for LeafSums {
+    fn add(&mut self, o: &Self) {
+        // A fresh sum has no owners and a meaningless mask.
+        self.full_mask = if self.owners == 0 {
+            o.full_mask
+        } else {
+            self.full_mask & o.full_mask
+        };
+        self.records += o.records;
+        self.wire += o.wire;
+        self.owners += o.owners;
+        self.rrsets += o.rrsets;
+        self.cuts += o.cuts;
+        self.secure += o.secure;
+        self.occluded += o.occluded;
+        self.signatures += o.signatures;
+        self.max_ttl = self.max_ttl.max(o.max_ttl);
+        self.min_exp = earlier(self.min_exp, o.min_exp);
+        self.any_mask |= o.any_mask;
+        self.content.add(o.content);
+        self.full.add(o.full);
+    }
+}
+
+/// A pair of leaves in the tree.
+#[derive(Clone, Debug)]
+pub struct LeafRef {
+    pub(crate) fence: u64,
+    pub(crate) u: ULeaf,
+    pub(crate) s: Option<SLeaf>,
+    pub(crate) sums: Arc<LeafSums>,
+}
+
+impl LeafRef {
+    pub(crate) fn new(u: ULeaf, s: Option<SLeaf>, sums: LeafSums) -> Self {
+        LeafRef {
+            fence: key::fence(u.first_key()),
+            u,
+            s,
+            sums: Arc::new(sums),
+        }
+    }
+
+    pub(crate) fn same_content(&self, other: &Self) -> bool {
+        self.u.same(&other.u)
+    }
+}
+
+impl Item for LeafRef {
+    type Sums = LeafSums;
+    fn fence(&self) -> u64 {
+        self.fence
+    }
+    fn first_key(&self) -> &[u8] {
+        self.u.first_key()
+    }
+    fn sums(&self) -> &LeafSums {
+        &self.sums
+    }
+    fn same(&self, other: &Self) -> bool {
+        self.u.same(&other.u)
+            && match (&self.s, &other.s) {
+                (None, None) => true,
+                (Some(a), Some(b)) => a.same(b),
+                _ => false,
+            }
+    }
+}
+
+/// One immutable state of a zone. Cheap to share as `Arc<ZoneVersion>`; leaves are shared with
+/// other versions by pointer.
+#[derive(Debug, Clone)]
+pub struct ZoneVersion {
+    pub(crate) zone: ZoneId,
+    pub(crate) id: VersionId,
+    pub(crate) of: VersionId,
+    pub(crate) apex_name: Arc<Name>,
+    pub(crate) apex_lower: Arc<Name>,
+    pub(crate) made_at: Timestamp,
+    pub(crate) apex: LeafRef,
+    pub(crate) tree: Tree<LeafRef>,
+    pub(crate) kinds: Arc<Kinds>,
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) keys: Arc<KeyTable>,
+    pub(crate) denial: Denial,
+    pub(crate) chain: Option<Chain>,
+    pub(crate) sums: LeafSums,
+    pub(crate) serial: Serial,
+}
+
+impl ZoneVersion {
+    /// Puts the parts together and adds up. The apex leaf must hold the SOA.
+    pub(crate) fn assemble(mut self) -> Self {
+        let mut sums = LeafSums::default();
+        sums.add(&self.apex.sums);
+        sums.add(self.tree.sums());
+        if self.tree.is_empty() {
+            sums.full_mask = self.apex.sums.full_mask;
+        }
+        if let Some(chain) = &self.chain {
+            let c = chain.tree.sums();
+            sums.records += c.records;
+            sums.wire += c.wire;
+            sums.signatures += c.records - c.rows;
+            sums.min_exp = earlier(sums.min_exp, c.min_exp);
+            sums.any_mask |= c.any_mask;
+            sums.full_mask &= c.full_mask;
+            sums.max_ttl = sums.max_ttl.max(chain.ttl);
+            sums.full.add(c.fp);
+        }
+        self.sums = sums;
+        self.serial = self.soa_fields().map_or(Serial(0), |s| s.serial);
+        self
+    }
+
+    pub fn zone(&self) -> ZoneId {
+        self.zone
+    }
+
+    pub fn id(&self) -> VersionId {
+        self.id
+    }
+
+    /// The unsigned version this one was made from; its own id when it is unsigned.
+    pub fn unsigned_id(&self) -> VersionId {
+        self.of
+    }
+
+    pub fn apex(&self) -> &Name {
+        &self.apex_name
+    }
+
+    /// The apex in lower case, wire form.
+    pub fn apex_lower(&self) -> &[u8] {
+        self.apex_lower.as_wire()
+    }
+
+    pub fn made_at(&self) -> Timestamp {
+        self.made_at
+    }
+
+    pub fn serial(&self) -> Serial {
+        self.serial
+    }
+
+    pub fn is_signed(&self) -> bool {
+        self.denial != Denial::None
+    }
+
+    pub fn sums(&self) -> &LeafSums {
+        &self.sums
+    }
+
+    pub fn content_fingerprint(&self) -> Fingerprint {
+        self.sums.content
+    }
+
+    pub fn full_fingerprint(&self) -> Fingerprint {
+        self.sums.full
+    }
+
+    pub fn key_table(&self) -> &KeyTable {
+        &self.keys
+    }
+
+    pub fn denial(&self) -> &Denial {
+        &self.denial
+    }
+
+    pub fn chain(&self) -> Option<&Chain> {
+        self.chain.as_ref()
+    }
+
+    /// Earliest expiration of any signature, as a time near `made_at`.
+    pub fn earliest_expiration(&self) -> Option<Timestamp> {
+        self.sums
+            .min_exp
+            .map(|w| Timestamp::from_wire(w, self.made_at))
+    }
+
+    /// Octets of leaves, sidecars, blocks and pool held by this version, shared ones included.
+    pub fn memory(&self) -> usize {
+        let leaf = |l: &LeafRef| {
+            l.u.bytes().len()
+                + l.s.as_ref().map_or(0, |s| s.bytes().len())
+                + 64
+                + size_of::<LeafRef>()
+        };
+        let leaves: usize = self.tree.iter().map(leaf).sum::<usize>() + leaf(&self.apex);
+        let blocks: usize = self
+            .chain
+            .iter()
+            .flat_map(|c| c.tree.iter())
+            .map(|b| b.block.bytes().len() + 64)
+            .sum();
+        leaves + blocks + self.pool.octets() + self.pool.len() * 4
+    }
+
+    // ---- apex
+
+    /// The apex owner; a version always has one.
+    pub fn apex_owner(&self) -> Owner<'_> {
+        match self.unit(0).owners().next() {
+            Some(o) => o,
+            // Unreachable by construction (build refuses a zone without SOA); an empty owner
+            // rather than a panic, so that damage found late stays harmless.
+            None => Owner::empty(self.unit(0)),
+        }
+    }
+
+    /// The SOA RDATA, uncompressed.
+    pub fn soa(&self) -> &[u8] {
+        self.apex_owner()
+            .set(Rtype::SOA)
+            .and_then(|s| s.rdatas().next())
+            .unwrap_or(&[])
+    }
+
+    pub fn soa_ttl(&self) -> u32 {
+        self.apex_owner().set(Rtype::SOA).map_or(0, |s| s.ttl)
+    }
+
+    /// The numbers of the SOA.
+    pub fn soa_fields(&self) -> Option<SoaFields> {
+        SoaFields::parse(self.soa())
+    }
+
+    // ---- units
+
+    /// Units of parallel work: 0 = the apex, then leaves in canonical order.
+    pub fn unit_count(&self) -> usize {
+        self.tree.len() + 1
+    }
+
+    /// Unit `i`; beyond the last one, the apex.
+    pub fn unit(&self, i: usize) -> Unit<'_> {
+        let leaf = match i.checked_sub(1).and_then(|i| self.tree.get(i)) {
+            Some(leaf) => leaf,
+            None => &self.apex,
+        };
+        Unit::new(self, i, leaf)
+    }
+
+    pub fn units(&self) -> impl Iterator<Item = Unit<'_>> {
+        std::iter::once(&self.apex)
+            .chain(self.tree.iter())
+            .enumerate()
+            .map(|(i, leaf)| Unit::new(self, i, leaf))
+    }
+
+    // ---- look-ups; keys as in `key`, the empty key is the apex
+
+    /// The unit that holds `key` if anything does.
+    fn unit_near(&self, key: &[u8]) -> Option<Unit<'_>> {
+        if key.is_empty() {
+            return Some(self.unit(0));
+        }
+        self.tree.locate(key).map(|i| self.unit(i + 1))
+    }
+
+    pub fn owner(&self, key: &[u8]) -> Option<Owner<'_>> {
+        self.unit_near(key)?
+            .iter_near(key)
+            .find_at_or_after(key)
+            .filter(|o| o.key() == key)
+    }
+
+    /// First owner whose key is not below `key` in order.
+    pub fn at_or_after(&self, key: &[u8]) -> Option<Owner<'_>> {
+        if key.is_empty() {
+            return Some(self.apex_owner());
+        }
+        let start = match self.tree.locate(key) {
+            None => 1,
+            Some(i) => {
+                if let Some(o) = self.unit(i + 1).iter_near(key).find_at_or_after(key) {
+                    return Some(o);
+                }
+                i + 2
+            }
+        };
+        if start >= self.unit_count() {
+            return None;
+        }
+        self.unit(start).owners().next()
+    }
+
+    /// First owner with a greater key, occluded ones included.
+    pub fn succ(&self, key: &[u8]) -> Option<Owner<'_>> {
+        self.succ_where(key, |_| true, |_| true)
+    }
+
+    /// Last owner with a smaller key.
+    pub fn pred(&self, key: &[u8]) -> Option<Owner<'_>> {
+        self.pred_where(key, |_| true)
+    }
+
+    /// First owner with a greater key that is not occluded: the next one that bears an NSEC.
+    pub fn succ_bearing(&self, key: &[u8]) -> Option<Owner<'_>> {
+        self.succ_where(key, |s| s.owners > s.occluded, |o| !o.flags().is_occluded())
+    }
+
+    /// Last owner with a smaller key that is not occluded.
+    pub fn pred_bearing(&self, key: &[u8]) -> Option<Owner<'_>> {
+        self.pred_where(key, |o| !o.flags().is_occluded())
+    }
+
+    /// First owner above `key` that is wanted; leaves whose sums are not `worth` it are skipped.
+    fn succ_where(
+        &self,
+        key: &[u8],
+        worth: impl Fn(&LeafSums) -> bool,
+        want: impl Fn(&Owner<'_>) -> bool,
+    ) -> Option<Owner<'_>> {
+        let mut at = match key.is_empty() {
+            true => 0,
+            false => match self.tree.locate(key) {
+                None => 0,
+                Some(i) => {
+                    let mut it = self.unit(i + 1).iter_near(key);
+                    if let Some(o) = it.find(|o| o.key() > key && want(o)) {
+                        return Some(o);
+                    }
+                    i + 1
+                }
+            },
+        };
+        while let Some(i) = self.tree.find_from(at, &worth) {
+            if let Some(o) = self.unit(i + 1).owners().find(|o| want(o)) {
+                return Some(o);
+            }
+            at = i + 1;
+        }
+        None
+    }
+
+    fn pred_where(&self, key: &[u8], want: impl Fn(&Owner<'_>) -> bool) -> Option<Owner<'_>> {
+        if key.is_empty() {
+            return None;
+        }
+        let mut at = self.tree.locate(key);
+        while let Some(i) = at {
+            let last = self
+                .unit(i + 1)
+                .owners()
+                .take_while(|o| o.key() < key)
+                .filter(|o| want(o))
+                .last();
+            if last.is_some() {
+                return last;
+            }
+            at = i.checked_sub(1);
+        }
+        Some(self.apex_owner())
+    }
+
+    /// True if the name owns nothing but something below it does: an empty non-terminal.
+    pub fn is_ent(&self, key: &[u8]) -> bool {
+        self.at_or_after(key)
+            .is_some_and(|o| key::below(o.key(), key))
+    }
+
+    /// Walks from the apex towards `key`; stops at the first zone cut (at or above) or DNAME
+    /// (strictly above). The apex never counts as a cut.
+    pub fn closest<'a>(&'a self, key: &[u8]) -> Closest<'a> {
+        let mut encloser_len = 0;
+        let mut owner = None;
+        for prefix in key::ancestors_from_apex(key) {
+            let exact = prefix.len() == key.len();
+            let Some(near) = self.at_or_after(prefix) else {
+                break;
+            };
+            if near.key() == prefix {
+                encloser_len = prefix.len();
+                if near.flags().is_cut() || (near.flags().is_dname() && !exact) {
+                    return Closest {
+                        encloser_len,
+                        owner: None,
+                        stop: Some(near),
+                        exact: false,
+                    };
+                }
+                if exact {
+                    owner = Some(near);
+                }
+            } else if key::below(near.key(), prefix) {
+                encloser_len = prefix.len();
+            } else {
+                break;
+            }
+        }
+        Closest {
+            encloser_len,
+            exact: encloser_len == key.len(),
+            owner,
+            stop: None,
+        }
+    }
+
+    // ---- records
+
+    /// All records in transfer order: SOA; the other apex sets; owners in canonical order (each
+    /// RRset, then its RRSIGs; the NSEC after the owner's sets); the NSEC3 chain in hash order.
+    pub fn for_each_record(&self, f: &mut dyn FnMut(Record<'_>)) {
+        for unit in self.units() {
+            unit.for_each_record(f);
+        }
+        for i in 0..self.block_count() {
+            self.for_each_record_in_block(i, f);
+        }
+    }
+
+    pub fn block_count(&self) -> usize {
+        self.chain.as_ref().map_or(0, |c| c.tree.len())
+    }
+
+    pub fn for_each_record_in_block(&self, i: usize, f: &mut dyn FnMut(Record<'_>)) {
+        let Some(chain) = &self.chain else { return };
+        let Some(block) = chain.tree.get(i) else {
+            return;
+        };
+        crate::block::for_each_record(
+            &block.block,
+            &chain.context(self),
+            &mut |owner, rtype, ttl, rdata| {
+                f(Record {
+                    owner,
+                    rtype,
+                    ttl,
+                    rdata,
+                })
+            },
+        );
+    }
+}
+
+/// One record. `owner` is a full uncompressed wire name in received spelling.
+#[derive(Clone, Copy, Debug)]
+pub struct Record<'a> {
+    pub owner: &'a [u8],
+    pub rtype: Rtype,
+    pub ttl: u32,
+    pub rdata: &'a [u8],
+}
+
+/// Where a walk from the apex towards a name ends.
+#[derive(Clone, Debug)]
+pub struct Closest<'a> {
+    /// `key[..encloser_len]` is the deepest existing name (owner or ENT) that was reached.
+    pub encloser_len: usize,
+    /// The owner at the key itself, when nothing stopped the walk.
+    pub owner: Option<Owner<'a>>,
+    /// The first zone cut at or above, or DNAME above, the key.
+    pub stop: Option<Owner<'a>>,
+    /// The key is an existing name (owner or ENT).
+    pub exact: bool,
+}
+
+/// The numbers of a SOA (RFC 1035 §3.3.13).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SoaFields {
+    pub serial: Serial,
+    pub refresh: u32,
+    pub retry: u32,
+    pub expire: u32,
+    pub minimum: u32,
+}
+
+impl SoaFields {
+    pub fn parse(rdata: &[u8]) -> Option<SoaFields> {
+        let tail = rdata.last_chunk::<20>()?;
+        let f = |i: usize| u32::from_be_bytes([tail[i], tail[i + 1], tail[i + 2], tail[i + 3]]);
+        Some(SoaFields {
+            serial: Serial(f(0)),
+            refresh: f(4),
+            retry: f(8),
+            expire: f(12),
+            minimum: f(16),
+        })
+    }
+
+    /// `rdata` with another serial.
+    pub fn with_serial(rdata: &[u8], serial: Serial) -> Vec<u8> {
+        let mut out = rdata.to_vec();
+        if let Some(at) = out.len().checked_sub(20) {
+            out[at..at + 4].copy_from_slice(&serial.0.to_be_bytes());
+        }
+        out
+    }
+}
+
+/// A pair of leaves being read.
+#[derive(Clone, Copy, Debug)]
+pub struct Unit<'a> {
+    version: &'a ZoneVersion,
+    index: usize,
+    leaf: &'a LeafRef,
+    s: Option<SView<'a>>,
+}
+
+impl<'a> Unit<'a> {
+    pub(crate) fn new(version: &'a ZoneVersion, index: usize, leaf: &'a LeafRef) -> Self {
+        Unit {
+            version,
+            index,
+            leaf,
+            s: leaf.s.as_ref().map(SLeaf::view),
+        }
+    }
+
+    pub fn version(&self) -> &'a ZoneVersion {
+        self.version
+    }
+
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    pub fn is_apex(&self) -> bool {
+        self.index == 0
+    }
+
+    pub fn owner_count(&self) -> usize {
+        self.leaf.u.owner_count()
+    }
+
+    /// [`key::fence`] of the first owner; 0 for the apex.
+    pub fn fence(&self) -> u64 {
+        self.leaf.fence
+    }
+
+    pub fn first_key(&self) -> &'a [u8] {
+        self.leaf.u.first_key()
+    }
+
+    /// Equal records for certain: the same objects.
+    pub fn same_as(&self, other: &Unit<'_>) -> bool {
+        self.leaf.same(other.leaf)
+    }
+
+    /// Equal unsigned records for certain.
+    pub fn same_content(&self, other: &Unit<'_>) -> bool {
+        self.leaf.same_content(other.leaf)
+    }
+
+    pub fn sums(&self) -> &'a LeafSums {
+        &self.leaf.sums
+    }
+
+    pub fn owners(&self) -> OwnerIter<'a> {
+        OwnerIter {
+            unit: *self,
+            it: self.leaf.u.iter(&self.version.kinds),
+        }
+    }
+
+    fn iter_near(&self, key: &[u8]) -> OwnerIter<'a> {
+        OwnerIter {
+            unit: *self,
+            it: self.leaf.u.iter_near(key, &self.version.kinds),
+        }
+    }
+
+    /// All records of the unit, in transfer order.
+    pub fn for_each_record(&self, f: &mut dyn FnMut(Record<'_>)) {
+        let mut w = RecordWriter::new(self);
+        let mut it = self.leaf.u.iter(&self.version.kinds);
+        let mut entry = 0;
+        while let Some(raw) = it.next() {
+            entry = w.owner(&raw, &it, entry, f);
+        }
+    }
+}
+
+/// Expands owners of one unit to records with reused buffers.
+struct RecordWriter<'a> {
+    unit: Unit<'a>,
+    owner: Vec<u8>,
+    rdata: Vec<u8>,
+    types: Vec<Rtype>,
+    sets: Vec<(RawSet<'a>, Rtype, u32)>,
+}
+
+impl<'a> RecordWriter<'a> {
+    fn new(unit: &Unit<'a>) -> Self {
+        RecordWriter {
+            unit: *unit,
+            owner: Vec::with_capacity(256),
+            rdata: Vec::with_capacity(512),
+            types: Vec::new(),
+            sets: Vec::new(),
+        }
+    }
+
+    /// Emits one owner; `entry` is the next sidecar entry, the return value the one after.
+    fn owner(
+        &mut self,
+        raw: &RawOwner<'a>,
+        it: &RawIter<'a>,
+        mut entry: usize,
+        f: &mut dyn FnMut(Record<'_>),
+    ) -> usize {
+        let v = self.unit.version;
+        self.owner.clear();
+        key::push_wire(&it.key, raw.case, v.apex_name.as_wire(), &mut self.owner);
+        self.sets.clear();
+        for set in RawSets::new(raw, &v.kinds) {
+            let Some(kind) = v.kinds.get(set.kind) else {
+                continue;
+            };
+            self.sets.push((set, kind.rtype, kind.ttl));
+        }
+        // The apex begins with its SOA, whatever types sort before it.
+        let soa = if self.unit.is_apex() {
+            self.sets.iter().position(|s| s.1 == Rtype::SOA)
+        } else {
+            None
+        };
+        let range = match &self.unit.s {
+            Some(s) => {
+                let mut end = entry;
+                while end < s.len() && s.entry(end).ordinal == raw.ordinal {
+                    end += 1;
+                }
+                entry..end
+            }
+            None => entry..entry,
+        };
+        if let Some(i) = soa {
+            self.set(i, range.clone(), f);
+        }
+        for i in 0..self.sets.len() {
+            if Some(i) != soa {
+                self.set(i, range.clone(), f);
+            }
+        }
+        if let Some(ttl) = self.unit.s.and_then(|s| s.nsec_ttl())
+            && !raw.flags.is_occluded()
+        {
+            self.nsec(raw, it, ttl, range.clone(), f);
+        }
+        entry = range.end;
+        entry
+    }
+
+    fn set(&mut self, i: usize, range: std::ops::Range<usize>, f: &mut dyn FnMut(Record<'_>)) {
+        let (set, rtype, ttl) = self.sets[i];
+        for rdata in RdataIter::new(&set, &self.unit.version.pool) {
+            f(Record {
+                owner: &self.owner,
+                rtype,
+                ttl,
+                rdata,
+            });
+        }
+        self.rrsigs(i as u16, rtype, ttl, range, f);
+    }
+
+    fn rrsigs(
+        &mut self,
+        set: u16,
+        covered: Rtype,
+        ttl: u32,
+        range: std::ops::Range<usize>,
+        f: &mut dyn FnMut(Record<'_>),
+    ) {
+        let Some(s) = self.unit.s else { return };
+        for (e, signature) in s.entries(range) {
+            if e.set != set {
+                continue;
+            }
+            let (slot, _) = s.key(e.key);
+            let (inception, expiration) = s.time(e.time);
+            let sig = Sig {
+                covered,
+                slot,
+                inception,
+                expiration,
+                signature,
+            };
+            self.rdata.clear();
+            if sig.push_rdata(
+                self.unit.version,
+                key::rrsig_labels(&self.owner),
+                ttl,
+                &mut self.rdata,
+            ) {
+                f(Record {
+                    owner: &self.owner,
+                    rtype: Rtype::RRSIG,
+                    ttl,
+                    rdata: &self.rdata,
+                });
+            }
+        }
+    }
+
+    fn nsec(
+        &mut self,
+        raw: &RawOwner<'a>,
+        it: &RawIter<'a>,
+        ttl: u32,
+        range: std::ops::Range<usize>,
+        f: &mut dyn FnMut(Record<'_>),
+    ) {
+        let v = self.unit.version;
+        self.rdata.clear();
+        push_next(it, self.unit.s, v, &mut self.rdata);
+        let types = self.sets.iter().map(|s| s.1);
+        bitmap_types(raw.flags, types, true, &mut self.types);
+        push_bitmap(&self.types, &mut self.rdata);
+        f(Record {
+            owner: &self.owner,
+            rtype: Rtype::NSEC,
+            ttl,
+            rdata: &self.rdata,
+        });
+        self.rrsigs(NSEC_SET, Rtype::NSEC, ttl, range, f);
+    }
+}
+
+/// Appends the name that the NSEC of the owner just given by `it` points to.
+fn push_next(it: &RawIter<'_>, s: Option<SView<'_>>, v: &ZoneVersion, out: &mut Vec<u8>) {
+    let mut ahead = it.clone();
+    while let Some(o) = ahead.next() {
+        if !o.flags.is_occluded() {
+            key::push_wire(&ahead.key, None, v.apex_lower.as_wire(), out);
+            return;
+        }
+    }
+    key::push_wire(
+        s.map_or(&[], |s| s.next()),
+        None,
+        v.apex_lower.as_wire(),
+        out,
+    );
+}
+
+/// Owners of one unit, in order.
+#[derive(Clone, Debug)]
+pub struct OwnerIter<'a> {
+    unit: Unit<'a>,
+    it: RawIter<'a>,
+}
+
+impl<'a> OwnerIter<'a> {
+    fn find_at_or_after(&mut self, key: &[u8]) -> Option<Owner<'a>> {
+        while let Some(raw) = self.it.next() {
+            if self.it.key.as_slice() >= key {
+                return Some(Owner::new(self.unit, raw, &self.it));
+            }
+        }
+        None
+    }
+}
+
+impl<'a> Iterator for OwnerIter<'a> {
+    type Item = Owner<'a>;
+    fn next(&mut self) -> Option<Owner<'a>> {
+        let raw = self.it.next()?;
+        Some(Owner::new(self.unit, raw, &self.it))
+    }
+}
+
+/// An owner name with its RRsets and signatures.
+#[derive(Clone, Debug)]
+pub struct Owner<'a> {
+    unit: Unit<'a>,
+    raw: RawOwner<'a>,
+    /// The iterator right behind this owner: its key, and the way to the next one.
+    it: RawIter<'a>,
+}
+
+impl<'a> Owner<'a> {
+    fn new(unit: Unit<'a>, raw: RawOwner<'a>, it: &RawIter<'a>) -> Self {
+        Owner {
+            unit,
+            raw,
+            it: it.clone(),
+        }
+    }
+
+    fn empty(unit: Unit<'a>) -> Self {
+        let it = unit.leaf.u.iter(&unit.version.kinds);
+        Owner {
+            unit,
+            raw: RawOwner::EMPTY,
+            it,
+        }
+    }
+
+    pub fn key(&self) -> &[u8] {
+        &self.it.key
+    }
+
+    pub fn flags(&self) -> Flags {
+        self.raw.flags
+    }
+
+    pub fn ordinal(&self) -> u16 {
+        self.raw.ordinal
+    }
+
+    pub fn is_apex(&self) -> bool {
+        self.unit.is_apex()
+    }
+
+    pub fn unit(&self) -> Unit<'a> {
+        self.unit
+    }
+
+    pub fn case(&self) -> Option<&'a [u8]> {
+        self.raw.case
+    }
+
+    /// Appends the wire name in received spelling.
+    pub fn push_wire(&self, out: &mut Vec<u8>) {
+        key::push_wire(
+            &self.it.key,
+            self.raw.case,
+            self.unit.version.apex_name.as_wire(),
+            out,
+        );
+    }
+
+    pub fn name(&self) -> Name {
+        key::to_name(&self.it.key, self.raw.case, &self.unit.version.apex_name)
+    }
+
+    /// The RRsets, ascending by type. RRSIG, NSEC and NSEC3 of a signed version are not among them.
+    pub fn sets(&self) -> SetIter<'a> {
+        SetIter {
+            version: self.unit.version,
+            it: RawSets::over(self.raw.sets, self.raw.n_sets, &self.unit.version.kinds),
+            index: 0,
+        }
+    }
+
+    pub fn set(&self, rtype: Rtype) -> Option<RRset<'a>> {
+        self.sets().find(|s| s.rtype == rtype)
+    }
+
+    pub fn types(&self) -> impl Iterator<Item = Rtype> + use<'a> {
+        self.sets().map(|s| s.rtype)
+    }
+
+    /// Signatures over set number `index`.
+    pub fn sigs(&self, index: usize) -> impl Iterator<Item = Sig<'a>> + use<'a> {
+        let covered = self.sets().nth(index).map_or(Rtype(0), |s| s.rtype);
+        self.sigs_of(index as u16, covered)
+    }
+
+    fn sigs_of(&self, set: u16, covered: Rtype) -> impl Iterator<Item = Sig<'a>> + use<'a> {
+        let s = self.unit.s.unwrap_or(SView::NONE);
+        s.entries(s.range_of(self.raw.ordinal))
+            .filter(move |(e, _)| e.set == set)
+            .map(move |(e, signature)| {
+                let (inception, expiration) = s.time(e.time);
+                Sig {
+                    covered,
+                    slot: s.key(e.key).0,
+                    inception,
+                    expiration,
+                    signature,
+                }
+            })
+    }
+
+    /// The NSEC here, if the version has an NSEC chain and this owner bears one.
+    pub fn nsec(&self) -> Option<Nsec<'a, '_>> {
+        let ttl = self.unit.s?.nsec_ttl()?;
+        (!self.raw.flags.is_occluded()).then_some(Nsec { owner: self, ttl })
+    }
+
+    /// True if this set must be signed.
+    pub fn is_signed_set(&self, rtype: Rtype) -> bool {
+        is_signed_set(self.raw.flags, rtype)
+    }
+}
+
+/// The NSEC record of an owner.
+#[derive(Clone, Copy, Debug)]
+pub struct Nsec<'a, 'o> {
+    owner: &'o Owner<'a>,
+    pub ttl: u32,
+}
+
+impl<'a> Nsec<'a, '_> {
+    /// Appends the RDATA: next owner in lower case, bitmap.
+    pub fn push_rdata(&self, out: &mut Vec<u8>) {
+        let o = self.owner;
+        push_next(&o.it, o.unit.s, o.unit.version, out);
+        let mut types = Vec::new();
+        bitmap_types(o.raw.flags, o.types(), true, &mut types);
+        push_bitmap(&types, out);
+    }
+
+    pub fn sigs(&self) -> impl Iterator<Item = Sig<'a>> + use<'a> {
+        self.owner.sigs_of(NSEC_SET, Rtype::NSEC)
+    }
+}
+
+/// The RRsets of an owner.
+#[derive(Clone, Debug)]
+pub struct SetIter<'a> {
+    version: &'a ZoneVersion,
+    it: RawSets<'a>,
+    index: usize,
+}
+
+impl<'a> Iterator for SetIter<'a> {
+    type Item = RRset<'a>;
+    fn next(&mut self) -> Option<RRset<'a>> {
+        let raw = self.it.next()?;
+        let kind = self.version.kinds.get(raw.kind)?;
+        let index = self.index;
+        self.index += 1;
+        Some(RRset {
+            rtype: kind.rtype,
+            ttl: kind.ttl,
+            index,
+            count: raw.count as usize,
+            names: kind.names,
+            raw,
+            version: self.version,
+        })
+    }
+}
+
+/// One RRset of the unsigned content (or of what a signer added to the apex).
+#[derive(Clone, Copy, Debug)]
+pub struct RRset<'a> {
+    pub rtype: Rtype,
+    pub ttl: u32,
+    /// Place among the owner's sets.
+    pub index: usize,
+    pub count: usize,
+    names: bool,
+    raw: RawSet<'a>,
+    version: &'a ZoneVersion,
+}
+
+impl<'a> RRset<'a> {
+    /// RDATA as stored, unique and in canonical order.
+    pub fn rdatas(&self) -> RdataIter<'a> {
+        RdataIter::new(&self.raw, &self.version.pool)
+    }
+
+    pub(crate) fn raw(&self) -> &RawSet<'a> {
+        &self.raw
+    }
+
+    /// The canonical form of some RDATA differs from what is stored.
+    pub fn needs_lowering(&self) -> bool {
+        self.names
+            && self
+                .rdatas()
+                .any(|r| crate::canon::needs_lowering(self.rtype, r))
+    }
+}
+
+/// One signature.
+#[derive(Clone, Copy, Debug)]
+pub struct Sig<'a> {
+    pub covered: Rtype,
+    pub slot: u8,
+    pub inception: u32,
+    pub expiration: u32,
+    pub signature: &'a [u8],
+}
+
+impl Sig<'_> {
+    /// Appends RRSIG RDATA; `false` (and nothing) when the version does not know the key's slot.
+    pub fn push_rdata(
+        &self,
+        version: &ZoneVersion,
+        labels: u8,
+        original_ttl: u32,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        let Some(key) = version.keys.get(self.slot) else {
+            return false;
+        };
+        push_rrsig(
+            &RrsigFields {
+                covered: self.covered,
+                algorithm: key.algorithm,
+                labels,
+                original_ttl,
+                expiration: self.expiration,
+                inception: self.inception,
+                tag: key.tag,
+            },
+            version.apex_lower.as_wire(),
+            self.signature,
+            out,
+        );
+        true
+    }
+}
+
+/// Computes the sums of a pair by walking its records. For an apex, `content` leaves out the SOA
+/// and the signer's own sets.
+pub(crate) fn sum_pair(
+    version: &ZoneVersion,
+    index: usize,
+    u: &ULeaf,
+    s: Option<&SLeaf>,
+) -> LeafSums {
+    let mut sums = LeafSums::zero();
+    let leaf = LeafRef {
+        fence: 0,
+        u: u.clone(),
+        s: s.cloned(),
+        sums: Arc::default(),
+    };
+    let unit = Unit::new(version, index, &leaf);
+    let mut hasher = Hasher::new(version.zone);
+    let apex = index == 0;
+    unit.for_each_record(&mut |r| {
+        sums.records += 1;
+        sums.wire += r.owner.len() as u64 + 10 + r.rdata.len() as u64;
+        sums.max_ttl = sums.max_ttl.max(r.ttl);
+        let fp = hasher.record(r.owner, r.rtype, r.ttl, r.rdata);
+        sums.full.add(fp);
+        let made = r.rtype.is_denial_or_signature()
+            || (apex && (r.rtype == Rtype::SOA || r.rtype.is_signer_apex()));
+        if !made {
+            sums.content.add(fp);
+        }
+    });
+    sum_owners(&unit, &mut sums);
+    sums
+}
+
+/// Owner counts and key masks.
+fn sum_owners(unit: &Unit<'_>, sums: &mut LeafSums) {
+    let kinds = &unit.version.kinds;
+    let mut it = unit.leaf.u.iter(kinds);
+    let view = unit.s.unwrap_or(SView::NONE);
+    let mut entry = 0;
+    let mut masks: Vec<u16> = Vec::new();
+    while let Some(raw) = it.next() {
+        sums.owners += 1;
+        sums.rrsets += raw.n_sets as u64;
+        sums.cuts += raw.flags.is_cut() as u64;
+        sums.secure += raw.flags.is_secure() as u64;
+        sums.occluded += raw.flags.is_occluded() as u64;
+        masks.clear();
+        masks.resize(raw.n_sets as usize, 0);
+        let mut nsec_mask = 0u16;
+        while entry < view.len() && view.entry(entry).ordinal == raw.ordinal {
+            let e = view.entry(entry);
+            let bit = 1u16 << (view.key(e.key).0 & 15);
+            sums.any_mask |= bit;
+            sums.signatures += 1;
+            sums.min_exp = earlier(sums.min_exp, Some(view.time(e.time).1));
+            if e.set == NSEC_SET {
+                nsec_mask |= bit;
+            } else if let Some(m) = masks.get_mut(e.set as usize) {
+                *m |= bit;
+            }
+            entry += 1;
+        }
+        for (set, mask) in RawSets::new(&raw, kinds).zip(&masks) {
+            let Some(kind) = kinds.get(set.kind) else {
+                continue;
+            };
+            let by_ksk =
+                unit.is_apex() && matches!(kind.rtype, Rtype::DNSKEY | Rtype::CDS | Rtype::CDNSKEY);
+            if is_signed_set(raw.flags, kind.rtype) && !by_ksk {
+                sums.full_mask &= mask;
+            }
+        }
+        if view.nsec_ttl().is_some() && !raw.flags.is_occluded() {
+            sums.full_mask &= nsec_mask;
+        }
+    }
+}
