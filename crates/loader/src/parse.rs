@@ -78,6 +78,7 @@ pub fn parse_chunk<S: RecordSink>(
         state: chunk.state.clone(),
         carried: carry.ttl,
         owner: Owner::default(),
+        rtype: None,
         rdata: Vec::with_capacity(512),
         noted_include: false,
         parsed: Parsed {
@@ -146,6 +147,8 @@ struct Parser<'a, 'e, S> {
     state: State,
     carried: Option<u32>,
     owner: Owner<'a>,
+    /// Type of the current entry, once read.
+    rtype: Option<Rtype>,
     rdata: Vec<u8>,
     noted_include: bool,
     parsed: Parsed<S>,
@@ -169,6 +172,7 @@ impl<'a, S: RecordSink> Parser<'a, '_, S> {
                 continue;
             }
             self.entry = pos;
+            self.rtype = None;
             let mut lex = Lexer::new(self.src, pos);
             let done = match first {
                 b'$' => self.directive(&mut lex),
@@ -252,6 +256,7 @@ impl<'a, S: RecordSink> Parser<'a, '_, S> {
         let none_stated = !self.owner.stated && !self.owner.broken;
         self.parsed.used_owner |= field.is_some() && (none_stated || self.owner.carried);
         let (rtype, ttl, type_token) = self.prefix(lex, field)?;
+        self.rtype = Some(rtype);
         if field.is_some() && none_stated {
             return Err(problem(
                 Code::NO_OWNER,
@@ -561,6 +566,7 @@ impl<'a, S: RecordSink> Parser<'a, '_, S> {
         if self.parsed.diagnostics.count(p.code, severity) {
             let mut d = diagnostic(self.env.files, self.chunk.file, self.line, self.entry, p);
             d.severity = severity;
+            d.rtype = self.rtype.map(|t| t.to_string());
             // A directive has no owner.
             if self.owner.stated && self.src.get(self.entry) != Some(&b'$') {
                 d.owner = Some(show(&self.owner.wire));
