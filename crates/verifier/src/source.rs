@@ -55,44 +55,52 @@ pub trait Source: Sync {
     }
 }
 
-impl<S: Source + Send + ?Sized> Source for Arc<S> {
-    fn apex(&self) -> &[u8] {
-        (**self).apex()
-    }
-    fn unit_count(&self) -> usize {
-        (**self).unit_count()
-    }
-    fn unit(&self, index: usize, f: &mut dyn FnMut(Rr<'_>)) {
-        (**self).unit(index, f);
-    }
-    fn block_count(&self) -> usize {
-        (**self).block_count()
-    }
-    fn block(&self, index: usize, f: &mut dyn FnMut(Rr<'_>)) {
-        (**self).block(index, f);
-    }
-    fn at(&self, owner: &[u8], f: &mut dyn FnMut(Rr<'_>)) {
-        (**self).at(owner, f);
-    }
-    fn hashed_at(&self, owner: &[u8], f: &mut dyn FnMut(Rr<'_>)) {
-        (**self).hashed_at(owner, f);
-    }
-    fn next_owner(&self, name: &[u8], out: &mut Vec<u8>) -> bool {
-        (**self).next_owner(name, out)
-    }
-    fn previous_owner(&self, name: &[u8], out: &mut Vec<u8>) -> bool {
-        (**self).previous_owner(name, out)
-    }
-    fn next_hashed(&self, name: &[u8], out: &mut Vec<u8>) -> bool {
-        (**self).next_hashed(name, out)
-    }
-    fn previous_hashed(&self, name: &[u8], out: &mut Vec<u8>) -> bool {
-        (**self).previous_hashed(name, out)
-    }
-    fn claims(&self) -> Option<Claims> {
-        (**self).claims()
-    }
+/// A pointer to a source is a source.
+macro_rules! pointer {
+    ($t:ty $(, $life:lifetime)?) => {
+        impl<$($life,)? S: Source + Send + ?Sized> Source for $t {
+            fn apex(&self) -> &[u8] {
+                (**self).apex()
+            }
+            fn unit_count(&self) -> usize {
+                (**self).unit_count()
+            }
+            fn unit(&self, index: usize, f: &mut dyn FnMut(Rr<'_>)) {
+                (**self).unit(index, f);
+            }
+            fn block_count(&self) -> usize {
+                (**self).block_count()
+            }
+            fn block(&self, index: usize, f: &mut dyn FnMut(Rr<'_>)) {
+                (**self).block(index, f);
+            }
+            fn at(&self, owner: &[u8], f: &mut dyn FnMut(Rr<'_>)) {
+                (**self).at(owner, f);
+            }
+            fn hashed_at(&self, owner: &[u8], f: &mut dyn FnMut(Rr<'_>)) {
+                (**self).hashed_at(owner, f);
+            }
+            fn next_owner(&self, name: &[u8], out: &mut Vec<u8>) -> bool {
+                (**self).next_owner(name, out)
+            }
+            fn previous_owner(&self, name: &[u8], out: &mut Vec<u8>) -> bool {
+                (**self).previous_owner(name, out)
+            }
+            fn next_hashed(&self, name: &[u8], out: &mut Vec<u8>) -> bool {
+                (**self).next_hashed(name, out)
+            }
+            fn previous_hashed(&self, name: &[u8], out: &mut Vec<u8>) -> bool {
+                (**self).previous_hashed(name, out)
+            }
+            fn claims(&self) -> Option<Claims> {
+                (**self).claims()
+            }
+        }
+    };
 }
+
+pointer!(Arc<S>);
+pointer!(&'a S, 'a);
 
 /// Records per unit and per block of a [`RecordList`].
 const UNIT: usize = 256;
@@ -128,9 +136,15 @@ pub struct BadRecord {
 
 impl RecordList {
     /// Sorts `records`; those of the apex first.
-    pub fn new<'a>(apex: &[u8], records: impl IntoIterator<Item = Rr<'a>>) -> Result<RecordList, BadRecord> {
+    pub fn new<'a>(
+        apex: &[u8],
+        records: impl IntoIterator<Item = Rr<'a>>,
+    ) -> Result<RecordList, BadRecord> {
         if !wire::is_name(apex) {
-            return Err(BadRecord { index: 0, what: "the apex is not a name" });
+            return Err(BadRecord {
+                index: 0,
+                what: "the apex is not a name",
+            });
         }
         let mut list = RecordList {
             apex: apex.to_ascii_lowercase(),
@@ -142,10 +156,16 @@ impl RecordList {
         };
         for (index, rr) in records.into_iter().enumerate() {
             if !wire::is_name(rr.owner) {
-                return Err(BadRecord { index, what: "the owner is not a name" });
+                return Err(BadRecord {
+                    index,
+                    what: "the owner is not a name",
+                });
             }
             let Ok(rdata_len) = u16::try_from(rr.rdata.len()) else {
-                return Err(BadRecord { index, what: "RDATA longer than 65535 octets" });
+                return Err(BadRecord {
+                    index,
+                    what: "RDATA longer than 65535 octets",
+                });
             };
             let entry = Entry {
                 at: list.octets.len(),
@@ -163,11 +183,16 @@ impl RecordList {
                 list.main.push(entry);
             }
         }
-        let (mut main, mut hashed) = (std::mem::take(&mut list.main), std::mem::take(&mut list.hashed));
+        let (mut main, mut hashed) = (
+            std::mem::take(&mut list.main),
+            std::mem::take(&mut list.hashed),
+        );
         main.sort_by(|a, b| list.order(a, b));
         hashed.sort_by(|a, b| list.order(a, b));
         let apex_records = main.partition_point(|e| same_name(list.owner(e), &list.apex));
-        list.units = borders(&main, apex_records, |a, b| same_name(list.owner(a), list.owner(b)));
+        list.units = borders(&main, apex_records, |a, b| {
+            same_name(list.owner(a), list.owner(b))
+        });
         list.blocks = borders(&hashed, 0, |a, b| same_name(list.owner(a), list.owner(b)));
         (list.main, list.hashed) = (main, hashed);
         Ok(list)
@@ -214,12 +239,18 @@ impl RecordList {
 
     fn emit(&self, entries: &[Entry], f: &mut dyn FnMut(Rr<'_>)) {
         for e in entries {
-            f(Rr { owner: self.owner(e), rtype: e.rtype, ttl: e.ttl, rdata: self.rdata(e) });
+            f(Rr {
+                owner: self.owner(e),
+                rtype: e.rtype,
+                ttl: e.ttl,
+                rdata: self.rdata(e),
+            });
         }
     }
 
     fn find(&self, entries: &[Entry], owner: &[u8], f: &mut dyn FnMut(Rr<'_>)) {
-        let from = entries.partition_point(|e| self.order_names(self.owner(e), owner) == Ordering::Less);
+        let from =
+            entries.partition_point(|e| self.order_names(self.owner(e), owner) == Ordering::Less);
         let tail = &entries[from..];
         let len = tail.partition_point(|e| same_name(self.owner(e), owner));
         self.emit(&tail[..len], f);
@@ -227,10 +258,12 @@ impl RecordList {
 
     fn neighbour(&self, entries: &[Entry], name: &[u8], after: bool, out: &mut Vec<u8>) -> bool {
         let found = if after {
-            let i = entries.partition_point(|e| self.order_names(self.owner(e), name) != Ordering::Greater);
+            let i = entries
+                .partition_point(|e| self.order_names(self.owner(e), name) != Ordering::Greater);
             entries.get(i)
         } else {
-            let i = entries.partition_point(|e| self.order_names(self.owner(e), name) == Ordering::Less);
+            let i = entries
+                .partition_point(|e| self.order_names(self.owner(e), name) == Ordering::Less);
             i.checked_sub(1).and_then(|i| entries.get(i))
         };
         let Some(found) = found else { return false };
