@@ -293,7 +293,7 @@ impl Directory {
         Ok(role.slot().and_then(|slot| entry.swap(slot, Slot::Empty(reason))))
     }
 
-    fn store(&self, zone: ZoneId, slot: usize, version: Arc<ZoneVersion>) -> Result<Option<Arc<ZoneVersion>>, PublishError> {
+    pub(crate) fn store(&self, zone: ZoneId, slot: usize, version: Arc<ZoneVersion>) -> Result<Option<Arc<ZoneVersion>>, PublishError> {
         let entry = self.by_id(zone).ok_or(PublishError::UnknownZone(zone))?;
         if version.zone() != zone || version.apex() != &entry.apex {
             return Err(PublishError::WrongZone { zone, found: version.zone(), apex: version.apex().clone() });

@@ -22,3 +22,8 @@ pub use context::{QueryContext, Settings, Transport};
 pub use directory::{Directory, EmptyReason, PublishError, Role, ZoneEntry, ZoneSettings};
 pub use notify::NotifyIn;
 pub use stats::{Counter, Stats};
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;

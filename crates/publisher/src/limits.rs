@@ -323,9 +323,14 @@ mod tests {
         assert_eq!(gate.running(), 2);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn waiting_in_line() {
-        let gate = TransferGate::new(TransferLimits { total: 1, queue: 1, ..TransferLimits::default() });
+        let gate = TransferGate::new(TransferLimits {
+            total: 1,
+            queue: 1,
+            wait: Duration::from_millis(50),
+            ..TransferLimits::default()
+        });
         let first = gate.try_turn(zone(1), ip(1)).unwrap();
         let second = tokio::spawn({
             let gate = gate.clone();
@@ -338,11 +343,11 @@ mod tests {
         drop(first);
         let second = second.await.unwrap();
         assert!(second.is_some());
-        assert!(gate.turn(zone(1), ip(4)).await.is_none(), "30 s are over");
+        assert!(gate.turn(zone(1), ip(4)).await.is_none(), "the wait is over");
         assert_eq!((gate.running(), gate.waiting()), (1, 0));
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn the_longest_idle_connection_makes_room() {
         let limits = ConnectionLimits { total: 3, per_address: 2, ..ConnectionLimits::default() };
         let table = Connections::new(limits);
