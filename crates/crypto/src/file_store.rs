@@ -1,0 +1,458 @@
+//! Keys as file pairs (keys.md §2): `<root>/<zone id>/K<zone>.+013+31203.{key,private}`.
+//!
+//! A pair counts as a key once both halves are there. `.private` is written first, so that a
+//! published `.key` never lacks its private half.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use cascade_time::Timestamp;
+use cascade_zone::{KeyId, Name, ZoneId};
+use nix::fcntl::{AT_FDCWD, OFlag, RenameFlags, renameat2};
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
+
+use crate::algorithm::Algorithm;
+use crate::dnskey::{Dnskey, FLAG_REVOKE, FLAG_ZONE, Role};
+use crate::error::KeyError;
+use crate::key_file::{parse_private, parse_public, private_text, public_text};
+use crate::sign::SigningKey;
+use crate::software::SoftwareKey;
+use crate::store::{KeyStore, NewKey, StoredKey, ZoneRef};
+
+/// No key file is larger: RSA of 8192 bits with all its numbers takes 8 KiB.
+const MAX_FILE: u64 = 64 * 1024;
+
+/// Pairs of one algorithm and tag that a zone can have.
+const MAX_SAME_TAG: u32 = 16;
+
+/// The file key store below one directory.
+#[derive(Debug)]
+pub struct FileKeyStore {
+    root: PathBuf,
+}
+
+impl FileKeyStore {
+    pub fn new(root: impl Into<PathBuf>) -> FileKeyStore {
+        FileKeyStore { root: root.into() }
+    }
+
+    /// Copies a key pair made elsewhere into this store; the original is not touched.
+    ///
+    /// `path` names either half. Checked: owner name, algorithms of both halves, flags, that the
+    /// halves belong together, and a trial signature.
+    pub fn import(
+        &self,
+        id: KeyId,
+        zone: ZoneRef<'_>,
+        path: &Path,
+        now: Timestamp,
+    ) -> Result<StoredKey, KeyError> {
+        let (public, private) = halves(path)?;
+        let key = read_pair(id, zone.name, &public, &private)?;
+        let flags = key.dnskey().flags();
+        let what = match flags {
+            f if f & FLAG_ZONE == 0 => Some("not a zone key (RFC 4034 §2.1.1)"),
+            f if f & FLAG_REVOKE != 0 => Some("the key is revoked (RFC 5011 §2.1)"),
+            _ => None,
+        };
+        if let Some(what) = what {
+            return Err(KeyError::Flags {
+                path: public,
+                flags,
+                what,
+            });
+        }
+        if let Some(old) = self.find(zone, key.dnskey())? {
+            return Err(KeyError::Exists(self.path_of(zone.id, &old)?));
+        }
+        self.write(zone, &key, None, now)
+    }
+
+    /// Imports the public half alone, for keys that are only published: nothing is written.
+    pub fn read_public(zone: &Name, path: &Path) -> Result<Dnskey, KeyError> {
+        let (owner, key) = parse_public(path, &read(path)?)?;
+        check_owner(path, &owner, zone)?;
+        Ok(key)
+    }
+
+    fn zone_dir(&self, zone: ZoneId) -> PathBuf {
+        self.root.join(zone.to_string())
+    }
+
+    /// Writes a pair durably, under a name that is free.
+    fn write(
+        &self,
+        zone: ZoneRef<'_>,
+        key: &SoftwareKey,
+        role: Option<Role>,
+        now: Timestamp,
+    ) -> Result<StoredKey, KeyError> {
+        let dir = self.zone_dir(zone.id);
+        make_private_dir(&dir)?;
+        let parts = key.private_parts()?;
+        let private = private_text(key.algorithm(), &parts, now);
+        let public = public_text(zone.name, key.dnskey(), role, now);
+        let base = base_name(zone.name, key.dnskey());
+        // Two keys may share a tag, and a crash may have left half a pair: then the name is taken.
+        for n in 1..=MAX_SAME_TAG {
+            let base = if n == 1 {
+                base.clone()
+            } else {
+                format!("{base}-{n}")
+            };
+            let private_path = dir.join(format!("{base}.private"));
+            let public_path = dir.join(format!("{base}.key"));
+            if is_taken(&private_path) || is_taken(&public_path) {
+                continue;
+            }
+            write_new(&dir, &private_path, private.as_bytes())?;
+            write_new(&dir, &public_path, public.as_bytes())?;
+            return Ok(StoredKey {
+                reference: reference(&public_path),
+                dnskey: key.dnskey().clone(),
+            });
+        }
+        Err(KeyError::Exists(dir.join(format!("{base}.key"))))
+    }
+
+    /// The `.key` path behind a reference, if it lies in the directory of the zone.
+    fn path_of(&self, zone: ZoneId, key: &StoredKey) -> Result<PathBuf, KeyError> {
+        let bad = || KeyError::BadReference(key.reference.clone());
+        let path = parse_reference(&key.reference).ok_or_else(bad)?;
+        let dir = self.zone_dir(zone);
+        let inside = path.parent() == Some(&dir) && path.extension().is_some_and(|e| e == "key");
+        if inside { Ok(path) } else { Err(bad()) }
+    }
+}
+
+impl KeyStore for FileKeyStore {
+    fn generate(&self, want: &NewKey<'_>) -> Result<StoredKey, KeyError> {
+        let algorithm = want.spec.algorithm;
+        let width = want.tag_range.end().saturating_sub(*want.tag_range.start()) as u32 + 1;
+        let tries = 16 + 8 * 65536 / width;
+        for _ in 0..tries {
+            let key = SoftwareKey::generate(want.id, want.role.flags(), want.spec)?;
+            let (tag, revoked) = (key.dnskey().key_tag(), key.dnskey().revoked_tag());
+            let free = !want.taken_tags.iter().any(|t| *t == tag || *t == revoked);
+            if !free || !want.tag_range.contains(&tag) {
+                continue;
+            }
+            key.prove()?;
+            let stored = self.write(want.zone, &key, Some(want.role), want.now)?;
+            // What counts is what a later start will read.
+            self.load(want.id, want.zone, &stored)?;
+            return Ok(stored);
+        }
+        Err(KeyError::NoFreeTag {
+            algorithm,
+            tried: tries,
+        })
+    }
+
+    fn load(
+        &self,
+        id: KeyId,
+        zone: ZoneRef<'_>,
+        key: &StoredKey,
+    ) -> Result<Arc<dyn SigningKey>, KeyError> {
+        let public = self.path_of(zone.id, key)?;
+        if fs::symlink_metadata(&public).is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
+            return Err(KeyError::NotFound(key.reference.clone()));
+        }
+        let loaded = read_pair(id, zone.name, &public, &public.with_extension("private"))?;
+        if !loaded.dnskey().is_same_key(&key.dnskey) {
+            return Err(KeyError::PairMismatch(public));
+        }
+        Ok(Arc::new(loaded))
+    }
+
+    fn list(&self, zone: ZoneRef<'_>) -> Result<Vec<StoredKey>, KeyError> {
+        let dir = self.zone_dir(zone.id);
+        let entries = match fs::read_dir(&dir) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(e) => return Err(KeyError::io("list", &dir, e)),
+        };
+        let mut found = Vec::new();
+        for entry in entries {
+            let path = entry.map_err(|e| KeyError::io("list", &dir, e))?.path();
+            let is_pair = path.extension().is_some_and(|e| e == "key")
+                && path.with_extension("private").is_file();
+            if is_pair {
+                let dnskey = Self::read_public(zone.name, &path)?;
+                found.push(StoredKey {
+                    reference: reference(&path),
+                    dnskey,
+                });
+            }
+        }
+        found.sort_by(|a, b| a.reference.cmp(&b.reference));
+        Ok(found)
+    }
+
+    fn destroy(&self, zone: ZoneRef<'_>, key: &StoredKey) -> Result<(), KeyError> {
+        let public = self.path_of(zone.id, key)?;
+        let dir = self.zone_dir(zone.id);
+        let private = public.with_extension("private");
+        overwrite(&private)?;
+        for path in [&private, &public] {
+            match fs::remove_file(path) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                    return Err(KeyError::io("remove", path, e));
+                }
+                _ => {}
+            }
+        }
+        match sync_dir(&dir) {
+            Err(KeyError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+}
+
+fn is_taken(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok()
+}
+
+/// Both paths of a pair, from either.
+fn halves(path: &Path) -> Result<(PathBuf, PathBuf), KeyError> {
+    // Names end in +013+31203, so `with_extension` may only replace these two endings.
+    match path.extension().and_then(|e| e.to_str()) {
+        Some("key") => Ok((path.to_owned(), path.with_extension("private"))),
+        Some("private") => Ok((path.with_extension("key"), path.to_owned())),
+        _ => Err(KeyError::NotAKeyPath(path.to_owned())),
+    }
+}
+
+fn read_pair(
+    id: KeyId,
+    zone: &Name,
+    public: &Path,
+    private: &Path,
+) -> Result<SoftwareKey, KeyError> {
+    let (owner, dnskey) = parse_public(public, &read(public)?)?;
+    check_owner(public, &owner, zone)?;
+    let secret = parse_private(private, &read(private)?)?;
+    if secret.algorithm != dnskey.algorithm_number() {
+        return Err(KeyError::AlgorithmMismatch {
+            path: private.to_owned(),
+            found: secret.algorithm,
+            other: dnskey.algorithm_number(),
+        });
+    }
+    match Algorithm::from_number(secret.algorithm) {
+        Some(a) if !a.is_available() => return Err(KeyError::NotBuiltIn(a)),
+        _ => {}
+    }
+    let mismatch = |e| match e {
+        // Says which file, and covers halves that do not belong together.
+        KeyError::Rejected(_) | KeyError::Trial(_) if !too_small(&dnskey) => {
+            KeyError::PairMismatch(private.to_owned())
+        }
+        e => e,
+    };
+    let key = SoftwareKey::from_parts(id, &dnskey, &secret.parts).map_err(mismatch)?;
+    key.prove().map_err(mismatch)?;
+    Ok(key)
+}
+
+/// RSA keys that the library refuses for their size, not for their numbers.
+fn too_small(key: &Dnskey) -> bool {
+    key.algorithm().is_some_and(Algorithm::is_rsa) && key.signature_len().is_none_or(|n| n < 256)
+}
+
+fn check_owner(path: &Path, owner: &Name, zone: &Name) -> Result<(), KeyError> {
+    if owner == zone {
+        return Ok(());
+    }
+    Err(KeyError::WrongOwner {
+        path: path.to_owned(),
+        found: owner.to_string(),
+        wanted: zone.to_string(),
+    })
+}
+
+/// `K<zone>.+013+31203` with the zone name as keys.md §2 writes it.
+fn base_name(zone: &Name, key: &Dnskey) -> String {
+    let mut text = String::new();
+    let lower = zone.to_lowercase();
+    for (i, label) in lower.labels().enumerate() {
+        if i > 0 {
+            text.push('.');
+        }
+        for &b in label {
+            match b {
+                b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' => text.push(b as char),
+                _ => text.push_str(&format!("%{b:02X}")),
+            }
+        }
+    }
+    if text.len() > 180 {
+        let digest = Sha256::digest(lower.as_wire());
+        // All octets are ASCII here.
+        text.truncate(140);
+        text.push('~');
+        text.extend(digest[..8].iter().map(|b| format!("{b:02x}")));
+    }
+    format!(
+        "K{text}.+{:03}+{:05}",
+        key.algorithm_number(),
+        key.key_tag()
+    )
+}
+
+/// `file://` and the path; octets outside RFC 3986's unreserved set, `/` and `+` as `%XX`.
+fn reference(path: &Path) -> String {
+    let mut text = String::from("file://");
+    for &b in path.as_os_str().as_encoded_bytes() {
+        match b {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' | b'+' => {
+                text.push(b as char)
+            }
+            _ => text.push_str(&format!("%{b:02X}")),
+        }
+    }
+    text
+}
+
+fn parse_reference(text: &str) -> Option<PathBuf> {
+    use std::os::unix::ffi::OsStringExt;
+    let mut rest = text.strip_prefix("file://")?.as_bytes();
+    let mut path = Vec::with_capacity(rest.len());
+    while let Some((&b, tail)) = rest.split_first() {
+        rest = tail;
+        if b == b'%' {
+            let (hex, tail) = rest.split_first_chunk::<2>()?;
+            path.push(u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok()?);
+            rest = tail;
+        } else {
+            path.push(b);
+        }
+    }
+    Some(PathBuf::from(std::ffi::OsString::from_vec(path)))
+}
+
+/// Reads a key file of bounded size; pipes and devices are refused without waiting for them.
+fn read(path: &Path) -> Result<Zeroizing<String>, KeyError> {
+    let io = |e| KeyError::io("read", path, e);
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(OFlag::O_NONBLOCK.bits())
+        .open(path)
+        .map_err(io)?;
+    let meta = file.metadata().map_err(io)?;
+    if !meta.is_file() {
+        return Err(KeyError::NotAFile(path.to_owned()));
+    }
+    if meta.len() > MAX_FILE {
+        return Err(KeyError::TooLarge {
+            path: path.to_owned(),
+            limit: MAX_FILE,
+        });
+    }
+    let mut text = Zeroizing::new(String::with_capacity(meta.len() as usize + 1));
+    file.take(MAX_FILE).read_to_string(&mut text).map_err(io)?;
+    Ok(text)
+}
+
+/// A directory of mode 0700 that is no symbolic link; made if it is missing.
+fn make_private_dir(dir: &Path) -> Result<(), KeyError> {
+    let io = |e| KeyError::io("make", dir, e);
+    match fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+    {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(io(e)),
+        _ => {}
+    }
+    let meta = fs::symlink_metadata(dir).map_err(io)?;
+    if !meta.is_dir() {
+        return Err(KeyError::NotADirectory(dir.to_owned()));
+    }
+    if meta.permissions().mode() & 0o7777 != 0o700 {
+        // Explicit and not by umask.
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).map_err(io)?;
+    }
+    if let Some(parent) = dir.parent() {
+        sync_dir(parent)?;
+    }
+    Ok(())
+}
+
+/// Writes `path` whole or not at all, and never over a file that is there.
+fn write_new(dir: &Path, path: &Path, content: &[u8]) -> Result<(), KeyError> {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(".new");
+    let temp = dir.join(name);
+    let io = |e| KeyError::io("write", &temp, e);
+    // A crash may have left it; it never counted as a key.
+    overwrite(&temp)?;
+    match fs::remove_file(&temp) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(io(e)),
+        _ => {}
+    }
+    let write = || -> io::Result<()> {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .custom_flags(OFlag::O_NOFOLLOW.bits())
+            .open(&temp)?;
+        file.set_permissions(fs::Permissions::from_mode(0o600))?;
+        file.write_all(content)?;
+        file.sync_all()
+    };
+    let result = write().map_err(io).and_then(|()| {
+        renameat2(
+            AT_FDCWD,
+            &temp,
+            AT_FDCWD,
+            path,
+            RenameFlags::RENAME_NOREPLACE,
+        )
+        .map_err(|e| match e {
+            nix::errno::Errno::EEXIST => KeyError::Exists(path.to_owned()),
+            e => KeyError::io("rename", path, e.into()),
+        })
+    });
+    if result.is_err() {
+        let _ = overwrite(&temp);
+        let _ = fs::remove_file(&temp);
+        return result;
+    }
+    sync_dir(dir)
+}
+
+fn sync_dir(dir: &Path) -> Result<(), KeyError> {
+    File::open(dir)
+        .and_then(|d| d.sync_all())
+        .map_err(|e| KeyError::io("sync", dir, e))
+}
+
+/// Overwrites a file once with zeros; one that is gone is fine.
+fn overwrite(path: &Path) -> Result<(), KeyError> {
+    let io = |e| KeyError::io("overwrite", path, e);
+    let open = OpenOptions::new()
+        .write(true)
+        .custom_flags(OFlag::O_NOFOLLOW.bits())
+        .open(path);
+    let mut file = match open {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(io(e)),
+    };
+    let meta = file.metadata().map_err(io)?;
+    if !meta.is_file() {
+        return Err(KeyError::NotAFile(path.to_owned()));
+    }
+    let len = meta.len().min(MAX_FILE) as usize;
+    file.write_all(&vec![0; len])
+        .and_then(|()| file.sync_all())
+        .map_err(io)
+}
