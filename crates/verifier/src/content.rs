@@ -15,14 +15,23 @@ use crate::wire::{same_name, u16_at};
 
 /// V19 over the whole zone. The content sum of the candidate is in `tally`.
 pub(crate) fn check_full(ctx: &Context<'_>, source: &dyn Source, tally: &Tally, sink: &mut Sink) {
-    let Some(approved) = ctx.params.approved else { return };
+    let Some(approved) = ctx.params.approved else {
+        return;
+    };
     check_soa(ctx, approved, sink);
     if sum(ctx, approved) == tally.content {
         return;
     }
     let before = sink.total;
     for (owner, rtype) in differences(ctx, source, approved) {
-        sink.push(|| Finding::at(Check::V19, &owner, rtype, "RRset differs from the approved content"));
+        sink.push(|| {
+            Finding::at(
+                Check::V19,
+                &owner,
+                rtype,
+                "RRset differs from the approved content",
+            )
+        });
     }
     if sink.total == before {
         sink.push(|| Finding::zone(Check::V19, "content differs from the approved content"));
@@ -31,8 +40,15 @@ pub(crate) fn check_full(ctx: &Context<'_>, source: &dyn Source, tally: &Tally, 
 
 /// V19 in changed mode: content sums, the store's claim for the approved version being good enough
 /// for what it made itself.
-pub(crate) fn check_changed(ctx: &Context<'_>, source: &dyn Source, tally: &Tally, sink: &mut Sink) {
-    let Some(approved) = ctx.params.approved else { return };
+pub(crate) fn check_changed(
+    ctx: &Context<'_>,
+    source: &dyn Source,
+    tally: &Tally,
+    sink: &mut Sink,
+) {
+    let Some(approved) = ctx.params.approved else {
+        return;
+    };
     match approved.claims() {
         Some(claims) if claims.content == tally.content => check_soa(ctx, approved, sink),
         _ => check_full(ctx, source, tally, sink),
@@ -54,7 +70,11 @@ pub(crate) fn claims_of(ctx: &Context<'_>, version: &dyn Source) -> Claims {
     for i in 0..version.block_count() {
         all.add(&count(&|f| version.block(i, f)), 1);
     }
-    Claims { records: all.counts.records as u64, content: all.content, full: all.full }
+    Claims {
+        records: all.counts.records as u64,
+        content: all.content,
+        full: all.full,
+    }
 }
 
 /// The SOA is the approved one but for its serial.
@@ -69,7 +89,14 @@ pub(crate) fn check_soa(ctx: &Context<'_>, approved: &dyn Source, sink: &mut Sin
         }
     });
     if !same {
-        sink.push(|| Finding::at(Check::V19, &ctx.apex_name, t::SOA, "SOA differs from the approved one in more than its serial"));
+        sink.push(|| {
+            Finding::at(
+                Check::V19,
+                &ctx.apex_name,
+                t::SOA,
+                "SOA differs from the approved one in more than its serial",
+            )
+        });
     }
 }
 
@@ -83,15 +110,26 @@ fn sum(ctx: &Context<'_>, version: &dyn Source) -> u128 {
     let unit = |i: usize| {
         let mut tally = Tally::default();
         let mut prints = Fingerprinter::new(ctx.params.fingerprint_seed);
-        version.unit(i, &mut |rr| prints.count(&rr, same_name(rr.owner, &ctx.apex_name), &mut tally));
+        version.unit(i, &mut |rr| {
+            prints.count(&rr, same_name(rr.owner, &ctx.apex_name), &mut tally)
+        });
         tally.content
     };
-    (0..version.unit_count()).into_par_iter().map(unit).reduce(|| 0, u128::wrapping_add)
+    (0..version.unit_count())
+        .into_par_iter()
+        .map(unit)
+        .reduce(|| 0, u128::wrapping_add)
 }
 
 /// Owners and types whose RRsets differ. Only a refused version pays for this.
-fn differences(ctx: &Context<'_>, source: &dyn Source, approved: &dyn Source) -> Vec<(Vec<u8>, u16)> {
-    let place = |rr: &Rr<'_>| xxh3_64(&[&rr.owner.to_ascii_lowercase()[..], &rr.rtype.to_be_bytes()].concat());
+fn differences(
+    ctx: &Context<'_>,
+    source: &dyn Source,
+    approved: &dyn Source,
+) -> Vec<(Vec<u8>, u16)> {
+    let place = |rr: &Rr<'_>| {
+        xxh3_64(&[&rr.owner.to_ascii_lowercase()[..], &rr.rtype.to_be_bytes()].concat())
+    };
     let relevant = |rr: &Rr<'_>| is_content(rr.rtype, same_name(rr.owner, &ctx.apex_name));
     let mut prints = Fingerprinter::new(ctx.params.fingerprint_seed);
     let mut rest: HashMap<u64, u128> = HashMap::new();
@@ -100,7 +138,11 @@ fn differences(ctx: &Context<'_>, source: &dyn Source, approved: &dyn Source) ->
             version.unit(i, &mut |rr| {
                 if relevant(&rr) {
                     let (sum, fp) = (rest.entry(place(&rr)).or_default(), prints.of(&rr));
-                    *sum = if add { sum.wrapping_add(fp) } else { sum.wrapping_sub(fp) };
+                    *sum = if add {
+                        sum.wrapping_add(fp)
+                    } else {
+                        sum.wrapping_sub(fp)
+                    };
                 }
             });
         }
@@ -121,17 +163,28 @@ fn differences(ctx: &Context<'_>, source: &dyn Source, approved: &dyn Source) ->
 
 /// V22: what the store claims is what was counted.
 pub(crate) fn check_claims(source: &dyn Source, tally: &Tally, sink: &mut Sink) {
-    let Some(claims) = source.claims() else { return };
+    let Some(claims) = source.claims() else {
+        return;
+    };
     let counted = tally.counts.records as u64;
     if claims.records != counted {
-        sink.push(|| Finding::zone(Check::V22, "the store's record count is wrong").expected(counted, claims.records));
+        sink.push(|| {
+            Finding::zone(Check::V22, "the store's record count is wrong")
+                .expected(counted, claims.records)
+        });
     }
-    let sums = [(claims.content, tally.content, "content"), (claims.full, tally.full, "full")];
+    let sums = [
+        (claims.content, tally.content, "content"),
+        (claims.full, tally.full, "full"),
+    ];
     for (claimed, counted, what) in sums {
         if claimed != counted {
             sink.push(|| {
-                Finding::zone(Check::V22, format!("the store's {what} fingerprint is wrong"))
-                    .expected(format!("{counted:032x}"), format!("{claimed:032x}"))
+                Finding::zone(
+                    Check::V22,
+                    format!("the store's {what} fingerprint is wrong"),
+                )
+                .expected(format!("{counted:032x}"), format!("{claimed:032x}"))
             });
         }
     }

@@ -77,12 +77,17 @@ impl Apex {
     }
 
     pub(crate) fn serial(&self) -> u32 {
-        self.soa.first().map_or(0, |soa| wire::u32_at(soa, soa.len().saturating_sub(20)))
+        self.soa
+            .first()
+            .map_or(0, |soa| wire::u32_at(soa, soa.len().saturating_sub(20)))
     }
 
     /// min(SOA TTL, MINIMUM) (RFC 9077 §3).
     pub(crate) fn denial_ttl(&self) -> u32 {
-        let minimum = self.soa.first().map_or(0, |soa| wire::u32_at(soa, soa.len().saturating_sub(4)));
+        let minimum = self
+            .soa
+            .first()
+            .map_or(0, |soa| wire::u32_at(soa, soa.len().saturating_sub(4)));
         minimum.min(self.soa_ttl)
     }
 }
@@ -90,7 +95,10 @@ impl Apex {
 /// Parameters in front of NSEC3 and NSEC3PARAM RDATA (RFC 5155 §3.2, §4.2).
 pub(crate) fn hashing(rdata: &[u8]) -> Option<Hashing> {
     let salt = rdata.get(5..5 + *rdata.get(4)? as usize)?;
-    Some(Hashing { iterations: wire::u16_at(rdata, 2), salt: salt.to_vec() })
+    Some(Hashing {
+        iterations: wire::u16_at(rdata, 2),
+        salt: salt.to_vec(),
+    })
 }
 
 pub(crate) struct Context<'a> {
@@ -113,10 +121,23 @@ pub(crate) struct Context<'a> {
 
 impl<'a> Context<'a> {
     /// `gone`: DNSKEY RDATA of a predecessor, whose signatures must be recognised.
-    pub(crate) fn new(source: &dyn Source, params: &'a Params<'a>, gone: &[Vec<u8>], now: Timestamp) -> Context<'a> {
+    pub(crate) fn new(
+        source: &dyn Source,
+        params: &'a Params<'a>,
+        gone: &[Vec<u8>],
+        now: Timestamp,
+    ) -> Context<'a> {
         let apex = Apex::read(source);
-        let unpublished = params.own_keys.iter().flatten().filter(|k| k.may_sign_unpublished);
-        let keys = Keys::new(&apex.dnskey, unpublished.map(|k| k.dnskey.as_slice()), gone.iter().map(Vec::as_slice));
+        let unpublished = params
+            .own_keys
+            .iter()
+            .flatten()
+            .filter(|k| k.may_sign_unpublished);
+        let keys = Keys::new(
+            &apex.dnskey,
+            unpublished.map(|k| k.dnskey.as_slice()),
+            gone.iter().map(Vec::as_slice),
+        );
         let from_param = apex.nsec3param.first().and_then(|p| hashing(p));
         let denial = match (&from_param, &apex.chain) {
             (Some(h), _) => Denial::Nsec3(h.clone()),
@@ -141,7 +162,9 @@ impl<'a> Context<'a> {
 
     pub(crate) fn denial_state(&self) -> DenialState {
         match &self.denial {
-            Denial::Nsec => DenialState::Nsec { ttl: self.denial_ttl },
+            Denial::Nsec => DenialState::Nsec {
+                ttl: self.denial_ttl,
+            },
             Denial::Nsec3(h) => DenialState::Nsec3 {
                 ttl: self.denial_ttl,
                 iterations: h.iterations,

@@ -14,7 +14,13 @@ pub(crate) type Hash = [u8; 20];
 
 /// RFC 5155 §5, SHA-1. `name` in lower case.
 pub(crate) fn hash_name(name: &[u8], h: &Hashing) -> Hash {
-    let once = |octets: &[u8]| -> Hash { Sha1::new().chain_update(octets).chain_update(&h.salt).finalize().into() };
+    let once = |octets: &[u8]| -> Hash {
+        Sha1::new()
+            .chain_update(octets)
+            .chain_update(&h.salt)
+            .finalize()
+            .into()
+    };
     let mut hash = once(name);
     for _ in 0..h.iterations.min(MAX_ITERATIONS) {
         hash = once(&hash);
@@ -44,7 +50,10 @@ pub(crate) struct Need {
 impl Need {
     pub(crate) fn new(hash: Hash, types: &[u16], kind: Kind) -> Need {
         let v = types_digest(types) << 2 | kind as u64;
-        Need { hash, tagged: [(v >> 32) as u32, v as u32] }
+        Need {
+            hash,
+            tagged: [(v >> 32) as u32, v as u32],
+        }
     }
 
     pub(crate) fn kind(&self) -> Kind {
@@ -81,7 +90,12 @@ pub(crate) fn settle(needs: &mut Vec<Need>, sink: &mut Sink) {
     for pair in needs.windows(2) {
         if pair[0].hash == pair[1].hash && pair[1].kind() != Kind::Optional {
             let hash = pair[0].hash;
-            sink.push(|| Finding::zone(Check::V14, format!("two names have the NSEC3 hash {}", show(&hash))));
+            sink.push(|| {
+                Finding::zone(
+                    Check::V14,
+                    format!("two names have the NSEC3 hash {}", show(&hash)),
+                )
+            });
         }
     }
     needs.dedup_by(|b, a| a.hash == b.hash);
@@ -102,7 +116,9 @@ pub(crate) fn push_hashed_owner(hash: &Hash, apex: &[u8], out: &mut Vec<u8>) {
 /// Hash in the owner name of an NSEC3 record: one label below the apex (RFC 5155 §3).
 pub(crate) fn hash_of_owner(name: &[u8], apex: &[u8]) -> Option<Hash> {
     let label = name.get(1..33)?;
-    (name[0] == 32 && wire::same_name(&name[33..], apex)).then(|| wire::base32hex_decode(label)).flatten()
+    (name[0] == 32 && wire::same_name(&name[33..], apex))
+        .then(|| wire::base32hex_decode(label))
+        .flatten()
 }
 
 /// A chain record that passed its own checks.
@@ -124,7 +140,8 @@ pub(crate) fn check_hashed(
     let set = group.set(t::NSEC3);
     let rec = set.first()?;
     work.tally.counts.denial_records += 1;
-    let mut wrong = |check: Check, what: &str| work.sink.push(|| Finding::at(check, owner, t::NSEC3, what));
+    let mut wrong =
+        |check: Check, what: &str| work.sink.push(|| Finding::at(check, owner, t::NSEC3, what));
     let Denial::Nsec3(expected) = &ctx.denial else {
         wrong(Check::V18, "NSEC3 in a zone with NSEC");
         return None;
@@ -135,7 +152,10 @@ pub(crate) fn check_hashed(
     let data = group.rdata(rec);
     let found = hashing(data)?;
     if data[0] != 1 || found != *expected {
-        wrong(Check::V14, "algorithm, iterations or salt differ from NSEC3PARAM");
+        wrong(
+            Check::V14,
+            "algorithm, iterations or salt differ from NSEC3PARAM",
+        );
     }
     // RFC 5155 §3.1.2: only the opt-out bit is defined, and it is the same in the whole chain.
     if data[1] > 1 || (data[1] & 1 == 1) != ctx.opt_out {
@@ -147,15 +167,23 @@ pub(crate) fn check_hashed(
     let at = 5 + data[4] as usize;
     let next_len = *data.get(at)? as usize;
     let next = data.get(at + 1..at + 1 + next_len)?;
-    let (Some(hash), Ok(next)) = (hash_of_owner(owner, &ctx.apex_name), Hash::try_from(next)) else {
-        wrong(Check::V14, "owner or next hashed name is not a SHA-1 hash one label below the apex");
+    let (Some(hash), Ok(next)) = (hash_of_owner(owner, &ctx.apex_name), Hash::try_from(next))
+    else {
+        wrong(
+            Check::V14,
+            "owner or next hashed name is not a SHA-1 hash one label below the apex",
+        );
         return None;
     };
     if let Err(e) = rdata::decode_bitmap(&data[at + 1 + next_len..], &mut work.found_types) {
         wrong(Check::V15, e.text());
         work.found_types.clear();
     }
-    Some(Link { hash, next, opt_out: data[1] & 1 == 1 })
+    Some(Link {
+        hash,
+        next,
+        opt_out: data[1] & 1 == 1,
+    })
 }
 
 /// What a run of the chain leaves for the joiner.
@@ -178,7 +206,13 @@ pub(crate) struct Merger<'n> {
 
 impl<'n> Merger<'n> {
     pub(crate) fn new(needs: &'n [Need]) -> Self {
-        Merger { needs, at: 0, first: None, last: None, missing: Vec::new() }
+        Merger {
+            needs,
+            at: 0,
+            first: None,
+            last: None,
+            missing: Vec::new(),
+        }
     }
 
     pub(crate) fn link(&mut self, link: Link, types: &[u16], owner: &[u8], sink: &mut Sink) {
@@ -190,7 +224,10 @@ impl<'n> Merger<'n> {
             Some(last) => {
                 check_step(last, &link.hash, sink);
                 let from = self.at;
-                self.at += self.needs[from..].iter().take_while(|n| n.hash < link.hash).count();
+                self.at += self.needs[from..]
+                    .iter()
+                    .take_while(|n| n.hash < link.hash)
+                    .count();
                 absent(&self.needs[from..self.at], last.opt_out, &mut self.missing);
             }
         }
@@ -201,13 +238,23 @@ impl<'n> Merger<'n> {
                     self.missing.push((Check::V15, link.hash, type_list(types)));
                 }
             }
-            _ => sink.push(|| Finding::at(Check::V14, owner, t::NSEC3, "no name of the zone needs this NSEC3 record")),
+            _ => sink.push(|| {
+                Finding::at(
+                    Check::V14,
+                    owner,
+                    t::NSEC3,
+                    "no name of the zone needs this NSEC3 record",
+                )
+            }),
         }
         self.last = Some(link);
     }
 
     pub(crate) fn run(self) -> (Option<Run>, Missing) {
-        let run = self.first.zip(self.last).map(|(first, last)| Run { first, last });
+        let run = self
+            .first
+            .zip(self.last)
+            .map(|(first, last)| Run { first, last });
         (run, self.missing)
     }
 }
@@ -215,12 +262,24 @@ impl<'n> Merger<'n> {
 /// V14: the chain goes on in hash order and each record names the next.
 fn check_step(last: &Link, hash: &Hash, sink: &mut Sink) {
     if last.hash >= *hash {
-        sink.push(|| Finding::zone(Check::V14, format!("NSEC3 {} does not come after {}", show(hash), show(&last.hash))));
+        sink.push(|| {
+            Finding::zone(
+                Check::V14,
+                format!(
+                    "NSEC3 {} does not come after {}",
+                    show(hash),
+                    show(&last.hash)
+                ),
+            )
+        });
     }
     if last.next != *hash {
         sink.push(|| {
-            Finding::zone(Check::V14, format!("next hashed name of NSEC3 {} is wrong", show(&last.hash)))
-                .expected(show(hash), show(&last.next))
+            Finding::zone(
+                Check::V14,
+                format!("next hashed name of NSEC3 {} is wrong", show(&last.hash)),
+            )
+            .expected(show(hash), show(&last.next))
         });
     }
 }
@@ -230,7 +289,9 @@ fn absent(needs: &[Need], opt_out: bool, missing: &mut Missing) {
     for need in needs {
         match need.kind() {
             Kind::Optional if opt_out => {}
-            Kind::Optional | Kind::RequiredCut => missing.push((Check::V16, need.hash, String::new())),
+            Kind::Optional | Kind::RequiredCut => {
+                missing.push((Check::V16, need.hash, String::new()))
+            }
             Kind::Required => missing.push((Check::V14, need.hash, String::new())),
         }
     }
@@ -249,13 +310,23 @@ pub(crate) fn join(runs: &[Run], needs: &[Need], missing: &mut Missing, sink: &m
     };
     for pair in runs.windows(2) {
         check_step(&pair[0].last, &pair[1].first, sink);
-        absent(between(&pair[0].last.hash, &pair[1].first), pair[0].last.opt_out, missing);
+        absent(
+            between(&pair[0].last.hash, &pair[1].first),
+            pair[0].last.opt_out,
+            missing,
+        );
     }
     // The wrap: the last record names the first and covers both ends.
     if last.last.next != first.first {
         sink.push(|| {
-            Finding::zone(Check::V14, format!("the last NSEC3 {} does not lead to the first", show(&last.last.hash)))
-                .expected(show(&first.first), show(&last.last.next))
+            Finding::zone(
+                Check::V14,
+                format!(
+                    "the last NSEC3 {} does not lead to the first",
+                    show(&last.last.hash)
+                ),
+            )
+            .expected(show(&first.first), show(&last.last.next))
         });
     }
     let head = needs.partition_point(|n| n.hash < first.first);

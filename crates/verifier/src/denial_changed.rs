@@ -45,13 +45,20 @@ pub(crate) fn check(
             sinks.into_iter().for_each(|s| total.sink.merge(s));
             for owner in &change.hashed {
                 // A chain vanished or appeared: not a difference this mode can judge.
-                total.sink.push(|| Finding::at(Check::V18, owner, t::NSEC3, "NSEC3 in a zone with NSEC"));
+                total
+                    .sink
+                    .push(|| Finding::at(Check::V18, owner, t::NSEC3, "NSEC3 in a zone with NSEC"));
             }
         }
         Denial::Nsec3(h) => {
-            let of_hash: HashMap<Hash, &[u8]> = names.iter().map(|x| (hash_name(x, h), x.as_slice())).collect();
+            let of_hash: HashMap<Hash, &[u8]> = names
+                .iter()
+                .map(|x| (hash_name(x, h), x.as_slice()))
+                .collect();
             if of_hash.len() != names.len() {
-                total.sink.push(|| Finding::zone(Check::V14, "two names have the same NSEC3 hash"));
+                total
+                    .sink
+                    .push(|| Finding::zone(Check::V14, "two names have the same NSEC3 hash"));
             }
             check_needs(ctx, source, old, change, statuses, &names, total);
             check_changed_links(ctx, source, old, change, &of_hash, total);
@@ -74,7 +81,9 @@ fn names(ctx: &Context<'_>, change: &Change) -> Vec<Vec<u8>> {
 
 fn has_data(version: &dyn Source, name: &[u8]) -> bool {
     let mut data = false;
-    version.at(name, &mut |rr| data |= !crate::finding::is_denial_or_signature(rr.rtype));
+    version.at(name, &mut |rr| {
+        data |= !crate::finding::is_denial_or_signature(rr.rtype)
+    });
     data
 }
 
@@ -137,7 +146,13 @@ fn previous_bearing(ctx: &Context<'_>, source: &dyn Source, name: &[u8]) -> Opti
 }
 
 /// V12: the links at an affected owner and of the one before it.
-fn check_links(ctx: &Context<'_>, source: &dyn Source, owner: &[u8], status: &Status, sink: &mut Sink) {
+fn check_links(
+    ctx: &Context<'_>,
+    source: &dyn Source,
+    owner: &[u8],
+    status: &Status,
+    sink: &mut Sink,
+) {
     let (b0, b1) = (Status::bears(status.old), Status::bears(status.new));
     if !b0 && !b1 {
         return;
@@ -226,7 +241,9 @@ fn check_need(
     b: &mut Buffers,
     sink: &mut Sink,
 ) {
-    let Denial::Nsec3(h) = &ctx.denial else { return };
+    let Denial::Nsec3(h) = &ctx.denial else {
+        return;
+    };
     let hash = hash_name(name, h);
     push_hashed_owner(&hash, &ctx.apex_name, &mut b.owner);
     let bitmap = bitmap_at(source, &b.owner);
@@ -259,14 +276,27 @@ fn check_need(
     };
     match (need, bitmap) {
         (Need::None, Some(_)) => sink.push(|| {
-            let what = format!("NSEC3 for a name that is gone or occluded (hash {})", show(&hash));
+            let what = format!(
+                "NSEC3 for a name that is gone or occluded (hash {})",
+                show(&hash)
+            );
             Finding::at(Check::V14, name, t::NSEC3, what)
         }),
         (Need::Required, None) => {
-            sink.push(|| Finding::at(Check::V14, name, t::NSEC3, format!("no NSEC3 for this name (hash {})", show(&hash))));
+            sink.push(|| {
+                Finding::at(
+                    Check::V14,
+                    name,
+                    t::NSEC3,
+                    format!("no NSEC3 for this name (hash {})", show(&hash)),
+                )
+            });
         }
         (Need::RequiredCut, None) => sink.push(|| {
-            let what = format!("insecure delegation has no NSEC3 and no opt-out record covers it (hash {})", show(&hash));
+            let what = format!(
+                "insecure delegation has no NSEC3 and no opt-out record covers it (hash {})",
+                show(&hash)
+            );
             Finding::at(Check::V16, name, t::NSEC3, what)
         }),
         (Need::Optional, None) => check_opt_out(source, name, &b.owner, sink),
@@ -275,8 +305,13 @@ fn check_need(
             // A bitmap that does not decode is told where its record is checked.
             if rdata::decode_bitmap(&octets, &mut b.found).is_ok() && b.found != b.types {
                 sink.push(|| {
-                    Finding::at(Check::V15, name, t::NSEC3, format!("type bitmap does not fit the owner (hash {})", show(&hash)))
-                        .expected(type_list(&b.types), type_list(&b.found))
+                    Finding::at(
+                        Check::V15,
+                        name,
+                        t::NSEC3,
+                        format!("type bitmap does not fit the owner (hash {})", show(&hash)),
+                    )
+                    .expected(type_list(&b.types), type_list(&b.found))
                 });
             }
         }
@@ -288,7 +323,10 @@ fn bitmap_at(version: &dyn Source, hashed: &[u8]) -> Option<Vec<u8>> {
     version.hashed_at(hashed, &mut |rr| {
         if rr.rtype == t::NSEC3 {
             let at = rr.rdata.get(4).map_or(5, |salt| 5 + *salt as usize);
-            let map = rr.rdata.get(at).and_then(|n| rr.rdata.get(at + 1 + *n as usize..));
+            let map = rr
+                .rdata
+                .get(at)
+                .and_then(|n| rr.rdata.get(at + 1 + *n as usize..));
             found = Some(map.unwrap_or(&[]).to_vec());
         }
     });
@@ -336,7 +374,14 @@ fn check_opt_out(source: &dyn Source, name: &[u8], hashed: &[u8], sink: &mut Sin
     }
     source.hashed_at(&before, &mut |rr| {
         if rr.rtype == t::NSEC3 && rr.rdata.get(1).is_none_or(|flags| flags & 1 == 0) {
-            sink.push(|| Finding::at(Check::V16, name, t::NSEC3, "no opt-out record covers this insecure delegation"));
+            sink.push(|| {
+                Finding::at(
+                    Check::V16,
+                    name,
+                    t::NSEC3,
+                    "no opt-out record covers this insecure delegation",
+                )
+            });
         }
     });
 }
@@ -351,8 +396,11 @@ fn check_changed_links(
     of_hash: &HashMap<Hash, &[u8]>,
     total: &mut Work,
 ) {
-    let parts: Vec<(Work, crate::ledger::Tally)> =
-        change.hashed.par_chunks(64).map(|owners| check_hashed_owners(ctx, source, old, owners, of_hash)).collect();
+    let parts: Vec<(Work, crate::ledger::Tally)> = change
+        .hashed
+        .par_chunks(64)
+        .map(|owners| check_hashed_owners(ctx, source, old, owners, of_hash))
+        .collect();
     for (work, past) in parts {
         add_work(total, work);
         total.tally.add(&past, -1);
@@ -370,14 +418,24 @@ fn check_hashed_owners(
     let (mut was, mut is) = (Group::default(), Group::default());
     for owner in owners {
         load_hashed(ctx, old, owner, &mut was, &mut past.sink);
-        check_owner(ctx, &was, Place::Hashed, &mut |_, _, _| Trust::Carried, &mut past);
+        check_owner(
+            ctx,
+            &was,
+            Place::Hashed,
+            &mut |_, _, _| Trust::Carried,
+            &mut past,
+        );
         let existed = was.has(t::NSEC3);
         past.tally.counts.denial_records += existed as i64;
         past.sink = Sink::default();
 
         load_hashed(ctx, source, owner, &mut is, &mut work.sink);
         let mut trust = |group: &Group, set: &[crate::group::Rec], sig: &crate::group::Rec| {
-            if carried(&was, group, set, sig) { Trust::Carried } else { Trust::Batched }
+            if carried(&was, group, set, sig) {
+                Trust::Carried
+            } else {
+                Trust::Batched
+            }
         };
         if is.recs.is_empty() {
             // Gone altogether.
@@ -385,21 +443,39 @@ fn check_hashed_owners(
             let next = following(source, owner, &ctx.apex_name);
             if next != Some(link.next) {
                 work.sink.push(|| {
-                    Finding::at(Check::V14, owner, t::NSEC3, "next hashed name is not the next in the chain")
-                        .expected(next.map_or("none".into(), |h| show(&h)), show(&link.next))
+                    Finding::at(
+                        Check::V14,
+                        owner,
+                        t::NSEC3,
+                        "next hashed name is not the next in the chain",
+                    )
+                    .expected(next.map_or("none".into(), |h| show(&h)), show(&link.next))
                 });
             }
         }
-        let explained = hash_of_owner(owner, &ctx.apex_name).is_some_and(|h| of_hash.contains_key(&h));
+        let explained =
+            hash_of_owner(owner, &ctx.apex_name).is_some_and(|h| of_hash.contains_key(&h));
         let exists = is.has(t::NSEC3);
         if existed != exists {
             check_before(ctx, source, owner, exists, &mut work.sink);
             if !explained {
-                let what = if exists { "no name of the zone needs this NSEC3 record" } else { "removed, but no name changed" };
-                work.sink.push(|| Finding::at(Check::V14, owner, t::NSEC3, what));
+                let what = if exists {
+                    "no name of the zone needs this NSEC3 record"
+                } else {
+                    "removed, but no name changed"
+                };
+                work.sink
+                    .push(|| Finding::at(Check::V14, owner, t::NSEC3, what));
             }
         } else if exists && !explained && bitmap_at(old, owner) != bitmap_at(source, owner) {
-            work.sink.push(|| Finding::at(Check::V15, owner, t::NSEC3, "type bitmap changed, but the name did not"));
+            work.sink.push(|| {
+                Finding::at(
+                    Check::V15,
+                    owner,
+                    t::NSEC3,
+                    "type bitmap changed, but the name did not",
+                )
+            });
         }
     }
     work.batch.finish(&ctx.keys, &mut work.sink);
@@ -409,7 +485,8 @@ fn check_hashed_owners(
 /// Hash of the record after `owner` in the chain, around the wrap.
 fn following(source: &dyn Source, owner: &[u8], apex: &[u8]) -> Option<Hash> {
     let mut next = Vec::new();
-    let found = next_with_record(source, owner, &mut next) || next_with_record(source, apex, &mut next);
+    let found =
+        next_with_record(source, owner, &mut next) || next_with_record(source, apex, &mut next);
     found.then(|| hash_of_owner(&next, apex)).flatten()
 }
 
@@ -425,23 +502,44 @@ fn next_with_record(source: &dyn Source, from: &[u8], next: &mut Vec<u8>) -> boo
 }
 
 /// The record before one that came or went leads past or to it.
-fn check_before(ctx: &Context<'_>, source: &dyn Source, owner: &[u8], exists: bool, sink: &mut Sink) {
+fn check_before(
+    ctx: &Context<'_>,
+    source: &dyn Source,
+    owner: &[u8],
+    exists: bool,
+    sink: &mut Sink,
+) {
     let apex = &ctx.apex_name;
     let mut before = Vec::new();
     if !source.previous_hashed(owner, &mut before) && !last_hashed(source, apex, &mut before) {
         return;
     }
-    let expected = if exists { hash_of_owner(owner, apex) } else { following(source, owner, apex) };
+    let expected = if exists {
+        hash_of_owner(owner, apex)
+    } else {
+        following(source, owner, apex)
+    };
     source.hashed_at(&before, &mut |rr| {
         if rr.rtype != t::NSEC3 {
             return;
         }
         let at = rr.rdata.get(4).map_or(5, |salt| 6 + *salt as usize);
-        let next = rr.rdata.get(at..at + 20).and_then(|n| Hash::try_from(n).ok());
+        let next = rr
+            .rdata
+            .get(at..at + 20)
+            .and_then(|n| Hash::try_from(n).ok());
         if next != expected {
             sink.push(|| {
-                Finding::at(Check::V14, &before, t::NSEC3, "next hashed name is not the next in the chain")
-                    .expected(expected.map_or("none".into(), |h| show(&h)), next.map_or("none".into(), |h| show(&h)))
+                Finding::at(
+                    Check::V14,
+                    &before,
+                    t::NSEC3,
+                    "next hashed name is not the next in the chain",
+                )
+                .expected(
+                    expected.map_or("none".into(), |h| show(&h)),
+                    next.map_or("none".into(), |h| show(&h)),
+                )
             });
         }
     });

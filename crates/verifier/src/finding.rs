@@ -102,7 +102,11 @@ impl Finding {
         }
     }
 
-    pub(crate) fn expected(mut self, expected: impl fmt::Display, found: impl fmt::Display) -> Finding {
+    pub(crate) fn expected(
+        mut self,
+        expected: impl fmt::Display,
+        found: impl fmt::Display,
+    ) -> Finding {
         self.expected = Some(expected.to_string());
         self.found = Some(found.to_string());
         self
@@ -160,7 +164,9 @@ impl Sink {
     pub(crate) fn merge(&mut self, mut other: Sink) {
         self.total += other.total;
         self.refusals += other.refusals;
-        other.kept.truncate(FINDINGS_KEPT - self.kept.len().min(FINDINGS_KEPT));
+        other
+            .kept
+            .truncate(FINDINGS_KEPT - self.kept.len().min(FINDINGS_KEPT));
         self.kept.append(&mut other.kept);
     }
 }
@@ -228,7 +234,9 @@ impl VerifyReport {
             text.push_str(&finding.to_string());
             text.push('\n');
         }
-        let unseen = self.findings_total.saturating_sub(self.findings.len() as u64);
+        let unseen = self
+            .findings_total
+            .saturating_sub(self.findings.len() as u64);
         if unseen > 0 {
             text.push_str(&format!("and {unseen} more\n"));
         }
@@ -251,10 +259,23 @@ mod tests {
 
     #[test]
     fn text_form() {
-        let f = Finding::at(Check::V03, b"\x03www\x00", 1, "signature by key 31203 does not verify");
-        assert_eq!(f.to_string(), "V03 www. A: signature by key 31203 does not verify");
-        let f = Finding::zone(Check::V11, "serial is not newer").expected("> 5", 5).warning();
-        assert_eq!(f.to_string(), "V11: serial is not newer (expected > 5, found 5) [warning]");
+        let f = Finding::at(
+            Check::V03,
+            b"\x03www\x00",
+            1,
+            "signature by key 31203 does not verify",
+        );
+        assert_eq!(
+            f.to_string(),
+            "V03 www. A: signature by key 31203 does not verify"
+        );
+        let f = Finding::zone(Check::V11, "serial is not newer")
+            .expected("> 5", 5)
+            .warning();
+        assert_eq!(
+            f.to_string(),
+            "V11: serial is not newer (expected > 5, found 5) [warning]"
+        );
     }
 
     #[test]
@@ -266,6 +287,9 @@ mod tests {
         let mut other = Sink::default();
         other.push(|| Finding::zone(Check::V01, "x"));
         sink.merge(other);
-        assert_eq!((sink.kept.len(), sink.total, sink.refusals), (1000, 1501, 1501));
+        assert_eq!(
+            (sink.kept.len(), sink.total, sink.refusals),
+            (1000, 1501, 1501)
+        );
     }
 }

@@ -30,8 +30,11 @@ pub(crate) fn run(source: &dyn Source, params: &Params<'_>, now: Timestamp) -> J
     let mut total = Work::default();
     apex::check_before(&ctx, &mut total.sink);
 
-    let units: Vec<UnitOut> =
-        (0..source.unit_count()).into_par_iter().with_max_len(8).map(|i| check_unit(&ctx, source, i)).collect();
+    let units: Vec<UnitOut> = (0..source.unit_count())
+        .into_par_iter()
+        .with_max_len(8)
+        .map(|i| check_unit(&ctx, source, i))
+        .collect();
     let joined = join_units(&ctx, units, &mut total);
     if let Denial::Nsec3(h) = &ctx.denial
         && h.iterations <= MAX_ITERATIONS
@@ -46,7 +49,13 @@ pub(crate) fn run(source: &dyn Source, params: &Params<'_>, now: Timestamp) -> J
     content::check_claims(source, &total.tally, &mut total.sink);
     crate::answers::check(&ctx, source, &[], &mut total.sink);
 
-    let ledger = Ledger::new(&total.tally, &ctx.keys, &ctx.apex.dnskey, ctx.apex.serial(), ctx.denial_state());
+    let ledger = Ledger::new(
+        &total.tally,
+        &ctx.keys,
+        &ctx.apex.dnskey,
+        ctx.apex.serial(),
+        ctx.denial_state(),
+    );
     conclude(&ctx, Mode::Full, ledger, total, 0)
 }
 
@@ -76,12 +85,24 @@ fn stretch(edge: &mut Option<Edge>, name: &[u8]) {
             e.last.clear();
             e.last.extend_from_slice(name);
         }
-        None => *edge = Some(Edge { first: name.to_vec(), last: name.to_vec() }),
+        None => {
+            *edge = Some(Edge {
+                first: name.to_vec(),
+                last: name.to_vec(),
+            })
+        }
     }
 }
 
 fn check_unit(ctx: &Context<'_>, source: &dyn Source, index: usize) -> UnitOut {
-    let mut out = UnitOut { work: Work::default(), needs: Vec::new(), span: None, open: None, bearing: None, next: Vec::new() };
+    let mut out = UnitOut {
+        work: Work::default(),
+        needs: Vec::new(),
+        span: None,
+        open: None,
+        bearing: None,
+        next: Vec::new(),
+    };
     let mut group = Group::default();
     let mut prints = Fingerprinter::new(ctx.params.fingerprint_seed);
     let mut sums = Work::default();
@@ -119,15 +140,37 @@ fn check_unit(ctx: &Context<'_>, source: &dyn Source, index: usize) -> UnitOut {
 
 fn visit(ctx: &Context<'_>, group: &Group, covered: bool, out: &mut UnitOut, sink: &mut Sink) {
     let place = place_of(ctx, group, covered);
-    if out.span.as_ref().is_some_and(|s| cmp_names(&s.last, &group.name).is_ge()) {
-        sink.push(|| Finding::at(Check::V01, &group.name, 0, "owners are not in canonical order"));
+    if out
+        .span
+        .as_ref()
+        .is_some_and(|s| cmp_names(&s.last, &group.name).is_ge())
+    {
+        sink.push(|| {
+            Finding::at(
+                Check::V01,
+                &group.name,
+                0,
+                "owners are not in canonical order",
+            )
+        });
     }
     stretch(&mut out.span, &group.name);
-    check_owner(ctx, group, place, &mut |_, _, _| Trust::Batched, &mut out.work);
+    check_owner(
+        ctx,
+        group,
+        place,
+        &mut |_, _, _| Trust::Batched,
+        &mut out.work,
+    );
     if place == Place::Occluded || only_made(group) {
         return;
     }
-    count_ents(ctx, out.open.as_ref().map(|e| e.last.as_slice()), &group.name, &mut out.work);
+    count_ents(
+        ctx,
+        out.open.as_ref().map(|e| e.last.as_slice()),
+        &group.name,
+        &mut out.work,
+    );
     match &ctx.denial {
         Denial::Nsec => {
             if let Some(last) = &out.bearing {
@@ -136,15 +179,24 @@ fn visit(ctx: &Context<'_>, group: &Group, covered: bool, out: &mut UnitOut, sin
             stretch(&mut out.bearing, &group.name);
             out.work.tally.counts.bearing += 1;
             out.next.clear();
-            out.next.extend_from_slice(check_nsec(ctx, group, place, &mut out.work).unwrap_or(&[]));
+            out.next
+                .extend_from_slice(check_nsec(ctx, group, place, &mut out.work).unwrap_or(&[]));
         }
         Denial::Nsec3(h) if h.iterations <= MAX_ITERATIONS => {
             let insecure = place == Place::Cut && !group.has(t::DS);
             let kind = kind_of(ctx, insecure);
             group.bitmap_types(place, false, &mut out.work.types);
-            out.needs.push(Need::new(denial::hash_name(&group.name, h), &out.work.types, kind));
+            out.needs.push(Need::new(
+                denial::hash_name(&group.name, h),
+                &out.work.types,
+                kind,
+            ));
             // Opt-out: an ENT is required only above names that are; a second look finds these.
-            let above = if ctx.opt_out { Kind::Optional } else { Kind::Required };
+            let above = if ctx.opt_out {
+                Kind::Optional
+            } else {
+                Kind::Required
+            };
             let before = out.open.as_ref().map(|e| e.last.as_slice());
             push_ents(ctx, before, &group.name, above, &mut out.needs);
             if kind != Kind::Optional {
@@ -174,8 +226,13 @@ pub(crate) fn check_next(owner: &[u8], next: &[u8], name: &[u8], sink: &mut Sink
     // Its absence has been told already.
     if !next.is_empty() && !same_name(next, name) {
         sink.push(|| {
-            Finding::at(Check::V12, owner, t::NSEC, "next name is not the next owner")
-                .expected(wire::show(name), wire::show(next))
+            Finding::at(
+                Check::V12,
+                owner,
+                t::NSEC,
+                "next name is not the next owner",
+            )
+            .expected(wire::show(name), wire::show(next))
         });
     }
 }
@@ -184,7 +241,9 @@ pub(crate) fn check_next(owner: &[u8], next: &[u8], name: &[u8], sink: &mut Sink
 /// `name` that are neither ancestors of `before` nor `before` itself. An owner above `name` would
 /// come right before its descendants, so none of them is an owner.
 fn ents(ctx: &Context<'_>, before: Option<&[u8]>, name: &[u8]) -> std::ops::Range<usize> {
-    let shared = before.map_or(ctx.apex_labels, |b| wire::common_labels(b, name)).max(ctx.apex_labels);
+    let shared = before
+        .map_or(ctx.apex_labels, |b| wire::common_labels(b, name))
+        .max(ctx.apex_labels);
     shared + 1..wire::label_count(name).max(shared + 1)
 }
 
@@ -195,10 +254,22 @@ fn count_ents(ctx: &Context<'_>, before: Option<&[u8]>, name: &[u8], work: &mut 
     }
 }
 
-fn push_ents(ctx: &Context<'_>, before: Option<&[u8]>, name: &[u8], kind: Kind, needs: &mut Vec<Need>) {
-    let (Denial::Nsec3(h), true) = (&ctx.denial, before.is_some()) else { return };
+fn push_ents(
+    ctx: &Context<'_>,
+    before: Option<&[u8]>,
+    name: &[u8],
+    kind: Kind,
+    needs: &mut Vec<Need>,
+) {
+    let (Denial::Nsec3(h), true) = (&ctx.denial, before.is_some()) else {
+        return;
+    };
     for labels in ents(ctx, before, name) {
-        needs.push(Need::new(denial::hash_name(wire::suffix(name, labels), h), &[], kind));
+        needs.push(Need::new(
+            denial::hash_name(wire::suffix(name, labels), h),
+            &[],
+            kind,
+        ));
     }
 }
 
@@ -208,8 +279,11 @@ struct Joined {
 
 /// Adds up the units in order and checks what lies between them.
 fn join_units(ctx: &Context<'_>, units: Vec<UnitOut>, total: &mut Work) -> Joined {
-    let mut joined = Joined { needs: Vec::with_capacity(units.iter().map(|u| u.needs.len()).sum()) };
-    let (mut span, mut open, mut bearing): (Option<Vec<u8>>, Option<Vec<u8>>, Option<Vec<u8>>) = (None, None, None);
+    let mut joined = Joined {
+        needs: Vec::with_capacity(units.iter().map(|u| u.needs.len()).sum()),
+    };
+    let (mut span, mut open, mut bearing): (Option<Vec<u8>>, Option<Vec<u8>>, Option<Vec<u8>>) =
+        (None, None, None);
     let mut next: Vec<u8> = Vec::new();
     for unit in units {
         add_work(total, unit.work);
@@ -217,13 +291,19 @@ fn join_units(ctx: &Context<'_>, units: Vec<UnitOut>, total: &mut Work) -> Joine
         if let (Some(last), Some(s)) = (&span, &unit.span)
             && cmp_names(last, &s.first).is_ge()
         {
-            total.sink.push(|| Finding::at(Check::V01, &s.first, 0, "owners are not in canonical order"));
+            total
+                .sink
+                .push(|| Finding::at(Check::V01, &s.first, 0, "owners are not in canonical order"));
         }
         if let Some(edge) = &unit.open {
             let before = open.as_deref().unwrap_or(&ctx.apex_name);
             total.tally.counts.ents += ents(ctx, Some(before), &edge.first).len() as i64;
             if ctx.denial != Denial::Nsec {
-                let kind = if ctx.opt_out { Kind::Optional } else { Kind::Required };
+                let kind = if ctx.opt_out {
+                    Kind::Optional
+                } else {
+                    Kind::Required
+                };
                 push_ents(ctx, Some(before), &edge.first, kind, &mut joined.needs);
             }
             open = Some(edge.last.clone());
@@ -233,7 +313,13 @@ fn join_units(ctx: &Context<'_>, units: Vec<UnitOut>, total: &mut Work) -> Joine
                 (Denial::Nsec, Some(last)) => check_next(last, &next, &edge.first, &mut total.sink),
                 (Denial::Nsec3(_), last) if ctx.opt_out => {
                     let before = last.as_deref().unwrap_or(&ctx.apex_name);
-                    push_ents(ctx, Some(before), &edge.first, Kind::Required, &mut joined.needs);
+                    push_ents(
+                        ctx,
+                        Some(before),
+                        &edge.first,
+                        Kind::Required,
+                        &mut joined.needs,
+                    );
                 }
                 _ => {}
             }
@@ -263,8 +349,10 @@ pub(crate) fn add_work(total: &mut Work, work: Work) {
 /// NSEC3: the chain, block by block, against the hashes that the zone needs.
 fn check_chain(ctx: &Context<'_>, source: &dyn Source, mut needs: Vec<Need>, total: &mut Work) {
     denial::settle(&mut needs, &mut total.sink);
-    let blocks: Vec<(Work, Option<Run>, Missing)> =
-        (0..source.block_count()).into_par_iter().map(|i| check_block(ctx, source, i, &needs)).collect();
+    let blocks: Vec<(Work, Option<Run>, Missing)> = (0..source.block_count())
+        .into_par_iter()
+        .map(|i| check_block(ctx, source, i, &needs))
+        .collect();
     let mut runs = Vec::with_capacity(blocks.len());
     let mut missing = Missing::new();
     for (work, run, absent) in blocks {
@@ -276,7 +364,12 @@ fn check_chain(ctx: &Context<'_>, source: &dyn Source, mut needs: Vec<Need>, tot
     report_missing(ctx, source, missing, &mut total.sink);
 }
 
-fn check_block(ctx: &Context<'_>, source: &dyn Source, index: usize, needs: &[Need]) -> (Work, Option<Run>, Missing) {
+fn check_block(
+    ctx: &Context<'_>,
+    source: &dyn Source,
+    index: usize,
+    needs: &[Need],
+) -> (Work, Option<Run>, Missing) {
     let mut work = Work::default();
     let mut sums = Work::default();
     let mut group = Group::default();
@@ -293,7 +386,9 @@ fn check_block(ctx: &Context<'_>, source: &dyn Source, index: usize, needs: &[Ne
             signer_spelling(rr.owner, rr.rtype, rr.rdata, &mut sums.sink);
         },
         |group, sink| {
-            if let Some(link) = denial::check_hashed(ctx, group, &mut |_, _, _| Trust::Batched, &mut work) {
+            if let Some(link) =
+                denial::check_hashed(ctx, group, &mut |_, _, _| Trust::Batched, &mut work)
+            {
                 merger.link(link, &work.found_types, &group.name, sink);
             }
         },
@@ -311,8 +406,11 @@ fn report_missing(ctx: &Context<'_>, source: &dyn Source, missing: Missing, sink
     if missing.is_empty() {
         return;
     }
-    let wanted: std::collections::HashSet<denial::Hash> =
-        missing.iter().take(crate::finding::FINDINGS_KEPT).map(|m| m.1).collect();
+    let wanted: std::collections::HashSet<denial::Hash> = missing
+        .iter()
+        .take(crate::finding::FINDINGS_KEPT)
+        .map(|m| m.1)
+        .collect();
     let names = names_of(ctx, source, &wanted);
     for (check, hash, found) in missing {
         sink.push(|| {
@@ -322,7 +420,12 @@ fn report_missing(ctx: &Context<'_>, source: &dyn Source, missing: Missing, sink
                 Check::V16 => "insecure delegation has no NSEC3 and no opt-out record covers it",
                 _ => "no NSEC3 for this name",
             };
-            let mut finding = Finding::at(check, &name, t::NSEC3, format!("{what} (hash {})", denial::show(&hash)));
+            let mut finding = Finding::at(
+                check,
+                &name,
+                t::NSEC3,
+                format!("{what} (hash {})", denial::show(&hash)),
+            );
             if check == Check::V15 {
                 finding.found = Some(found);
             }
@@ -336,7 +439,9 @@ fn names_of(
     source: &dyn Source,
     wanted: &std::collections::HashSet<denial::Hash>,
 ) -> std::collections::HashMap<denial::Hash, Vec<u8>> {
-    let Denial::Nsec3(h) = &ctx.denial else { return Default::default() };
+    let Denial::Nsec3(h) = &ctx.denial else {
+        return Default::default();
+    };
     let parts: Vec<Vec<(denial::Hash, Vec<u8>)>> = (0..source.unit_count())
         .into_par_iter()
         .map(|i| {

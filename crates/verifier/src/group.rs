@@ -54,7 +54,14 @@ impl Group {
     pub(crate) fn push(&mut self, rr: &Rr<'_>, apex: &[u8], sink: &mut Sink) {
         let at = self.octets.len();
         if rdata::is_meta(rr.rtype) {
-            sink.push(|| Finding::at(Check::V01, rr.owner, rr.rtype, "a type that is never zone data"));
+            sink.push(|| {
+                Finding::at(
+                    Check::V01,
+                    rr.owner,
+                    rr.rtype,
+                    "a type that is never zone data",
+                )
+            });
         }
         if !rdata::push_canonical(rr.rtype, rr.rdata, &mut self.octets) {
             sink.push(|| Finding::at(Check::V01, rr.owner, rr.rtype, "RDATA does not decode"));
@@ -67,7 +74,12 @@ impl Group {
             sink.push(|| Finding::at(Check::V01, rr.owner, rr.rtype, "TTL above 2147483647"));
         }
         let len = (self.octets.len() - at) as u32;
-        self.recs.push(Rec { rtype: rr.rtype, ttl: rr.ttl, at: at as u32, len });
+        self.recs.push(Rec {
+            rtype: rr.rtype,
+            ttl: rr.ttl,
+            at: at as u32,
+            len,
+        });
     }
 
     /// Takes over the records of another group of the same owner.
@@ -155,7 +167,10 @@ fn insert(types: &mut Vec<u16>, rtype: u16) {
 
 /// Records that are content: not made by a signer (store.md's list of apex exceptions).
 pub(crate) fn is_content(rtype: u16, at_apex: bool) -> bool {
-    let signer_apex = matches!(rtype, t::SOA | t::DNSKEY | t::CDS | t::CDNSKEY | t::NSEC3PARAM | t::ZONEMD);
+    let signer_apex = matches!(
+        rtype,
+        t::SOA | t::DNSKEY | t::CDS | t::CDNSKEY | t::NSEC3PARAM | t::ZONEMD
+    );
     !is_denial_or_signature(rtype) && !(at_apex && signer_apex)
 }
 
@@ -167,7 +182,10 @@ pub(crate) struct Fingerprinter {
 
 impl Fingerprinter {
     pub(crate) fn new(seed: u64) -> Self {
-        Fingerprinter { seed, buffer: Vec::with_capacity(512) }
+        Fingerprinter {
+            seed,
+            buffer: Vec::with_capacity(512),
+        }
     }
 
     /// Of owner in lower case, type, class, TTL, RDATA as served.

@@ -16,7 +16,11 @@ pub(crate) const REVOKE: u16 = 0x0080;
 enum Checker {
     /// Algorithm of ring and the key octets as it wants them.
     Plain(&'static dyn VerificationAlgorithm, Vec<u8>),
-    Rsa { n: Vec<u8>, e: Vec<u8>, params: &'static signature::RsaParameters },
+    Rsa {
+        n: Vec<u8>,
+        e: Vec<u8>,
+        params: &'static signature::RsaParameters,
+    },
     #[cfg(feature = "ed448")]
     Ed448(openssl::pkey::PKey<openssl::pkey::Public>),
     /// The key octets do not fit the algorithm.
@@ -56,10 +60,15 @@ impl Key {
 
     pub(crate) fn verifies(&self, message: &[u8], sig: &[u8]) -> bool {
         match &self.checker {
-            Checker::Plain(algorithm, key) => UnparsedPublicKey::new(*algorithm, key).verify(message, sig).is_ok(),
+            Checker::Plain(algorithm, key) => UnparsedPublicKey::new(*algorithm, key)
+                .verify(message, sig)
+                .is_ok(),
             // RFC 8017 §8.2.2 step 1: a signature is as long as the modulus.
             Checker::Rsa { n, e, params } => {
-                sig.len() == n.len() && RsaPublicKeyComponents { n, e }.verify(params, message, sig).is_ok()
+                sig.len() == n.len()
+                    && RsaPublicKeyComponents { n, e }
+                        .verify(params, message, sig)
+                        .is_ok()
             }
             #[cfg(feature = "ed448")]
             Checker::Ed448(key) => openssl::sign::Verifier::new_without_digest(key)
@@ -88,8 +97,14 @@ fn checker(algorithm: u8, key: &[u8]) -> Checker {
         Checker::Plain(alg, [&[4u8], key].concat())
     };
     match algorithm {
-        8 => rsa(key, &signature::RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY),
-        10 => rsa(key, &signature::RSA_PKCS1_1024_8192_SHA512_FOR_LEGACY_USE_ONLY),
+        8 => rsa(
+            key,
+            &signature::RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY,
+        ),
+        10 => rsa(
+            key,
+            &signature::RSA_PKCS1_1024_8192_SHA512_FOR_LEGACY_USE_ONLY,
+        ),
         13 => point(64, &signature::ECDSA_P256_SHA256_FIXED),
         14 => point(96, &signature::ECDSA_P384_SHA384_FIXED),
         15 if key.len() == 32 => Checker::Plain(&signature::ED25519, key.to_vec()),
@@ -121,7 +136,11 @@ fn rsa(key: &[u8], params: &'static signature::RsaParameters) -> Checker {
     if !(1024..=4096).contains(&bits) {
         return Checker::Malformed("RSA modulus is not between 1024 and 4096 bits");
     }
-    Checker::Rsa { n: n.to_vec(), e: e.to_vec(), params }
+    Checker::Rsa {
+        n: n.to_vec(),
+        e: e.to_vec(),
+        params,
+    }
 }
 
 /// The keys of one run; a set of keys is a bit mask over their places.
@@ -139,7 +158,11 @@ impl Keys {
         others: impl Iterator<Item = &'a [u8]>,
         gone: impl Iterator<Item = &'a [u8]>,
     ) -> Keys {
-        let mut list: Vec<Key> = published.iter().take(MAX_KEYS).map(|k| Key::new(k, true, true)).collect();
+        let mut list: Vec<Key> = published
+            .iter()
+            .take(MAX_KEYS)
+            .map(|k| Key::new(k, true, true))
+            .collect();
         for (rdata, may_sign) in others.map(|k| (k, true)).chain(gone.map(|k| (k, false))) {
             if list.len() < MAX_KEYS && list.iter().all(|k| k.rdata != rdata) {
                 list.push(Key::new(rdata, false, may_sign));

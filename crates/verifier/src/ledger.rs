@@ -120,8 +120,15 @@ pub struct CoverRow {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind")]
 pub enum DenialState {
-    Nsec { ttl: u32 },
-    Nsec3 { ttl: u32, iterations: u16, salt: String, opt_out: bool },
+    Nsec {
+        ttl: u32,
+    },
+    Nsec3 {
+        ttl: u32,
+        iterations: u16,
+        salt: String,
+        opt_out: bool,
+    },
 }
 
 /// Kept with every verified version, written only by this crate, bound to the version by its full
@@ -140,16 +147,35 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    pub(crate) fn new(tally: &Tally, keys: &Keys, dnskeys: &[Vec<u8>], serial: u32, denial: DenialState) -> Ledger {
+    pub(crate) fn new(
+        tally: &Tally,
+        keys: &Keys,
+        dnskeys: &[Vec<u8>],
+        serial: u32,
+        denial: DenialState,
+    ) -> Ledger {
         let mut cover: Vec<CoverRow> = Vec::new();
         for &(mask, n) in tally.cover.iter().filter(|(_, n)| *n != 0) {
-            let mut row: Vec<Octets<32>> =
-                keys.list.iter().enumerate().filter(|(i, _)| mask >> i & 1 == 1).map(|(_, k)| Octets(k.sha256)).collect();
+            let mut row: Vec<Octets<32>> = keys
+                .list
+                .iter()
+                .enumerate()
+                .filter(|(i, _)| mask >> i & 1 == 1)
+                .map(|(_, k)| Octets(k.sha256))
+                .collect();
             row.sort_unstable();
-            cover.push(CoverRow { keys: row, rrsets: n });
+            cover.push(CoverRow {
+                keys: row,
+                rrsets: n,
+            });
         }
         cover.sort_by(|a, b| a.keys.cmp(&b.keys));
-        let mut expirations: Vec<(u32, i64)> = tally.hours.iter().copied().filter(|(_, n)| *n != 0).collect();
+        let mut expirations: Vec<(u32, i64)> = tally
+            .hours
+            .iter()
+            .copied()
+            .filter(|(_, n)| *n != 0)
+            .collect();
         expirations.sort_unstable();
         Ledger {
             full: Octets(tally.full.to_be_bytes()),
@@ -185,7 +211,10 @@ impl Ledger {
     /// Start of the hour in which the first signature expires, nearest to `now` in serial
     /// arithmetic; wire form.
     pub fn earliest(&self, now: u32) -> Option<u32> {
-        self.expirations.iter().map(|&(h, _)| h.wrapping_mul(3600)).min_by_key(|&e| e.wrapping_sub(now) as i32)
+        self.expirations
+            .iter()
+            .map(|&(h, _)| h.wrapping_mul(3600))
+            .min_by_key(|&e| e.wrapping_sub(now) as i32)
     }
 }
 

@@ -25,6 +25,7 @@ mod params;
 mod rdata;
 mod rrsig;
 mod source;
+mod store;
 mod wire;
 mod zonemd;
 
@@ -32,13 +33,16 @@ use cascade_time::Timestamp;
 
 pub use answers::Answers;
 pub use changed::{Delta, Predecessor};
-pub use finding::{Check, Counts, FINDINGS_KEPT, Finding, KeyCounts, Mode, Severity, Verdict, VerifyReport};
+pub use finding::{
+    Check, Counts, FINDINGS_KEPT, Finding, KeyCounts, Mode, Severity, Verdict, VerifyReport,
+};
 pub use ledger::{CoverRow, DenialState, Ledger, Numbers, Octets};
 pub use outcome::{
     Approval, Approved, DespiteVerification, NotReadmitted, Outcome, Refused, Verified, readmit,
 };
 pub use params::{DenialPolicy, OwnKey, Params, Parent};
 pub use source::{BadRecord, Claims, RecordList, Rr, Source};
+pub use store::{StoreDelta, fingerprint_seed};
 
 /// Full mode: judges every record of `version`. Runs on the current rayon pool.
 pub fn verify_full<V: Source>(version: V, params: &Params<'_>, now: Timestamp) -> Outcome<V> {

@@ -16,7 +16,13 @@ pub(crate) struct Judged {
 }
 
 /// V24, and the report.
-pub(crate) fn conclude(ctx: &Context<'_>, mode: Mode, ledger: Ledger, mut work: Work, affected: u64) -> Judged {
+pub(crate) fn conclude(
+    ctx: &Context<'_>,
+    mode: Mode,
+    ledger: Ledger,
+    mut work: Work,
+    affected: u64,
+) -> Judged {
     let earliest = ledger.earliest(ctx.now_wire);
     if let Some(earliest) = earliest {
         check_runway(ctx, earliest, &mut work);
@@ -27,18 +33,29 @@ pub(crate) fn conclude(ctx: &Context<'_>, mode: Mode, ledger: Ledger, mut work: 
         signatures_checked: work.batch.checked.iter().sum(),
         signatures_carried: match mode {
             Mode::Full => work.carried,
-            Mode::Changed => (ledger.counts.signatures as u64).saturating_sub(work.batch.checked.iter().sum()),
+            Mode::Changed => {
+                (ledger.counts.signatures as u64).saturating_sub(work.batch.checked.iter().sum())
+            }
         },
         denial_checked: work.tally.counts.denial_records.unsigned_abs(),
         affected_owners: affected,
     };
-    let keys = ctx.keys.list.iter().zip(work.batch.checked).map(|(key, checked)| KeyCounts {
-        tag: key.tag,
-        algorithm: key.algorithm,
-        sha256: hex(&key.sha256),
-        checked,
-    });
-    let warnings = work.sink.kept.iter().any(|f| f.severity == Severity::Warning);
+    let keys = ctx
+        .keys
+        .list
+        .iter()
+        .zip(work.batch.checked)
+        .map(|(key, checked)| KeyCounts {
+            tag: key.tag,
+            algorithm: key.algorithm,
+            sha256: hex(&key.sha256),
+            checked,
+        });
+    let warnings = work
+        .sink
+        .kept
+        .iter()
+        .any(|f| f.severity == Severity::Warning);
     let report = VerifyReport {
         zone: crate::wire::show(&ctx.apex_name),
         version: None,
@@ -50,7 +67,11 @@ pub(crate) fn conclude(ctx: &Context<'_>, mode: Mode, ledger: Ledger, mut work: 
         counts,
         keys: keys.collect(),
         earliest_expiration: earliest.map(|e| Timestamp::from_wire(e, ctx.now)),
-        ds_seen: ctx.params.parent.ds().map(|set| set.iter().map(|ds| hex(ds)).collect()),
+        ds_seen: ctx
+            .params
+            .parent
+            .ds()
+            .map(|set| set.iter().map(|ds| hex(ds)).collect()),
         findings_total: work.sink.total,
         verdict: match (work.sink.refusals, warnings) {
             (0, false) => Verdict::Passed,
@@ -74,12 +95,19 @@ fn check_runway(ctx: &Context<'_>, earliest: u32, work: &mut Work) {
         });
         let finding = Finding::zone(Check::V24, "the earliest signature expires too soon")
             .expected(format!(">= {needed} s"), format!("{left} s"));
-        work.sink.push(|| if no_worse { finding.warning() } else { finding });
+        work.sink
+            .push(|| if no_worse { finding.warning() } else { finding });
     } else if left < ctx.params.warn_remaining as i32 {
         work.sink.push(|| {
-            Finding::zone(Check::V24, "the earliest signature expires soon: refreshing is late")
-                .expected(format!(">= {} s", ctx.params.warn_remaining), format!("{left} s"))
-                .warning()
+            Finding::zone(
+                Check::V24,
+                "the earliest signature expires soon: refreshing is late",
+            )
+            .expected(
+                format!(">= {} s", ctx.params.warn_remaining),
+                format!("{left} s"),
+            )
+            .warning()
         });
     }
 }
@@ -142,7 +170,11 @@ impl<V> Outcome<V> {
         let Judged { report, ledger } = judged;
         match report.verdict {
             Verdict::Refused => Outcome::Refused(Refused { version, report }),
-            _ => Outcome::Verified(Verified { version, report, ledger: Some(ledger) }),
+            _ => Outcome::Verified(Verified {
+                version,
+                report,
+                ledger: Some(ledger),
+            }),
         }
     }
 
@@ -194,13 +226,23 @@ pub struct Approved<T> {
 
 impl<V> Approved<Verified<V>> {
     pub fn new(verified: Verified<V>, approval: Approval) -> Self {
-        Approved { inner: verified, ground: Ground::Approved(approval) }
+        Approved {
+            inner: verified,
+            ground: Ground::Approved(approval),
+        }
     }
 
     /// The override: takes the refusal itself, so that nobody can override what was never judged.
     pub fn despite(refused: Refused<V>, despite: DespiteVerification) -> Self {
         let Refused { version, report } = refused;
-        Approved { inner: Verified { version, report, ledger: None }, ground: Ground::Despite(despite) }
+        Approved {
+            inner: Verified {
+                version,
+                report,
+                ledger: None,
+            },
+            ground: Ground::Despite(despite),
+        }
     }
 
     pub fn version(&self) -> &V {
@@ -266,5 +308,9 @@ pub fn readmit<V: crate::source::Source>(
     if apex.serial() != ledger.serial {
         return Err((version, NotReadmitted::Serial));
     }
-    Ok(Verified { version, report, ledger: Some(ledger) })
+    Ok(Verified {
+        version,
+        report,
+        ledger: Some(ledger),
+    })
 }

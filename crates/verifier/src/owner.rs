@@ -48,7 +48,13 @@ pub(crate) fn must_be_signed(place: Place, rtype: u16) -> bool {
     }
 }
 
-pub(crate) fn check_owner(ctx: &Context<'_>, group: &Group, place: Place, trust: &mut TrustOf<'_>, work: &mut Work) {
+pub(crate) fn check_owner(
+    ctx: &Context<'_>,
+    group: &Group,
+    place: Place,
+    trust: &mut TrustOf<'_>,
+    work: &mut Work,
+) {
     count_place(group, place, &mut work.tally);
     for set in group.sets() {
         let rtype = set[0].rtype;
@@ -66,12 +72,27 @@ pub(crate) fn check_owner(ctx: &Context<'_>, group: &Group, place: Place, trust:
                 Place::Cut => "signed, but at a zone cut only DS and NSEC may be",
                 _ => "signed, but must not be",
             };
-            work.sink.push(|| Finding::at(Check::V07, &group.name, rtype, why));
+            work.sink
+                .push(|| Finding::at(Check::V07, &group.name, rtype, why));
         }
         if rtype == t::NSEC && ctx.denial != Denial::Nsec {
-            work.sink.push(|| Finding::at(Check::V18, &group.name, rtype, "NSEC in a zone with an NSEC3 chain"));
+            work.sink.push(|| {
+                Finding::at(
+                    Check::V18,
+                    &group.name,
+                    rtype,
+                    "NSEC in a zone with an NSEC3 chain",
+                )
+            });
         } else if rtype == t::NSEC && place == Place::Occluded {
-            work.sink.push(|| Finding::at(Check::V12, &group.name, rtype, "NSEC below a zone cut or DNAME"));
+            work.sink.push(|| {
+                Finding::at(
+                    Check::V12,
+                    &group.name,
+                    rtype,
+                    "NSEC below a zone cut or DNAME",
+                )
+            });
         }
     }
     lone_signatures(group, place, work);
@@ -102,7 +123,15 @@ fn check_set(group: &Group, set: &[Rec], sink: &mut Sink) {
         // RFC 2181 §5.2; the RRSIGs of an owner follow the TTLs of what they cover (RFC 4034 §3).
         if rtype != t::RRSIG && pair[0].ttl != pair[1].ttl {
             let (a, b) = (pair[0].ttl, pair[1].ttl);
-            sink.push(|| Finding::at(Check::V02, &group.name, rtype, "RRs of one RRset with two TTLs").expected(a, b));
+            sink.push(|| {
+                Finding::at(
+                    Check::V02,
+                    &group.name,
+                    rtype,
+                    "RRs of one RRset with two TTLs",
+                )
+                .expected(a, b)
+            });
         }
         if group.rdata(&pair[0]) == group.rdata(&pair[1]) {
             sink.push(|| Finding::at(Check::V02, &group.name, rtype, "duplicate RR"));
@@ -110,8 +139,19 @@ fn check_set(group: &Group, set: &[Rec], sink: &mut Sink) {
     }
     let single = matches!(rtype, t::SOA | t::CNAME | t::DNAME | t::NSEC);
     if single && set.len() > 1 {
-        let check = if rtype == t::SOA { Check::V01 } else { Check::V02 };
-        sink.push(|| Finding::at(check, &group.name, rtype, "more than one record where only one is allowed"));
+        let check = if rtype == t::SOA {
+            Check::V01
+        } else {
+            Check::V02
+        };
+        sink.push(|| {
+            Finding::at(
+                check,
+                &group.name,
+                rtype,
+                "more than one record where only one is allowed",
+            )
+        });
     }
 }
 
@@ -134,7 +174,11 @@ fn check_signed(
     };
     let mut signers = 0u64;
     for rec in group.sigs(rtype) {
-        let how = if key_set.is_some() { Trust::Now } else { trust(group, set, rec) };
+        let how = if key_set.is_some() {
+            Trust::Now
+        } else {
+            trust(group, set, rec)
+        };
         work.carried += (how == Trust::Carried) as u64;
         let by = check_rrsig(ctx, group, set, rec, how, &mut work.batch, &mut work.sink);
         signers |= by.map_or(0, |key| 1u64 << key);
@@ -150,7 +194,9 @@ fn check_signed(
     for &(algorithm, keys) in &ctx.keys.required {
         if signers & keys == 0 {
             work.sink.push(|| {
-                let what = format!("no valid RRSIG of algorithm {algorithm}, which the DNSKEY RRset announces");
+                let what = format!(
+                    "no valid RRSIG of algorithm {algorithm}, which the DNSKEY RRset announces"
+                );
                 Finding::at(Check::V06, &group.name, rtype, what)
             });
         }
@@ -167,49 +213,91 @@ fn lone_signatures(group: &Group, place: Place, work: &mut Work) {
         }
         last = Some(covered);
         if covered == t::RRSIG {
-            work.sink.push(|| Finding::at(Check::V07, &group.name, covered, "RRSIG over RRSIG"));
+            work.sink
+                .push(|| Finding::at(Check::V07, &group.name, covered, "RRSIG over RRSIG"));
         } else if !group.has(covered) {
-            work.sink.push(|| Finding::at(Check::V07, &group.name, covered, "RRSIG over an RRset that is not there"));
+            work.sink.push(|| {
+                Finding::at(
+                    Check::V07,
+                    &group.name,
+                    covered,
+                    "RRSIG over an RRset that is not there",
+                )
+            });
         }
     }
     if place != Place::Hashed && !group.is_owner() && group.has(t::NSEC) {
-        work.sink.push(|| Finding::at(Check::V12, &group.name, t::NSEC, "NSEC at a name without data"));
+        work.sink.push(|| {
+            Finding::at(
+                Check::V12,
+                &group.name,
+                t::NSEC,
+                "NSEC at a name without data",
+            )
+        });
     }
     if place != Place::Hashed && group.has(t::NSEC3) {
-        work.sink.push(|| Finding::at(Check::V14, &group.name, t::NSEC3, "NSEC3 outside the chain"));
+        work.sink
+            .push(|| Finding::at(Check::V14, &group.name, t::NSEC3, "NSEC3 outside the chain"));
     }
 }
 
 /// NSEC of a bearing owner: presence (V12), TTL (V17), bitmap (V13). Gives the next name.
-pub(crate) fn check_nsec<'g>(ctx: &Context<'_>, group: &'g Group, place: Place, work: &mut Work) -> Option<&'g [u8]> {
+pub(crate) fn check_nsec<'g>(
+    ctx: &Context<'_>,
+    group: &'g Group,
+    place: Place,
+    work: &mut Work,
+) -> Option<&'g [u8]> {
     let Some(rec) = group.set(t::NSEC).first() else {
-        work.sink.push(|| Finding::at(Check::V12, &group.name, t::NSEC, "no NSEC at this owner"));
+        work.sink
+            .push(|| Finding::at(Check::V12, &group.name, t::NSEC, "no NSEC at this owner"));
         return None;
     };
     work.tally.counts.denial_records += 1;
     if rec.ttl != ctx.denial_ttl {
         let (want, got) = (ctx.denial_ttl, rec.ttl);
         work.sink.push(|| {
-            Finding::at(Check::V17, &group.name, t::NSEC, "TTL is not min(SOA TTL, SOA MINIMUM)").expected(want, got)
+            Finding::at(
+                Check::V17,
+                &group.name,
+                t::NSEC,
+                "TTL is not min(SOA TTL, SOA MINIMUM)",
+            )
+            .expected(want, got)
         });
     }
     let data = group.rdata(rec);
     let next_len = wire::name_len(data)?;
     group.bitmap_types(place, true, &mut work.types);
     if let Err(e) = rdata::decode_bitmap(&data[next_len..], &mut work.found_types) {
-        work.sink.push(|| Finding::at(Check::V13, &group.name, t::NSEC, e.text()));
+        work.sink
+            .push(|| Finding::at(Check::V13, &group.name, t::NSEC, e.text()));
     } else if work.types != work.found_types {
         let (want, got) = (type_list(&work.types), type_list(&work.found_types));
         work.sink.push(|| {
-            Finding::at(Check::V13, &group.name, t::NSEC, "type bitmap does not fit the owner").expected(want, got)
+            Finding::at(
+                Check::V13,
+                &group.name,
+                t::NSEC,
+                "type bitmap does not fit the owner",
+            )
+            .expected(want, got)
         });
     }
     Some(&data[..next_len])
 }
 
 pub(crate) fn type_list(types: &[u16]) -> String {
-    let names: Vec<String> = types.iter().map(|&x| cascade_zone::Rtype(x).to_string()).collect();
-    if names.is_empty() { "nothing".into() } else { names.join(" ") }
+    let names: Vec<String> = types
+        .iter()
+        .map(|&x| cascade_zone::Rtype(x).to_string())
+        .collect();
+    if names.is_empty() {
+        "nothing".into()
+    } else {
+        names.join(" ")
+    }
 }
 
 /// True if the owner has nothing but what a signer made: no name of the zone.

@@ -31,7 +31,10 @@ pub enum Parent {
     NotApplicable,
     /// A chain leads here. `ds`: RDATA of the DS RRset last seen. `standby`: those of them whose
     /// DNSKEY is declared to be kept back.
-    Linked { ds: Vec<Vec<u8>>, standby: Vec<Vec<u8>> },
+    Linked {
+        ds: Vec<Vec<u8>>,
+        standby: Vec<Vec<u8>>,
+    },
     /// Delegated to our servers, never matched. A non-empty DS RRset must fit.
     Ours { ds: Vec<Vec<u8>> },
 }
@@ -49,7 +52,11 @@ impl Parent {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DenialPolicy {
     Nsec,
-    Nsec3 { iterations: u16, salt: Vec<u8>, opt_out: bool },
+    Nsec3 {
+        iterations: u16,
+        salt: Vec<u8>,
+        opt_out: bool,
+    },
 }
 
 /// Everything beside the candidate itself. `None` and empty mean: not known, not judged.

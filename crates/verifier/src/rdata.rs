@@ -26,43 +26,43 @@ pub(crate) mod t {
 /// `+` at least one more octet; `*` anything.
 fn layout(rtype: u16) -> &'static [u8] {
     match rtype {
-        1 => b"4",                                          // A
-        2 | 3 | 4 | 5 | 7 | 8 | 9 | 12 | 39 => b"n",        // NS MD MF CNAME MB MG MR PTR DNAME
-        6 => b"nn44444",                                    // SOA
-        13 => b"ss",                                        // HINFO
-        14 | 17 => b"nn",                                   // MINFO RP
-        15 | 18 | 21 | 36 => b"2n",                         // MX AFSDB RT KX
-        16 | 20 | 99 => b"S",                               // TXT ISDN SPF
-        19 => b"s",                                         // X25
-        23 => b"N",                                         // NSAP-PTR
-        24 | 46 => b"2114442n+",                           // SIG RRSIG
-        25 => b"211*",                                      // KEY
-        26 => b"2nn",                                       // PX
-        27 => b"sss",                                       // GPOS
-        28 => b"88",                                        // AAAA
-        29 => b"*",                                         // LOC: versions other than 0 are opaque
-        30 => b"n+",                                        // NXT
-        33 => b"222n",                                      // SRV
-        35 => b"22sssn",                                    // NAPTR
-        37 => b"221+",                                      // CERT
-        38 => b"a",                                         // A6
-        43 | 59 => b"211+",                                 // DS CDS
-        44 => b"11+",                                       // SSHFP
-        47 => b"N*",                                        // NSEC: the bitmap is judged by V13
-        48 | 60 => b"211+",                                 // DNSKEY CDNSKEY
-        50 => b"112hh*",                                    // NSEC3: the bitmap is judged by V15
-        51 => b"112h",                                      // NSEC3PARAM
-        52 | 53 => b"111+",                                 // TLSA SMIMEA
-        62 => b"42*",                                       // CSYNC
-        63 => b"411+",                                      // ZONEMD
-        64 | 65 => b"2N*",                                  // SVCB HTTPS
-        104 | 106 => b"28",                                 // NID L64
-        105 => b"24",                                       // L32
-        107 => b"2N",                                       // LP
-        108 => b"6",                                        // EUI48
-        109 => b"8",                                        // EUI64
-        256 => b"22*",                                      // URI
-        257 => b"1s*",                                      // CAA
+        1 => b"4",                                   // A
+        2 | 3 | 4 | 5 | 7 | 8 | 9 | 12 | 39 => b"n", // NS MD MF CNAME MB MG MR PTR DNAME
+        6 => b"nn44444",                             // SOA
+        13 => b"ss",                                 // HINFO
+        14 | 17 => b"nn",                            // MINFO RP
+        15 | 18 | 21 | 36 => b"2n",                  // MX AFSDB RT KX
+        16 | 20 | 99 => b"S",                        // TXT ISDN SPF
+        19 => b"s",                                  // X25
+        23 => b"N",                                  // NSAP-PTR
+        24 | 46 => b"2114442n+",                     // SIG RRSIG
+        25 => b"211*",                               // KEY
+        26 => b"2nn",                                // PX
+        27 => b"sss",                                // GPOS
+        28 => b"88",                                 // AAAA
+        29 => b"*",                                  // LOC: versions other than 0 are opaque
+        30 => b"n+",                                 // NXT
+        33 => b"222n",                               // SRV
+        35 => b"22sssn",                             // NAPTR
+        37 => b"221+",                               // CERT
+        38 => b"a",                                  // A6
+        43 | 59 => b"211+",                          // DS CDS
+        44 => b"11+",                                // SSHFP
+        47 => b"N*",                                 // NSEC: the bitmap is judged by V13
+        48 | 60 => b"211+",                          // DNSKEY CDNSKEY
+        50 => b"112hh*",                             // NSEC3: the bitmap is judged by V15
+        51 => b"112h",                               // NSEC3PARAM
+        52 | 53 => b"111+",                          // TLSA SMIMEA
+        62 => b"42*",                                // CSYNC
+        63 => b"411+",                               // ZONEMD
+        64 | 65 => b"2N*",                           // SVCB HTTPS
+        104 | 106 => b"28",                          // NID L64
+        105 => b"24",                                // L32
+        107 => b"2N",                                // LP
+        108 => b"6",                                 // EUI48
+        109 => b"8",                                 // EUI64
+        256 => b"22*",                               // URI
+        257 => b"1s*",                               // CAA
         _ => b"*",
     }
 }
@@ -119,7 +119,10 @@ fn walk(rtype: u16, rdata: &[u8], mut f: impl FnMut(std::ops::Range<usize>)) -> 
 pub(crate) fn push_canonical(rtype: u16, rdata: &[u8], out: &mut Vec<u8>) -> bool {
     let start = out.len();
     out.extend_from_slice(rdata);
-    walk(rtype, rdata, |r| out[start + r.start..start + r.end].make_ascii_lowercase()).is_some()
+    walk(rtype, rdata, |r| {
+        out[start + r.start..start + r.end].make_ascii_lowercase()
+    })
+    .is_some()
 }
 
 /// Never zone data (RFC 6895 §3.1): type 0, OPT, and the meta and question types.
@@ -188,12 +191,24 @@ mod tests {
 
     #[test]
     fn names_of_the_listed_types_are_lowered() {
-        assert_eq!(canonical(15, b"\x00A\x01A\x02bC\x00").unwrap(), b"\x00A\x01a\x02bc\x00");
-        assert_eq!(canonical(35, b"ABCD\x01U\x03SIP\x00\x01A\x00").unwrap(), b"ABCD\x01U\x03SIP\x00\x01a\x00");
+        assert_eq!(
+            canonical(15, b"\x00A\x01A\x02bC\x00").unwrap(),
+            b"\x00A\x01a\x02bc\x00"
+        );
+        assert_eq!(
+            canonical(35, b"ABCD\x01U\x03SIP\x00\x01A\x00").unwrap(),
+            b"ABCD\x01U\x03SIP\x00\x01a\x00"
+        );
         assert_eq!(canonical(13, b"\x01A\x01B").unwrap(), b"\x01A\x01B");
         // RFC 6840 §5.1: not the next name of NSEC. RFC 9460 §2.2: not the SVCB target.
-        assert_eq!(canonical(47, b"\x01A\x00\x00\x01\x40").unwrap(), b"\x01A\x00\x00\x01\x40");
-        assert_eq!(canonical(64, b"\x00\x01\x01A\x00").unwrap(), b"\x00\x01\x01A\x00");
+        assert_eq!(
+            canonical(47, b"\x01A\x00\x00\x01\x40").unwrap(),
+            b"\x01A\x00\x00\x01\x40"
+        );
+        assert_eq!(
+            canonical(64, b"\x00\x01\x01A\x00").unwrap(),
+            b"\x00\x01\x01A\x00"
+        );
         let sig = [&[0u8; 18][..], b"\x01A\x00", b"SIG"].concat();
         assert_eq!(&canonical(46, &sig).unwrap()[18..], b"\x01a\x00SIG");
     }
@@ -218,10 +233,22 @@ mod tests {
         let example = b"\x00\x06\x40\x01\x00\x00\x00\x03\x04\x1b\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x20";
         decode_bitmap(example, &mut types).unwrap();
         assert_eq!(types, [1, 15, 46, 47, 1234]);
-        assert_eq!(decode_bitmap(b"\x00\x02\x40\x00", &mut types), Err(BitmapError::TrailingZero));
-        assert_eq!(decode_bitmap(b"\x01\x01\x40\x00\x01\x40", &mut types), Err(BitmapError::WindowOrder));
-        assert_eq!(decode_bitmap(b"\x00\x00", &mut types), Err(BitmapError::WindowLength));
-        assert_eq!(decode_bitmap(b"\x00\x05\x40", &mut types), Err(BitmapError::Truncated));
+        assert_eq!(
+            decode_bitmap(b"\x00\x02\x40\x00", &mut types),
+            Err(BitmapError::TrailingZero)
+        );
+        assert_eq!(
+            decode_bitmap(b"\x01\x01\x40\x00\x01\x40", &mut types),
+            Err(BitmapError::WindowOrder)
+        );
+        assert_eq!(
+            decode_bitmap(b"\x00\x00", &mut types),
+            Err(BitmapError::WindowLength)
+        );
+        assert_eq!(
+            decode_bitmap(b"\x00\x05\x40", &mut types),
+            Err(BitmapError::Truncated)
+        );
         assert_eq!(decode_bitmap(b"", &mut types), Ok(()));
     }
 }

@@ -58,7 +58,11 @@ pub(crate) struct Batch {
 
 impl Default for Batch {
     fn default() -> Self {
-        Batch { jobs: Vec::new(), octets: Vec::new(), checked: [0; MAX_KEYS] }
+        Batch {
+            jobs: Vec::new(),
+            octets: Vec::new(),
+            checked: [0; MAX_KEYS],
+        }
     }
 }
 
@@ -120,7 +124,12 @@ impl Batch {
 
 fn bad_signature(owner: &[u8], rtype: u16, tag: u16, sha256: &[u8]) -> Finding {
     let key = hex(&sha256[..4]);
-    Finding::at(Check::V03, owner, rtype, format!("signature by key {tag} does not verify (key bytes sha256 {key}…)"))
+    Finding::at(
+        Check::V03,
+        owner,
+        rtype,
+        format!("signature by key {tag} does not verify (key bytes sha256 {key}…)"),
+    )
 }
 
 /// How to treat the signatures of an RRset.
@@ -153,10 +162,18 @@ pub(crate) fn check_rrsig(
         check_times(ctx, owner, rtype, &sig, sink);
     }
     let candidates = ctx.keys.candidates(sig.tag, sig.algorithm);
-    let stray = (0..ctx.keys.list.len()).find(|&i| candidates >> i & 1 == 1 && !ctx.keys.list[i].may_sign);
+    let stray =
+        (0..ctx.keys.list.len()).find(|&i| candidates >> i & 1 == 1 && !ctx.keys.list[i].may_sign);
     if let Some(i) = stray.filter(|_| candidates.count_ones() == 1) {
         let tag = ctx.keys.list[i].tag;
-        sink.push(|| Finding::at(Check::V07, owner, rtype, format!("RRSIG by key {tag}, which has left the DNSKEY RRset")));
+        sink.push(|| {
+            Finding::at(
+                Check::V07,
+                owner,
+                rtype,
+                format!("RRSIG by key {tag}, which has left the DNSKEY RRset"),
+            )
+        });
     }
     if trust == Trust::Carried && candidates.count_ones() == 1 {
         return Some(candidates.trailing_zeros() as usize);
@@ -172,7 +189,13 @@ pub(crate) fn check_rrsig(
         batch.octets.extend_from_slice(sig.signature);
         let at = batch.octets.len() as u32;
         batch.octets.extend_from_slice(owner);
-        batch.jobs.push(Job { key: key as u8, rtype, owner: (at, owner.len() as u8), message, signature });
+        batch.jobs.push(Job {
+            key: key as u8,
+            rtype,
+            owner: (at, owner.len() as u8),
+            message,
+            signature,
+        });
         if batch.jobs.len() >= BATCH || batch.octets.len() > 1 << 20 {
             batch.flush(&ctx.keys, sink);
         }
@@ -186,15 +209,25 @@ pub(crate) fn check_rrsig(
         let key = &ctx.keys.list[candidates.trailing_zeros() as usize];
         sink.push(|| bad_signature(owner, rtype, key.tag, &key.sha256));
     } else {
-        let other = ctx.keys.find(ctx.keys.of_algorithm(sig.algorithm), message, sig.signature);
+        let other = ctx
+            .keys
+            .find(ctx.keys.of_algorithm(sig.algorithm), message, sig.signature);
         sink.push(|| match other {
-            Some(key) => Finding::at(Check::V04, owner, rtype, "key tag of an RRSIG is not that of the key that made it")
-                .expected(ctx.keys.list[key].tag, sig.tag),
+            Some(key) => Finding::at(
+                Check::V04,
+                owner,
+                rtype,
+                "key tag of an RRSIG is not that of the key that made it",
+            )
+            .expected(ctx.keys.list[key].tag, sig.tag),
             None => Finding::at(
                 Check::V07,
                 owner,
                 rtype,
-                format!("RRSIG by key {} of algorithm {}, which is not in the DNSKEY RRset", sig.tag, sig.algorithm),
+                format!(
+                    "RRSIG by key {} of algorithm {}, which is not in the DNSKEY RRset",
+                    sig.tag, sig.algorithm
+                ),
             ),
         });
     }
@@ -203,7 +236,14 @@ pub(crate) fn check_rrsig(
 }
 
 /// V04. False when no preimage can be made.
-fn check_fields(ctx: &Context<'_>, owner: &[u8], set: &Rec, rec: &Rec, sig: &Rrsig<'_>, sink: &mut Sink) -> bool {
+fn check_fields(
+    ctx: &Context<'_>,
+    owner: &[u8],
+    set: &Rec,
+    rec: &Rec,
+    sig: &Rrsig<'_>,
+    sink: &mut Sink,
+) -> bool {
     let mut wrong = |what: &str, expected: String, found: String| {
         let what = format!("{what} of an RRSIG by key {}", sig.tag);
         sink.push(|| Finding::at(Check::V04, owner, set.rtype, what).expected(expected, found));
@@ -214,7 +254,11 @@ fn check_fields(ctx: &Context<'_>, owner: &[u8], set: &Rec, rec: &Rec, sig: &Rrs
         wrong("labels field", labels.to_string(), sig.labels.to_string());
     }
     if sig.original_ttl != set.ttl {
-        wrong("original TTL", set.ttl.to_string(), sig.original_ttl.to_string());
+        wrong(
+            "original TTL",
+            set.ttl.to_string(),
+            sig.original_ttl.to_string(),
+        );
     }
     if rec.ttl != set.ttl {
         wrong("TTL", set.ttl.to_string(), rec.ttl.to_string());
@@ -222,7 +266,11 @@ fn check_fields(ctx: &Context<'_>, owner: &[u8], set: &Rec, rec: &Rec, sig: &Rrs
     // The group holds the canonical form, so another spelling of the apex is told by the scan of
     // the records as served (see `signer_spelling`).
     if sig.signer != ctx.apex_name {
-        wrong("signer's name", wire::show(&ctx.apex_name), wire::show(sig.signer));
+        wrong(
+            "signer's name",
+            wire::show(&ctx.apex_name),
+            wire::show(sig.signer),
+        );
     }
     sig.labels as usize <= labels
 }
@@ -230,10 +278,20 @@ fn check_fields(ctx: &Context<'_>, owner: &[u8], set: &Rec, rec: &Rec, sig: &Rrs
 /// V04: the signer's name stands in lower case in what is served (RFC 4034 §3.1.7, §6.2), so that
 /// validators that forget to lower it agree with those that do not.
 pub(crate) fn signer_spelling(owner: &[u8], rtype: u16, rdata: &[u8], sink: &mut Sink) {
-    if rtype == t::RRSIG && rdata.get(18..).and_then(wire::name_len).is_some_and(|n| {
-        rdata[18..18 + n].iter().any(u8::is_ascii_uppercase)
-    }) {
-        sink.push(|| Finding::at(Check::V04, owner, wire::u16_at(rdata, 0), "signer's name of an RRSIG is not in lower case"));
+    if rtype == t::RRSIG
+        && rdata
+            .get(18..)
+            .and_then(wire::name_len)
+            .is_some_and(|n| rdata[18..18 + n].iter().any(u8::is_ascii_uppercase))
+    {
+        sink.push(|| {
+            Finding::at(
+                Check::V04,
+                owner,
+                wire::u16_at(rdata, 0),
+                "signer's name of an RRSIG is not in lower case",
+            )
+        });
     }
 }
 
@@ -245,21 +303,40 @@ fn check_times(ctx: &Context<'_>, owner: &[u8], rtype: u16, sig: &Rrsig<'_>, sin
     let age = now.wrapping_sub(sig.inception) as i32;
     let span = sig.expiration.wrapping_sub(sig.inception);
     if left < 0 {
-        wrong(format!("signature by key {} has expired, or expires 2^31 seconds away", sig.tag));
+        wrong(format!(
+            "signature by key {} has expired, or expires 2^31 seconds away",
+            sig.tag
+        ));
     } else if (left as u32) < ctx.min_remaining {
-        wrong(format!("signature by key {} expires in {left} s; at least {} s are needed", sig.tag, ctx.min_remaining));
+        wrong(format!(
+            "signature by key {} expires in {left} s; at least {} s are needed",
+            sig.tag, ctx.min_remaining
+        ));
     }
     // Five minutes for validators whose clock is behind.
     if age < 300 {
-        wrong(format!("signature by key {} begins less than 5 min ago, or in the future", sig.tag));
+        wrong(format!(
+            "signature by key {} begins less than 5 min ago, or in the future",
+            sig.tag
+        ));
     }
     if span == 0 || span >= 1 << 31 {
-        wrong(format!("signature by key {} expires before it begins", sig.tag));
+        wrong(format!(
+            "signature by key {} expires before it begins",
+            sig.tag
+        ));
         return;
     }
     let key_set = matches!(rtype, t::DNSKEY | t::CDS | t::CDNSKEY);
-    let limit = if key_set { ctx.params.max_span_key_set } else { ctx.params.max_span };
+    let limit = if key_set {
+        ctx.params.max_span_key_set
+    } else {
+        ctx.params.max_span
+    };
     if let Some(limit) = limit.filter(|&l| span > l) {
-        wrong(format!("signature by key {} is valid for {span} s; the policy allows {limit} s", sig.tag));
+        wrong(format!(
+            "signature by key {} is valid for {span} s; the policy allows {limit} s",
+            sig.tag
+        ));
     }
 }

@@ -128,9 +128,15 @@ pub struct BadRecord {
 
 impl RecordList {
     /// Sorts `records`; those of the apex first.
-    pub fn new<'a>(apex: &[u8], records: impl IntoIterator<Item = Rr<'a>>) -> Result<RecordList, BadRecord> {
+    pub fn new<'a>(
+        apex: &[u8],
+        records: impl IntoIterator<Item = Rr<'a>>,
+    ) -> Result<RecordList, BadRecord> {
         if !wire::is_name(apex) {
-            return Err(BadRecord { index: 0, what: "the apex is not a name" });
+            return Err(BadRecord {
+                index: 0,
+                what: "the apex is not a name",
+            });
         }
         let mut list = RecordList {
             apex: apex.to_ascii_lowercase(),
@@ -142,10 +148,16 @@ impl RecordList {
         };
         for (index, rr) in records.into_iter().enumerate() {
             if !wire::is_name(rr.owner) {
-                return Err(BadRecord { index, what: "the owner is not a name" });
+                return Err(BadRecord {
+                    index,
+                    what: "the owner is not a name",
+                });
             }
             let Ok(rdata_len) = u16::try_from(rr.rdata.len()) else {
-                return Err(BadRecord { index, what: "RDATA longer than 65535 octets" });
+                return Err(BadRecord {
+                    index,
+                    what: "RDATA longer than 65535 octets",
+                });
             };
             let entry = Entry {
                 at: list.octets.len(),
@@ -163,11 +175,16 @@ impl RecordList {
                 list.main.push(entry);
             }
         }
-        let (mut main, mut hashed) = (std::mem::take(&mut list.main), std::mem::take(&mut list.hashed));
+        let (mut main, mut hashed) = (
+            std::mem::take(&mut list.main),
+            std::mem::take(&mut list.hashed),
+        );
         main.sort_by(|a, b| list.order(a, b));
         hashed.sort_by(|a, b| list.order(a, b));
         let apex_records = main.partition_point(|e| same_name(list.owner(e), &list.apex));
-        list.units = borders(&main, apex_records, |a, b| same_name(list.owner(a), list.owner(b)));
+        list.units = borders(&main, apex_records, |a, b| {
+            same_name(list.owner(a), list.owner(b))
+        });
         list.blocks = borders(&hashed, 0, |a, b| same_name(list.owner(a), list.owner(b)));
         (list.main, list.hashed) = (main, hashed);
         Ok(list)
@@ -214,12 +231,18 @@ impl RecordList {
 
     fn emit(&self, entries: &[Entry], f: &mut dyn FnMut(Rr<'_>)) {
         for e in entries {
-            f(Rr { owner: self.owner(e), rtype: e.rtype, ttl: e.ttl, rdata: self.rdata(e) });
+            f(Rr {
+                owner: self.owner(e),
+                rtype: e.rtype,
+                ttl: e.ttl,
+                rdata: self.rdata(e),
+            });
         }
     }
 
     fn find(&self, entries: &[Entry], owner: &[u8], f: &mut dyn FnMut(Rr<'_>)) {
-        let from = entries.partition_point(|e| self.order_names(self.owner(e), owner) == Ordering::Less);
+        let from =
+            entries.partition_point(|e| self.order_names(self.owner(e), owner) == Ordering::Less);
         let tail = &entries[from..];
         let len = tail.partition_point(|e| same_name(self.owner(e), owner));
         self.emit(&tail[..len], f);
@@ -227,10 +250,12 @@ impl RecordList {
 
     fn neighbour(&self, entries: &[Entry], name: &[u8], after: bool, out: &mut Vec<u8>) -> bool {
         let found = if after {
-            let i = entries.partition_point(|e| self.order_names(self.owner(e), name) != Ordering::Greater);
+            let i = entries
+                .partition_point(|e| self.order_names(self.owner(e), name) != Ordering::Greater);
             entries.get(i)
         } else {
-            let i = entries.partition_point(|e| self.order_names(self.owner(e), name) == Ordering::Less);
+            let i = entries
+                .partition_point(|e| self.order_names(self.owner(e), name) == Ordering::Less);
             i.checked_sub(1).and_then(|i| entries.get(i))
         };
         let Some(found) = found else { return false };

@@ -40,7 +40,10 @@ pub(crate) struct Starts {
 
 impl Starts {
     pub(crate) fn of(name: &[u8]) -> Starts {
-        let mut starts = Starts { at: [0; 128], len: 0 };
+        let mut starts = Starts {
+            at: [0; 128],
+            len: 0,
+        };
         let mut i = 0usize;
         while let Some(&n) = name.get(i) {
             if n == 0 || starts.len == 128 || i > MAX_NAME {
@@ -99,7 +102,10 @@ fn cmp_labels(a: &[u8], b: &[u8]) -> Ordering {
 pub(crate) fn cmp_names(a: &[u8], b: &[u8]) -> Ordering {
     let (sa, sb) = (Starts::of(a), Starts::of(b));
     for i in 1..=sa.len.min(sb.len) {
-        let order = cmp_labels(label_at(a, sa.at[sa.len - i]), label_at(b, sb.at[sb.len - i]));
+        let order = cmp_labels(
+            label_at(a, sa.at[sa.len - i]),
+            label_at(b, sb.at[sb.len - i]),
+        );
         if order != Ordering::Equal {
             return order;
         }
@@ -112,7 +118,9 @@ pub(crate) fn common_labels(a: &[u8], b: &[u8]) -> usize {
     let (sa, sb) = (Starts::of(a), Starts::of(b));
     let most = sa.len.min(sb.len);
     (1..=most)
-        .take_while(|&i| label_at(a, sa.at[sa.len - i]).eq_ignore_ascii_case(label_at(b, sb.at[sb.len - i])))
+        .take_while(|&i| {
+            label_at(a, sa.at[sa.len - i]).eq_ignore_ascii_case(label_at(b, sb.at[sb.len - i]))
+        })
         .count()
 }
 
@@ -220,7 +228,11 @@ pub(crate) fn base32hex(hash: &[u8; 20]) -> [u8; 32] {
 pub(crate) fn key_tag(dnskey: &[u8]) -> u16 {
     let mut sum = 0u32;
     for (i, &b) in dnskey.iter().enumerate() {
-        sum += if i & 1 == 0 { (b as u32) << 8 } else { b as u32 };
+        sum += if i & 1 == 0 {
+            (b as u32) << 8
+        } else {
+            b as u32
+        };
     }
     (sum + (sum >> 16)) as u16
 }
@@ -262,14 +274,26 @@ mod tests {
     #[test]
     fn order_is_that_of_rfc4034() {
         let names: Vec<Vec<u8>> = [
-            "example", "a.example", "yljkjljk.a.example", "Z.a.example", "zABC.a.EXAMPLE", "z.example",
-            "\u{1}.z.example", "*.z.example",
+            "example",
+            "a.example",
+            "yljkjljk.a.example",
+            "Z.a.example",
+            "zABC.a.EXAMPLE",
+            "z.example",
+            "\u{1}.z.example",
+            "*.z.example",
         ]
         .iter()
         .map(|t| n(t))
         .collect();
         for w in names.windows(2) {
-            assert_eq!(cmp_names(&w[0], &w[1]), Ordering::Less, "{} {}", show(&w[0]), show(&w[1]));
+            assert_eq!(
+                cmp_names(&w[0], &w[1]),
+                Ordering::Less,
+                "{} {}",
+                show(&w[0]),
+                show(&w[1])
+            );
             assert_eq!(cmp_names(&w[1], &w[0]), Ordering::Greater);
         }
         assert_eq!(cmp_names(&n("A.b"), &n("a.B")), Ordering::Equal);
@@ -304,7 +328,10 @@ mod tests {
         // RFC 5155 appendix A: hash of the apex "example".
         let hash = base32hex_decode(b"0p9mhaveqvm6t7vbl5lop2u3t2rp3tom").unwrap();
         assert_eq!(&base32hex(&hash), b"0p9mhaveqvm6t7vbl5lop2u3t2rp3tom");
-        assert_eq!(base32hex_decode(b"0P9MHAVEQVM6T7VBL5LOP2U3T2RP3TOM"), Some(hash));
+        assert_eq!(
+            base32hex_decode(b"0P9MHAVEQVM6T7VBL5LOP2U3T2RP3TOM"),
+            Some(hash)
+        );
         assert_eq!(base32hex_decode(b"0p9mhaveqvm6t7vbl5lop2u3t2rp3tow"), None);
         assert_eq!(base32hex_decode(b"0p9m"), None);
     }

@@ -13,17 +13,25 @@ use crate::wire::{self, cmp_names, same_name};
 /// Checks every ZONEMD record whose scheme and hash are known (RFC 8976 §4).
 pub(crate) fn check(ctx: &Context<'_>, source: &dyn Source, sink: &mut Sink) {
     let records = &ctx.apex.zonemd;
-    let mut wrong = |what: String| sink.push(|| Finding::at(Check::V20, &ctx.apex_name, t::ZONEMD, what));
+    let mut wrong =
+        |what: String| sink.push(|| Finding::at(Check::V20, &ctx.apex_name, t::ZONEMD, what));
     if records.is_empty() && ctx.params.zonemd_required {
         wrong("the policy demands a ZONEMD RRset".into());
     }
-    let known: Vec<&Vec<u8>> = records.iter().filter(|r| r.get(4) == Some(&1) && matches!(r.get(5), Some(1 | 2))).collect();
+    let known: Vec<&Vec<u8>> = records
+        .iter()
+        .filter(|r| r.get(4) == Some(&1) && matches!(r.get(5), Some(1 | 2)))
+        .collect();
     if !records.is_empty() && known.is_empty() {
         wrong("no ZONEMD record has the scheme SIMPLE and a known hash".into());
     }
     for (i, record) in records.iter().enumerate() {
         if wire::u32_at(record, 0) != ctx.apex.serial() {
-            wrong(format!("ZONEMD is for serial {}, the SOA has {}", wire::u32_at(record, 0), ctx.apex.serial()));
+            wrong(format!(
+                "ZONEMD is for serial {}, the SOA has {}",
+                wire::u32_at(record, 0),
+                ctx.apex.serial()
+            ));
         }
         // RFC 8976 §2: one record per scheme and hash.
         if records[..i].iter().any(|o| o.get(4..6) == record.get(4..6)) {
@@ -31,7 +39,11 @@ pub(crate) fn check(ctx: &Context<'_>, source: &dyn Source, sink: &mut Sink) {
         }
     }
     for record in known {
-        let digest = if record[5] == 1 { digest::<Sha384>(ctx, source) } else { digest::<Sha512>(ctx, source) };
+        let digest = if record[5] == 1 {
+            digest::<Sha384>(ctx, source)
+        } else {
+            digest::<Sha512>(ctx, source)
+        };
         if digest[..] != record[6..] {
             wrong("digest is wrong".into());
         }
@@ -77,10 +89,17 @@ fn collect(stream: impl FnOnce(&mut dyn FnMut(crate::source::Rr<'_>))) -> Vec<Gr
 fn digest<D: Digest>(ctx: &Context<'_>, source: &dyn Source) -> Vec<u8> {
     let mut hash = D::new();
     let mut buffer = Vec::new();
-    let mut hashed = Hashed { source, block: 0, groups: Default::default() };
+    let mut hashed = Hashed {
+        source,
+        block: 0,
+        groups: Default::default(),
+    };
     for i in 0..source.unit_count() {
         for mut group in collect(|f| source.unit(i, f)) {
-            while hashed.peek().is_some_and(|g| cmp_names(&g.name, &group.name).is_lt()) {
+            while hashed
+                .peek()
+                .is_some_and(|g| cmp_names(&g.name, &group.name).is_lt())
+            {
                 if let Some(mut g) = hashed.groups.pop_front() {
                     update(ctx, &mut g, &mut buffer, &mut hash);
                 }
@@ -108,7 +127,12 @@ fn update<D: Digest>(ctx: &Context<'_>, group: &mut Group, buffer: &mut Vec<u8>,
     let mut last: Option<&Rec> = None;
     for rec in &group.recs {
         let rdata = group.rdata(rec);
-        let rr = crate::source::Rr { owner: &group.name, rtype: rec.rtype, ttl: rec.ttl, rdata };
+        let rr = crate::source::Rr {
+            owner: &group.name,
+            rtype: rec.rtype,
+            ttl: rec.ttl,
+            rdata,
+        };
         let zonemd = rec.rtype == t::ZONEMD || covers(&rr) == Some(t::ZONEMD);
         let again = last.is_some_and(|l| l.rtype == rec.rtype && group.rdata(l) == rdata);
         last = Some(rec);

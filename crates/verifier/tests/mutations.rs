@@ -3,7 +3,9 @@
 
 mod common;
 use cascade_time::Timestamp;
-use cascade_verifier::{Check, Claims, OwnKey, Params, Parent, RecordList, Rr, Source, Verdict, verify_full};
+use cascade_verifier::{
+    Check, Claims, OwnKey, Params, Parent, RecordList, Rr, Source, Verdict, verify_full,
+};
 use cascade_zone::Serial;
 use common::*;
 
@@ -12,9 +14,17 @@ use common::*;
 fn refused(no: u32, checks: &[Check], zone: &[R], params: &Params<'_>) {
     let outcome = verify(zone, params);
     let report = outcome.report();
-    assert_eq!(report.verdict, Verdict::Refused, "mutation {no} was accepted");
+    assert_eq!(
+        report.verdict,
+        Verdict::Refused,
+        "mutation {no} was accepted"
+    );
     for check in checks {
-        assert!(report.has(*check), "mutation {no}: no {check} in\n{}", report.text());
+        assert!(
+            report.has(*check),
+            "mutation {no}: no {check} in\n{}",
+            report.text()
+        );
     }
     assert!(outcome.verified().is_none());
 }
@@ -42,7 +52,10 @@ fn nsec3(chain: Chain) -> (Signer, Vec<R>) {
 }
 
 fn set(zone: &[R], owner: &str, rtype: u16) -> Vec<R> {
-    zone.iter().filter(|r| same(&r.owner, &n(owner)) && r.rtype == rtype).cloned().collect()
+    zone.iter()
+        .filter(|r| same(&r.owner, &n(owner)) && r.rtype == rtype)
+        .cloned()
+        .collect()
 }
 
 fn drop_sigs(zone: &mut Vec<R>, owner: &str, rtype: u16) {
@@ -50,14 +63,22 @@ fn drop_sigs(zone: &mut Vec<R>, owner: &str, rtype: u16) {
 }
 
 fn own(dnskey: Vec<u8>) -> OwnKey {
-    OwnKey { dnskey, published: true, may_sign_unpublished: false, wanted_at_parent: false, proven: true }
+    OwnKey {
+        dnskey,
+        published: true,
+        may_sign_unpublished: false,
+        wanted_at_parent: false,
+        proven: true,
+    }
 }
 
 #[test]
 fn signatures() {
     for s in all_kinds() {
         let good = s.sign(&unsigned());
-        let sigs: Vec<usize> = (0..good.len()).filter(|&i| good[i].rtype == RRSIG).collect();
+        let sigs: Vec<usize> = (0..good.len())
+            .filter(|&i| good[i].rtype == RRSIG)
+            .collect();
         // 1: in every single RRSIG.
         for &i in &sigs {
             let mut z = good.clone();
@@ -97,7 +118,10 @@ fn signatures() {
 
 /// A key of the same algorithm and tag.
 fn twin(of: &Key) -> Key {
-    (10_000..).map(|seed| Key::ed(seed, of.flags)).find(|k| k.tag() == of.tag()).unwrap()
+    (10_000..)
+        .map(|seed| Key::ed(seed, of.flags))
+        .find(|k| k.tag() == of.tag())
+        .unwrap()
 }
 
 #[test]
@@ -120,14 +144,28 @@ fn twins() {
     refused(4, &[Check::V08, Check::V03], &z, &params);
     // Both in the RRset: signatures are tried with each; our own keys must not clash.
     let mut z = good.clone();
-    z.push(R { rdata: other.dnskey(), ..r("example", DNSKEY, 3600, []) });
+    z.push(R {
+        rdata: other.dnskey(),
+        ..r("example", DNSKEY, 3600, [])
+    });
     s.resign(&mut z, &s.apex, DNSKEY);
-    assert_eq!(verify(&z, &Params::file()).report().verdict, Verdict::Passed);
+    assert_eq!(
+        verify(&z, &Params::file()).report().verdict,
+        Verdict::Passed
+    );
     params.own_keys.as_mut().unwrap().push(own(other.dnskey()));
     refused(50, &[Check::V08], &z, &params);
     // A key that signs without fresh proof.
     let mut params = Params::file();
-    params.own_keys = Some(s.keys.iter().map(|k| OwnKey { proven: false, ..own(k.dnskey()) }).collect());
+    params.own_keys = Some(
+        s.keys
+            .iter()
+            .map(|k| OwnKey {
+                proven: false,
+                ..own(k.dnskey())
+            })
+            .collect(),
+    );
     refused(4, &[Check::V08], &good, &params);
 }
 
@@ -137,20 +175,29 @@ fn algorithms_and_keys() {
         // 8
         let s = Signer::new(chain.clone(), true);
         let mut z = s.sign(&unsigned());
-        let at = z.iter().position(|r| r.rtype == RRSIG && covered(r) == TXT && r.rdata[2] == 13).unwrap();
+        let at = z
+            .iter()
+            .position(|r| r.rtype == RRSIG && covered(r) == TXT && r.rdata[2] == 13)
+            .unwrap();
         z.remove(at);
         refused(8, &[Check::V06], &z, &Params::file());
         // 9
         let mut s = Signer::new(chain, false);
         let mut z = s.sign(&unsigned());
         s.keys.push(Key::p256(257));
-        z.push(R { rdata: s.keys[2].dnskey(), ..r("example", DNSKEY, 3600, []) });
+        z.push(R {
+            rdata: s.keys[2].dnskey(),
+            ..r("example", DNSKEY, 3600, [])
+        });
         s.resign(&mut z, &s.apex, DNSKEY);
         refused(9, &[Check::V06], &z, &Params::file());
     }
     let (s, good) = nsec();
     let mut params = Params::file();
-    params.parent = Parent::Linked { ds: vec![s.keys[0].ds(&s.apex)], standby: vec![] };
+    params.parent = Parent::Linked {
+        ds: vec![s.keys[0].ds(&s.apex)],
+        standby: vec![],
+    };
     assert_eq!(verify(&good, &params).report().verdict, Verdict::Passed);
     let keys = set(&good, "example", DNSKEY);
     // 10
@@ -162,13 +209,20 @@ fn algorithms_and_keys() {
     refused(12, &[Check::V09], &z, &params);
     // 11
     let mut elsewhere = Params::file();
-    elsewhere.parent = Parent::Ours { ds: vec![Key::ed(77, 257).ds(&s.apex)] };
+    elsewhere.parent = Parent::Ours {
+        ds: vec![Key::ed(77, 257).ds(&s.apex)],
+    };
     refused(11, &[Check::V09], &good, &elsewhere);
     elsewhere.live_chain_broken = true;
-    assert_eq!(verify(&good, &elsewhere).report().verdict, Verdict::PassedWithWarnings);
+    assert_eq!(
+        verify(&good, &elsewhere).report().verdict,
+        Verdict::PassedWithWarnings
+    );
     // A declared standby DS is no reason to refuse.
-    params.parent =
-        Parent::Linked { ds: vec![s.keys[0].ds(&s.apex), Key::ed(77, 257).ds(&s.apex)], standby: vec![Key::ed(77, 257).ds(&s.apex)] };
+    params.parent = Parent::Linked {
+        ds: vec![s.keys[0].ds(&s.apex), Key::ed(77, 257).ds(&s.apex)],
+        standby: vec![Key::ed(77, 257).ds(&s.apex)],
+    };
     assert_eq!(verify(&good, &params).report().verdict, Verdict::Passed);
     // 13
     let mut z = good.clone();
@@ -182,7 +236,16 @@ fn algorithms_and_keys() {
         let key = z.iter_mut().find(|r| r.rdata == zsk).unwrap();
         key.rdata[at] = value;
         s.resign(&mut z, &s.apex, DNSKEY);
-        refused(50, if value == 1 | 0x80 { &[Check::V06] } else { &[Check::V08] }, &z, &Params::file());
+        refused(
+            50,
+            if value == 1 | 0x80 {
+                &[Check::V06]
+            } else {
+                &[Check::V08]
+            },
+            &z,
+            &Params::file(),
+        );
     }
     // 51
     let mut z = good.clone();
@@ -202,17 +265,36 @@ fn fields() {
             let mut z = good.clone();
             let rrset = set(&good, owner, rtype);
             z.retain(|r| !(r.rtype == RRSIG && same(&r.owner, &n(owner)) && covered(r) == rtype));
-            for k in s.keys.iter().filter(|k| (k.flags == 257) == (rtype == DNSKEY)) {
+            for k in s
+                .keys
+                .iter()
+                .filter(|k| (k.flags == 257) == (rtype == DNSKEY))
+            {
                 z.push(s.rrsig_with(&rrset, k, f));
             }
             z
         };
         let p = Params::file();
         // 14
-        refused(14, &[Check::V04], &alter("*.wild.example", A, &|h| h[3] += 1), &p);
-        refused(14, &[Check::V04], &alter("www.example", A, &|h| h[3] -= 1), &p);
+        refused(
+            14,
+            &[Check::V04],
+            &alter("*.wild.example", A, &|h| h[3] += 1),
+            &p,
+        );
+        refused(
+            14,
+            &[Check::V04],
+            &alter("www.example", A, &|h| h[3] -= 1),
+            &p,
+        );
         // 15
-        refused(15, &[Check::V04], &alter("www.example", A, &|h| h[7] ^= 1), &p);
+        refused(
+            15,
+            &[Check::V04],
+            &alter("www.example", A, &|h| h[7] ^= 1),
+            &p,
+        );
         let mut z = good.clone();
         find_sig(&mut z, "www.example", A).ttl += 1;
         refused(15, &[Check::V04], &z, &p);
@@ -222,9 +304,19 @@ fn fields() {
             h.push(0);
         };
         refused(16, &[Check::V04], &alter("www.example", A, &to_root), &p);
-        refused(16, &[Check::V04], &alter("www.example", A, &|h| h[19] = b'E'), &p);
+        refused(
+            16,
+            &[Check::V04],
+            &alter("www.example", A, &|h| h[19] = b'E'),
+            &p,
+        );
         // 17
-        refused(17, &[Check::V04], &alter("www.example", A, &|h| h[17] ^= 1), &p);
+        refused(
+            17,
+            &[Check::V04],
+            &alter("www.example", A, &|h| h[17] ^= 1),
+            &p,
+        );
         // 18, 19, 20
         let time = |inception: u32, expiration: u32| {
             alter("www.example", A, &|h| {
@@ -239,7 +331,12 @@ fn fields() {
         assert_eq!(verify(&good, &remain).report().verdict, Verdict::Passed);
         refused(18, &[Check::V05], &time(t - DAY, t - 1), &p);
         refused(18, &[Check::V05], &time(t - DAY, t + 3600), &remain);
-        refused(18, &[Check::V05], &time(t - DAY, t.wrapping_add(1 << 31)), &p);
+        refused(
+            18,
+            &[Check::V05],
+            &time(t - DAY, t.wrapping_add(1 << 31)),
+            &p,
+        );
         refused(18, &[Check::V05], &time(t - DAY, t + 40 * DAY), &remain);
         refused(19, &[Check::V05], &time(t + DAY, t + 14 * DAY), &p);
         refused(20, &[Check::V05], &time(t + 14 * DAY, t + 13 * DAY), &p);
@@ -288,26 +385,40 @@ fn nsec_chain() {
     // 26
     for owner in ["under.dname.example", "ns.secure.example"] {
         let mut z = good.clone();
-        z.push(r(owner, NSEC, 900, [n("example"), vec![0, 6, 0x40, 0, 0, 0, 0, 3]].concat()));
+        z.push(r(
+            owner,
+            NSEC,
+            900,
+            [n("example"), vec![0, 6, 0x40, 0, 0, 0, 0, 3]].concat(),
+        ));
         s.heal(&mut z);
         refused(26, &[Check::V12], &z, &p);
     }
     // At a name without data, too.
     let mut z = good.clone();
-    z.push(r("ent.example", NSEC, 900, [n("example"), vec![0, 6, 0, 0, 0, 0, 0, 3]].concat()));
+    z.push(r(
+        "ent.example",
+        NSEC,
+        900,
+        [n("example"), vec![0, 6, 0, 0, 0, 0, 0, 3]].concat(),
+    ));
     s.heal(&mut z);
     refused(26, &[Check::V12], &z, &p);
     // An NSEC that is missing altogether.
     for at in (0..good.len()).filter(|&i| good[i].rtype == NSEC) {
         let mut z = good.clone();
         let owner = z[at].owner.clone();
-        z.retain(|r| !(r.owner == owner && (r.rtype == NSEC || r.rtype == RRSIG && covered(r) == NSEC)));
+        z.retain(|r| {
+            !(r.owner == owner && (r.rtype == NSEC || r.rtype == RRSIG && covered(r) == NSEC))
+        });
         s.heal(&mut z);
         refused(23, &[Check::V12], &z, &p);
     }
     // 38
     let mut z = good.clone();
-    z.iter_mut().filter(|r| r.rtype == NSEC).for_each(|r| r.ttl = 3600);
+    z.iter_mut()
+        .filter(|r| r.rtype == NSEC)
+        .for_each(|r| r.ttl = 3600);
     s.resign_type(&mut z, NSEC);
     refused(38, &[Check::V17], &z, &p);
 }
@@ -319,8 +430,15 @@ fn with_bitmap(s: &Signer, good: &[R], owner: &str, change: impl Fn(Vec<u8>) -> 
         Chain::Nsec => (n(owner), NSEC),
         _ => (s.hashed_owner(&n(owner)), NSEC3),
     };
-    let rec = z.iter_mut().find(|r| r.rtype == rtype && same(&r.owner, &owner)).unwrap();
-    let at = if rtype == NSEC { name_len(&rec.rdata) } else { 5 + rec.rdata[4] as usize + 21 };
+    let rec = z
+        .iter_mut()
+        .find(|r| r.rtype == rtype && same(&r.owner, &owner))
+        .unwrap();
+    let at = if rtype == NSEC {
+        name_len(&rec.rdata)
+    } else {
+        5 + rec.rdata[4] as usize + 21
+    };
     let map = change(rec.rdata[at..].to_vec());
     rec.rdata.truncate(at);
     rec.rdata.extend(map);
@@ -332,7 +450,11 @@ fn with_bitmap(s: &Signer, good: &[R], owner: &str, change: impl Fn(Vec<u8>) -> 
 fn bitmaps() {
     for s in all_kinds() {
         let good = s.sign(&unsigned());
-        let check = if s.chain == Chain::Nsec { Check::V13 } else { Check::V15 };
+        let check = if s.chain == Chain::Nsec {
+            Check::V13
+        } else {
+            Check::V15
+        };
         let flip = |rtype: u16| {
             move |mut m: Vec<u8>| {
                 m[2 + rtype as usize / 8] ^= 128 >> (rtype % 8);
@@ -341,11 +463,36 @@ fn bitmaps() {
         };
         let p = Params::file();
         // 27
-        refused(27, &[check], &with_bitmap(&s, &good, "secure.example", flip(DS)), &p);
-        refused(27, &[check], &with_bitmap(&s, &good, "secure.example", flip(RRSIG)), &p);
-        refused(27, &[check], &with_bitmap(&s, &good, "www.example", flip(5)), &p);
-        refused(27, &[check], &with_bitmap(&s, &good, "www.example", flip(RRSIG)), &p);
-        refused(27, &[check], &with_bitmap(&s, &good, "*.wild.example", flip(A)), &p);
+        refused(
+            27,
+            &[check],
+            &with_bitmap(&s, &good, "secure.example", flip(DS)),
+            &p,
+        );
+        refused(
+            27,
+            &[check],
+            &with_bitmap(&s, &good, "secure.example", flip(RRSIG)),
+            &p,
+        );
+        refused(
+            27,
+            &[check],
+            &with_bitmap(&s, &good, "www.example", flip(5)),
+            &p,
+        );
+        refused(
+            27,
+            &[check],
+            &with_bitmap(&s, &good, "www.example", flip(RRSIG)),
+            &p,
+        );
+        refused(
+            27,
+            &[check],
+            &with_bitmap(&s, &good, "*.wild.example", flip(A)),
+            &p,
+        );
         // 28: the apex has types in two windows.
         let swap = |m: Vec<u8>| {
             let first = 2 + m[1] as usize;
@@ -357,12 +504,22 @@ fn bitmaps() {
             m.push(0);
             m
         };
-        refused(28, &[check], &with_bitmap(&s, &good, "www.example", pad), &p);
+        refused(
+            28,
+            &[check],
+            &with_bitmap(&s, &good, "www.example", pad),
+            &p,
+        );
         let cut = |mut m: Vec<u8>| {
             m.pop();
             m
         };
-        refused(28, &[check], &with_bitmap(&s, &good, "www.example", cut), &p);
+        refused(
+            28,
+            &[check],
+            &with_bitmap(&s, &good, "www.example", cut),
+            &p,
+        );
     }
 }
 
@@ -381,7 +538,11 @@ fn add_hash(s: &Signer, good: &[R], name: &str) -> Vec<R> {
     let pattern = z.iter().find(|r| r.rtype == NSEC3).unwrap();
     let mut rdata = pattern.rdata.clone();
     rdata.truncate(5 + rdata[4] as usize + 21);
-    z.push(R { owner: s.hashed_owner(&n(name)), rdata, ..pattern.clone() });
+    z.push(R {
+        owner: s.hashed_owner(&n(name)),
+        rdata,
+        ..pattern.clone()
+    });
     s.heal(&mut z);
     z
 }
@@ -392,17 +553,37 @@ fn nsec3_chain() {
     for chain in [Chain::nsec3(), Chain::opt_out()] {
         let (s, good) = nsec3(chain.clone());
         // 29
-        for name in ["ent.example", "c.ent.example", "wild.example", "www.example", "secure.example", "example", "cuts2.example"] {
+        for name in [
+            "ent.example",
+            "c.ent.example",
+            "wild.example",
+            "www.example",
+            "secure.example",
+            "example",
+            "cuts2.example",
+        ] {
             refused(29, &[Check::V14], &drop_hash(&s, &good, name), &p);
         }
         refused(29, &[Check::V14], &add_hash(&s, &good, "gone.example"), &p);
-        refused(29, &[Check::V14], &add_hash(&s, &good, "under.dname.example"), &p);
+        refused(
+            29,
+            &[Check::V14],
+            &add_hash(&s, &good, "under.dname.example"),
+            &p,
+        );
         // 30: broken at the wrap, then a record that names the wrong one.
-        let mut owners: Vec<Vec<u8>> = good.iter().filter(|r| r.rtype == NSEC3).map(|r| r.owner.clone()).collect();
+        let mut owners: Vec<Vec<u8>> = good
+            .iter()
+            .filter(|r| r.rtype == NSEC3)
+            .map(|r| r.owner.clone())
+            .collect();
         owners.sort();
         for at in [owners.len() - 1, 3] {
             let mut z = good.clone();
-            let rec = z.iter_mut().find(|r| r.rtype == NSEC3 && r.owner == owners[at]).unwrap();
+            let rec = z
+                .iter_mut()
+                .find(|r| r.rtype == NSEC3 && r.owner == owners[at])
+                .unwrap();
             let pos = 5 + rec.rdata[4] as usize + 1;
             rec.rdata[pos..pos + 20].copy_from_slice(&unbase32(&owners[at][1..33]));
             s.resign(&mut z, &owners[at], NSEC3);
@@ -437,7 +618,12 @@ fn nsec3_chain() {
         refused(36, &[Check::V14], &z, &p);
         // 37
         let mut z = good.clone();
-        z.push(r("www.example", NSEC, 900, [n("example"), vec![0, 6, 0x40, 0, 0, 0, 0, 3]].concat()));
+        z.push(r(
+            "www.example",
+            NSEC,
+            900,
+            [n("example"), vec![0, 6, 0x40, 0, 0, 0, 0, 3]].concat(),
+        ));
         s.resign_type(&mut z, NSEC);
         refused(37, &[Check::V18], &z, &p);
         // A chain that is gone, its NSEC3PARAM left.
@@ -446,12 +632,18 @@ fn nsec3_chain() {
         refused(35, &[Check::V18, Check::V14], &z, &p);
         // 38
         let mut z = good.clone();
-        z.iter_mut().filter(|r| r.rtype == NSEC3).for_each(|r| r.ttl = 3600);
+        z.iter_mut()
+            .filter(|r| r.rtype == NSEC3)
+            .for_each(|r| r.ttl = 3600);
         s.resign_type(&mut z, NSEC3);
         refused(38, &[Check::V17], &z, &p);
         // Policy.
         let mut policy = Params::file();
-        policy.denial = Some(cascade_verifier::DenialPolicy::Nsec3 { iterations: 0, salt: vec![], opt_out: false });
+        policy.denial = Some(cascade_verifier::DenialPolicy::Nsec3 {
+            iterations: 0,
+            salt: vec![],
+            opt_out: false,
+        });
         let passes = verify(&good, &policy).report().verdict == Verdict::Passed;
         assert_eq!(passes, chain == Chain::nsec3());
         // A second NSEC3 at one name, an NSEC3 two labels below the apex.
@@ -470,14 +662,24 @@ fn nsec3_chain() {
     }
     // 31: no opt-out, the insecure cut left out.
     let (s, good) = nsec3(Chain::nsec3());
-    refused(31, &[Check::V16], &drop_hash(&s, &good, "insecure.example"), &p);
+    refused(
+        31,
+        &[Check::V16],
+        &drop_hash(&s, &good, "insecure.example"),
+        &p,
+    );
     // 33 is secure.example above, under opt-out. An insecure cut may be in the chain all the same,
     // with its right bitmap (RFC 5155 §6).
     let (s, good) = nsec3(Chain::opt_out());
     let z = add_hash(&s, &good, "insecure.example");
     refused(33, &[Check::V15], &z, &p);
     let z = with_bitmap(&s, &z, "insecure.example", |_| vec![0, 1, 0x20]);
-    assert_eq!(verify(&z, &p).report().verdict, Verdict::Passed, "{}", verify(&z, &p).report().text());
+    assert_eq!(
+        verify(&z, &p).report().verdict,
+        Verdict::Passed,
+        "{}",
+        verify(&z, &p).report().text()
+    );
 }
 
 #[test]
@@ -529,7 +731,10 @@ fn content() {
         c.push(soa(9));
         refused(45, &[Check::V01], &s.sign(&c), &p);
         let mut c = unsigned();
-        c.push(R { owner: n("www.example"), ..soa(9) });
+        c.push(R {
+            owner: n("www.example"),
+            ..soa(9)
+        });
         refused(45, &[Check::V01], &s.sign(&c), &p);
         let mut z = s.sign(&unsigned());
         drop_sigs(&mut z, "example", SOA);
@@ -551,7 +756,12 @@ fn content() {
 #[test]
 fn serials() {
     let (_, good) = nsec();
-    for (live, highest) in [(Some(7), None), (Some(8), None), (Some(7 + (1 << 31)), None), (Some(6), Some(7))] {
+    for (live, highest) in [
+        (Some(7), None),
+        (Some(8), None),
+        (Some(7 + (1 << 31)), None),
+        (Some(6), Some(7)),
+    ] {
         let mut p = Params::file();
         p.live_serial = live.map(Serial);
         p.highest_serial = highest.map(Serial);
@@ -574,25 +784,50 @@ fn parent_records() {
     let ksk = &s.keys[0];
     let (ds, key) = (ksk.ds(&s.apex), ksk.dnskey());
     let mut p = Params::file();
-    p.parent = Parent::Linked { ds: vec![ds.clone()], standby: vec![] };
+    p.parent = Parent::Linked {
+        ds: vec![ds.clone()],
+        standby: vec![],
+    };
     let good = with(&[(CDS, ds.clone()), (CDNSKEY, key.clone())]);
-    assert_eq!(verify(&good, &p).report().verdict, Verdict::Passed, "{}", verify(&good, &p).report().text());
+    assert_eq!(
+        verify(&good, &p).report().verdict,
+        Verdict::Passed,
+        "{}",
+        verify(&good, &p).report().text()
+    );
     // 48
     let other = Key::ed(50, 257);
     let z = with(&[(CDS, other.ds(&s.apex)), (CDNSKEY, other.dnskey())]);
     refused(48, &[Check::V10], &z, &p);
     let mut wanted = p.clone();
     wanted.own_keys = Some(s.keys.iter().map(|k| own(k.dnskey())).collect());
-    wanted.own_keys.as_mut().unwrap().push(OwnKey { published: false, wanted_at_parent: true, ..own(other.dnskey()) });
+    wanted.own_keys.as_mut().unwrap().push(OwnKey {
+        published: false,
+        wanted_at_parent: true,
+        ..own(other.dnskey())
+    });
     assert_eq!(verify(&z, &wanted).report().verdict, Verdict::Passed);
-    refused(48, &[Check::V10], &with(&[(CDS, other.ds(&s.apex)), (CDNSKEY, key.clone())]), &p);
+    refused(
+        48,
+        &[Check::V10],
+        &with(&[(CDS, other.ds(&s.apex)), (CDNSKEY, key.clone())]),
+        &p,
+    );
     // 49
     let delete = [(CDS, vec![0, 0, 0, 0, 0]), (CDNSKEY, vec![0, 0, 3, 0, 0])];
     refused(49, &[Check::V10], &with(&delete), &p);
     let mut ordered = p.clone();
     ordered.delete_ds_ordered = true;
-    assert_eq!(verify(&with(&delete), &ordered).report().verdict, Verdict::Passed);
-    refused(49, &[Check::V10], &with(&[(CDS, ds.clone()), delete[1].clone()]), &ordered);
+    assert_eq!(
+        verify(&with(&delete), &ordered).report().verdict,
+        Verdict::Passed
+    );
+    refused(
+        49,
+        &[Check::V10],
+        &with(&[(CDS, ds.clone()), delete[1].clone()]),
+        &ordered,
+    );
     refused(49, &[Check::V10], &with(&[(CDS, ds.clone())]), &p);
     refused(49, &[Check::V10], &with(&[(CDNSKEY, key.clone())]), &p);
     // Signed by the ZSK only.
@@ -631,7 +866,12 @@ fn digests() {
         s.resign(&mut good, &s.apex, ZONEMD);
         let mut p = Params::file();
         p.zonemd_required = true;
-        assert_eq!(verify(&good, &p).report().verdict, Verdict::Passed, "{}", verify(&good, &p).report().text());
+        assert_eq!(
+            verify(&good, &p).report().verdict,
+            Verdict::Passed,
+            "{}",
+            verify(&good, &p).report().text()
+        );
         // 47
         for at in [3, 4, 5, 6, 53] {
             let mut z = good.clone();
@@ -647,13 +887,23 @@ fn digests() {
 fn cuts_and_dnames() {
     let p = Params::file();
     for s in all_kinds() {
-        let denial = if s.chain == Chain::Nsec { Check::V12 } else { Check::V14 };
+        let denial = if s.chain == Chain::Nsec {
+            Check::V12
+        } else {
+            Check::V14
+        };
         let good = s.sign(&unsigned());
         // 56: a cut above names that were signed; the chain is made for the new state.
         let mut c = unsigned();
         c.push(r("ent.example", NS, 3600, n("ns.elsewhere.test")));
         let mut z = s.sign(&c);
-        z.extend(good.iter().filter(|r| r.owner == n("a.b.c.ent.example") && r.rtype == RRSIG && covered(r) == TXT).cloned());
+        z.extend(
+            good.iter()
+                .filter(|r| {
+                    r.owner == n("a.b.c.ent.example") && r.rtype == RRSIG && covered(r) == TXT
+                })
+                .cloned(),
+        );
         refused(56, &[Check::V07], &z, &p);
         // The chain is not made for the new state.
         let mut z = good.clone();
@@ -716,7 +966,12 @@ impl Source for Miscounting {
 #[test]
 fn sums() {
     let (_, good) = nsec();
-    let ledger = verify(&good, &Params::file()).verified().unwrap().ledger().unwrap().clone();
+    let ledger = verify(&good, &Params::file())
+        .verified()
+        .unwrap()
+        .ledger()
+        .unwrap()
+        .clone();
     let right = Claims {
         records: good.len() as u64,
         content: u128::from_be_bytes(ledger.content.0),
@@ -726,9 +981,18 @@ fn sums() {
     assert_eq!(judge(right).report().verdict, Verdict::Passed);
     // 54
     for wrong in [
-        Claims { records: right.records + 1, ..right },
-        Claims { content: right.content ^ 1, ..right },
-        Claims { full: right.full ^ 1, ..right },
+        Claims {
+            records: right.records + 1,
+            ..right
+        },
+        Claims {
+            content: right.content ^ 1,
+            ..right
+        },
+        Claims {
+            full: right.full ^ 1,
+            ..right
+        },
     ] {
         assert!(judge(wrong).report().has(Check::V22));
     }
@@ -743,7 +1007,12 @@ fn late_refreshing() {
     // The live version is just as late: this one must not be held back for it.
     p.live_earliest = Some(Timestamp::from_secs(NOW + 14 * DAY as i64));
     let report = verify(&good, &p).report().clone();
-    assert_eq!(report.verdict, Verdict::PassedWithWarnings, "{}", report.text());
+    assert_eq!(
+        report.verdict,
+        Verdict::PassedWithWarnings,
+        "{}",
+        report.text()
+    );
     assert!(report.has(Check::V24));
     p.live_earliest = Some(Timestamp::from_secs(NOW + 15 * DAY as i64));
     refused(18, &[Check::V05], &good, &p);

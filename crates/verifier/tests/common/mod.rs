@@ -1,6 +1,8 @@
 //! A reference signer over plain record vectors: slow, short, and written from the RFCs alone.
 #![allow(dead_code)]
 
+pub mod random;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use cascade_time::Timestamp;
@@ -49,7 +51,12 @@ pub fn n(text: &str) -> Vec<u8> {
 }
 
 pub fn r(owner: &str, rtype: u16, ttl: u32, rdata: impl AsRef<[u8]>) -> R {
-    R { owner: n(owner), rtype, ttl, rdata: rdata.as_ref().to_vec() }
+    R {
+        owner: n(owner),
+        rtype,
+        ttl,
+        rdata: rdata.as_ref().to_vec(),
+    }
 }
 
 pub fn labels(name: &[u8]) -> Vec<Vec<u8>> {
@@ -94,14 +101,20 @@ impl Key {
     pub fn ed(seed: u64, flags: u16) -> Key {
         let mut s = [7u8; 32];
         s[..8].copy_from_slice(&seed.to_be_bytes());
-        Key { pair: Pair::Ed(Ed25519KeyPair::from_seed_unchecked(&s).unwrap()), flags }
+        Key {
+            pair: Pair::Ed(Ed25519KeyPair::from_seed_unchecked(&s).unwrap()),
+            flags,
+        }
     }
 
     pub fn p256(flags: u16) -> Key {
         let rng = SystemRandom::new();
         let doc = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &rng).unwrap();
         Key {
-            pair: Pair::P256(EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, doc.as_ref(), &rng).unwrap()),
+            pair: Pair::P256(
+                EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, doc.as_ref(), &rng)
+                    .unwrap(),
+            ),
             flags,
         }
     }
@@ -130,14 +143,23 @@ impl Key {
     pub fn sign(&self, message: &[u8]) -> Vec<u8> {
         match &self.pair {
             Pair::Ed(k) => k.sign(message).as_ref().to_vec(),
-            Pair::P256(k) => k.sign(&SystemRandom::new(), message).unwrap().as_ref().to_vec(),
+            Pair::P256(k) => k
+                .sign(&SystemRandom::new(), message)
+                .unwrap()
+                .as_ref()
+                .to_vec(),
         }
     }
 
     pub fn ds(&self, apex: &[u8]) -> Vec<u8> {
         let mut out = self.tag().to_be_bytes().to_vec();
         out.extend([self.algorithm(), 2]);
-        out.extend(sha2::Sha256::new().chain_update(apex).chain_update(self.dnskey()).finalize());
+        out.extend(
+            sha2::Sha256::new()
+                .chain_update(apex)
+                .chain_update(self.dnskey())
+                .finalize(),
+        );
         out
     }
 }
@@ -145,7 +167,11 @@ impl Key {
 pub fn tag(dnskey: &[u8]) -> u16 {
     let mut sum: u32 = 0;
     for (i, b) in dnskey.iter().enumerate() {
-        sum += if i % 2 == 0 { (*b as u32) * 256 } else { *b as u32 };
+        sum += if i % 2 == 0 {
+            (*b as u32) * 256
+        } else {
+            *b as u32
+        };
     }
     sum += sum >> 16 & 0xffff;
     (sum & 0xffff) as u16
@@ -154,15 +180,27 @@ pub fn tag(dnskey: &[u8]) -> u16 {
 #[derive(Clone, PartialEq, Debug)]
 pub enum Chain {
     Nsec,
-    Nsec3 { iterations: u16, salt: Vec<u8>, opt_out: bool },
+    Nsec3 {
+        iterations: u16,
+        salt: Vec<u8>,
+        opt_out: bool,
+    },
 }
 
 impl Chain {
     pub fn nsec3() -> Chain {
-        Chain::Nsec3 { iterations: 0, salt: vec![], opt_out: false }
+        Chain::Nsec3 {
+            iterations: 0,
+            salt: vec![],
+            opt_out: false,
+        }
     }
     pub fn opt_out() -> Chain {
-        Chain::Nsec3 { iterations: 3, salt: vec![0xab, 0xcd], opt_out: true }
+        Chain::Nsec3 {
+            iterations: 3,
+            salt: vec![0xab, 0xcd],
+            opt_out: true,
+        }
     }
 }
 
@@ -183,7 +221,13 @@ impl Signer {
             keys.push(Key::p256(256));
         }
         let now = NOW as u32;
-        Signer { apex: n("example"), keys, chain, inception: now - DAY, expiration: now + 14 * DAY }
+        Signer {
+            apex: n("example"),
+            keys,
+            chain,
+            inception: now - DAY,
+            expiration: now + 14 * DAY,
+        }
     }
 
     /// RRSIG by `key` over an RRset.
@@ -220,7 +264,12 @@ impl Signer {
             message.extend(d);
         }
         head.extend(key.sign(&message));
-        R { owner: first.owner.clone(), rtype: RRSIG, ttl: first.ttl, rdata: head }
+        R {
+            owner: first.owner.clone(),
+            rtype: RRSIG,
+            ttl: first.ttl,
+            rdata: head,
+        }
     }
 
     fn signs(&self, key: &Key, rtype: u16) -> bool {
@@ -229,18 +278,30 @@ impl Signer {
     }
 
     pub fn sign_set(&self, set: &[R]) -> Vec<R> {
-        self.keys.iter().filter(|k| self.signs(k, set[0].rtype)).map(|k| self.rrsig(set, k)).collect()
+        self.keys
+            .iter()
+            .filter(|k| self.signs(k, set[0].rtype))
+            .map(|k| self.rrsig(set, k))
+            .collect()
     }
 
     /// Drops the RRSIGs of an RRset and makes them anew.
     pub fn resign(&self, zone: &mut Vec<R>, owner: &[u8], rtype: u16) {
         zone.retain(|r| !(r.rtype == RRSIG && same(&r.owner, owner) && covered(r) == rtype));
-        let set: Vec<R> = zone.iter().filter(|r| same(&r.owner, owner) && r.rtype == rtype).cloned().collect();
+        let set: Vec<R> = zone
+            .iter()
+            .filter(|r| same(&r.owner, owner) && r.rtype == rtype)
+            .cloned()
+            .collect();
         zone.extend(self.sign_set(&set));
     }
 
     pub fn resign_type(&self, zone: &mut Vec<R>, rtype: u16) {
-        let owners: BTreeSet<Vec<u8>> = zone.iter().filter(|r| r.rtype == rtype).map(|r| r.owner.clone()).collect();
+        let owners: BTreeSet<Vec<u8>> = zone
+            .iter()
+            .filter(|r| r.rtype == rtype)
+            .map(|r| r.owner.clone())
+            .collect();
         for o in owners {
             self.resign(zone, &o, rtype);
         }
@@ -249,10 +310,23 @@ impl Signer {
     pub fn sign(&self, unsigned: &[R]) -> Vec<R> {
         let mut zone = unsigned.to_vec();
         for k in &self.keys {
-            zone.push(R { owner: self.apex.clone(), rtype: DNSKEY, ttl: 3600, rdata: k.dnskey() });
+            zone.push(R {
+                owner: self.apex.clone(),
+                rtype: DNSKEY,
+                ttl: 3600,
+                rdata: k.dnskey(),
+            });
         }
-        if let Chain::Nsec3 { iterations, salt, .. } = &self.chain {
-            zone.push(R { owner: self.apex.clone(), rtype: NSEC3PARAM, ttl: 3600, rdata: param(0, *iterations, salt) });
+        if let Chain::Nsec3 {
+            iterations, salt, ..
+        } = &self.chain
+        {
+            zone.push(R {
+                owner: self.apex.clone(),
+                rtype: NSEC3PARAM,
+                ttl: 3600,
+                rdata: param(0, *iterations, salt),
+            });
         }
         self.deny_and_sign(zone)
     }
@@ -264,7 +338,9 @@ impl Signer {
         zone.extend(denial);
         let mut sets: BTreeMap<(Vec<Vec<u8>>, u16), Vec<R>> = BTreeMap::new();
         for r in &zone {
-            sets.entry((order(&r.owner), r.rtype)).or_default().push(r.clone());
+            sets.entry((order(&r.owner), r.rtype))
+                .or_default()
+                .push(r.clone());
         }
         for ((owner, rtype), set) in sets {
             let auth = match map.place(&owner) {
@@ -281,7 +357,12 @@ impl Signer {
     }
 
     pub fn hash(&self, name: &[u8]) -> [u8; 20] {
-        let Chain::Nsec3 { iterations, salt, .. } = &self.chain else { panic!() };
+        let Chain::Nsec3 {
+            iterations, salt, ..
+        } = &self.chain
+        else {
+            panic!()
+        };
         let mut h = sha1::Sha1::digest([&name.to_ascii_lowercase()[..], salt].concat());
         for _ in 0..*iterations {
             h = sha1::Sha1::digest([&h[..], salt].concat());
@@ -300,7 +381,12 @@ impl Signer {
         let soa = zone.iter().find(|r| r.rtype == SOA).unwrap();
         let minimum = u32::from_be_bytes(soa.rdata[soa.rdata.len() - 4..].try_into().unwrap());
         let ttl = minimum.min(soa.ttl);
-        let bearing: Vec<_> = map.owners.keys().filter(|o| map.place(o) != 'o').cloned().collect();
+        let bearing: Vec<_> = map
+            .owners
+            .keys()
+            .filter(|o| map.place(o) != 'o')
+            .cloned()
+            .collect();
         match &self.chain {
             Chain::Nsec => (0..bearing.len())
                 .map(|i| {
@@ -308,10 +394,19 @@ impl Signer {
                     let mut types = map.types(&bearing[i]);
                     types.extend([RRSIG, NSEC]);
                     rdata.extend(bitmap(&types));
-                    R { owner: unorder(&bearing[i]), rtype: NSEC, ttl, rdata }
+                    R {
+                        owner: unorder(&bearing[i]),
+                        rtype: NSEC,
+                        ttl,
+                        rdata,
+                    }
                 })
                 .collect(),
-            Chain::Nsec3 { iterations, salt, opt_out } => {
+            Chain::Nsec3 {
+                iterations,
+                salt,
+                opt_out,
+            } => {
                 let mut names: BTreeMap<[u8; 20], BTreeSet<u16>> = BTreeMap::new();
                 let apex_len = labels(&self.apex).len();
                 for o in &bearing {
@@ -338,7 +433,12 @@ impl Signer {
                         rdata.push(20);
                         rdata.extend(hashes[(i + 1) % hashes.len()]);
                         rdata.extend(bitmap(&names[&hashes[i]]));
-                        R { owner, rtype: NSEC3, ttl, rdata }
+                        R {
+                            owner,
+                            rtype: NSEC3,
+                            ttl,
+                            rdata,
+                        }
                     })
                     .collect()
             }
@@ -347,8 +447,14 @@ impl Signer {
 
     /// Links the NSEC or NSEC3 records that are there into one cycle again and signs them.
     pub fn heal(&self, zone: &mut Vec<R>) {
-        let rtype = if self.chain == Chain::Nsec { NSEC } else { NSEC3 };
-        let mut at: Vec<usize> = (0..zone.len()).filter(|&i| zone[i].rtype == rtype).collect();
+        let rtype = if self.chain == Chain::Nsec {
+            NSEC
+        } else {
+            NSEC3
+        };
+        let mut at: Vec<usize> = (0..zone.len())
+            .filter(|&i| zone[i].rtype == rtype)
+            .collect();
         at.sort_by_key(|&i| order(&zone[i].owner));
         for k in 0..at.len() {
             let next = zone[at[(k + 1) % at.len()]].owner.clone();
@@ -394,13 +500,26 @@ pub fn base32(h: &[u8; 20]) -> String {
     for b in h {
         bits.push_str(&format!("{b:08b}"));
     }
-    (0..32).map(|i| char::from(b"0123456789abcdefghijklmnopqrstuv"[usize::from_str_radix(&bits[5 * i..5 * i + 5], 2).unwrap()])).collect()
+    (0..32)
+        .map(|i| {
+            char::from(
+                b"0123456789abcdefghijklmnopqrstuv"
+                    [usize::from_str_radix(&bits[5 * i..5 * i + 5], 2).unwrap()],
+            )
+        })
+        .collect()
 }
 
 pub fn unbase32(label: &[u8]) -> [u8; 20] {
     let mut bits = String::new();
     for c in label.to_ascii_lowercase() {
-        bits.push_str(&format!("{:05b}", b"0123456789abcdefghijklmnopqrstuv".iter().position(|d| *d == c).unwrap()));
+        bits.push_str(&format!(
+            "{:05b}",
+            b"0123456789abcdefghijklmnopqrstuv"
+                .iter()
+                .position(|d| *d == c)
+                .unwrap()
+        ));
     }
     std::array::from_fn(|i| u8::from_str_radix(&bits[8 * i..8 * i + 8], 2).unwrap())
 }
@@ -408,7 +527,11 @@ pub fn unbase32(label: &[u8]) -> [u8; 20] {
 pub fn bitmap(types: &BTreeSet<u16>) -> Vec<u8> {
     let mut out = Vec::new();
     for w in 0..=255u8 {
-        let low: Vec<u8> = types.iter().filter(|t| (**t >> 8) as u8 == w).map(|t| *t as u8).collect();
+        let low: Vec<u8> = types
+            .iter()
+            .filter(|t| (**t >> 8) as u8 == w)
+            .map(|t| *t as u8)
+            .collect();
         if let Some(max) = low.iter().max() {
             let mut map = vec![0u8; *max as usize / 8 + 1];
             for l in low {
@@ -445,10 +568,16 @@ pub struct Map {
 impl Map {
     pub fn new(zone: &[R], apex: &[u8]) -> Map {
         let mut owners: BTreeMap<Vec<Vec<u8>>, BTreeSet<u16>> = BTreeMap::new();
-        for r in zone.iter().filter(|r| !matches!(r.rtype, RRSIG | NSEC | NSEC3)) {
+        for r in zone
+            .iter()
+            .filter(|r| !matches!(r.rtype, RRSIG | NSEC | NSEC3))
+        {
             owners.entry(order(&r.owner)).or_default().insert(r.rtype);
         }
-        Map { owners, apex: order(apex) }
+        Map {
+            owners,
+            apex: order(apex),
+        }
     }
 
     pub fn place(&self, owner: &[Vec<u8>]) -> char {
@@ -522,7 +651,12 @@ pub fn list(zone: &[R]) -> RecordList {
 }
 
 pub fn rr(r: &R) -> Rr<'_> {
-    Rr { owner: &r.owner, rtype: r.rtype, ttl: r.ttl, rdata: &r.rdata }
+    Rr {
+        owner: &r.owner,
+        rtype: r.rtype,
+        ttl: r.ttl,
+        rdata: &r.rdata,
+    }
 }
 
 pub fn verify(zone: &[R], params: &Params<'_>) -> Outcome<RecordList> {
@@ -531,12 +665,16 @@ pub fn verify(zone: &[R], params: &Params<'_>) -> Outcome<RecordList> {
 
 pub fn find<'z>(zone: &'z mut [R], owner: &str, rtype: u16) -> &'z mut R {
     let owner = n(owner);
-    zone.iter_mut().find(|r| same(&r.owner, &owner) && r.rtype == rtype).unwrap()
+    zone.iter_mut()
+        .find(|r| same(&r.owner, &owner) && r.rtype == rtype)
+        .unwrap()
 }
 
 pub fn find_sig<'z>(zone: &'z mut [R], owner: &str, rtype: u16) -> &'z mut R {
     let owner = n(owner);
-    zone.iter_mut().find(|r| r.rtype == RRSIG && same(&r.owner, &owner) && covered(r) == rtype).unwrap()
+    zone.iter_mut()
+        .find(|r| r.rtype == RRSIG && same(&r.owner, &owner) && covered(r) == rtype)
+        .unwrap()
 }
 
 /// The zone as a file that other verifiers read (RFC 3597 §5 form).
