@@ -627,7 +627,9 @@ pub fn diagnostic(
 fn not_a_type(t: &Token<'_>) -> Box<Problem> {
     let text = t.show();
     if ["CH", "HS", "CS", "NONE", "ANY"].iter().any(|c| t.is(c))
-        || (text.len() > 5 && text[..text.floor_char_boundary(5)].eq_ignore_ascii_case("CLASS"))
+        || text
+            .get(..5)
+            .is_some_and(|t| t.eq_ignore_ascii_case("CLASS"))
     {
         return problem(
             Code::CLASS,

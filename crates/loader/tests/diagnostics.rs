@@ -1,4 +1,5 @@
 //! Diagnostics as people and programs see them.
+#![allow(clippy::unwrap_used)] // a test may panic
 
 mod common;
 

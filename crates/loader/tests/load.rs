@@ -1,4 +1,5 @@
 //! Loads from files and octets: outcome, version, report, diagnostics.
+#![allow(clippy::unwrap_used)] // a test may panic
 
 use std::fs;
 use std::path::Path;
