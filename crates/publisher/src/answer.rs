@@ -41,6 +41,7 @@ pub enum Outcome {
 pub struct Reply {
     pub rcode: u16,
     pub qtype: Rtype,
+    pub opcode: u8,
     pub truncated: bool,
     pub cookie: Option<bool>,
     pub why: Why,
@@ -110,7 +111,7 @@ fn refuse_malformed(query: &[u8], bad: &BadRequest, out: &mut Vec<u8>) -> Reply 
     }
     c.finish();
     let why = if known { Why::Malformed } else { Why::Opcode };
-    Reply { rcode: code, qtype: Rtype(0), truncated: false, cookie: None, why, version: None }
+    Reply { rcode: code, qtype: Rtype(0), opcode: bad.header.opcode(), truncated: false, cookie: None, why, version: None }
 }
 
 fn reply_flags(header: &Header) -> u16 {
@@ -360,7 +361,15 @@ impl Responder<'_> {
     }
 
     pub fn reply(&self, rcode: u16, why: Why, truncated: bool) -> Reply {
-        Reply { rcode, qtype: self.request.qtype, truncated, cookie: self.cookie, why, version: None }
+        Reply {
+            rcode,
+            qtype: self.request.qtype,
+            opcode: self.request.header.opcode(),
+            truncated,
+            cookie: self.cookie,
+            why,
+            version: None,
+        }
     }
 
     /// Begins the answer: header and question.

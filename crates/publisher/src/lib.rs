@@ -27,3 +27,7 @@ pub use stats::{Counter, Stats};
 mod testing;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod validate;
+#[cfg(test)]
+mod axfr_tests;

@@ -226,10 +226,15 @@ impl<'v, 'o> Lookup<'v, 'o> {
 
     /// `owner`: an existing name or the wildcard that stands in for `current`.
     fn at_owner(&mut self, owner: &Owner<'v>, current: &mut NameBuf, qtype: Rtype) -> Result<AtOwner, Stop> {
-        let keeps = matches!(
-            qtype,
-            Rtype::CNAME | Rtype::ANY | Rtype::RRSIG | Rtype::NSEC | Rtype::KEY | Rtype::NXT
-        );
+        // RFC 2181 §10.1 and RFC 4034 let these stand beside a CNAME. Where they do not, the CNAME
+        // is the answer: a denial would show its bit and be taken for bogus (RFC 5155 §8.5).
+        let keeps = match qtype {
+            Rtype::CNAME | Rtype::ANY => true,
+            Rtype::NSEC => owner.nsec().is_some(),
+            Rtype::RRSIG => self.version.is_signed(),
+            Rtype::KEY | Rtype::NXT => owner.set(qtype).is_some(),
+            _ => false,
+        };
         if !keeps && let Some(set) = owner.set(Rtype::CNAME) {
             self.put(Section::Answer, current.as_wire(), owner, &set, set.ttl)?;
             let target = set.rdatas().next().ok_or(Stop::Broken("CNAME without RDATA"))?;

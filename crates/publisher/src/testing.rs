@@ -8,7 +8,7 @@ use cascade_zone::denial::{bitmap_types, push_bitmap};
 use cascade_zone::version::{Owner, ZoneVersion};
 use cascade_zone::{
     Bitmaps, BlockBuilder, Builder, Chain, ChainContext, Denial, Draft, KeyId, KeySlot, KeyTable,
-    NSEC_SET, Name, Nsec3Params, RecordBatch, Rtype, Serial, VersionId, ZoneId, canon, key,
+    NSEC_SET, Name, Nsec3Params, RecordBatch, Rtype, VersionId, ZoneId, canon, key,
 };
 use ring::signature::{Ed25519KeyPair, KeyPair};
 use sha1::{Digest, Sha1};
@@ -243,8 +243,6 @@ fn chain(v: &ZoneVersion, signer: &Signer<'_>, params: &Nsec3Params, ttl: u32, s
     }
     Chain::new(params.clone(), ttl, bitmaps, blocks)
 }
-
-pub const SERIAL: Serial = Serial(2024);
 
 /// A zone with something of everything: cuts secure and not, glue, ENTs, wildcards, aliases,
 /// chains, loops, DNAMEs.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cascade_wire::frame::{Frames, close_frame};
+use cascade_wire::opcode;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -130,7 +131,7 @@ impl Client {
         }
     }
 
-    /// Answers every whole query that has arrived; gives their number.
+    /// Answers every whole query that has arrived; gives the number of answers.
     async fn answer_all<S: AsyncWrite + Unpin>(
         &self,
         stream: &mut S,
@@ -142,6 +143,7 @@ impl Client {
         out.clear();
         let mut n = 0;
         loop {
+            let before = out.len();
             let outcome = match frames.next_message() {
                 Ok(Some(query)) => self.answer_one(query, scratch, out),
                 Ok(None) => break,
@@ -150,10 +152,13 @@ impl Client {
                     return Err(End::Closed);
                 }
             };
-            if n == 0 {
-                self.place.set_busy(true);
+            // What gets no answer does not keep the connection open either.
+            if out.len() > before || outcome.is_some() {
+                if n == 0 {
+                    self.place.set_busy(true);
+                }
+                n += 1;
             }
-            n += 1;
             if let Some(request) = outcome {
                 self.flush(stream, out).await?;
                 self.transfer(stream, *request, out, stop).await?;
@@ -329,6 +334,13 @@ impl Shared {
             _ => {}
         }
         let transfer = matches!(reply.qtype, cascade_zone::Rtype::AXFR | cascade_zone::Rtype::IXFR);
+        let refused = reply.why == Why::Acl || reply.why == Why::Tsig;
+        if refused && reply.opcode == opcode::NOTIFY {
+            s.notify_refused.one();
+            if self.log.open(ctx.peer, Kind::NotifyRefused, ctx.now) {
+                tracing::warn!(peer = %ctx.peer, code = reply.rcode, "NOTIFY refused");
+            }
+        }
         if reply.why == Why::Acl && transfer && self.log.open(ctx.peer, Kind::TransferRefused, ctx.now) {
             tracing::warn!(peer = %ctx.peer, "zone transfer refused by the access list");
         }
