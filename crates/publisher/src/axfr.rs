@@ -50,7 +50,11 @@ impl TransferRequest {
         let key = self.tsig.as_ref().map(|t| t.key().name());
         let tls = self.tls_name.as_deref();
         let zone = self.entry.settings();
-        let acl = if self.role == Role::Publication { &zone.provide_xfr_to } else { &settings.allow };
+        let acl = if self.role == Role::Publication {
+            &zone.provide_xfr_to
+        } else {
+            &settings.allow
+        };
         acl.allows(self.peer, key, tls)
     }
 
@@ -72,7 +76,11 @@ impl TransferRequest {
     }
 
     fn head(&self, code: u16, out: &mut Vec<u8>) {
-        let flags = if code == rcode::NOERROR { self.flags | flag::AA } else { self.flags | code };
+        let flags = if code == rcode::NOERROR {
+            self.flags | flag::AA
+        } else {
+            self.flags | code
+        };
         out.extend_from_slice(&self.id.to_be_bytes());
         out.extend_from_slice(&flags.to_be_bytes());
         out.extend_from_slice(&[0; 8]);
@@ -94,7 +102,12 @@ impl TransferRequest {
 }
 
 /// The table of publishing.md §6.1.
-pub(crate) fn decide(r: &mut Responder<'_>, entry: &Arc<ZoneEntry>, version: &Arc<ZoneVersion>, out: &mut Vec<u8>) -> Outcome {
+pub(crate) fn decide(
+    r: &mut Responder<'_>,
+    entry: &Arc<ZoneEntry>,
+    version: &Arc<ZoneVersion>,
+    out: &mut Vec<u8>,
+) -> Outcome {
     let (request, ctx) = (r.request, r.ctx);
     let settings = entry.settings();
     let allowed = match ctx.role {
@@ -106,7 +119,11 @@ pub(crate) fn decide(r: &mut Responder<'_>, entry: &Arc<ZoneEntry>, version: &Ar
         Outcome::Reply(r.short(rcode::REFUSED, Why::Acl, Some((Ede::Prohibited, text)), out))
     };
     if !allowed {
-        return refuse(r, "transfer is not allowed from this address or with this key", out);
+        return refuse(
+            r,
+            "transfer is not allowed from this address or with this key",
+            out,
+        );
     }
     let udp = ctx.transport == Transport::Udp;
     if request.qtype == Rtype::AXFR && udp {
@@ -150,12 +167,22 @@ pub(crate) fn decide(r: &mut Responder<'_>, entry: &Arc<ZoneEntry>, version: &Ar
     }))
 }
 
-fn one_soa(r: &mut Responder<'_>, version: &ZoneVersion, out: &mut Vec<u8>) -> crate::answer::Reply {
+fn one_soa(
+    r: &mut Responder<'_>,
+    version: &ZoneVersion,
+    out: &mut Vec<u8>,
+) -> crate::answer::Reply {
     let mut c = r.open(out, flag::AA);
     let name = version.apex().as_wire();
     // One SOA always fits into 512 octets beside its question: 12 + 259 + 12 + 530 can exceed
     // that only for names near the limit, and is then cut like any other answer.
-    let fits = c.record(cascade_wire::Section::Answer, name, Rtype::SOA, version.soa_ttl(), version.soa());
+    let fits = c.record(
+        cascade_wire::Section::Answer,
+        name,
+        Rtype::SOA,
+        version.soa_ttl(),
+        version.soa(),
+    );
     if fits.is_err() {
         c.flags(0, flag::TC);
     }
@@ -286,7 +313,12 @@ impl Transfer {
     fn close(&mut self) {
         let version = self.request.version.clone();
         let apex = version.apex().as_wire();
-        let soa = Record { owner: apex, rtype: Rtype::SOA, ttl: version.soa_ttl(), rdata: version.soa() };
+        let soa = Record {
+            owner: apex,
+            rtype: Rtype::SOA,
+            ttl: version.soa_ttl(),
+            rdata: version.soa(),
+        };
         if self.now.push(&soa, apex, self.reserve) || self.next.push(&soa, apex, self.reserve) {
             self.state = Stage::Done;
         }
@@ -367,7 +399,11 @@ impl Draft {
         self.push_rdata(r.rtype, r.rdata, apex);
         let len = (self.out.len() - rdata_at) as u16;
         self.out[rdata_at - 2..rdata_at].copy_from_slice(&len.to_be_bytes());
-        let max = if self.count == 0 { MAX_MESSAGE } else { CLOSE_AT };
+        let max = if self.count == 0 {
+            MAX_MESSAGE
+        } else {
+            CLOSE_AT
+        };
         if self.out.len() - 2 > max - reserve {
             self.out.truncate(start);
             self.apex_at = apex_at;
@@ -381,7 +417,8 @@ impl Draft {
     fn push_owner(&mut self, owner: &[u8], apex: &[u8]) {
         let here = self.out.len() - 2;
         if self.owner_at != 0 && self.owner == owner {
-            self.out.extend_from_slice(&(0xc000 | self.owner_at).to_be_bytes());
+            self.out
+                .extend_from_slice(&(0xc000 | self.owner_at).to_be_bytes());
             return;
         }
         if self.owner_at != 0
@@ -389,18 +426,21 @@ impl Draft {
         {
             // Glue below its cut, for one.
             self.out.extend_from_slice(&owner[..keep]);
-            self.out.extend_from_slice(&(0xc000 | self.owner_at).to_be_bytes());
+            self.out
+                .extend_from_slice(&(0xc000 | self.owner_at).to_be_bytes());
             self.remember(owner, here);
             return;
         }
         let labels = owner.len().saturating_sub(apex.len());
         if self.apex_at != 0 && owner.ends_with(apex) {
             if labels == 0 {
-                self.out.extend_from_slice(&(0xc000 | self.apex_at).to_be_bytes());
+                self.out
+                    .extend_from_slice(&(0xc000 | self.apex_at).to_be_bytes());
                 return;
             }
             self.out.extend_from_slice(&owner[..labels]);
-            self.out.extend_from_slice(&(0xc000 | self.apex_at).to_be_bytes());
+            self.out
+                .extend_from_slice(&(0xc000 | self.apex_at).to_be_bytes());
         } else {
             self.out.extend_from_slice(owner);
             if here + labels < 0x4000 && owner.ends_with(apex) && apex.len() > 1 {

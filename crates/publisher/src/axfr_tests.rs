@@ -28,11 +28,20 @@ fn start(w: &World, ask: &Ask) -> Transfer {
 fn receive(mut t: Transfer, mut tsig: Option<ClientTsig>) -> (Vec<Rec>, Vec<usize>) {
     let (mut records, mut sizes) = (Vec::new(), Vec::new());
     while let Some(framed) = t.next_message(now()) {
-        assert_eq!(u16::from_be_bytes([framed[0], framed[1]]) as usize, framed.len() - 2);
+        assert_eq!(
+            u16::from_be_bytes([framed[0], framed[1]]) as usize,
+            framed.len() - 2
+        );
         let msg = &framed[2..];
         let m = Message::parse(msg).unwrap();
-        assert!(m.header.has(flag::QR | flag::AA) && m.header.id == 0x1234 && m.header.rcode() == 0);
-        assert_eq!(m.header.counts[0], u16::from(sizes.is_empty()), "question in the first only");
+        assert!(
+            m.header.has(flag::QR | flag::AA) && m.header.id == 0x1234 && m.header.rcode() == 0
+        );
+        assert_eq!(
+            m.header.counts[0],
+            u16::from(sizes.is_empty()),
+            "question in the first only"
+        );
         if let Some(tsig) = &mut tsig {
             tsig.verify(msg, now()).unwrap();
         }
@@ -74,9 +83,13 @@ fn big(n: usize) -> Arc<ZoneVersion> {
     let mut text = MAZE.to_string();
     for i in 0..n {
         let h = if i % 8 == 0 { 'H' } else { 'h' };
-        text += &format!("{h}ost-{i}.t.example. 3600 NS ns1.host-{i}.t.example.\nns1.host-{i}.t.example. 3600 A 192.0.2.9\n");
+        text += &format!(
+            "{h}ost-{i}.t.example. 3600 NS ns1.host-{i}.t.example.\nns1.host-{i}.t.example. 3600 A 192.0.2.9\n"
+        );
         if i % 10 == 0 {
-            text += &format!("host-{i}.t.example. 3600 NS ns.other.test.\nhost-{i}.t.example. 3600 DS 7\nt{i}.example. 60 MX 5 Mail.EXAMPLE.\n");
+            text += &format!(
+                "host-{i}.t.example. 3600 NS ns.other.test.\nhost-{i}.t.example. 3600 DS 7\nt{i}.example. 60 MX 5 Mail.EXAMPLE.\n"
+            );
         }
     }
     unsigned("example", &text)
@@ -93,9 +106,15 @@ fn zones_arrive_exactly() {
     for scheme in [Scheme::Nsec, Scheme::Nsec3, Scheme::OptOut] {
         let sizes = check(&signed(&big(600), scheme), &axfr());
         let (last, full) = sizes.split_last().unwrap();
-        assert!(full.len() > 1 && full.iter().all(|s| (16_000..=16_382).contains(s)), "{sizes:?} {last}");
+        assert!(
+            full.len() > 1 && full.iter().all(|s| (16_000..=16_382).contains(s)),
+            "{sizes:?} {last}"
+        );
     }
-    let root = unsigned(".", ". 60 SOA a. b. 1 2 3 4 5\n. 60 NS a.\na. 60 A 192.0.2.1\nb.a. 60 NS a.");
+    let root = unsigned(
+        ".",
+        ". 60 SOA a. b. 1 2 3 4 5\n. 60 NS a.\na. 60 A 192.0.2.1\nb.a. 60 NS a.",
+    );
     let mut a = axfr();
     a.qname = vec![0];
     check(&root, &a);
@@ -107,20 +126,33 @@ fn huge_records_get_room() {
     let apex = name("example");
     let mut batch = cascade_zone::RecordBatch::new();
     batch.owner(&[], None);
-    batch.push(Rtype::SOA, 60, &rdata(Rtype::SOA, "a.example. b.example. 1 2 3 4 5"), 0).unwrap();
+    batch
+        .push(
+            Rtype::SOA,
+            60,
+            &rdata(Rtype::SOA, "a.example. b.example. 1 2 3 4 5"),
+            0,
+        )
+        .unwrap();
     batch.push(Rtype::NS, 60, &wire("a.example."), 0).unwrap();
     for n in [60_000usize, 20_000, 65_000] {
         batch.push(Rtype(65280), 60, &vec![n as u8; n], 0).unwrap();
     }
     let b = cascade_zone::Builder::new(zone_id(&apex), cascade_zone::VersionId(1), &apex, now());
     let sizes = check(&Arc::new(b.batches(vec![batch]).build().unwrap()), &axfr());
-    assert_eq!(sizes.iter().filter(|s| **s > 16_384).count(), 3, "{sizes:?}");
+    assert_eq!(
+        sizes.iter().filter(|s| **s > 16_384).count(),
+        3,
+        "{sizes:?}"
+    );
 }
 
 /// One block that expands to far more than two messages is cut and resumed.
 #[test]
 fn huge_sets_are_spread_over_messages() {
-    let text: String = (0..900).map(|i| format!("x.example. 60 TXT {i:0>250}\n")).collect();
+    let text: String = (0..900)
+        .map(|i| format!("x.example. 60 TXT {i:0>250}\n"))
+        .collect();
     let sizes = check(&unsigned("example", &format!("{MAZE}{text}")), &axfr());
     assert!(sizes.len() >= 12, "{sizes:?}");
 }
@@ -147,13 +179,23 @@ fn the_table_of_choices() {
     w.directory.store(v.zone(), 2, v.clone()).unwrap();
     w.role = Role::Publication;
     let code = |w: &World, a: &Ask| w.get(a).reply.rcode;
-    assert_eq!(code(&w, &axfr()), rcode::REFUSED, "loopback only unless the policy says more");
+    assert_eq!(
+        code(&w, &axfr()),
+        rcode::REFUSED,
+        "loopback only unless the policy says more"
+    );
     let mut local = axfr();
     local.peer = "::1".parse().unwrap();
-    assert!(matches!(w.run(&local, &mut Vec::new()), Outcome::Transfer(_)));
+    assert!(matches!(
+        w.run(&local, &mut Vec::new()),
+        Outcome::Transfer(_)
+    ));
     let entry = w.directory.by_id(v.zone()).unwrap();
     let acl = Acl::parse(&["192.0.2.99^k"]).unwrap().0;
-    entry.set_settings(ZoneSettings { provide_xfr_to: acl, ..ZoneSettings::default() });
+    entry.set_settings(ZoneSettings {
+        provide_xfr_to: acl,
+        ..ZoneSettings::default()
+    });
     let key = || TsigKey::new(&name("k"), Algorithm::HmacSha256, b"secret");
     w.settings.keys = Arc::new(TsigKeys::new([key()]));
     assert_eq!(code(&w, &axfr()), rcode::REFUSED);
@@ -162,13 +204,29 @@ fn the_table_of_choices() {
     let t = start(&w, &keyed);
     assert!(t.request().is_allowed(&w.settings));
     entry.set_settings(ZoneSettings::default());
-    assert!(!t.request().is_allowed(&w.settings), "access withdrawn while it runs");
-    let open = ZoneSettings { provide_xfr_to: Acl::any(), ..ZoneSettings::default() };
-    entry.set_settings(ZoneSettings { require_tls: true, ..open.clone() });
+    assert!(
+        !t.request().is_allowed(&w.settings),
+        "access withdrawn while it runs"
+    );
+    let open = ZoneSettings {
+        provide_xfr_to: Acl::any(),
+        ..ZoneSettings::default()
+    };
+    entry.set_settings(ZoneSettings {
+        require_tls: true,
+        ..open.clone()
+    });
     assert_eq!(code(&w, &axfr()), rcode::REFUSED);
     entry.set_settings(open);
-    assert_eq!(code(&w, &ask("example", Rtype::AXFR)), rcode::FORMERR, "RFC 5936 §4.2");
-    assert_eq!(code(&w, &ask("web.example", Rtype::AXFR).tcp()), rcode::NOTAUTH);
+    assert_eq!(
+        code(&w, &ask("example", Rtype::AXFR)),
+        rcode::FORMERR,
+        "RFC 5936 §4.2"
+    );
+    assert_eq!(
+        code(&w, &ask("web.example", Rtype::AXFR).tcp()),
+        rcode::NOTAUTH
+    );
     let mut ixfr = ask("example", Rtype::IXFR).tcp();
     assert_eq!(code(&w, &ixfr), rcode::FORMERR);
     for serial in [2024, 2025] {
@@ -187,7 +245,10 @@ fn the_table_of_choices() {
         other => panic!("{other:?}"),
     }
     let m = Message::parse(&out[2..]).unwrap();
-    assert_eq!((m.header.rcode(), out.ends_with(b"busy")), (rcode::SERVFAIL, true));
+    assert_eq!(
+        (m.header.rcode(), out.ends_with(b"busy")),
+        (rcode::SERVFAIL, true)
+    );
 }
 
 /// Compression pays: a good fifth of a zone of delegations, signatures included.

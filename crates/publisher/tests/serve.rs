@@ -1,5 +1,7 @@
 //! The servers over real sockets: queries, pipelining, transfers, limits, stop.
 
+#![allow(clippy::unwrap_used)] // a failure here is the test's finding
+
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,11 +38,15 @@ fn zone(extra: usize) -> Arc<ZoneVersion> {
     let soa = [ns.as_wire(), ns.as_wire(), &7u32.to_be_bytes(), &[0; 16]].concat();
     batch.push(Rtype::SOA, 60, &soa, 0).unwrap();
     batch.push(Rtype::NS, 60, ns.as_wire(), 0).unwrap();
-    batch.push(Rtype::DNSKEY, 60, &[1, 1, 3, 15, 1, 2, 3, 4], 0).unwrap();
+    batch
+        .push(Rtype::DNSKEY, 60, &[1, 1, 3, 15, 1, 2, 3, 4], 0)
+        .unwrap();
     for i in 0..extra {
         let owner = apex.child(format!("host-{i}").as_bytes()).unwrap();
         batch.owner(&key::key_of(&apex, owner.as_wire()).unwrap(), None);
-        batch.push(Rtype::A, 60, &(i as u32).to_be_bytes(), 0).unwrap();
+        batch
+            .push(Rtype::A, 60, &(i as u32).to_be_bytes(), 0)
+            .unwrap();
     }
     let builder = Builder::new(ZONE, VersionId(1), &apex, Timestamp::EPOCH).batches(vec![batch]);
     Arc::new(builder.build().unwrap())
@@ -56,7 +62,10 @@ struct Running {
 async fn run(role: Role, extra: usize) -> Running {
     let (tx, notify) = mpsc::channel(4);
     let directory = Arc::new(Directory::new());
-    let settings = ZoneSettings { notify_from: Acl::loopback(), ..ZoneSettings::default() };
+    let settings = ZoneSettings {
+        notify_from: Acl::loopback(),
+        ..ZoneSettings::default()
+    };
     let version = zone(extra);
     directory.add(ZONE, version.apex(), settings).unwrap();
     directory.review_unsigned(ZONE, version).unwrap();
@@ -81,7 +90,12 @@ async fn run(role: Role, extra: usize) -> Running {
             server.serve_udp(bind_udp(addr, true).unwrap()).unwrap();
             server.serve_udp(udp).unwrap();
             server.serve_tcp(tcp).unwrap();
-            return Running { server, addr, notify, common };
+            return Running {
+                server,
+                addr,
+                notify,
+                common,
+            };
         }
     }
     panic!("no port is free for UDP and TCP");
@@ -100,7 +114,10 @@ fn framed(message: Vec<u8>) -> Vec<u8> {
 }
 
 async fn read_message(s: &mut TcpStream) -> Vec<u8> {
-    let n = timeout(Duration::from_secs(5), s.read_u16()).await.unwrap().unwrap();
+    let n = timeout(Duration::from_secs(5), s.read_u16())
+        .await
+        .unwrap()
+        .unwrap();
     let mut m = vec![0; n as usize];
     s.read_exact(&mut m).await.unwrap();
     m
@@ -113,21 +130,38 @@ async fn udp_tcp_and_stop() {
     udp.connect(r.addr).await.unwrap();
     let mut buf = [0; 2000];
     for id in 0..50 {
-        udp.send(&query(id, "host-1.example.net", Rtype::A, 0)).await.unwrap();
-        let n = timeout(Duration::from_secs(5), udp.recv(&mut buf)).await.unwrap().unwrap();
+        udp.send(&query(id, "host-1.example.net", Rtype::A, 0))
+            .await
+            .unwrap();
+        let n = timeout(Duration::from_secs(5), udp.recv(&mut buf))
+            .await
+            .unwrap()
+            .unwrap();
         let m = Message::parse(&buf[..n]).unwrap();
-        assert_eq!((m.header.id, m.header.counts, m.header.has(flag::AA)), (id, [1, 1, 0, 0], true));
+        assert_eq!(
+            (m.header.id, m.header.counts, m.header.has(flag::AA)),
+            (id, [1, 1, 0, 0], true)
+        );
     }
     // Three queries in one segment, the last one in two pieces.
     let mut tcp = TcpStream::connect(r.addr).await.unwrap();
-    let all: Vec<u8> = (0..3).flat_map(|i| framed(query(i, "host-2.example.net", Rtype::A, 0))).collect();
+    let all: Vec<u8> = (0..3)
+        .flat_map(|i| framed(query(i, "host-2.example.net", Rtype::A, 0)))
+        .collect();
     tcp.write_all(&all[..all.len() - 5]).await.unwrap();
     assert_eq!(read_message(&mut tcp).await[..2], [0, 0]);
     assert_eq!(read_message(&mut tcp).await[..2], [0, 1]);
     tcp.write_all(&all[all.len() - 5..]).await.unwrap();
     assert_eq!(read_message(&mut tcp).await[..2], [0, 2]);
     let stats = r.server.stats();
-    assert_eq!((stats.udp_queries.get(), stats.tcp_queries.get(), stats.rcodes[0].get()), (50, 3, 53));
+    assert_eq!(
+        (
+            stats.udp_queries.get(),
+            stats.tcp_queries.get(),
+            stats.rcodes[0].get()
+        ),
+        (50, 3, 53)
+    );
     r.server.stop(Duration::from_secs(5)).await;
     assert_eq!(tcp.read(&mut buf).await.unwrap_or(0), 0, "closed");
     assert!(TcpStream::connect(r.addr).await.is_err());
@@ -138,7 +172,11 @@ async fn udp_tcp_and_stop() {
 async fn a_transfer_arrives_and_a_query_after_it() {
     let r = run(Role::LoaderReview, 30_000).await;
     let mut tcp = TcpStream::connect(r.addr).await.unwrap();
-    let both = [framed(query(1, "example.net", Rtype::AXFR, 0)), framed(query(2, "example.net", Rtype::SOA, 0))].concat();
+    let both = [
+        framed(query(1, "example.net", Rtype::AXFR, 0)),
+        framed(query(2, "example.net", Rtype::SOA, 0)),
+    ]
+    .concat();
     tcp.write_all(&both).await.unwrap();
     let (mut records, mut soas) = (0, 0);
     while soas < 2 {
@@ -153,7 +191,14 @@ async fn a_transfer_arrives_and_a_query_after_it() {
     assert_eq!(records, 30_004);
     assert_eq!(read_message(&mut tcp).await[..2], [0, 2]);
     let stats = r.server.stats();
-    assert_eq!((stats.transfers_done.get(), stats.transfer_records.get(), stats.transfers_running.get()), (1, 30_004, 0));
+    assert_eq!(
+        (
+            stats.transfers_done.get(),
+            stats.transfer_records.get(),
+            stats.transfers_running.get()
+        ),
+        (1, 30_004, 0)
+    );
     r.server.stop(Duration::from_secs(5)).await;
 }
 
@@ -162,23 +207,39 @@ async fn a_transfer_arrives_and_a_query_after_it() {
 async fn a_slow_reader_delays_nobody() {
     let r = run(Role::LoaderReview, 300_000).await;
     let mut slow = TcpStream::connect(r.addr).await.unwrap();
-    slow.write_all(&framed(query(1, "example.net", Rtype::AXFR, 0))).await.unwrap();
+    slow.write_all(&framed(query(1, "example.net", Rtype::AXFR, 0)))
+        .await
+        .unwrap();
     while r.common.transfers.running() == 0 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let mut other = TcpStream::connect(r.addr).await.unwrap();
-    other.write_all(&framed(query(2, "host-7.example.net", Rtype::A, 0))).await.unwrap();
+    other
+        .write_all(&framed(query(2, "host-7.example.net", Rtype::A, 0)))
+        .await
+        .unwrap();
     assert_eq!(read_message(&mut other).await[..2], [0, 2]);
-    timeout(Duration::from_secs(5), r.server.stop(Duration::from_millis(500))).await.unwrap();
+    timeout(
+        Duration::from_secs(5),
+        r.server.stop(Duration::from_millis(500)),
+    )
+    .await
+    .unwrap();
     // The closing SOA never came.
     let mut all = Vec::new();
-    let _ = timeout(Duration::from_secs(5), slow.read_to_end(&mut all)).await.unwrap();
+    let _ = timeout(Duration::from_secs(5), slow.read_to_end(&mut all))
+        .await
+        .unwrap();
     assert_eq!(r.common.transfers.running(), 0);
     let (mut at, mut soas) = (0, 0);
     while let Some(head) = all.get(at..at + 2) {
         let end = at + 2 + u16::from_be_bytes([head[0], head[1]]) as usize;
         let Some(m) = all.get(at + 2..end) else { break };
-        soas += Message::parse(m).unwrap().records().filter(|r| r.as_ref().is_ok_and(|r| r.rtype == Rtype::SOA)).count();
+        soas += Message::parse(m)
+            .unwrap()
+            .records()
+            .filter(|r| r.as_ref().is_ok_and(|r| r.rtype == Rtype::SOA))
+            .count();
         at = end;
     }
     assert_eq!(soas, 1);
@@ -202,14 +263,23 @@ async fn connections_are_bounded_and_idle_ones_closed() {
     let mut many = Vec::new();
     for _ in 0..4 {
         let mut s = TcpStream::connect(r.addr).await.unwrap();
-        s.write_all(&framed(query(1, "example.net", Rtype::SOA, 0))).await.unwrap();
+        s.write_all(&framed(query(1, "example.net", Rtype::SOA, 0)))
+            .await
+            .unwrap();
         read_message(&mut s).await;
         many.push(s);
     }
     let mut fifth = TcpStream::connect(r.addr).await.unwrap();
-    fifth.write_all(&framed(query(5, "example.net", Rtype::SOA, 0))).await.unwrap();
+    fifth
+        .write_all(&framed(query(5, "example.net", Rtype::SOA, 0)))
+        .await
+        .unwrap();
     assert_eq!(read_message(&mut fifth).await[..2], [0, 5]);
-    assert_eq!(many[0].read(&mut [0; 9]).await.unwrap_or(0), 0, "the one idle longest made room");
+    assert_eq!(
+        many[0].read(&mut [0; 9]).await.unwrap_or(0),
+        0,
+        "the one idle longest made room"
+    );
     assert!(r.server.stats().tcp_idle_closed.get() >= 3);
     // A length beyond the limit ends the connection.
     fifth.write_all(&[0xff, 0xff]).await.unwrap();
@@ -223,21 +293,51 @@ async fn notify_is_handed_on() {
     let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     udp.connect(r.addr).await.unwrap();
     let mut buf = [0; 512];
-    udp.send(&query(9, "example.net", Rtype::SOA, opcode::NOTIFY)).await.unwrap();
-    let n = timeout(Duration::from_secs(5), udp.recv(&mut buf)).await.unwrap().unwrap();
+    udp.send(&query(9, "example.net", Rtype::SOA, opcode::NOTIFY))
+        .await
+        .unwrap();
+    let n = timeout(Duration::from_secs(5), udp.recv(&mut buf))
+        .await
+        .unwrap()
+        .unwrap();
     let m = Message::parse(&buf[..n]).unwrap();
-    assert_eq!((m.header.opcode(), m.header.rcode(), m.header.has(flag::AA)), (4, rcode::NOERROR, true));
-    let got = timeout(Duration::from_secs(5), r.notify.recv()).await.unwrap().unwrap();
+    assert_eq!(
+        (m.header.opcode(), m.header.rcode(), m.header.has(flag::AA)),
+        (4, rcode::NOERROR, true)
+    );
+    let got = timeout(Duration::from_secs(5), r.notify.recv())
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!((got.zone, got.from), (ZONE, IpAddr::from([127, 0, 0, 1])));
-    udp.send(&query(9, "example.net", Rtype::SOA, 0)).await.unwrap();
-    let n = timeout(Duration::from_secs(5), udp.recv(&mut buf)).await.unwrap().unwrap();
-    assert_eq!(Message::parse(&buf[..n]).unwrap().header.rcode(), rcode::REFUSED);
+    udp.send(&query(9, "example.net", Rtype::SOA, 0))
+        .await
+        .unwrap();
+    let n = timeout(Duration::from_secs(5), udp.recv(&mut buf))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        Message::parse(&buf[..n]).unwrap().header.rcode(),
+        rcode::REFUSED
+    );
     // More than the queue takes: answered all the same, and counted.
     for _ in 0..10 {
-        udp.send(&query(9, "example.net", Rtype::SOA, opcode::NOTIFY)).await.unwrap();
-        timeout(Duration::from_secs(5), udp.recv(&mut buf)).await.unwrap().unwrap();
+        udp.send(&query(9, "example.net", Rtype::SOA, opcode::NOTIFY))
+            .await
+            .unwrap();
+        timeout(Duration::from_secs(5), udp.recv(&mut buf))
+            .await
+            .unwrap()
+            .unwrap();
     }
-    assert_eq!((r.server.stats().notify_accepted.get(), r.server.stats().notify_dropped.get()), (11, 6));
+    assert_eq!(
+        (
+            r.server.stats().notify_accepted.get(),
+            r.server.stats().notify_dropped.get()
+        ),
+        (11, 6)
+    );
     r.server.stop(Duration::from_secs(5)).await;
 }
 
@@ -246,14 +346,34 @@ async fn notify_is_handed_on() {
 async fn dig_without_edns_gets_a_plain_answer() {
     let r = run(Role::LoaderReview, 0).await;
     let port = r.addr.port().to_string();
-    let args = ["@127.0.0.1", "-p", &port, "example.net", "DNSKEY", "+nocrypto", "+norec", "+noedns"];
-    let Ok(out) = tokio::process::Command::new("dig").args(args).output().await else {
+    let args = [
+        "@127.0.0.1",
+        "-p",
+        &port,
+        "example.net",
+        "DNSKEY",
+        "+nocrypto",
+        "+norec",
+        "+noedns",
+    ];
+    let Ok(out) = tokio::process::Command::new("dig")
+        .args(args)
+        .output()
+        .await
+    else {
         eprintln!("dig is not installed: not tested");
         return;
     };
     let text = String::from_utf8_lossy(&out.stdout);
-    assert!(text.contains("status: NOERROR") && text.contains("flags: qr aa; QUERY: 1, ANSWER: 1, AUTHORITY: 0, ADDITIONAL: 0"), "{text}");
-    assert!(!text.contains("OPT PSEUDOSECTION") && !text.contains("WARNING"), "{text}");
+    assert!(
+        text.contains("status: NOERROR")
+            && text.contains("flags: qr aa; QUERY: 1, ANSWER: 1, AUTHORITY: 0, ADDITIONAL: 0"),
+        "{text}"
+    );
+    assert!(
+        !text.contains("OPT PSEUDOSECTION") && !text.contains("WARNING"),
+        "{text}"
+    );
     r.server.stop(Duration::from_secs(5)).await;
 }
 
@@ -264,7 +384,14 @@ async fn random_datagrams_and_streams_do_no_harm() {
     udp.connect(r.addr).await.unwrap();
     let mut x = 1u64;
     for i in 0..500u64 {
-        let noise: Vec<u8> = (0..i % 90).map(|_| { x = x.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407); (x >> 33) as u8 }).collect();
+        let noise: Vec<u8> = (0..i % 90)
+            .map(|_| {
+                x = x
+                    .wrapping_mul(6364136223846793005)
+                    .wrapping_add(1442695040888963407);
+                (x >> 33) as u8
+            })
+            .collect();
         udp.send(&noise).await.unwrap();
         if i % 100 == 0 {
             let mut tcp = TcpStream::connect(r.addr).await.unwrap();
@@ -273,11 +400,18 @@ async fn random_datagrams_and_streams_do_no_harm() {
     }
     let mut buf = [0; 2000];
     let mut tcp = TcpStream::connect(r.addr).await.unwrap();
-    tcp.write_all(&framed(query(3, "example.net", Rtype::SOA, 0))).await.unwrap();
+    tcp.write_all(&framed(query(3, "example.net", Rtype::SOA, 0)))
+        .await
+        .unwrap();
     assert_eq!(read_message(&mut tcp).await[..2], [0, 3]);
-    udp.send(&query(0x7777, "example.net", Rtype::SOA, 0)).await.unwrap();
+    udp.send(&query(0x7777, "example.net", Rtype::SOA, 0))
+        .await
+        .unwrap();
     loop {
-        let n = timeout(Duration::from_secs(5), udp.recv(&mut buf)).await.unwrap().unwrap();
+        let n = timeout(Duration::from_secs(5), udp.recv(&mut buf))
+            .await
+            .unwrap()
+            .unwrap();
         if n > 12 && buf[..2] == [0x77, 0x77] && buf[7] == 1 {
             break;
         }
