@@ -1,1 +1,28 @@
+//! From a source to a complete, checked unsigned zone version, or to a report that says why not.
+//!
+//! Reading order: [`load`] is the whole of a load from a file; [`scan`] splits the octets,
+//! [`parse`] turns entries into records with [`rdata`], [`run`] does so in parallel; [`check`] looks
+//! at what the records mean; [`diag`] and [`render`] say what was found. Reading files is the only
+//! I/O here ([`source`]). Transfers from primaries will be a sibling of `load` (`xfr`), writing to the
+//! same sinks and using the same checks; they are not built yet.
 
+pub mod code;
+pub mod diag;
+mod directive;
+mod lex;
+mod load;
+mod parse;
+mod rdata;
+pub mod render;
+mod run;
+mod scan;
+mod sink;
+pub mod source;
+mod text;
+
+pub use code::{CheckError, Checks, Code, Level, Severity};
+pub use diag::{Diagnostic, Diagnostics, Place};
+pub use load::{ParseOptions, parse_bytes};
+pub use run::{ParsedFile, Progress};
+pub use sink::{Full, ParsedRecord, RecordList, RecordSink};
+pub use source::{IncludeMode, SourceIdentity};

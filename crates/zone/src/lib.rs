@@ -21,6 +21,7 @@ pub mod leaf;
 pub mod name;
 pub mod parts;
 pub mod pool;
+pub mod rdata;
 pub mod rtype;
 pub mod sidecar;
 pub mod sign;

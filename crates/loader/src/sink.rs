@@ -1,0 +1,48 @@
+//! Where parsed records go.
+
+use cascade_zone::Rtype;
+
+/// Receives the records of one chunk, in file order.
+pub trait RecordSink {
+    /// Sets the owner of the records that follow. `key`: order key below the apex; `case`: spelling.
+    fn owner(&mut self, key: &[u8], case: Option<&[u8]>);
+    /// One record: checked, uncompressed RDATA. `loc`: its line in the load's space of lines.
+    ///
+    /// # Errors
+    /// The sink can hold no more.
+    fn record(&mut self, rtype: Rtype, ttl: u32, rdata: &[u8], loc: u32) -> Result<(), Full>;
+}
+
+/// A sink can hold no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Full;
+
+/// One record as parsed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParsedRecord {
+    pub key: Vec<u8>,
+    pub case: Option<Vec<u8>>,
+    pub rtype: Rtype,
+    pub ttl: u32,
+    pub rdata: Vec<u8>,
+    pub loc: u32,
+}
+
+/// A plain list of records, for tools and tests; a zone goes into the store's batches.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RecordList {
+    pub records: Vec<ParsedRecord>,
+    owner: (Vec<u8>, Option<Vec<u8>>),
+}
+
+impl RecordSink for RecordList {
+    fn owner(&mut self, key: &[u8], case: Option<&[u8]>) {
+        self.owner = (key.to_vec(), case.map(<[u8]>::to_vec));
+    }
+
+    fn record(&mut self, rtype: Rtype, ttl: u32, rdata: &[u8], loc: u32) -> Result<(), Full> {
+        let (key, case) = self.owner.clone();
+        self.records.push(ParsedRecord { key, case, rtype, ttl, rdata: rdata.to_vec(), loc });
+        Ok(())
+    }
+}
