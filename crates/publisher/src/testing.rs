@@ -8,7 +8,7 @@ use cascade_zone::denial::{bitmap_types, push_bitmap};
 use cascade_zone::version::{Owner, ZoneVersion};
 use cascade_zone::{
     Bitmaps, BlockBuilder, Builder, Chain, ChainContext, Denial, Draft, KeyId, KeySlot, KeyTable,
-    NSEC_SET, Name, Nsec3Params, RecordBatch, Rtype, Serial, VersionId, ZoneId, canon, key,
+    NSEC_SET, Name, Nsec3Params, RecordBatch, Rtype, VersionId, ZoneId, canon, key,
 };
 use ring::signature::{Ed25519KeyPair, KeyPair};
 use sha1::{Digest, Sha1};
@@ -32,8 +32,16 @@ pub fn rdata(rtype: Rtype, text: &str) -> Vec<u8> {
     let w: Vec<&str> = text.split_whitespace().collect();
     let num = |i: usize| w[i].parse::<u32>().unwrap();
     match rtype {
-        Rtype::A => w[0].parse::<std::net::Ipv4Addr>().unwrap().octets().to_vec(),
-        Rtype::AAAA => w[0].parse::<std::net::Ipv6Addr>().unwrap().octets().to_vec(),
+        Rtype::A => w[0]
+            .parse::<std::net::Ipv4Addr>()
+            .unwrap()
+            .octets()
+            .to_vec(),
+        Rtype::AAAA => w[0]
+            .parse::<std::net::Ipv6Addr>()
+            .unwrap()
+            .octets()
+            .to_vec(),
         Rtype::NS | Rtype::CNAME | Rtype::DNAME | Rtype::PTR => wire(w[0]),
         Rtype::MX | Rtype::HTTPS => [&(num(0) as u16).to_be_bytes()[..], &wire(w[1])].concat(),
         Rtype::SRV => {
@@ -62,14 +70,20 @@ pub fn unsigned(apex: &str, text: &str) -> Arc<ZoneVersion> {
         let rtype: Rtype = f.next().unwrap().parse().unwrap();
         let key = key::key_of(&apex, owner.as_wire()).unwrap();
         batch.owner(&key, key::case_of(&apex, owner.as_wire()).as_deref());
-        batch.push(rtype, ttl, &rdata(rtype, f.next().unwrap()), 0).unwrap();
+        batch
+            .push(rtype, ttl, &rdata(rtype, f.next().unwrap()), 0)
+            .unwrap();
     }
     let builder = Builder::new(zone_id(&apex), VersionId(1), &apex, now()).batches(vec![batch]);
     Arc::new(builder.build().unwrap())
 }
 
 pub fn zone_id(apex: &Name) -> ZoneId {
-    ZoneId(Sha1::digest(apex.as_wire().to_ascii_lowercase())[..16].try_into().unwrap())
+    ZoneId(
+        Sha1::digest(apex.as_wire().to_ascii_lowercase())[..16]
+            .try_into()
+            .unwrap(),
+    )
 }
 
 pub fn test_key() -> Ed25519KeyPair {
@@ -82,7 +96,17 @@ pub fn dnskey() -> Vec<u8> {
 }
 
 pub fn key_tag(rdata: &[u8]) -> u16 {
-    let sum: u32 = rdata.iter().enumerate().map(|(i, &b)| if i % 2 == 0 { (b as u32) << 8 } else { b as u32 }).sum();
+    let sum: u32 = rdata
+        .iter()
+        .enumerate()
+        .map(|(i, &b)| {
+            if i % 2 == 0 {
+                (b as u32) << 8
+            } else {
+                b as u32
+            }
+        })
+        .sum();
     (sum + (sum >> 16)) as u16
 }
 
@@ -95,7 +119,8 @@ pub enum Scheme {
 
 pub fn nsec3_hash(name: &[u8]) -> [u8; 20] {
     // Salt aabb, two more iterations.
-    let mut h: [u8; 20] = Sha1::digest([&name.to_ascii_lowercase()[..], &[0xaa, 0xbb]].concat()).into();
+    let mut h: [u8; 20] =
+        Sha1::digest([&name.to_ascii_lowercase()[..], &[0xaa, 0xbb]].concat()).into();
     for _ in 0..2 {
         h = Sha1::digest([&h[..], &[0xaa, 0xbb]].concat()).into();
     }
@@ -110,13 +135,29 @@ struct Signer<'a> {
 
 impl Signer<'_> {
     fn sign(&self, owner: &[u8], rtype: Rtype, ttl: u32, rdatas: &[Vec<u8>]) -> Vec<u8> {
-        let data = signed_data(self.apex, owner, key::rrsig_labels(owner), rtype, ttl, self.times, rdatas);
+        let data = signed_data(
+            self.apex,
+            owner,
+            key::rrsig_labels(owner),
+            rtype,
+            ttl,
+            self.times,
+            rdatas,
+        );
         self.key.sign(&data).as_ref().to_vec()
     }
 }
 
 /// RFC 4034 §3.1.8.1.
-pub fn signed_data(apex: &Name, owner: &[u8], labels: u8, rtype: Rtype, ttl: u32, times: (u32, u32), rdatas: &[Vec<u8>]) -> Vec<u8> {
+pub fn signed_data(
+    apex: &Name,
+    owner: &[u8],
+    labels: u8,
+    rtype: Rtype,
+    ttl: u32,
+    times: (u32, u32),
+    rdatas: &[Vec<u8>],
+) -> Vec<u8> {
     let mut d = rtype.0.to_be_bytes().to_vec();
     d.extend_from_slice(&[15, labels]);
     d.extend_from_slice(&ttl.to_be_bytes());
@@ -124,11 +165,14 @@ pub fn signed_data(apex: &Name, owner: &[u8], labels: u8, rtype: Rtype, ttl: u32
     d.extend_from_slice(&times.0.to_be_bytes());
     d.extend_from_slice(&key_tag(&dnskey()).to_be_bytes());
     d.extend_from_slice(&apex.as_wire().to_ascii_lowercase());
-    let mut list: Vec<Vec<u8>> = rdatas.iter().map(|r| {
-        let mut c = Vec::new();
-        canon::push_canonical(rtype, r, &mut c);
-        c
-    }).collect();
+    let mut list: Vec<Vec<u8>> = rdatas
+        .iter()
+        .map(|r| {
+            let mut c = Vec::new();
+            canon::push_canonical(rtype, r, &mut c);
+            c
+        })
+        .collect();
     list.sort();
     for r in list {
         d.extend_from_slice(&owner.to_ascii_lowercase());
@@ -148,19 +192,37 @@ pub fn signed(base: &Arc<ZoneVersion>, scheme: Scheme) -> Arc<ZoneVersion> {
 pub fn signed_at(base: &Arc<ZoneVersion>, scheme: Scheme, at: Timestamp) -> Arc<ZoneVersion> {
     let apex = base.apex().clone();
     let times = (at.to_wire() - 3600, at.to_wire() + 86400);
-    let signer = Signer { apex: &apex, key: test_key(), times };
+    let signer = Signer {
+        apex: &apex,
+        key: test_key(),
+        times,
+    };
     let mut keys = KeyTable::new();
     let slot = keys
-        .assign(KeySlot { id: KeyId([1; 16]), algorithm: 15, tag: key_tag(&dnskey()), sig_len: 64, dnskey_sha256: [0; 32] })
+        .assign(KeySlot {
+            id: KeyId([1; 16]),
+            algorithm: 15,
+            tag: key_tag(&dnskey()),
+            sig_len: 64,
+            dnskey_sha256: [0; 32],
+        })
         .unwrap();
     let ttl = base.soa_ttl().min(base.soa_fields().unwrap().minimum);
-    let params = Nsec3Params { algorithm: 1, iterations: 2, salt: vec![0xaa, 0xbb], opt_out: scheme == Scheme::OptOut };
+    let params = Nsec3Params {
+        algorithm: 1,
+        iterations: 2,
+        salt: vec![0xaa, 0xbb],
+        opt_out: scheme == Scheme::OptOut,
+    };
     let mut sets = vec![(Rtype::DNSKEY, 3600, vec![dnskey()])];
     let denial = if scheme == Scheme::Nsec {
         Denial::Nsec { ttl }
     } else {
         sets.push((Rtype::NSEC3PARAM, 0, vec![params.nsec3param_rdata()]));
-        Denial::Nsec3 { params: params.clone(), ttl }
+        Denial::Nsec3 {
+            params: params.clone(),
+            ttl,
+        }
     };
     let draft = Draft::new(base, VersionId(2), at, sets, keys, denial).unwrap();
     let v = draft.version();
@@ -174,11 +236,20 @@ pub fn signed_at(base: &Arc<ZoneVersion>, scheme: Scheme, at: Timestamp) -> Arc<
             for set in owner.sets().filter(|s| owner.is_signed_set(s.rtype)) {
                 let rdatas: Vec<Vec<u8>> = set.rdatas().map(<[u8]>::to_vec).collect();
                 let sig = signer.sign(&w, set.rtype, set.ttl, &rdatas);
-                b.push(owner.ordinal(), set.index as u16, slot, times.0, times.1, &sig);
+                b.push(
+                    owner.ordinal(),
+                    set.index as u16,
+                    slot,
+                    times.0,
+                    times.1,
+                    &sig,
+                );
             }
             if scheme == Scheme::Nsec && !owner.flags().is_occluded() {
                 let mut rd = Vec::new();
-                let next = v.succ_bearing(owner.key()).map_or(vec![], |o| o.key().to_vec());
+                let next = v
+                    .succ_bearing(owner.key())
+                    .map_or(vec![], |o| o.key().to_vec());
                 key::push_wire(&next, None, v.apex_lower(), &mut rd);
                 push_types(&owner, true, &mut rd);
                 let sig = signer.sign(&w, Rtype::NSEC, ttl, &[rd]);
@@ -187,7 +258,10 @@ pub fn signed_at(base: &Arc<ZoneVersion>, scheme: Scheme, at: Timestamp) -> Arc<
             last = owner.key().to_vec();
         }
         if scheme == Scheme::Nsec {
-            b.nsec(ttl, &v.succ_bearing(&last).map_or(vec![], |o| o.key().to_vec()));
+            b.nsec(
+                ttl,
+                &v.succ_bearing(&last).map_or(vec![], |o| o.key().to_vec()),
+            );
         }
         sidecars.push(Some(b.build()));
     }
@@ -226,7 +300,13 @@ fn chain(v: &ZoneVersion, signer: &Signer<'_>, params: &Nsec3Params, ttl: u32, s
         .collect();
     rows.sort();
     let (keys, n) = (v.key_table(), rows.len());
-    let ctx = ChainContext { zone: v.zone(), apex: v.apex(), params, bitmaps: &bitmaps, keys };
+    let ctx = ChainContext {
+        zone: v.zone(),
+        apex: v.apex(),
+        params,
+        bitmaps: &bitmaps,
+        keys,
+    };
     let mut blocks = Vec::new();
     for start in (0..n).step_by(3) {
         let mut b = BlockBuilder::new();
@@ -237,14 +317,18 @@ fn chain(v: &ZoneVersion, signer: &Signer<'_>, params: &Nsec3Params, ttl: u32, s
             ctx.push_rdata(&rows[(i + 1) % n].0, rows[i].1, &mut rd);
             let sig = signer.sign(&w, Rtype::NSEC3, ttl, &[rd]);
             b.row(rows[i].0, rows[i].1);
-            b.sig((i - start) as u16, slot, signer.times.0, signer.times.1, &sig);
+            b.sig(
+                (i - start) as u16,
+                slot,
+                signer.times.0,
+                signer.times.1,
+                &sig,
+            );
         }
         blocks.push(b.build(&rows[(start + 3).min(n) % n].0, ttl, &ctx, signer.times.0));
     }
     Chain::new(params.clone(), ttl, bitmaps, blocks)
 }
-
-pub const SERIAL: Serial = Serial(2024);
 
 /// A zone with something of everything: cuts secure and not, glue, ENTs, wildcards, aliases,
 /// chains, loops, DNAMEs.
