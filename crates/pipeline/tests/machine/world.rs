@@ -218,8 +218,6 @@ impl World {
                 Cause::Maintenance => person(AlertKey::Maintenance),
                 Cause::Clock => assert!(z.clock_unsafe.is_some()),
                 Cause::Storage => assert!(z.storage_full.is_some()),
-                // Newer content is on its way, or the load's end looks at it again.
-                _ if matches!(z.candidate, Candidate::Loading(_)) => {}
                 Cause::OtherLane => assert!(z.upkeep.is_active(), "P6\n{}", self.tail()),
                 _ => assert!(retry.at.is_some(), "P6"),
             },
