@@ -36,7 +36,7 @@ pub struct Env<'a> {
 /// What flows from chunk to chunk.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Carry {
-    /// Last stated owner, wire form.
+    /// Last stated owner, wire form; empty when it could not be read, which was reported.
     pub owner: Option<Vec<u8>>,
     /// Last stated TTL (RFC 1035 §5.1).
     pub ttl: Option<u32>,
@@ -93,13 +93,19 @@ pub fn parse_chunk<S: RecordSink>(
             full: false,
         },
     };
-    if let Some(owner) = &carry.owner {
-        parser.owner.wire.extend_from_slice(owner);
-        parser.owner.place(env);
-        parser.owner.carried = true;
+    match &carry.owner {
+        Some(owner) if owner.is_empty() => parser.owner.broken = true,
+        Some(owner) => {
+            parser.owner.wire.extend_from_slice(owner);
+            parser.owner.place(env);
+            parser.owner.carried = true;
+        }
+        None => {}
     }
     parser.run();
-    if !parser.owner.carried && parser.owner.stated {
+    if parser.owner.broken {
+        parser.parsed.out.owner = Some(Vec::new());
+    } else if !parser.owner.carried && parser.owner.stated {
         parser.parsed.out.owner = Some(parser.owner.wire);
     }
     parser.parsed
