@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use cascade_archive::{AuditEntry, AuditLog, Disk, State, ZoneFiles};
 use cascade_policy::{ConfigFile, PolicyFile};
 use cascade_publisher::notify::NotifyCommand;
-use cascade_publisher::{Directory, Server};
+use cascade_publisher::Directory;
 use cascade_time::{Clock, Timestamp};
 use cascade_zone::{KeyId, Name, ZoneId};
 use parking_lot::{Mutex, RwLock};
@@ -145,9 +145,4 @@ pub fn random<const N: usize>() -> [u8; N] {
     let mut out = [0u8; N];
     cascade_crypto::random(&mut out);
     out
-}
-
-/// Keeps a server alive as long as the daemon.
-pub struct Running {
-    pub servers: Vec<Server>,
 }

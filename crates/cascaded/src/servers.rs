@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use cascade_policy::{AclEntry, ConfigFile, ListenAddr, Transport};
 use cascade_publisher::limits::{ConnectionLimits, Connections, TransferGate, TransferLimits};
-use cascade_publisher::server::{Common, TransferTimes, bind_tcp, bind_udp};
-use cascade_publisher::{Directory, NotifyIn, Role, Server, Settings, ZoneSettings};
+use cascade_publisher::server::{Common, Server, TransferTimes, bind_tcp, bind_udp};
+use cascade_publisher::{Directory, NotifyIn, Role, Settings, ZoneSettings};
 use cascade_time::Clock;
 use cascade_wire::cookie::{Secret, Secrets};
 use cascade_wire::{Acl, TsigKeys};

@@ -12,7 +12,8 @@ use cascade_archive::{AuditLog, Disk, Origin, State, Table, ZoneFiles};
 use cascade_pipeline::state::Trigger;
 use cascade_policy::{ConfigFile, Diagnostic, MAX_FILE, parse_config};
 use cascade_publisher::notify::{NotifySender, SenderSettings};
-use cascade_publisher::{Directory, Role, Server};
+use cascade_publisher::server::Server;
+use cascade_publisher::{Directory, Role};
 use cascade_time::Clock;
 use cascade_zone::Name;
 use parking_lot::{Mutex, RwLock};
@@ -96,7 +97,7 @@ pub fn run(args: Args) -> ExitCode {
             Err(p) => return fail(&format!("--state {}: not UTF-8", p.display())),
         }
     }
-    let logging = match crate::logging::Handle::init(&config.config.daemon, &args) {
+    let logging = match crate::logging::init(&config.config.daemon, &args) {
         Ok(l) => l,
         Err(e) => return fail(&e),
     };
@@ -131,7 +132,8 @@ async fn serve(config: Arc<ConfigFile>, logging: crate::logging::Handle) -> Resu
     let state_path = c.state_dir.as_std_path().to_path_buf();
     let disk = Disk::new();
     disk.make_dir(&state_path).map_err(|e| e.to_string())?;
-    let _lock = crate::lock::take(&state_path)?;
+    let mut lock = crate::lock::Lock::take(&state_path).map_err(|e| e.to_string())?;
+    lock.write_pid().map_err(|e| e.to_string())?;
     let (state, origin) = State::open(&disk, &state_path).map_err(|e| e.to_string())?;
     if let Origin::Backup { from, .. } = &origin {
         tracing::error!("state was restored from the backup {}; check every zone", from.display());
@@ -182,9 +184,9 @@ async fn serve(config: Arc<ConfigFile>, logging: crate::logging::Handle) -> Resu
     let api = start_api(&d, stop_rx).await?;
     d.ready.store(true, Ordering::Release);
     tracing::info!("Cascade is fully initialized.");
-    systemd::ready();
+    systemd::ready("serving");
     until_stopped(&d).await?;
-    systemd::stopping();
+    systemd::stopping("stopping");
     tracing::info!("stopping");
     let _ = stop_tx.send(true);
     for z in d.zone_list() {
@@ -369,7 +371,7 @@ async fn until_stopped(d: &Arc<Daemon>) -> Result<(), String> {
                 systemd::reloading();
                 d.logging.reopen();
                 tracing::info!("log files are open anew; other settings change with a restart");
-                systemd::ready();
+                systemd::ready("serving");
             }
             _ = usr2.recv() => d.logging.reopen(),
             _ = usr1.recv() => summary(d),

@@ -129,7 +129,7 @@ impl Backend for Control {
         zones::history(&self.d, self.zone(&zone)?.id, filter).await
     }
     async fn versions(&self, zone: String, page: PageQuery) -> Answer<List<Version>> {
-        Ok(data::versions(&self.zone(&zone)?, &page))
+        Ok(data::versions(&*self.zone(&zone)?, &page))
     }
     async fn version(&self, zone: String, version: String) -> Answer<Version> {
         data::version(&*self.zone(&zone)?, &version)

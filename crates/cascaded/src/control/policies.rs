@@ -99,7 +99,7 @@ pub fn settings(p: &Arc<PolicyFile>) -> Vec<Setting> {
     p.effective()
         .into_iter()
         .map(|s| Setting {
-            key: s.key.to_string(),
+            key: s.key().to_string(),
             value: s.value.clone(),
             origin: if s.is_default { Origin::Default } else { Origin::Policy },
         })

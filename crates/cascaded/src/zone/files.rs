@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use cascade_archive::{ArchiveError, FileHeader, FileKind, Kind, Recovery, ZoneFiles};
+use cascade_archive::zones::{Kind, Recovery};
+use cascade_archive::{ArchiveError, FileHeader, FileKind, ZoneFiles};
 use cascade_time::Timestamp;
 use cascade_verifier::{Ledger, Verified, VerifyReport, readmit};
 use cascade_zone::parts::ImportError;

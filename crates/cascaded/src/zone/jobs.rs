@@ -7,15 +7,16 @@ use std::time::Duration;
 
 use cascade_crypto::Class;
 use cascade_loader::{
-    Checks, IncludeMode, Level, LoadReport, LoadRequest, Outcome as LoadOutcome, ParseOptions, SourceIdentity,
-    load_file,
+    Checks, Diagnostic, IncludeMode, Level, LoadReport, LoadRequest, Outcome as LoadOutcome, ParseOptions,
+    Severity, SourceIdentity, load_file,
 };
 use cascade_pipeline::Fault;
 use cascade_policy as policy;
 use cascade_signer::{
-    ClockGuard, DenialPlan, Job, KeepRefresh, Occasion, SerialInput, SerialPolicy, SignError, Signed, SigningPlan,
-    Times, make_apex_set, next_serial, sign,
+    ClockGuard, DenialPlan, Job, KeepRefresh, Occasion, SerialPolicy, SignError, Signed, SigningPlan, Times,
+    make_apex_set, next_serial, sign,
 };
+use cascade_signer::serial::SerialInput;
 use cascade_time::{Clock, Timestamp};
 use cascade_verifier::{DenialPolicy, Outcome, OwnKey, Params, Parent};
 use cascade_zone::{Name, Serial, VersionId, ZoneId, ZoneVersion};
@@ -86,16 +87,22 @@ fn checks(set: &policy::Checks) -> Checks {
 
 /// One line that says why a load failed.
 pub fn load_error(report: &LoadReport) -> String {
-    let first = report.diagnostics.first_error();
+    let first = report.diagnostics.kept.iter().find(|d| d.severity == Severity::Error);
     match (&report.reason, first) {
         (Some(reason), None) => reason.clone(),
         (_, Some(d)) => {
-            let more = report.diagnostics.errors().saturating_sub(1);
-            let line = d.one_line();
+            let more = report.diagnostics.errors.saturating_sub(1);
+            let line = diagnostic_line(d);
             if more == 0 { line } else { format!("{line} (and {more} more errors)") }
         }
         (None, None) => "the source could not be loaded".into(),
     }
+}
+
+/// `file:line:column: code: message`.
+pub fn diagnostic_line(d: &Diagnostic) -> String {
+    let place = d.place.as_ref().map_or(String::new(), |p| format!("{}:{}:{}: ", p.file, p.line, p.column));
+    format!("{place}{}: {}", d.code, d.message)
 }
 
 pub struct SignInput {

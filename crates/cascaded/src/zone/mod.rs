@@ -24,7 +24,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::keyring::KeyRow;
 
 pub use actor::{start, start_restored};
-pub use jobs::load_error;
+pub use jobs::{diagnostic_line, load_error};
 
 /// Requests that wait for a zone; beyond it the caller is told that it is busy.
 pub const MAILBOX: usize = 64;
