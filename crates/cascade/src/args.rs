@@ -28,6 +28,7 @@ pub struct Cli {
 }
 
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
 pub struct Global {
     /// Where the daemon is: unix:<path>, <IP>:<port>, [<IPv6>]:<port>, <host>:<port>, http://… or
     /// https://…. A bare address means HTTP on loopback and HTTPS elsewhere

@@ -293,7 +293,7 @@ mod tests {
         let cwd = Path::new("/home/me");
         let file = SourceArg::File("./x/./y".into());
         assert_eq!(
-            sources(&[file.clone()], cwd),
+            sources(std::slice::from_ref(&file), cwd),
             Ok(Source::File {
                 path: "/home/me/x/y".into()
             })
