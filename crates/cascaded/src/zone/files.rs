@@ -68,7 +68,8 @@ pub fn read(files: &ZoneFiles, zone: ZoneId, kind: Kind, version: VersionId, poo
         Ok(Recovery::Foreign { damage, .. }) => return Read::Content(damage.to_string()),
         Ok(Recovery::Newer(e)) | Err(e) => return Read::Content(e.to_string()),
     };
-    let v = match pool.install(|| ZoneVersion::import_parts(whole.parts.into_iter())) {
+    let (parts, beside) = (whole.parts, whole.ledger);
+    let v = match pool.install(|| ZoneVersion::import_parts(parts.into_iter())) {
         Ok(v) => v,
         Err(e @ ImportError::Signatures(_)) => return Read::Signatures(e.to_string()),
         Err(e) => return Read::Content(e.to_string()),
@@ -77,7 +78,7 @@ pub fn read(files: &ZoneFiles, zone: ZoneId, kind: Kind, version: VersionId, poo
         return Read::Content("the file holds another version than its name says".into());
     }
     let v = Arc::new(v);
-    match serde_json::from_slice::<Beside>(&whole.ledger) {
+    match serde_json::from_slice::<Beside>(&beside) {
         Ok(Beside { ledger: Some(ledger), report }) => match readmit(v, ledger, report) {
             Ok(verified) => Read::Verified(verified),
             Err((v, why)) => {

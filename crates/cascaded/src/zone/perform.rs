@@ -393,7 +393,7 @@ impl Actor {
                 Keep::Purge => d.keyring.purge(zone, &rows).map_err(|e| e.to_string()),
                 Keep::Keys => Ok(()),
             };
-            let removed = purged.and_then(|()| d.files.remove_zone(id).map_err(|e| e.to_string()));
+            let removed = purged.and_then(|()| d.files.set_zone_aside(id).map(drop).map_err(|e| e.to_string()));
             Done::Removed(job, removed)
         });
     }
@@ -412,10 +412,8 @@ impl Actor {
         // Freeing a large tree and unlinking files takes time that no event waits for.
         tokio::task::spawn_blocking(move || {
             drop(held);
-            for kind in [Kind::Snapshot, Kind::Candidate] {
-                if let Err(e) = d.files.remove(zone, kind, v) {
-                    tracing::warn!("file of a dropped version stays: {e}");
-                }
+            if let Err(e) = d.files.remove(zone, v) {
+                tracing::warn!("file of a dropped version stays: {e}");
             }
         });
     }
