@@ -1,0 +1,554 @@
+//! Changed mode: the denial chain around the affected owners (V12, V14, V15, V16), and the count of
+//! empty non-terminals.
+
+use std::collections::HashMap;
+
+use rayon::prelude::*;
+
+use crate::changed::{Change, Status, carried, load, load_hashed};
+use crate::context::{Context, Denial};
+use crate::denial::{Hash, check_hashed, hash_name, hash_of_owner, push_hashed_owner, show};
+use crate::finding::{Check, Finding, Sink};
+use crate::full::{add_work, check_next};
+use crate::group::{Group, Place};
+use crate::owner::{Work, check_owner, only_made, place_of, type_list};
+use crate::rdata::{self, t};
+use crate::rrsig::Trust;
+use crate::source::Source;
+use crate::wire::{self, cmp_names, same_name};
+
+pub(crate) fn check(
+    ctx: &Context<'_>,
+    source: &dyn Source,
+    old: &dyn Source,
+    change: &Change,
+    statuses: &[Status],
+    total: &mut Work,
+) {
+    let names = names(ctx, change);
+    let ents = |x: &Vec<u8>| is_ent(ctx, source, x) as i64 - is_ent(ctx, old, x) as i64;
+    total.tally.counts.ents += names.par_iter().with_min_len(64).map(ents).sum::<i64>();
+    match &ctx.denial {
+        Denial::Nsec => {
+            let sinks: Vec<Sink> = change
+                .owners
+                .par_chunks(64)
+                .zip(statuses.par_chunks(64))
+                .map(|(owners, statuses)| {
+                    let mut sink = Sink::default();
+                    for (owner, status) in owners.iter().zip(statuses) {
+                        check_links(ctx, source, owner, status, &mut sink);
+                    }
+                    sink
+                })
+                .collect();
+            sinks.into_iter().for_each(|s| total.sink.merge(s));
+            for owner in &change.hashed {
+                // A chain vanished or appeared: not a difference this mode can judge.
+                total
+                    .sink
+                    .push(|| Finding::at(Check::V18, owner, t::NSEC3, "NSEC3 in a zone with NSEC"));
+            }
+        }
+        Denial::Nsec3(h) => {
+            let of_hash: HashMap<Hash, &[u8]> = names
+                .iter()
+                .map(|x| (hash_name(x, h), x.as_slice()))
+                .collect();
+            if of_hash.len() != names.len() {
+                total
+                    .sink
+                    .push(|| Finding::zone(Check::V14, "two names have the same NSEC3 hash"));
+            }
+            check_needs(ctx, source, old, change, statuses, &names, total);
+            check_changed_links(ctx, source, old, change, &of_hash, total);
+        }
+    }
+}
+
+/// The affected owners and their ancestors below the apex, and the apex.
+fn names(ctx: &Context<'_>, change: &Change) -> Vec<Vec<u8>> {
+    let mut names: Vec<Vec<u8>> = Vec::with_capacity(change.owners.len());
+    for owner in &change.owners {
+        for labels in ctx.apex_labels..=wire::label_count(owner) {
+            names.push(wire::suffix(owner, labels).to_vec());
+        }
+    }
+    names.sort_by(|a, b| cmp_names(a, b));
+    names.dedup();
+    names
+}
+
+fn has_data(version: &dyn Source, name: &[u8]) -> bool {
+    let mut data = false;
+    version.at(name, &mut |rr| {
+        data |= !crate::finding::is_denial_or_signature(rr.rtype)
+    });
+    data
+}
+
+/// An empty non-terminal above names that are not occluded (RFC 9499 §7).
+fn is_ent(ctx: &Context<'_>, version: &dyn Source, name: &[u8]) -> bool {
+    if name == ctx.apex_name || has_data(version, name) || ctx.covered_by(version, name).is_some() {
+        return false;
+    }
+    let mut next = name.to_vec();
+    // Nothing stands between an ENT and the first owner below it that could hide that owner.
+    next_data(version, &mut next) && wire::below(&next, name)
+}
+
+/// Moves `name` to the next owner with data.
+fn next_data(version: &dyn Source, name: &mut Vec<u8>) -> bool {
+    let mut next = Vec::new();
+    while version.next_owner(name, &mut next) {
+        std::mem::swap(name, &mut next);
+        if has_data(version, name) {
+            return true;
+        }
+    }
+    false
+}
+
+/// The next owner that bears an NSEC; the apex after the last.
+fn next_bearing(ctx: &Context<'_>, source: &dyn Source, name: &[u8]) -> Vec<u8> {
+    let mut at = name.to_vec();
+    while next_data(source, &mut at) {
+        match ctx.covered_by(source, &at) {
+            None => return at,
+            // Skip what lies below the cut or DNAME. The last label of all under it would be a
+            // jump, but names below a cut are few, and below a DNAME forbidden.
+            Some(cover) => {
+                let mut next = Vec::new();
+                while source.next_owner(&at, &mut next) && wire::below(&next, &cover) {
+                    std::mem::swap(&mut at, &mut next);
+                }
+            }
+        }
+    }
+    ctx.apex_name.clone()
+}
+
+/// The previous owner that bears an NSEC; `None` before the apex.
+fn previous_bearing(ctx: &Context<'_>, source: &dyn Source, name: &[u8]) -> Option<Vec<u8>> {
+    let mut at = name.to_vec();
+    let mut before = Vec::new();
+    while source.previous_owner(&at, &mut before) {
+        std::mem::swap(&mut at, &mut before);
+        if let Some(cover) = ctx.covered_by(source, &at) {
+            // The topmost cut or DNAME bears one itself.
+            return Some(cover);
+        }
+        if has_data(source, &at) {
+            return Some(at);
+        }
+    }
+    None
+}
+
+/// V12: the links at an affected owner and of the one before it.
+fn check_links(
+    ctx: &Context<'_>,
+    source: &dyn Source,
+    owner: &[u8],
+    status: &Status,
+    sink: &mut Sink,
+) {
+    let (b0, b1) = (Status::bears(status.old), Status::bears(status.new));
+    if !b0 && !b1 {
+        return;
+    }
+    let next = next_bearing(ctx, source, owner);
+    if b1 {
+        link_leads_to(source, owner, &next, sink);
+    }
+    if b0 != b1
+        && let Some(before) = previous_bearing(ctx, source, owner)
+    {
+        link_leads_to(source, &before, if b1 { owner } else { &next }, sink);
+    }
+}
+
+fn link_leads_to(source: &dyn Source, owner: &[u8], to: &[u8], sink: &mut Sink) {
+    let mut found = false;
+    source.at(owner, &mut |rr| {
+        if rr.rtype == t::NSEC
+            && let Some(n) = wire::name_len(rr.rdata)
+        {
+            found = true;
+            check_next(owner, &rr.rdata[..n], to, sink);
+        }
+    });
+    // Affected owners have been told of a missing NSEC already; the owner before them has not.
+    if !found {
+        sink.push(|| Finding::at(Check::V12, owner, t::NSEC, "no NSEC at this owner"));
+    }
+}
+
+/// What the chain must hold for a name.
+enum Need {
+    None,
+    Required,
+    RequiredCut,
+    Optional,
+}
+
+/// V14, V15, V16: each name that a change can touch has its record, or none.
+fn check_needs(
+    ctx: &Context<'_>,
+    source: &dyn Source,
+    old: &dyn Source,
+    change: &Change,
+    statuses: &[Status],
+    names: &[Vec<u8>],
+    total: &mut Work,
+) {
+    // Affected owners that now need a record for sure.
+    let required: Vec<&[u8]> = change
+        .owners
+        .iter()
+        .zip(statuses)
+        .filter(|(_, s)| Status::bears(s.new) && !(ctx.opt_out && s.new_insecure))
+        .map(|(o, _)| o.as_slice())
+        .collect();
+    let sinks: Vec<Sink> = names
+        .par_chunks(64)
+        .map(|names| {
+            let mut sink = Sink::default();
+            let mut buffers = Buffers::default();
+            for name in names {
+                check_need(ctx, source, old, &required, name, &mut buffers, &mut sink);
+            }
+            sink
+        })
+        .collect();
+    sinks.into_iter().for_each(|s| total.sink.merge(s));
+}
+
+#[derive(Default)]
+struct Buffers {
+    group: Group,
+    owner: Vec<u8>,
+    types: Vec<u16>,
+    found: Vec<u16>,
+}
+
+fn check_need(
+    ctx: &Context<'_>,
+    source: &dyn Source,
+    old: &dyn Source,
+    required: &[&[u8]],
+    name: &[u8],
+    b: &mut Buffers,
+    sink: &mut Sink,
+) {
+    let Denial::Nsec3(h) = &ctx.denial else {
+        return;
+    };
+    let hash = hash_name(name, h);
+    push_hashed_owner(&hash, &ctx.apex_name, &mut b.owner);
+    let bitmap = bitmap_at(source, &b.owner);
+    // Told once already, at the owner itself.
+    let mut told = Sink::default();
+    load(ctx, source, name, &mut b.group, &mut told);
+    let covered = ctx.covered_by(source, name).is_some();
+    let place = place_of(ctx, &b.group, covered);
+    b.types.clear();
+    let need = if covered {
+        Need::None
+    } else if !only_made(&b.group) {
+        b.group.bitmap_types(place, false, &mut b.types);
+        match (place == Place::Cut && !b.group.has(t::DS), ctx.opt_out) {
+            (true, true) => Need::Optional,
+            (true, false) => Need::RequiredCut,
+            (false, _) => Need::Required,
+        }
+    } else if !is_ent(ctx, source, name) {
+        Need::None
+    } else if !ctx.opt_out {
+        Need::Required
+    } else if bitmap.is_some() {
+        // In the chain it may be; whether it must be is of no interest.
+        Need::Optional
+    } else if bears_below(ctx, source, old, required, name, &b.owner) {
+        Need::Required
+    } else {
+        Need::Optional
+    };
+    match (need, bitmap) {
+        (Need::None, Some(_)) => sink.push(|| {
+            let what = format!(
+                "NSEC3 for a name that is gone or occluded (hash {})",
+                show(&hash)
+            );
+            Finding::at(Check::V14, name, t::NSEC3, what)
+        }),
+        (Need::Required, None) => {
+            sink.push(|| {
+                Finding::at(
+                    Check::V14,
+                    name,
+                    t::NSEC3,
+                    format!("no NSEC3 for this name (hash {})", show(&hash)),
+                )
+            });
+        }
+        (Need::RequiredCut, None) => sink.push(|| {
+            let what = format!(
+                "insecure delegation has no NSEC3 and no opt-out record covers it (hash {})",
+                show(&hash)
+            );
+            Finding::at(Check::V16, name, t::NSEC3, what)
+        }),
+        (Need::Optional, None) => check_opt_out(source, name, &b.owner, sink),
+        (Need::None, None) => {}
+        (_, Some(octets)) => {
+            // A bitmap that does not decode is told where its record is checked.
+            if rdata::decode_bitmap(&octets, &mut b.found).is_ok() && b.found != b.types {
+                sink.push(|| {
+                    Finding::at(
+                        Check::V15,
+                        name,
+                        t::NSEC3,
+                        format!("type bitmap does not fit the owner (hash {})", show(&hash)),
+                    )
+                    .expected(type_list(&b.types), type_list(&b.found))
+                });
+            }
+        }
+    }
+}
+
+fn bitmap_at(version: &dyn Source, hashed: &[u8]) -> Option<Vec<u8>> {
+    let mut found = None;
+    version.hashed_at(hashed, &mut |rr| {
+        if rr.rtype == t::NSEC3 {
+            let at = rr.rdata.get(4).map_or(5, |salt| 5 + *salt as usize);
+            let map = rr
+                .rdata
+                .get(at)
+                .and_then(|n| rr.rdata.get(at + 1 + *n as usize..));
+            found = Some(map.unwrap_or(&[]).to_vec());
+        }
+    });
+    found
+}
+
+/// Opt-out: some name below the ENT needs a record, so the ENT does. If the predecessor had none,
+/// nothing below needed one, and only a change can have brought one.
+fn bears_below(
+    ctx: &Context<'_>,
+    source: &dyn Source,
+    old: &dyn Source,
+    required: &[&[u8]],
+    name: &[u8],
+    hashed: &[u8],
+) -> bool {
+    let from = required.partition_point(|r| cmp_names(r, name).is_le());
+    if required.get(from).is_some_and(|r| wire::below(r, name)) {
+        return true;
+    }
+    if bitmap_at(old, hashed).is_none() {
+        return false;
+    }
+    let mut at = name.to_vec();
+    let mut group = Group::default();
+    let mut told = Sink::default();
+    loop {
+        at = next_bearing(ctx, source, &at);
+        if !wire::below(&at, name) {
+            return false;
+        }
+        load(ctx, source, &at, &mut group, &mut told);
+        if !group.is_cut(&ctx.apex_name) || group.has(t::DS) {
+            return true;
+        }
+    }
+}
+
+/// V16: the record that covers the hash has the opt-out bit.
+fn check_opt_out(source: &dyn Source, name: &[u8], hashed: &[u8], sink: &mut Sink) {
+    let mut before = Vec::new();
+    // At the wrap the last record covers; its flags are those of the chain (V14).
+    if !source.previous_hashed(hashed, &mut before) {
+        return;
+    }
+    source.hashed_at(&before, &mut |rr| {
+        if rr.rtype == t::NSEC3 && rr.rdata.get(1).is_none_or(|flags| flags & 1 == 0) {
+            sink.push(|| {
+                Finding::at(
+                    Check::V16,
+                    name,
+                    t::NSEC3,
+                    "no opt-out record covers this insecure delegation",
+                )
+            });
+        }
+    });
+}
+
+/// V14: each NSEC3 record that came, went or changed, and the one before it; each is explained by a
+/// name that changed.
+fn check_changed_links(
+    ctx: &Context<'_>,
+    source: &dyn Source,
+    old: &dyn Source,
+    change: &Change,
+    of_hash: &HashMap<Hash, &[u8]>,
+    total: &mut Work,
+) {
+    let parts: Vec<(Work, crate::ledger::Tally)> = change
+        .hashed
+        .par_chunks(64)
+        .map(|owners| check_hashed_owners(ctx, source, old, owners, of_hash))
+        .collect();
+    for (work, past) in parts {
+        add_work(total, work);
+        total.tally.add(&past, -1);
+    }
+}
+
+fn check_hashed_owners(
+    ctx: &Context<'_>,
+    source: &dyn Source,
+    old: &dyn Source,
+    owners: &[Vec<u8>],
+    of_hash: &HashMap<Hash, &[u8]>,
+) -> (Work, crate::ledger::Tally) {
+    let (mut work, mut past) = (Work::default(), Work::default());
+    let (mut was, mut is) = (Group::default(), Group::default());
+    for owner in owners {
+        load_hashed(ctx, old, owner, &mut was, &mut past.sink);
+        check_owner(
+            ctx,
+            &was,
+            Place::Hashed,
+            &mut |_, _, _| Trust::Carried,
+            &mut past,
+        );
+        let existed = was.has(t::NSEC3);
+        past.tally.counts.denial_records += existed as i64;
+        past.sink = Sink::default();
+
+        load_hashed(ctx, source, owner, &mut is, &mut work.sink);
+        let mut trust = |group: &Group, set: &[crate::group::Rec], sig: &crate::group::Rec| {
+            if carried(&was, group, set, sig) {
+                Trust::Carried
+            } else {
+                Trust::Batched
+            }
+        };
+        if is.recs.is_empty() {
+            // Gone altogether.
+        } else if let Some(link) = check_hashed(ctx, &is, &mut trust, &mut work) {
+            let next = following(source, owner, &ctx.apex_name);
+            if next != Some(link.next) {
+                work.sink.push(|| {
+                    Finding::at(
+                        Check::V14,
+                        owner,
+                        t::NSEC3,
+                        "next hashed name is not the next in the chain",
+                    )
+                    .expected(next.map_or("none".into(), |h| show(&h)), show(&link.next))
+                });
+            }
+        }
+        let explained =
+            hash_of_owner(owner, &ctx.apex_name).is_some_and(|h| of_hash.contains_key(&h));
+        let exists = is.has(t::NSEC3);
+        if existed != exists {
+            check_before(ctx, source, owner, exists, &mut work.sink);
+            if !explained {
+                let what = if exists {
+                    "no name of the zone needs this NSEC3 record"
+                } else {
+                    "removed, but no name changed"
+                };
+                work.sink
+                    .push(|| Finding::at(Check::V14, owner, t::NSEC3, what));
+            }
+        } else if exists && !explained && bitmap_at(old, owner) != bitmap_at(source, owner) {
+            work.sink.push(|| {
+                Finding::at(
+                    Check::V15,
+                    owner,
+                    t::NSEC3,
+                    "type bitmap changed, but the name did not",
+                )
+            });
+        }
+    }
+    work.batch.finish(&ctx.keys, &mut work.sink);
+    (work, past.tally)
+}
+
+/// Hash of the record after `owner` in the chain, around the wrap.
+fn following(source: &dyn Source, owner: &[u8], apex: &[u8]) -> Option<Hash> {
+    let mut next = Vec::new();
+    let found =
+        next_with_record(source, owner, &mut next) || next_with_record(source, apex, &mut next);
+    found.then(|| hash_of_owner(&next, apex)).flatten()
+}
+
+fn next_with_record(source: &dyn Source, from: &[u8], next: &mut Vec<u8>) -> bool {
+    let mut at = from.to_vec();
+    while source.next_hashed(&at, next) {
+        if bitmap_at(source, next).is_some() {
+            return true;
+        }
+        std::mem::swap(&mut at, next);
+    }
+    false
+}
+
+/// The record before one that came or went leads past or to it.
+fn check_before(
+    ctx: &Context<'_>,
+    source: &dyn Source,
+    owner: &[u8],
+    exists: bool,
+    sink: &mut Sink,
+) {
+    let apex = &ctx.apex_name;
+    let mut before = Vec::new();
+    if !source.previous_hashed(owner, &mut before) && !last_hashed(source, apex, &mut before) {
+        return;
+    }
+    let expected = if exists {
+        hash_of_owner(owner, apex)
+    } else {
+        following(source, owner, apex)
+    };
+    source.hashed_at(&before, &mut |rr| {
+        if rr.rtype != t::NSEC3 {
+            return;
+        }
+        let at = rr.rdata.get(4).map_or(5, |salt| 6 + *salt as usize);
+        let next = rr
+            .rdata
+            .get(at..at + 20)
+            .and_then(|n| Hash::try_from(n).ok());
+        if next != expected {
+            sink.push(|| {
+                Finding::at(
+                    Check::V14,
+                    &before,
+                    t::NSEC3,
+                    "next hashed name is not the next in the chain",
+                )
+                .expected(
+                    expected.map_or("none".into(), |h| show(&h)),
+                    next.map_or("none".into(), |h| show(&h)),
+                )
+            });
+        }
+    });
+}
+
+/// The last record of the chain: the one before a name that sorts after every hash.
+fn last_hashed(source: &dyn Source, apex: &[u8], out: &mut Vec<u8>) -> bool {
+    // 'w' is beyond the base32hex digits.
+    let mut end = vec![1, b'w'];
+    end.extend_from_slice(apex);
+    end.len() <= wire::MAX_NAME && source.previous_hashed(&end, out) && !same_name(out, apex)
+}
