@@ -1,4 +1,5 @@
 //! The state database and the audit log: what is acknowledged is there again, and nothing else.
+#![allow(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -93,13 +93,12 @@ impl World {
         self.events += 1;
         let name = event.name();
         let before = self.zone.clone();
-        let twice = step(before.clone(), event.clone(), self.now);
+        // Some of them twice: the same each time.
+        let twice = (self.events % 4 == 0).then(|| step(before.clone(), event.clone(), self.now));
         let (zone, actions) = step(before, event, self.now);
-        assert_eq!(
-            (&zone, &actions),
-            (&twice.0, &twice.1),
-            "P8: step is deterministic"
-        );
+        if let Some((z, a)) = twice {
+            assert_eq!((&zone, &actions), (&z, &a), "P8: step is deterministic");
+        }
         self.log.push(format!(
             "{name} -> {} / {} : {}",
             zone.candidate.name(),
@@ -115,8 +114,10 @@ impl World {
 
     fn commit(&mut self) {
         self.disk = serde_json::to_vec(&self.zone).unwrap();
-        let back: Zone = serde_json::from_slice(&self.disk).unwrap();
-        assert_eq!(back, self.zone, "the durable form is the value");
+        if self.events % 8 == 0 {
+            let back: Zone = serde_json::from_slice(&self.disk).unwrap();
+            assert_eq!(back, self.zone, "the durable form is the value");
+        }
         self.committed_live = self.zone.live.as_ref().map(|l| l.version);
     }
 
