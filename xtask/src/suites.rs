@@ -261,18 +261,18 @@ fn tests(mut command: Command) -> Result<Tally, String> {
     Ok(tally)
 }
 
-/// Adds up `Summary [ 1.2s] 5 tests run: 4 passed, 1 failed, 0 skipped` (cargo-nextest) and
-/// `test result: ok. 4 passed; 1 failed; 0 ignored; …` (libtest).
-fn count<'a>(lines: impl Iterator<Item = &'a str>) -> Tally {
+/// Adds up `Summary [ 1.2s] 5 tests run: 4 passed, 1 failed, 0 skipped` of cargo-nextest or, where
+/// it did not run, `test result: ok. 4 passed; 1 failed; 0 ignored; …` of libtest. The output of a
+/// failed test that nextest shows holds lines of the second kind.
+fn count<'a>(lines: impl Iterator<Item = &'a str> + Clone) -> Tally {
+    let summaries = lines.clone().filter_map(|line| {
+        let rest = line.trim_start().strip_prefix("Summary [")?;
+        rest.split_once(" run: ").map(|(_, counts)| counts)
+    });
+    let results = lines.filter_map(|line| line.trim_start().strip_prefix("test result: "));
+    let nextest = summaries.clone().next().is_some();
     let mut tally = Tally::default();
-    for line in lines {
-        let Some(counts) = line.trim_start().strip_prefix("test result: ").or_else(|| {
-            line.trim_start()
-                .strip_prefix("Summary ")
-                .map(|s| s.split_once(": ").map_or("", |p| p.1))
-        }) else {
-            continue;
-        };
+    for counts in summaries.chain(results.filter(|_| !nextest)) {
         let words: Vec<&str> = counts
             .split([' ', ',', ';'])
             .filter(|w| !w.is_empty())
@@ -297,9 +297,12 @@ mod tests {
 
     #[test]
     fn summaries_of_both_runners_are_counted() {
-        let nextest = "     Summary [   0.012s] 9 tests run: 5 passed (1 slow), 3 failed, 1 timed out, 7 skipped";
+        let nextest = [
+            "    test result: FAILED. 0 passed; 1 failed; 0 ignored",
+            "  Summary [  0.012s] 9 tests run: 5 passed (1 slow), 3 failed, 1 timed out, 7 skipped",
+        ];
         assert_eq!(
-            count([nextest].into_iter()),
+            count(nextest.into_iter()),
             Tally {
                 passed: 5,
                 failed: 4

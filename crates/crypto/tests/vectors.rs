@@ -1,4 +1,5 @@
 //! Examples of RFC 5702 §6, RFC 6605 §6 and RFC 8080 §6.
+#![allow(clippy::unwrap_used)]
 
 use aws_lc_rs::signature::{
     RSA_PKCS1_1024_8192_SHA512_FOR_LEGACY_USE_ONLY, RsaPublicKeyComponents,

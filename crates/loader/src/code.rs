@@ -199,7 +199,10 @@ impl Checks {
     pub fn set(&mut self, key: &str, level: Level) -> Result<(), CheckError> {
         let chosen: Vec<&CodeInfo> = CODES
             .iter()
-            .filter(|c| c.code.to_string().eq_ignore_ascii_case(key) || (!c.name.is_empty() && c.name == key))
+            .filter(|c| {
+                c.code.to_string().eq_ignore_ascii_case(key)
+                    || (!c.name.is_empty() && c.name == key)
+            })
             .collect();
         if chosen.is_empty() {
             return Err(CheckError::Unknown(key.to_string()));
@@ -214,7 +217,11 @@ impl Checks {
     /// The severity of a finding under `code`; `None`: the check is off.
     pub fn severity(&self, code: Code) -> Option<Severity> {
         let info = code.info()?;
-        self.set.get(&code.0).copied().unwrap_or(info.level).severity()
+        self.set
+            .get(&code.0)
+            .copied()
+            .unwrap_or(info.level)
+            .severity()
     }
 
     /// The same for a variant of a check that has a default of its own.
@@ -244,8 +251,14 @@ mod tests {
         c.set("z123", Level::Off).unwrap();
         assert_eq!(c.severity(Code::TTL_MISMATCH), Some(Severity::Error));
         assert_eq!(c.severity(Code::SOA_MINIMUM), None);
-        assert_eq!(c.set("singleton", Level::Off), Err(CheckError::Locked("singleton".into())));
-        assert!(matches!(c.set("nonsense", Level::Off), Err(CheckError::Unknown(_))));
+        assert_eq!(
+            c.set("singleton", Level::Off),
+            Err(CheckError::Locked("singleton".into()))
+        );
+        assert!(matches!(
+            c.set("nonsense", Level::Off),
+            Err(CheckError::Unknown(_))
+        ));
         c.set("host-name", Level::Note).unwrap();
         assert_eq!(c.severity(Code::HOST_NAME), Some(Severity::Note));
     }

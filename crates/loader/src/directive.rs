@@ -15,7 +15,11 @@ pub enum Directive<'a> {
     Origin(Vec<u8>),
     /// Seconds as written, maybe out of range, and where.
     Ttl(u64, Range<usize>),
-    Include { path: Vec<u8>, span: Range<usize>, origin: Option<Vec<u8>> },
+    Include {
+        path: Vec<u8>,
+        span: Range<usize>,
+        origin: Option<Vec<u8>>,
+    },
     Generate(Generate<'a>),
 }
 
@@ -34,7 +38,11 @@ pub struct Generate<'a> {
 pub fn read<'a>(lex: &mut Lexer<'a>, origin: &[u8]) -> Lexed<Directive<'a>> {
     let at = lex.pos;
     let Some(word) = lex.next()? else {
-        return Err(problem(Code::UNKNOWN_DIRECTIVE, at..at + 1, "directive without a name"));
+        return Err(problem(
+            Code::UNKNOWN_DIRECTIVE,
+            at..at + 1,
+            "directive without a name",
+        ));
     };
     let directive = match word.text.to_ascii_uppercase().as_slice() {
         b"$ORIGIN" => {
@@ -46,7 +54,10 @@ pub fn read<'a>(lex: &mut Lexer<'a>, origin: &[u8]) -> Lexed<Directive<'a>> {
         b"$TTL" => {
             let t = need(lex, "a TTL", "$TTL")?;
             let v = text::ttl(t.text).filter(|_| !t.quoted).ok_or_else(|| {
-                let text = format!("expected seconds or a span such as 1h30m, found {:?}", t.show());
+                let text = format!(
+                    "expected seconds or a span such as 1h30m, found {:?}",
+                    t.show()
+                );
                 problem(Code::BAD_NUMBER, t.span(), text)
             })?;
             Directive::Ttl(v, t.span())
@@ -63,7 +74,11 @@ pub fn read<'a>(lex: &mut Lexer<'a>, origin: &[u8]) -> Lexed<Directive<'a>> {
                     Some(name)
                 }
             };
-            Directive::Include { path, span: t.span(), origin }
+            Directive::Include {
+                path,
+                span: t.span(),
+                origin,
+            }
         }
         b"$GENERATE" => return generate(lex),
         _ => return Err(unknown(&word)),
@@ -83,7 +98,11 @@ fn need<'a>(lex: &mut Lexer<'a>, what: &str, directive: &str) -> Lexed<Token<'a>
         Some(t) => Ok(t),
         None => {
             let at = lex.pos;
-            Err(problem(Code::MISSING_FIELD, at..at, format!("{directive} needs {what}")))
+            Err(problem(
+                Code::MISSING_FIELD,
+                at..at,
+                format!("{directive} needs {what}"),
+            ))
         }
     }
 }
@@ -95,8 +114,14 @@ fn unknown(word: &Token<'_>) -> Box<crate::lex::Problem> {
         .into_iter()
         .min_by_key(|d| strsim::damerau_levenshtein(d, &text.to_ascii_uppercase()))
         .unwrap_or_default();
-    problem(Code::UNKNOWN_DIRECTIVE, word.span(), format!("unknown directive {text:?}"))
-        .help(format!("did you mean {near}? An owner that starts with a dollar is written \\$"))
+    problem(
+        Code::UNKNOWN_DIRECTIVE,
+        word.span(),
+        format!("unknown directive {text:?}"),
+    )
+    .help(format!(
+        "did you mean {near}? An owner that starts with a dollar is written \\$"
+    ))
 }
 
 fn generate<'a>(lex: &mut Lexer<'a>) -> Lexed<Directive<'a>> {
@@ -112,7 +137,10 @@ fn generate<'a>(lex: &mut Lexer<'a>) -> Lexed<Directive<'a>> {
         Some((number(a)?, number(b)?, number(step)?)).filter(|(a, b, s)| a <= b && *s > 0)
     };
     let (start, stop, step) = range().ok_or_else(|| {
-        let text = format!("expected a range such as 1-254 or 0-100/2, found {:?}", t.show());
+        let text = format!(
+            "expected a range such as 1-254 or 0-100/2, found {:?}",
+            t.show()
+        );
         problem(Code::BAD_NUMBER, t.span(), text)
     })?;
     let span = t.span();
@@ -124,13 +152,27 @@ fn generate<'a>(lex: &mut Lexer<'a>) -> Lexed<Directive<'a>> {
         fields += 1;
     }
     if lex.multi {
-        return Err(problem(Code::UNBALANCED, span, "$GENERATE is one line, without parentheses"));
+        return Err(problem(
+            Code::UNBALANCED,
+            span,
+            "$GENERATE is one line, without parentheses",
+        ));
     }
     if fields < 2 {
-        return Err(problem(Code::MISSING_FIELD, end..end, "$GENERATE needs an owner, a type and data"));
+        return Err(problem(
+            Code::MISSING_FIELD,
+            end..end,
+            "$GENERATE needs an owner, a type and data",
+        ));
     }
     let template = &lex.src[lhs.start..end];
-    Ok(Directive::Generate(Generate { start, stop, step, span, template }))
+    Ok(Directive::Generate(Generate {
+        start,
+        stop,
+        step,
+        span,
+        template,
+    }))
 }
 
 impl Generate<'_> {
@@ -158,7 +200,11 @@ impl Generate<'_> {
                     i += 2;
                 }
                 b'$' if t.get(i + 1) == Some(&b'{') => {
-                    let end = t[i..].iter().position(|&b| b == b'}').ok_or("${ without }")? + i;
+                    let end = t[i..]
+                        .iter()
+                        .position(|&b| b == b'}')
+                        .ok_or("${ without }")?
+                        + i;
                     let spec = std::str::from_utf8(&t[i + 2..end]).map_err(|_| "bad ${…}")?;
                     modified(value, spec, out)?;
                     i = end + 1;
@@ -179,16 +225,29 @@ impl Generate<'_> {
 
 /// `offset[,width[,base]]`.
 fn modified(value: u64, spec: &str, out: &mut Vec<u8>) -> Result<(), String> {
-    let bad = || format!("expected ${{offset,width,base}} with base d, o, x, X, n or N, found ${{{spec}}}");
+    let bad = || {
+        format!("expected ${{offset,width,base}} with base d, o, x, X, n or N, found ${{{spec}}}")
+    };
     let mut parts = spec.split(',');
-    let offset: i64 = parts.next().unwrap_or("").trim().parse().map_err(|_| bad())?;
-    let width: usize = parts.next().map_or(Ok(0), |w| w.trim().parse()).map_err(|_| bad())?;
+    let offset: i64 = parts
+        .next()
+        .unwrap_or("")
+        .trim()
+        .parse()
+        .map_err(|_| bad())?;
+    let width: usize = parts
+        .next()
+        .map_or(Ok(0), |w| w.trim().parse())
+        .map_err(|_| bad())?;
     let base = parts.next().unwrap_or("d").trim();
     if parts.next().is_some() || width > 255 {
         return Err(bad());
     }
-    let v = (value as i64).checked_add(offset).and_then(|v| u64::try_from(v).ok());
-    let mut v = v.ok_or_else(|| format!("{value} with offset {offset} is negative or too large"))?;
+    let v = (value as i64)
+        .checked_add(offset)
+        .and_then(|v| u64::try_from(v).ok());
+    let mut v =
+        v.ok_or_else(|| format!("{value} with offset {offset} is negative or too large"))?;
     let text = match base {
         "d" => format!("{v:0width$}"),
         "o" => format!("{v:0width$o}"),
@@ -200,7 +259,11 @@ fn modified(value: u64, spec: &str, out: &mut Vec<u8>) -> Result<(), String> {
             let mut left = width as i64;
             loop {
                 let digit = char::from_digit((v & 15) as u32, 16).unwrap_or('0');
-                text.push(if base == "N" { digit.to_ascii_uppercase() } else { digit });
+                text.push(if base == "N" {
+                    digit.to_ascii_uppercase()
+                } else {
+                    digit
+                });
                 v >>= 4;
                 left -= 1;
                 if left <= 0 && v == 0 {
@@ -225,9 +288,16 @@ mod tests {
     use super::*;
 
     fn expand(template: &str, v: u64) -> Result<String, String> {
-        let g = Generate { start: 0, stop: 9, step: 1, span: 0..0, template: template.as_bytes() };
+        let g = Generate {
+            start: 0,
+            stop: 9,
+            step: 1,
+            span: 0..0,
+            template: template.as_bytes(),
+        };
         let mut out = Vec::new();
-        g.expand(v, &mut out).map(|()| String::from_utf8(out).unwrap())
+        g.expand(v, &mut out)
+            .map(|()| String::from_utf8(out).unwrap())
     }
 
     #[test]

@@ -21,7 +21,13 @@ pub struct Problem {
 pub type Lexed<T> = Result<T, Box<Problem>>;
 
 pub fn problem(code: Code, span: Range<usize>, message: impl Into<String>) -> Box<Problem> {
-    Box::new(Problem { code, span, message: message.into(), label: String::new(), help: None })
+    Box::new(Problem {
+        code,
+        span,
+        message: message.into(),
+        label: String::new(),
+        help: None,
+    })
 }
 
 impl Problem {
@@ -104,7 +110,13 @@ pub struct Lexer<'a> {
 
 impl<'a> Lexer<'a> {
     pub fn new(src: &'a [u8], pos: usize) -> Self {
-        Lexer { src, pos, multi: false, depth: 0, opened: 0 }
+        Lexer {
+            src,
+            pos,
+            multi: false,
+            depth: 0,
+            opened: 0,
+        }
     }
 
     /// The next field of the entry; `None` at its end, which is not consumed.
@@ -112,7 +124,9 @@ impl<'a> Lexer<'a> {
     pub fn next(&mut self) -> Lexed<Option<Token<'a>>> {
         let before = self.pos;
         loop {
-            let Some(&b) = self.src.get(self.pos) else { return self.at_end_of_file() };
+            let Some(&b) = self.src.get(self.pos) else {
+                return self.at_end_of_file();
+            };
             match CLASS[b as usize] {
                 BLANK => self.pos += 1,
                 PLAIN | ESCAPE => return self.bare(before).map(Some),
@@ -141,7 +155,11 @@ impl<'a> Lexer<'a> {
                     escaped = true;
                     match self.src.get(i + 1) {
                         None | Some(b'\n') => {
-                            return Err(problem(Code::BAD_CHARACTER, i..i + 1, "backslash at the end of a line"));
+                            return Err(problem(
+                                Code::BAD_CHARACTER,
+                                i..i + 1,
+                                "backslash at the end of a line",
+                            ));
                         }
                         Some(_) => i += 2,
                     }
@@ -179,12 +197,17 @@ impl<'a> Lexer<'a> {
         match CLASS[b as usize] {
             CR => {
                 if !matches!(self.src.get(at + 1), None | Some(b'\n')) {
-                    return Err(problem(Code::BAD_CHARACTER, at..at + 1, "carriage return inside a line"));
+                    return Err(problem(
+                        Code::BAD_CHARACTER,
+                        at..at + 1,
+                        "carriage return inside a line",
+                    ));
                 }
                 self.pos += 1;
             }
             COMMENT => {
-                self.pos = memchr::memchr(b'\n', &self.src[at..]).map_or(self.src.len(), |i| at + i);
+                self.pos =
+                    memchr::memchr(b'\n', &self.src[at..]).map_or(self.src.len(), |i| at + i);
             }
             OPEN => {
                 if self.depth == MAX_DEPTH {
@@ -207,7 +230,13 @@ impl<'a> Lexer<'a> {
                 self.pos += 1;
             }
             QUOTE => return self.quoted(before).map(Some),
-            NUL => return Err(problem(Code::BAD_CHARACTER, at..at + 1, "NUL outside quotes")),
+            NUL => {
+                return Err(problem(
+                    Code::BAD_CHARACTER,
+                    at..at + 1,
+                    "NUL outside quotes",
+                ));
+            }
             _ => self.pos += 1, // LF inside parentheses
         }
         Ok(None)
@@ -222,15 +251,27 @@ impl<'a> Lexer<'a> {
                 Some(b'"') => break,
                 Some(b'\\') => {
                     escaped = true;
-                    i += if self.src.get(i + 1) == Some(&b'\n') { 1 } else { 2 };
+                    i += if self.src.get(i + 1) == Some(&b'\n') {
+                        1
+                    } else {
+                        2
+                    };
                 }
                 Some(b'\n') if self.depth == 0 => {
-                    return Err(problem(Code::UNBALANCED, start..i, "quote is not closed in its line")
-                        .help("a quoted string may span lines only inside parentheses"));
+                    return Err(problem(
+                        Code::UNBALANCED,
+                        start..i,
+                        "quote is not closed in its line",
+                    )
+                    .help("a quoted string may span lines only inside parentheses"));
                 }
                 Some(_) => i += 1,
                 None => {
-                    return Err(problem(Code::UNBALANCED, start..start + 1, "quote is never closed"));
+                    return Err(problem(
+                        Code::UNBALANCED,
+                        start..start + 1,
+                        "quote is never closed",
+                    ));
                 }
             }
         }
@@ -244,7 +285,6 @@ impl<'a> Lexer<'a> {
             adjacent: start == before,
         })
     }
-
 }
 
 /// Position after the line feed that ends the entry starting at `at`.
@@ -299,9 +339,15 @@ mod tests {
     #[test]
     fn fields_of_entries() {
         assert_eq!(fields(b"a  b\tc;d\ne").unwrap(), ["a", "b", "c"]);
-        assert_eq!(fields(b"a ( b ; x \" ( \r\n c\r\n ) d\r\ne").unwrap(), ["a", "b", "c", "d"]);
+        assert_eq!(
+            fields(b"a ( b ; x \" ( \r\n c\r\n ) d\r\ne").unwrap(),
+            ["a", "b", "c", "d"]
+        );
         assert_eq!(fields(b"a(b)c").unwrap(), ["a", "b", "c"]);
-        assert_eq!(fields(b"\"a ; b\" c\\;d \\\"").unwrap(), ["a ; b", "c\\;d", "\\\""]);
+        assert_eq!(
+            fields(b"\"a ; b\" c\\;d \\\"").unwrap(),
+            ["a ; b", "c\\;d", "\\\""]
+        );
         assert_eq!(fields(b"( \"a\nb\" )").unwrap(), ["a\nb"]);
         assert_eq!(fields(b"((a)) b").unwrap(), ["a", "b"]);
         assert_eq!(fields(b"").unwrap(), [""; 0]);
@@ -320,7 +366,12 @@ mod tests {
             (b"((((((((((((((((( a", Code::UNBALANCED),
             (b"(\"a", Code::UNBALANCED),
         ] {
-            assert_eq!(fields(text), Err(code), "{:?}", String::from_utf8_lossy(text));
+            assert_eq!(
+                fields(text),
+                Err(code),
+                "{:?}",
+                String::from_utf8_lossy(text)
+            );
         }
     }
 

@@ -6,6 +6,7 @@
 //! I/O here ([`source`]). Transfers from primaries will be a sibling of `load` (`xfr`), writing to the
 //! same sinks and using the same checks; they are not built yet.
 
+mod check;
 pub mod code;
 pub mod diag;
 mod directive;
@@ -14,6 +15,7 @@ mod load;
 mod parse;
 mod rdata;
 pub mod render;
+mod report;
 mod run;
 mod scan;
 mod sink;
@@ -22,7 +24,8 @@ mod text;
 
 pub use code::{CheckError, Checks, Code, Level, Severity};
 pub use diag::{Diagnostic, Diagnostics, Place};
-pub use load::{ParseOptions, parse_bytes};
+pub use load::{LoadRequest, Outcome, ParseOptions, load_bytes, load_file, parse_bytes};
+pub use report::{Delta, LoadReport, LoadResult, Stages};
 pub use run::{ParsedFile, Progress};
 pub use sink::{Full, ParsedRecord, RecordList, RecordSink};
 pub use source::{IncludeMode, SourceIdentity};

@@ -1,13 +1,24 @@
-//! The public entries: octets to records.
+//! A load: from a file, or octets, to a version or a report that says why not.
 
-use cascade_zone::Name;
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::time::Duration;
 
-use crate::code::Checks;
+use cascade_time::Clock;
+use cascade_zone::{
+    BuildError, Builder, Name, RecordBatch, Rtype, VersionId, ZoneId, ZoneVersion, diff_stats,
+};
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::check::{Finding, Findings, OwnerChecks, Wanted, across, plain};
+use crate::code::{Checks, Code};
+use crate::diag::{Diagnostic, Diagnostics};
 use crate::parse::Env;
+use crate::report::{Delta, LoadReport, LoadResult, Stages, micros};
 use crate::run::{ParsedFile, Progress, parse_plan};
-use crate::scan::{Plan, ScanOptions, scan};
+use crate::scan::{Item, Plan, ScanOptions, scan};
 use crate::sink::RecordSink;
-use crate::source::{FileStat, IncludeMode, SourceFile};
+use crate::source::{self, FileStat, IncludeMode, ReadError, SourceFile, SourceIdentity};
 
 /// Files below are parsed in one piece.
 const WHOLE: usize = 256 * 1024;
@@ -31,37 +42,519 @@ pub struct ParseOptions {
 }
 
 /// Parses text that is in memory. `name` stands for the file in diagnostics; includes are refused.
-pub fn parse_bytes<S>(bytes: Vec<u8>, name: &str, apex: &Name, options: &ParseOptions) -> ParsedFile<S>
+pub fn parse_bytes<S>(
+    bytes: Vec<u8>,
+    name: &str,
+    apex: &Name,
+    options: &ParseOptions,
+) -> ParsedFile<S>
 where
     S: RecordSink + Default + Send,
 {
-    let stat = FileStat { size: bytes.len() as u64, ..FileStat::default() };
-    let file = SourceFile { name: name.to_string(), bytes, parent: None, stat };
-    let options = ParseOptions { include: IncludeMode::Off, ..options.clone() };
+    let stat = FileStat {
+        size: bytes.len() as u64,
+        ..FileStat::default()
+    };
+    let file = SourceFile {
+        name: name.to_string(),
+        bytes,
+        parent: None,
+        stat,
+    };
+    let options = ParseOptions {
+        include: IncludeMode::Off,
+        ..options.clone()
+    };
     let plan = plan(file, apex, &options);
     parse(&plan, apex, &options, &Progress::default())
 }
 
-pub(crate) fn plan(file: SourceFile, apex: &Name, options: &ParseOptions) -> Plan {
+fn plan(file: SourceFile, apex: &Name, options: &ParseOptions) -> Plan {
     let chunk = match options.chunk {
         Some(n) => n.max(1),
         None if file.bytes.len() < WHOLE => usize::MAX,
         None => CHUNK,
     };
-    let scan_options = ScanOptions { chunk, include: options.include, max_size: options.max_size };
+    let scan_options = ScanOptions {
+        chunk,
+        include: options.include,
+        max_size: options.max_size,
+    };
     scan(file, apex.as_wire(), &scan_options)
 }
 
-pub(crate) fn parse<S>(plan: &Plan, apex: &Name, options: &ParseOptions, progress: &Progress) -> ParsedFile<S>
+fn parse<S>(plan: &Plan, apex: &Name, options: &ParseOptions, progress: &Progress) -> ParsedFile<S>
 where
     S: RecordSink + Default + Send,
 {
-    let env = Env {
+    parse_plan(&env(plan, apex, options), plan, S::default, progress)
+}
+
+fn parse_with<S: RecordSink + Send>(
+    plan: &Plan,
+    apex: &Name,
+    options: &ParseOptions,
+    sink: impl Fn() -> S + Sync,
+) -> ParsedFile<S> {
+    parse_plan(&env(plan, apex, options), plan, sink, &Progress::default())
+}
+
+fn env<'a>(plan: &'a Plan, apex: &'a Name, options: &'a ParseOptions) -> Env<'a> {
+    Env {
         apex,
         checks: &options.checks,
         max_ttl: options.max_ttl,
         strip: options.strip,
         files: &plan.files,
+    }
+}
+
+/// Everything a load of a zone file needs to know.
+#[derive(Debug, Clone)]
+pub struct LoadRequest<'a> {
+    pub path: &'a Path,
+    pub apex: &'a Name,
+    pub zone: ZoneId,
+    /// Id of the version to make.
+    pub version: VersionId,
+    /// The current unsigned version: its equal leaves are reused, its serial compared.
+    pub current: Option<&'a ZoneVersion>,
+    /// What the current version was read from.
+    pub identity: Option<&'a SourceIdentity>,
+    pub options: &'a ParseOptions,
+    /// `loader.max-records`; 0 is unlimited.
+    pub max_records: u64,
+    /// Read the file even if its size, inode and time are as before.
+    pub force: bool,
+    /// For the report.
+    pub trigger: &'a str,
+}
+
+/// How a load ended. A failed load leaves nothing behind.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The source has what the current version has. The identity is the new one, when it was read.
+    Unchanged {
+        report: LoadReport,
+        identity: Option<SourceIdentity>,
+    },
+    Loaded {
+        version: Box<ZoneVersion>,
+        report: LoadReport,
+        identity: SourceIdentity,
+    },
+    Failed {
+        report: LoadReport,
+    },
+}
+
+impl Outcome {
+    pub fn report(&self) -> &LoadReport {
+        match self {
+            Outcome::Unchanged { report, .. }
+            | Outcome::Loaded { report, .. }
+            | Outcome::Failed { report } => report,
+        }
+    }
+}
+
+/// Loads a zone file on the current thread pool.
+///
+/// The clock is for the report and the version's time. `progress` can be read meanwhile.
+pub fn load_file(request: &LoadRequest<'_>, clock: &dyn Clock, progress: &Progress) -> Outcome {
+    let mut load = Load::new(request, clock);
+    if !request.force && load.untouched() {
+        return load.unchanged("the file has not been touched", None);
+    }
+    let (bytes, stat) = match source::read(request.path, request.options.max_size) {
+        Ok(read) => read,
+        Err(e) => return load.unreadable(&e),
     };
-    parse_plan(&env, plan, progress)
+    load.lap(|s| &mut s.read);
+    let name = request.path.display().to_string();
+    let plan = plan(
+        SourceFile {
+            name,
+            bytes,
+            parent: None,
+            stat,
+        },
+        request.apex,
+        request.options,
+    );
+    load.lap(|s| &mut s.split);
+    load.plan(plan, progress)
+}
+
+/// Builds a version from text in memory, as [`load_file`] does from a file; includes are refused.
+pub fn load_bytes(
+    request: &LoadRequest<'_>,
+    bytes: Vec<u8>,
+    clock: &dyn Clock,
+    progress: &Progress,
+) -> Outcome {
+    let load = Load::new(request, clock);
+    let stat = FileStat {
+        size: bytes.len() as u64,
+        ..FileStat::default()
+    };
+    let name = request.path.display().to_string();
+    let options = ParseOptions {
+        include: IncludeMode::Off,
+        ..request.options.clone()
+    };
+    let plan = plan(
+        SourceFile {
+            name,
+            bytes,
+            parent: None,
+            stat,
+        },
+        request.apex,
+        &options,
+    );
+    load.plan(plan, progress)
+}
+
+/// A load under way.
+struct Load<'a> {
+    request: &'a LoadRequest<'a>,
+    clock: &'a dyn Clock,
+    report: LoadReport,
+    mark: Duration,
+}
+
+impl<'a> Load<'a> {
+    fn new(request: &'a LoadRequest<'a>, clock: &'a dyn Clock) -> Self {
+        let report = LoadReport {
+            trigger: request.trigger.to_string(),
+            source: request.path.display().to_string(),
+            kind: "file".to_string(),
+            started: clock.now(),
+            serial_old: request.current.map(|v| v.serial().0),
+            zonemd: "absent".to_string(),
+            ..LoadReport::default()
+        };
+        Load {
+            request,
+            clock,
+            report,
+            mark: clock.monotonic(),
+        }
+    }
+
+    fn lap(&mut self, stage: impl FnOnce(&mut Stages) -> &mut u64) {
+        let now = self.clock.monotonic();
+        *stage(&mut self.report.stages) += micros(now.saturating_sub(self.mark));
+        self.mark = now;
+    }
+
+    /// All files of the current version are as they were, by inode, size and time.
+    fn untouched(&self) -> bool {
+        let Some(identity) = self
+            .request
+            .identity
+            .filter(|_| self.request.current.is_some())
+        else {
+            return false;
+        };
+        identity
+            .files
+            .first()
+            .is_some_and(|f| f.path == self.request.path)
+            && identity
+                .files
+                .iter()
+                .all(|f| source::stat(&f.path).as_ref() == Some(f))
+    }
+
+    fn plan(mut self, plan: Plan, progress: &Progress) -> Outcome {
+        let request = self.request;
+        let identity = identity(&plan);
+        self.report.octets = plan.files.iter().map(|f| f.stat.size).sum();
+        self.report.files = plan.files.len() as u64;
+        let broken = plan.items.iter().any(|i| matches!(i, Item::Broken { .. }));
+        let same = request
+            .identity
+            .is_some_and(|i| i.hash == identity.hash && i.files.len() == identity.files.len());
+        if same && !broken && request.current.is_some() {
+            return self.unchanged("the octets of the file are the same", Some(identity));
+        }
+        let parsed: ParsedFile<RecordBatch> = parse(&plan, request.apex, request.options, progress);
+        self.lap(|s| &mut s.parse);
+        self.report.records_received = parsed.records;
+        self.report.diagnostics = parsed.diagnostics;
+        self.stripped(&parsed.stripped);
+        if plan.lines > u32::MAX as u64 {
+            self.whole(
+                Code::LIMIT,
+                "the files have more than 4294967295 lines".to_string(),
+            );
+        }
+        if request.max_records > 0 && parsed.records > request.max_records {
+            let text = format!(
+                "{} records; at most {} are allowed (loader.max-records)",
+                parsed.records, request.max_records
+            );
+            self.whole(Code::RESOURCE_LIMIT, text);
+            return self.failed();
+        }
+        let incomplete = self.report.diagnostics.has_errors();
+        match self.build(&plan, parsed.sinks, incomplete) {
+            Some(version) if !self.report.diagnostics.has_errors() => {
+                self.compare(version, identity)
+            }
+            _ => self.failed(),
+        }
+    }
+
+    /// Builds with all checks of meaning; findings go to the report.
+    fn build(
+        &mut self,
+        plan: &Plan,
+        batches: Vec<RecordBatch>,
+        incomplete: bool,
+    ) -> Option<ZoneVersion> {
+        let request = self.request;
+        let checks = &request.options.checks;
+        let findings = Findings::default();
+        let inspector = OwnerChecks {
+            apex: request.apex,
+            checks,
+            findings: &findings,
+            incomplete,
+        };
+        let mut builder = Builder::new(
+            request.zone,
+            request.version,
+            request.apex,
+            self.clock.now(),
+        )
+        .batches(batches)
+        .inspector(&inspector);
+        if let Some(current) = request.current {
+            builder = builder.predecessor(current);
+        }
+        let built = builder.build();
+        self.lap(|s| &mut s.build);
+        if let Ok(version) = &built
+            && !incomplete
+        {
+            let found = across(version, checks, &findings);
+            self.locate(plan, found, &findings);
+        }
+        let (found, counts) = findings.into_parts();
+        let several = counts.by_code.contains_key(&Code::SEVERAL_SOA.to_string());
+        let kept = found
+            .iter()
+            .map(|f| placed(f, plan, request.apex))
+            .collect();
+        self.report
+            .diagnostics
+            .append(Diagnostics { kept, ..counts });
+        self.lap(|s| &mut s.check);
+        match built {
+            Ok(version) => Some(version),
+            Err(BuildError::NoSoa) if incomplete => None,
+            Err(BuildError::NoSoa) => {
+                self.whole(
+                    Code::NO_SOA,
+                    format!("no SOA record at the apex {}", request.apex),
+                );
+                None
+            }
+            Err(BuildError::SeveralSoas) if several => None,
+            Err(BuildError::SeveralSoas) => {
+                self.whole(
+                    Code::SEVERAL_SOA,
+                    format!("several SOA records at {}", request.apex),
+                );
+                None
+            }
+            Err(e) => {
+                self.whole(Code::RESOURCE_LIMIT, e.to_string());
+                None
+            }
+        }
+    }
+
+    /// Finds the lines of findings made on the built version, which knows no lines: the text is
+    /// parsed once more, by a sink that only looks for their records.
+    fn locate(&self, plan: &Plan, found: Vec<(Finding, Vec<u8>)>, findings: &Findings) {
+        if found.is_empty() {
+            return;
+        }
+        let id = |f: &Finding, rdata: &[u8]| {
+            (f.key.clone(), f.rtype.unwrap_or(Rtype(0)), rdata.to_vec())
+        };
+        let wanted = found.iter().map(|(f, rdata)| id(f, rdata)).collect();
+        let sinks = parse_with(
+            plan,
+            self.request.apex,
+            self.request.options,
+            Wanted::sinks(wanted),
+        )
+        .sinks;
+        let mut lines = HashMap::new();
+        for (id, loc) in sinks.into_iter().flat_map(|s| s.found) {
+            lines.entry(id).or_insert(loc);
+        }
+        for (mut f, rdata) in found {
+            f.loc = lines.get(&id(&f, &rdata)).copied().unwrap_or(u32::MAX);
+            findings.add(f);
+        }
+    }
+
+    /// Against the current version (loading spec §9).
+    fn compare(mut self, version: ZoneVersion, identity: SourceIdentity) -> Outcome {
+        let new = version.serial();
+        self.report.serial_new = Some(new.0);
+        let sums = version.sums();
+        self.report.records = sums.records;
+        self.report.owners = sums.owners;
+        self.report.cuts = sums.cuts;
+        self.report.secure_cuts = sums.secure;
+        if let Some(current) = self.request.current {
+            if version.same_content_as(current) {
+                return self.unchanged("the records are the same", Some(identity));
+            }
+            let stats = diff_stats(current, &version);
+            let reused = reused(current, &version);
+            self.report.delta = Some(Delta::new(&stats, version.unit_count() as u64, reused));
+            let old = current.serial();
+            if new == old {
+                self.whole(
+                    Code::SERIAL_UNCHANGED,
+                    format!("the records changed, but the serial is still {new}"),
+                );
+            } else if !new.newer_than(old) {
+                self.whole(
+                    Code::SERIAL_BACKWARD,
+                    format!("serial {new} is not newer than the current {old}"),
+                );
+            }
+        }
+        self.lap(|s| &mut s.compare);
+        if self.report.diagnostics.has_errors() {
+            return self.failed();
+        }
+        self.report.result = LoadResult::Loaded;
+        self.report.finished = self.clock.now();
+        Outcome::Loaded {
+            version: Box::new(version),
+            report: self.report,
+            identity,
+        }
+    }
+
+    fn stripped(&mut self, stripped: &BTreeMap<u16, u64>) {
+        if stripped.is_empty() {
+            return;
+        }
+        if stripped.contains_key(&Rtype::ZONEMD.0) {
+            self.report.zonemd = "skipped".to_string();
+        }
+        self.report.stripped = stripped
+            .iter()
+            .map(|(t, n)| (Rtype(*t).to_string(), *n))
+            .collect();
+        let list: Vec<String> = stripped
+            .iter()
+            .map(|(t, n)| format!("{} {n}", Rtype(*t)))
+            .collect();
+        self.whole(
+            Code::STRIPPED,
+            format!(
+                "records that the signer makes itself were dropped: {}",
+                list.join(", ")
+            ),
+        );
+    }
+
+    /// A finding about the zone as a whole.
+    fn whole(&mut self, code: Code, message: String) {
+        let Some(severity) = self.request.options.checks.severity(code) else {
+            return;
+        };
+        let key = Vec::new();
+        let finding = Finding {
+            severity,
+            loc: 0,
+            code,
+            key,
+            rtype: None,
+            message,
+            label: String::new(),
+            related: None,
+            help: None,
+        };
+        self.report
+            .diagnostics
+            .add(code, severity, || plain(&finding, self.request.apex));
+    }
+
+    fn unreadable(mut self, e: &ReadError) -> Outcome {
+        self.whole(Code::UNREADABLE, e.to_string());
+        self.report.reason = Some(e.to_string());
+        self.failed()
+    }
+
+    fn failed(mut self) -> Outcome {
+        self.report.result = LoadResult::Failed;
+        self.report.finished = self.clock.now();
+        Outcome::Failed {
+            report: self.report,
+        }
+    }
+
+    fn unchanged(mut self, why: &str, identity: Option<SourceIdentity>) -> Outcome {
+        self.report.result = LoadResult::Unchanged;
+        self.report.reason = Some(why.to_string());
+        self.report.serial_new = self.report.serial_old;
+        self.report.finished = self.clock.now();
+        Outcome::Unchanged {
+            report: self.report,
+            identity,
+        }
+    }
+}
+
+/// Leaves of `new` that are the very leaves of `old`.
+fn reused(old: &ZoneVersion, new: &ZoneVersion) -> u64 {
+    // Both run in key order.
+    let mut olds = old.units().peekable();
+    let mut n = 0;
+    for unit in new.units() {
+        while olds.next_if(|o| o.first_key() < unit.first_key()).is_some() {}
+        n += olds.peek().is_some_and(|o| o.same_content(&unit)) as u64;
+    }
+    n
+}
+
+/// Stats and hash of all that was read, in the order of reading.
+fn identity(plan: &Plan) -> SourceIdentity {
+    let mut hash = Xxh3::new();
+    for f in &plan.files {
+        // The length keeps two files from being one.
+        hash.update(&(f.bytes.len() as u64).to_le_bytes());
+        hash.update(&f.bytes);
+    }
+    SourceIdentity {
+        files: plan.files.iter().map(|f| f.stat.clone()).collect(),
+        hash: hash.digest128(),
+    }
+}
+
+/// A finding with its places.
+fn placed(f: &Finding, plan: &Plan, apex: &Name) -> Diagnostic {
+    let mut d = plain(f, apex);
+    if let Some((place, included)) = plan.place(f.loc) {
+        d.place = Some(place.labelled(f.label.clone()));
+        d.included_from = included;
+    }
+    if let Some((place, _)) = f.related.and_then(|(loc, _)| plan.place(loc)) {
+        d.related
+            .push(place.labelled(f.related.map_or("", |(_, label)| label)));
+    }
+    d
 }

@@ -61,7 +61,12 @@ pub struct Parsed<S> {
 }
 
 /// Parses a chunk.
-pub fn parse_chunk<S: RecordSink>(env: &Env<'_>, chunk: &Chunk, carry: &Carry, sink: S) -> Parsed<S> {
+pub fn parse_chunk<S: RecordSink>(
+    env: &Env<'_>,
+    chunk: &Chunk,
+    carry: &Carry,
+    sink: S,
+) -> Parsed<S> {
     let src = env.files.get(chunk.file).map_or(&[][..], |f| &f.bytes);
     let end = chunk.range.end.min(src.len());
     let mut parser = Parser {
@@ -73,6 +78,7 @@ pub fn parse_chunk<S: RecordSink>(env: &Env<'_>, chunk: &Chunk, carry: &Carry, s
         state: chunk.state.clone(),
         carried: carry.ttl,
         owner: Owner::default(),
+        rtype: None,
         rdata: Vec::with_capacity(512),
         noted_include: false,
         parsed: Parsed {
@@ -119,7 +125,11 @@ impl Owner<'_> {
     fn place(&mut self, env: &Env<'_>) {
         self.key.clear();
         self.in_zone = key::push_key(env.apex, &self.wire, &mut self.key);
-        self.case = if self.in_zone { key::case_of(env.apex, &self.wire) } else { None };
+        self.case = if self.in_zone {
+            key::case_of(env.apex, &self.wire)
+        } else {
+            None
+        };
         self.stated = true;
         self.broken = false;
         self.carried = false;
@@ -137,6 +147,8 @@ struct Parser<'a, 'e, S> {
     state: State,
     carried: Option<u32>,
     owner: Owner<'a>,
+    /// Type of the current entry, once read.
+    rtype: Option<Rtype>,
     rdata: Vec<u8>,
     noted_include: bool,
     parsed: Parsed<S>,
@@ -145,7 +157,12 @@ struct Parser<'a, 'e, S> {
 impl<'a, S: RecordSink> Parser<'a, '_, S> {
     fn run(&mut self) {
         if self.entry == 3 && self.chunk.first_line == 1 {
-            self.finding(Code::BYTE_ORDER_MARK, 0..3, "byte order mark at the start of the file", None);
+            self.finding(
+                Code::BYTE_ORDER_MARK,
+                0..3,
+                "byte order mark at the start of the file",
+                None,
+            );
         }
         let mut pos = self.entry;
         while let Some(&first) = self.src.get(pos) {
@@ -155,6 +172,7 @@ impl<'a, S: RecordSink> Parser<'a, '_, S> {
                 continue;
             }
             self.entry = pos;
+            self.rtype = None;
             let mut lex = Lexer::new(self.src, pos);
             let done = match first {
                 b'$' => self.directive(&mut lex),
@@ -182,20 +200,26 @@ impl<'a, S: RecordSink> Parser<'a, '_, S> {
     #[inline]
     fn entry(&mut self, lex: &mut Lexer<'a>, first: u8) -> Lexed<()> {
         if matches!(first, b' ' | b'\t' | b'\r' | b';') {
-            let Some(field) = lex.next()? else { return Ok(()) };
+            let Some(field) = lex.next()? else {
+                return Ok(());
+            };
             return self.record(lex, Some(field), field.start);
         }
         if matches!(first, b'(' | b')') {
             let text = "an entry cannot start with a parenthesis; open it after the owner";
             return Err(problem(Code::UNBALANCED, self.entry..self.entry + 1, text));
         }
-        let Some(token) = lex.next()? else { return Ok(()) };
+        let Some(token) = lex.next()? else {
+            return Ok(());
+        };
         if token.text != self.owner.text || self.owner.carried || token.quoted {
             self.owner.text = b"";
             let high = self.set_owner(&token)?;
-            self.owner.text = token.text;
             if high {
+                // Not remembered as text: every line with such a name is noted, wherever chunks start.
                 self.eight_bit(token.span());
+            } else {
+                self.owner.text = token.text;
             }
         }
         self.record(lex, None, token.start)
@@ -210,9 +234,14 @@ impl<'a, S: RecordSink> Parser<'a, '_, S> {
         let high = text::push_name(token, &self.state.origin, &mut self.owner.wire)?;
         self.owner.place(self.env);
         if !self.owner.in_zone {
-            let text = format!("owner {} is outside the zone {}", show(&self.owner.wire), self.env.apex);
-            return Err(problem(Code::OUT_OF_ZONE, token.span(), text)
-                .help("a name with a final dot is absolute; one without gets the origin appended"));
+            let text = format!(
+                "owner {} is outside the zone {}",
+                show(&self.owner.wire),
+                self.env.apex
+            );
+            return Err(problem(Code::OUT_OF_ZONE, token.span(), text).help(
+                "a name with a final dot is absolute; one without gets the origin appended",
+            ));
         }
         Ok(high)
     }
@@ -224,14 +253,17 @@ impl<'a, S: RecordSink> Parser<'a, '_, S> {
         field: Option<Token<'t>>,
         start: usize,
     ) -> Lexed<()> {
+        let none_stated = !self.owner.stated && !self.owner.broken;
+        self.parsed.used_owner |= field.is_some() && (none_stated || self.owner.carried);
         let (rtype, ttl, type_token) = self.prefix(lex, field)?;
-        if field.is_some() && !self.owner.stated && !self.owner.broken {
-            self.parsed.used_owner = true;
-            return Err(problem(Code::NO_OWNER, start..type_token.end, "no owner was stated before")
-                .help("start the line with an owner, or with @ for the zone itself"));
-        }
-        if field.is_some() && self.owner.carried {
-            self.parsed.used_owner = true;
+        self.rtype = Some(rtype);
+        if field.is_some() && none_stated {
+            return Err(problem(
+                Code::NO_OWNER,
+                start..type_token.end,
+                "no owner was stated before",
+            )
+            .help("start the line with an owner, or with @ for the zone itself"));
         }
         let mut data = std::mem::take(&mut self.rdata);
         data.clear();
@@ -266,7 +298,13 @@ impl<'a, S: RecordSink> Parser<'a, '_, S> {
                 Some(t) => t,
                 None => match lex.next()? {
                     Some(t) => t,
-                    None => return Err(problem(Code::MISSING_FIELD, lex.pos..lex.pos, "the entry ends before a type")),
+                    None => {
+                        return Err(problem(
+                            Code::MISSING_FIELD,
+                            lex.pos..lex.pos,
+                            "the entry ends before a type",
+                        ));
+                    }
                 },
             };
             if t.text.first().is_some_and(u8::is_ascii_digit) && !t.quoted {
@@ -287,7 +325,11 @@ impl<'a, S: RecordSink> Parser<'a, '_, S> {
                 class = true;
                 continue;
             }
-            let rtype = if t.quoted { None } else { rdata::rtype_of(t.text) };
+            let rtype = if t.quoted {
+                None
+            } else {
+                rdata::rtype_of(t.text)
+            };
             return match rtype {
                 Some(r) if r.is_meta() => {
                     let text = format!("{r} is a type for messages, not for zones");
@@ -301,7 +343,12 @@ impl<'a, S: RecordSink> Parser<'a, '_, S> {
 
     fn stated_ttl(&mut self, v: u64, span: Range<usize>) -> u32 {
         if v > MAX_TTL {
-            self.finding(Code::TTL_RANGE, span, "TTL above 2147483647: 0 is used", None);
+            self.finding(
+                Code::TTL_RANGE,
+                span,
+                "TTL above 2147483647: 0 is used",
+                None,
+            );
         }
         let ttl = clamp_ttl(v);
         self.parsed.out.ttl = Some(ttl);
@@ -314,7 +361,10 @@ impl<'a, S: RecordSink> Parser<'a, '_, S> {
         {
             self.noted_include = true;
             let text = "an included file set $TTL; here the value from before holds again";
-            let line = Line { file: self.file_name(place.0), line: place.1 };
+            let line = Line {
+                file: self.file_name(place.0),
+                line: place.1,
+            };
             self.finding(Code::INCLUDE_CHANGED_TTL, at.span(), text, Some(line));
         }
         if let Some(ttl) = self.state.default_ttl.or(self.parsed.out.ttl) {
@@ -322,8 +372,11 @@ impl<'a, S: RecordSink> Parser<'a, '_, S> {
         }
         self.parsed.used_ttl = true;
         let n = self.rdata.len();
-        let minimum = (rtype == Rtype::SOA && n >= 22)
-            .then(|| self.rdata[n - 4..].iter().fold(0u64, |v, &b| v << 8 | b as u64));
+        let minimum = (rtype == Rtype::SOA && n >= 22).then(|| {
+            self.rdata[n - 4..]
+                .iter()
+                .fold(0u64, |v, &b| v << 8 | b as u64)
+        });
         let before = self.parsed.implied_ttl;
         // Remembered even when not needed here: what flows into this chunk may be an assumption.
         self.parsed.implied_ttl = before.or(minimum.map(clamp_ttl));
@@ -334,24 +387,37 @@ impl<'a, S: RecordSink> Parser<'a, '_, S> {
             let text = "no TTL is stated: the SOA's MINIMUM is used";
             self.finding(Code::TTL_FROM_SOA, at.span(), text, None);
             if minimum > MAX_TTL {
-                self.finding(Code::TTL_RANGE, at.span(), "TTL above 2147483647: 0 is used", None);
+                self.finding(
+                    Code::TTL_RANGE,
+                    at.span(),
+                    "TTL above 2147483647: 0 is used",
+                    None,
+                );
             }
             return Ok(clamp_ttl(minimum));
         }
-        Err(problem(Code::MISSING_FIELD, at.span(), "no TTL: none is stated here or before, and there is no $TTL")
-            .help("put a $TTL line at the start of the file"))
+        Err(problem(
+            Code::MISSING_FIELD,
+            at.span(),
+            "no TTL: none is stated here or before, and there is no $TTL",
+        )
+        .help("put a $TTL line at the start of the file"))
     }
 
     #[inline]
     fn push(&mut self, rtype: Rtype, mut ttl: u32, start: usize, at: &Token<'_>) -> Lexed<()> {
         if self.env.strip
-            && (rtype.is_denial_or_signature() || (self.owner.key.is_empty() && rtype.is_signer_apex()))
+            && (rtype.is_denial_or_signature()
+                || (self.owner.key.is_empty() && rtype.is_signer_apex()))
         {
             *self.parsed.stripped.entry(rtype.0).or_default() += 1;
             return Ok(());
         }
         if self.owner.wire.len() + 10 + self.rdata.len() > MAX_RR {
-            let text = format!("record of {} octets fits no message", self.owner.wire.len() + 10 + self.rdata.len());
+            let text = format!(
+                "record of {} octets fits no message",
+                self.owner.wire.len() + 10 + self.rdata.len()
+            );
             return Err(problem(Code::TOO_LARGE, at.span(), text));
         }
         if let Some(max) = self.env.max_ttl.filter(|&max| ttl > max) {
@@ -360,13 +426,27 @@ impl<'a, S: RecordSink> Parser<'a, '_, S> {
             ttl = max;
         }
         if !self.owner.told {
-            self.parsed.sink.owner(&self.owner.key, self.owner.case.as_deref());
+            self.parsed
+                .sink
+                .owner(&self.owner.key, self.owner.case.as_deref());
             self.owner.told = true;
         }
-        let loc = self.chunk.loc_base.saturating_add(self.line.saturating_sub(self.chunk.first_line));
-        if self.parsed.sink.record(rtype, ttl, &self.rdata, loc).is_err() {
+        let loc = self
+            .chunk
+            .loc_base
+            .saturating_add(self.line.saturating_sub(self.chunk.first_line));
+        if self
+            .parsed
+            .sink
+            .record(rtype, ttl, &self.rdata, loc)
+            .is_err()
+        {
             self.parsed.full = true;
-            return Err(problem(Code::LIMIT, at.span(), "too many records in one piece of the file"));
+            return Err(problem(
+                Code::LIMIT,
+                at.span(),
+                "too many records in one piece of the file",
+            ));
         }
         Ok(())
     }
@@ -380,7 +460,12 @@ impl<'a, S: RecordSink> Parser<'a, '_, S> {
             }
             Directive::Ttl(v, span) => {
                 if v > MAX_TTL {
-                    self.finding(Code::TTL_RANGE, span, "TTL above 2147483647: 0 is used", None);
+                    self.finding(
+                        Code::TTL_RANGE,
+                        span,
+                        "TTL above 2147483647: 0 is used",
+                        None,
+                    );
                 }
                 self.state.default_ttl = Some(clamp_ttl(v));
                 self.state.changed_by = None;
@@ -393,9 +478,14 @@ impl<'a, S: RecordSink> Parser<'a, '_, S> {
     }
 
     fn generate(&mut self, g: &Generate<'_>) -> Lexed<()> {
-        self.state.generated = self.state.generated.saturating_add(g.count()).min(MAX_GENERATED + 1);
+        self.state.generated = self
+            .state
+            .generated
+            .saturating_add(g.count())
+            .min(MAX_GENERATED + 1);
         if self.state.generated > MAX_GENERATED {
-            let text = format!("$GENERATE would make more than {MAX_GENERATED} records in this file");
+            let text =
+                format!("$GENERATE would make more than {MAX_GENERATED} records in this file");
             return Err(problem(Code::LIMIT, g.span.clone(), text));
         }
         let mut line = Vec::new();
@@ -409,7 +499,10 @@ impl<'a, S: RecordSink> Parser<'a, '_, S> {
                 // The place is the directive's: the line itself is in no file.
                 let text = format!("$GENERATE for {value}: {}", p.message);
                 let mut p = problem(p.code, g.span.clone(), text);
-                p.help = Some(format!("the line made is: {}", String::from_utf8_lossy(&line)));
+                p.help = Some(format!(
+                    "the line made is: {}",
+                    String::from_utf8_lossy(&line)
+                ));
                 return Err(p);
             }
         }
@@ -419,7 +512,9 @@ impl<'a, S: RecordSink> Parser<'a, '_, S> {
 
     fn generated(&mut self, line: &[u8]) -> Lexed<()> {
         let mut lex = Lexer::new(line, 0);
-        let Some(owner) = lex.next()? else { return Ok(()) };
+        let Some(owner) = lex.next()? else {
+            return Ok(());
+        };
         self.owner.text = b"";
         self.set_owner(&owner)?;
         // Spans inside the made line mean nothing in the file; findings stand at the directive.
@@ -427,19 +522,31 @@ impl<'a, S: RecordSink> Parser<'a, '_, S> {
     }
 
     fn eight_bit(&mut self, span: Range<usize>) {
-        let text = "name with octets above 127; an internationalised name is written as A-label (xn--…)";
+        let text =
+            "name with octets above 127; an internationalised name is written as A-label (xn--…)";
         self.finding(Code::EIGHT_BIT_NAME, span, text, None);
     }
 
     fn file_name(&self, file: usize) -> String {
-        self.env.files.get(file).map_or(String::new(), |f| f.name.clone())
+        self.env
+            .files
+            .get(file)
+            .map_or(String::new(), |f| f.name.clone())
     }
 
     fn finding(&mut self, code: Code, span: Range<usize>, message: &str, included: Option<Line>) {
-        let Some(severity) = self.env.checks.severity(code) else { return };
+        let Some(severity) = self.env.checks.severity(code) else {
+            return;
+        };
         // The note of an include is always kept, because the chunks' notes are merged into one.
         if self.parsed.diagnostics.count(code, severity) || included.is_some() {
-            let p = Problem { code, span, message: message.to_string(), label: String::new(), help: None };
+            let p = Problem {
+                code,
+                span,
+                message: message.to_string(),
+                label: String::new(),
+                help: None,
+            };
             let mut d = diagnostic(self.env.files, self.chunk.file, self.line, self.entry, p);
             d.severity = severity;
             if let Some(line) = included {
@@ -451,11 +558,17 @@ impl<'a, S: RecordSink> Parser<'a, '_, S> {
 
     #[cold]
     fn problem(&mut self, p: Problem) {
-        let severity = self.env.checks.severity(p.code).unwrap_or(crate::code::Severity::Error);
+        let severity = self
+            .env
+            .checks
+            .severity(p.code)
+            .unwrap_or(crate::code::Severity::Error);
         if self.parsed.diagnostics.count(p.code, severity) {
             let mut d = diagnostic(self.env.files, self.chunk.file, self.line, self.entry, p);
             d.severity = severity;
-            if self.owner.stated {
+            d.rtype = self.rtype.map(|t| t.to_string());
+            // A directive has no owner.
+            if self.owner.stated && self.src.get(self.entry) != Some(&b'$') {
                 d.owner = Some(show(&self.owner.wire));
             }
             self.parsed.diagnostics.kept.push(d);
@@ -464,8 +577,16 @@ impl<'a, S: RecordSink> Parser<'a, '_, S> {
 }
 
 /// A problem with its place; `line` is the line of the octet `entry`.
-pub fn diagnostic(files: &[SourceFile], file: usize, line: u32, entry: usize, p: Problem) -> Diagnostic {
-    let (name, src) = files.get(file).map_or(("", &[][..]), |f| (f.name.as_str(), &f.bytes[..]));
+pub fn diagnostic(
+    files: &[SourceFile],
+    file: usize,
+    line: u32,
+    entry: usize,
+    p: Problem,
+) -> Diagnostic {
+    let (name, src) = files
+        .get(file)
+        .map_or(("", &[][..]), |f| (f.name.as_str(), &f.bytes[..]));
     // A span at the end of a line or file is shown behind its last character.
     let at = p.span.start.min(src.len());
     let at = if at < entry { entry.min(src.len()) } else { at };
@@ -473,13 +594,18 @@ pub fn diagnostic(files: &[SourceFile], file: usize, line: u32, entry: usize, p:
     let line = line.saturating_add(memchr::memchr_iter(b'\n', &src[entry..at]).count() as u32);
     let start = memchr::memrchr(b'\n', &src[..at]).map_or(0, |i| i + 1);
     let end = memchr::memchr(b'\n', &src[at..]).map_or(src.len(), |i| at + i);
-    let text = src[start..end].strip_suffix(b"\r").unwrap_or(&src[start..end]);
+    let text = src[start..end]
+        .strip_suffix(b"\r")
+        .unwrap_or(&src[start..end]);
     let span = at - start..p.span.end.saturating_sub(start).max(at - start);
     let mut included_from = Vec::new();
     let mut parent = files.get(file).and_then(|f| f.parent);
     while let Some((f, line)) = parent {
         let Some(f) = files.get(f) else { break };
-        included_from.push(Line { file: f.name.clone(), line });
+        included_from.push(Line {
+            file: f.name.clone(),
+            line,
+        });
         parent = f.parent;
     }
     let rule = p.code.info().map(|i| i.rule).filter(|r| !r.is_empty());
@@ -501,9 +627,15 @@ pub fn diagnostic(files: &[SourceFile], file: usize, line: u32, entry: usize, p:
 fn not_a_type(t: &Token<'_>) -> Box<Problem> {
     let text = t.show();
     if ["CH", "HS", "CS", "NONE", "ANY"].iter().any(|c| t.is(c))
-        || (text.len() > 5 && text[..text.floor_char_boundary(5)].eq_ignore_ascii_case("CLASS"))
+        || text
+            .get(..5)
+            .is_some_and(|t| t.eq_ignore_ascii_case("CLASS"))
     {
-        return problem(Code::CLASS, t.span(), format!("class {text}: only IN is possible"));
+        return problem(
+            Code::CLASS,
+            t.span(),
+            format!("class {text}: only IN is possible"),
+        );
     }
     let upper = text.to_ascii_uppercase();
     let near = Rtype::ALL
@@ -511,9 +643,15 @@ fn not_a_type(t: &Token<'_>) -> Box<Problem> {
         .map(|(_, m)| (strsim::damerau_levenshtein(m, &upper), *m))
         .min()
         .filter(|(distance, m)| *distance <= 2 && *distance < m.len());
-    let p = problem(Code::UNKNOWN_TYPE, t.span(), format!("unknown type {text:?}"));
+    let p = problem(
+        Code::UNKNOWN_TYPE,
+        t.span(),
+        format!("unknown type {text:?}"),
+    );
     match near {
-        Some((_, m)) => p.help(format!("did you mean {m}? A type without a name is written TYPE123")),
+        Some((_, m)) => p.help(format!(
+            "did you mean {m}? A type without a name is written TYPE123"
+        )),
         None => p.help("a type without a name is written TYPE123 (RFC 3597)"),
     }
 }

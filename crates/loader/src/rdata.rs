@@ -17,7 +17,13 @@ use crate::text;
 /// # Errors
 /// The first problem, with its octets in the file; `out` then holds no meaning.
 pub fn parse(rtype: Rtype, lex: &mut Lexer<'_>, origin: &[u8], out: &mut Vec<u8>) -> Lexed<bool> {
-    let mut p = RdataParser { lex, origin, out, rtype, high: false };
+    let mut p = RdataParser {
+        lex,
+        origin,
+        out,
+        rtype,
+        high: false,
+    };
     // The types that make up nearly all of the world's zone data, in their usual spelling.
     match rtype {
         Rtype::NS | Rtype::CNAME if p.usual() => p.field(Field::Name)?,
@@ -44,7 +50,11 @@ pub(crate) struct RdataParser<'p, 'a> {
 }
 
 fn trailing(t: &Token<'_>, rtype: Rtype) -> Box<Problem> {
-    problem(Code::TRAILING_DATA, t.span(), format!("{:?} after the end of the {rtype} data", t.show()))
+    problem(
+        Code::TRAILING_DATA,
+        t.span(),
+        format!("{:?} after the end of the {rtype} data", t.show()),
+    )
 }
 
 /// A problem of checked wire form, shown at the whole of the data.
@@ -62,13 +72,16 @@ impl<'a> RdataParser<'_, 'a> {
     #[inline]
     fn usual(&self) -> bool {
         let mut rest = self.lex.src.get(self.lex.pos..).unwrap_or(&[]).iter();
-        rest.find(|&&b| b != b' ' && b != b'\t').is_some_and(u8::is_ascii_alphanumeric)
+        rest.find(|&&b| b != b' ' && b != b'\t')
+            .is_some_and(u8::is_ascii_alphanumeric)
     }
 
     /// `\# length hex` for any type (RFC 3597 §5). False: something else follows, nothing is used.
     fn generic(&mut self) -> Lexed<bool> {
         let mut ahead = self.lex.clone();
-        let Some(first) = ahead.next()? else { return Ok(false) };
+        let Some(first) = ahead.next()? else {
+            return Ok(false);
+        };
         if first.text != b"\\#" || first.quoted {
             return Ok(false);
         }
@@ -87,7 +100,8 @@ impl<'a> RdataParser<'_, 'a> {
                 format!("length {n} is stated, {} octets follow", self.out.len()),
             ));
         }
-        rdata::check_wire(self.rtype, self.out).map_err(|e| wire(e, first.start..end, self.rtype))?;
+        rdata::check_wire(self.rtype, self.out)
+            .map_err(|e| wire(e, first.start..end, self.rtype))?;
         Ok(true)
     }
 
@@ -101,7 +115,10 @@ impl<'a> RdataParser<'_, 'a> {
             return Err(problem(
                 Code::BAD_RDATA,
                 span,
-                format!("data of {} can only be written as \\# length hex", self.rtype),
+                format!(
+                    "data of {} can only be written as \\# length hex",
+                    self.rtype
+                ),
             ));
         };
         for &field in fields {
@@ -112,12 +129,18 @@ impl<'a> RdataParser<'_, 'a> {
         }
         let end = self.lex.pos;
         if self.out.len() > 65535 {
-            return Err(problem(Code::TOO_LARGE, start..end, "data of more than 65535 octets"));
+            return Err(problem(
+                Code::TOO_LARGE,
+                start..end,
+                "data of more than 65535 octets",
+            ));
         }
         // The parser builds correct fields; what remains are rules across them.
         match simple(self.rtype) {
             true => Ok(()),
-            false => rdata::check_wire(self.rtype, self.out).map_err(|e| wire(e, start..end, self.rtype)),
+            false => {
+                rdata::check_wire(self.rtype, self.out).map_err(|e| wire(e, start..end, self.rtype))
+            }
         }
     }
 
@@ -127,13 +150,21 @@ impl<'a> RdataParser<'_, 'a> {
             Some(t) => Ok(t),
             None => {
                 let at = self.lex.pos;
-                Err(problem(Code::MISSING_FIELD, at..at, format!("{} data ends before {what}", self.rtype)))
+                Err(problem(
+                    Code::MISSING_FIELD,
+                    at..at,
+                    format!("{} data ends before {what}", self.rtype),
+                ))
             }
         }
     }
 
     pub fn bad(&self, t: &Token<'_>, what: &str) -> Box<Problem> {
-        problem(Code::BAD_RDATA, t.span(), format!("expected {what}, found {:?}", t.show()))
+        problem(
+            Code::BAD_RDATA,
+            t.span(),
+            format!("expected {what}, found {:?}", t.show()),
+        )
     }
 
     fn number(&mut self, what: &str, max: u64) -> Lexed<u64> {
@@ -175,10 +206,15 @@ impl<'a> RdataParser<'_, 'a> {
             }
             Field::Period => {
                 let t = self.need("a time span")?;
-                let v = text::ttl(t.text).and_then(|v| u32::try_from(v).ok()).ok_or_else(|| {
-                    let text = format!("expected seconds or a span such as 1h30m, found {:?}", t.show());
-                    problem(Code::BAD_NUMBER, t.span(), text)
-                })?;
+                let v = text::ttl(t.text)
+                    .and_then(|v| u32::try_from(v).ok())
+                    .ok_or_else(|| {
+                        let text = format!(
+                            "expected seconds or a span such as 1h30m, found {:?}",
+                            t.show()
+                        );
+                        problem(Code::BAD_NUMBER, t.span(), text)
+                    })?;
                 self.out.extend_from_slice(&v.to_be_bytes());
             }
             Field::Time => {
@@ -250,7 +286,10 @@ impl<'a> RdataParser<'_, 'a> {
             }
             Field::Algorithm => {
                 let t = self.need("an algorithm")?;
-                let named = rdata::ALGORITHMS.iter().find(|(_, n)| t.is(n)).map(|(v, _)| *v);
+                let named = rdata::ALGORITHMS
+                    .iter()
+                    .find(|(_, n)| t.is(n))
+                    .map(|(v, _)| *v);
                 let v = match named {
                     Some(v) => v,
                     None if t.text.first().is_some_and(u8::is_ascii_digit) => {
@@ -262,7 +301,10 @@ impl<'a> RdataParser<'_, 'a> {
             }
             Field::CertType => {
                 let t = self.need("a certificate type")?;
-                let named = rdata::CERT_TYPES.iter().find(|(_, n)| t.is(n)).map(|(v, _)| *v);
+                let named = rdata::CERT_TYPES
+                    .iter()
+                    .find(|(_, n)| t.is(n))
+                    .map(|(v, _)| *v);
                 let v = match named {
                     Some(v) => v,
                     None => text::number(&t, 65535)? as u16,
@@ -271,7 +313,11 @@ impl<'a> RdataParser<'_, 'a> {
             }
             Field::Scheme => {
                 let t = self.need("a scheme")?;
-                let v = if t.is("NOTIFY") { 1 } else { text::number(&t, 255)? as u8 };
+                let v = if t.is("NOTIFY") {
+                    1
+                } else {
+                    text::number(&t, 255)? as u8
+                };
                 self.out.push(v);
             }
             other => self.special(other)?,
@@ -337,7 +383,10 @@ impl<'a> RdataParser<'_, 'a> {
 
 /// Types whose fields are free of each other, so that parsed fields need no second look.
 fn simple(rtype: Rtype) -> bool {
-    matches!(rtype, Rtype::AAAA | Rtype::DS | Rtype::SOA | Rtype::MX | Rtype::TXT | Rtype::PTR | Rtype::SRV)
+    matches!(
+        rtype,
+        Rtype::AAAA | Rtype::DS | Rtype::SOA | Rtype::MX | Rtype::TXT | Rtype::PTR | Rtype::SRV
+    )
 }
 
 pub(crate) fn parse_str<T: std::str::FromStr>(t: &Token<'_>) -> Option<T> {

@@ -15,16 +15,28 @@ pub fn render(d: &Diagnostic, out: &mut impl Write) -> fmt::Result {
         .max()
         .unwrap_or(1);
     if let Some(place) = &d.place {
-        writeln!(out, "{:width$}--> {}:{}:{}", "", place.file, place.line, place.column)?;
+        writeln!(
+            out,
+            "{:width$}--> {}:{}:{}",
+            "", place.file, place.line, place.column
+        )?;
         for line in &d.included_from {
-            writeln!(out, "{:width$} |  included from {}:{}", "", line.file, line.line)?;
+            writeln!(
+                out,
+                "{:width$} |  included from {}:{}",
+                "", line.file, line.line
+            )?;
         }
         writeln!(out, "{:width$} |", "")?;
         source(place, '^', width, out)?;
     }
     for place in &d.related {
         writeln!(out, "{:width$} |", "")?;
-        writeln!(out, "{:width$}::: {}:{}:{}", "", place.file, place.line, place.column)?;
+        writeln!(
+            out,
+            "{:width$}::: {}:{}:{}",
+            "", place.file, place.line, place.column
+        )?;
         source(place, '-', width, out)?;
     }
     if let Some(rule) = &d.rule {
@@ -58,7 +70,13 @@ pub fn render_all(all: &Diagnostics) -> String {
 fn source(place: &Place, mark: char, width: usize, out: &mut impl Write) -> fmt::Result {
     let s = &place.snippet;
     writeln!(out, "{:>width$} | {}", place.line, s.text.trim_end())?;
-    write!(out, "{:width$} | {:indent$}", "", "", indent = s.start as usize)?;
+    write!(
+        out,
+        "{:width$} | {:indent$}",
+        "",
+        "",
+        indent = s.start as usize
+    )?;
     (0..s.len).try_for_each(|_| out.write_char(mark))?;
     if !place.label.is_empty() {
         write!(out, " {}", place.label)?;

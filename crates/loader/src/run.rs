@@ -35,26 +35,42 @@ pub struct ParsedFile<S> {
 /// Parses all items of a plan on the current thread pool.
 ///
 /// The result does not depend on how the plan was cut or on the number of threads.
-pub fn parse_plan<S>(env: &Env<'_>, plan: &Plan, progress: &Progress) -> ParsedFile<S>
-where
-    S: RecordSink + Default + Send,
-{
-    let total = plan.items.iter().map(|i| chunk_of(i).map_or(0, |c| c.range.len() as u64)).sum();
+pub fn parse_plan<S: RecordSink + Send>(
+    env: &Env<'_>,
+    plan: &Plan,
+    sink: impl Fn() -> S + Sync,
+    progress: &Progress,
+) -> ParsedFile<S> {
+    let total = plan
+        .items
+        .iter()
+        .map(|i| chunk_of(i).map_or(0, |c| c.range.len() as u64))
+        .sum();
     progress.octets_total.store(total, Ordering::Relaxed);
     let parse = |chunk: &Chunk, carry: &Carry| {
-        let parsed = parse_chunk(env, chunk, carry, S::default());
-        progress.octets.fetch_add(chunk.range.len() as u64, Ordering::Relaxed);
-        progress.records.fetch_add(parsed.records, Ordering::Relaxed);
+        let parsed = parse_chunk(env, chunk, carry, sink());
+        progress
+            .octets
+            .fetch_add(chunk.range.len() as u64, Ordering::Relaxed);
+        progress
+            .records
+            .fetch_add(parsed.records, Ordering::Relaxed);
         parsed
     };
     // The TTL stated last in the first chunk is most likely that of all later ones, if they lean
     // on one at all; so it is assumed, and what assumed wrongly is parsed again.
     let nothing = Carry::default();
     let mut items = plan.items.iter();
-    let first = items.next().map(|i| chunk_of(i).map(|c| parse(c, &nothing)));
+    let first = items
+        .next()
+        .map(|i| chunk_of(i).map(|c| parse(c, &nothing)));
     let assumed = Carry {
         owner: None,
-        ttl: first.iter().flatten().next().and_then(|p| p.out.ttl.or(p.implied_ttl)),
+        ttl: first
+            .iter()
+            .flatten()
+            .next()
+            .and_then(|p| p.out.ttl.or(p.implied_ttl)),
     };
     let rest: Vec<Option<Parsed<S>>> = plan.items[plan.items.len().min(1)..]
         .par_iter()
@@ -64,14 +80,16 @@ where
 
     let carries = carries(plan, &parsed);
     parsed.par_iter_mut().enumerate().for_each(|(i, slot)| {
-        let (Some(p), Some(chunk), Some(carry)) =
-            (slot.as_mut(), plan.items.get(i).and_then(chunk_of), carries.get(i))
-        else {
+        let (Some(p), Some(chunk), Some(carry)) = (
+            slot.as_mut(),
+            plan.items.get(i).and_then(chunk_of),
+            carries.get(i),
+        ) else {
             return;
         };
         let assumed = if i == 0 { &nothing } else { &assumed };
         if (p.used_ttl && carry.ttl != assumed.ttl) || (p.used_owner && carry.owner.is_some()) {
-            *p = parse_chunk(env, chunk, carry, S::default());
+            *p = parse_chunk(env, chunk, carry, sink());
         }
     });
     merge(env, plan, parsed)
@@ -118,7 +136,15 @@ fn merge<S>(env: &Env<'_>, plan: &Plan, parsed: Vec<Option<Parsed<S>>>) -> Parse
     let mut noted: Option<Option<String>> = None;
     for (item, p) in plan.items.iter().zip(parsed) {
         match (item, p) {
-            (Item::Broken { file, line, entry, problem }, _) => {
+            (
+                Item::Broken {
+                    file,
+                    line,
+                    entry,
+                    problem,
+                },
+                _,
+            ) => {
                 let make = || diagnostic(env.files, *file, *line, *entry, (**problem).clone());
                 all.diagnostics.add(problem.code, Severity::Error, make);
             }
@@ -141,7 +167,9 @@ fn merge<S>(env: &Env<'_>, plan: &Plan, parsed: Vec<Option<Parsed<S>>>) -> Parse
 /// that mean the same include only the first is wanted. `noted`: the include noted last.
 fn one_include_note(d: &mut Diagnostics, noted: Option<Option<String>>) -> Option<Option<String>> {
     let code = Code::INCLUDE_CHANGED_TTL;
-    let Some(i) = d.kept.iter().position(|k| k.code == code) else { return noted };
+    let Some(i) = d.kept.iter().position(|k| k.code == code) else {
+        return noted;
+    };
     let help = d.kept[i].help.clone();
     if noted.as_ref() != Some(&help) {
         return Some(help);
@@ -166,7 +194,9 @@ impl Plan {
     /// The place of the record at `loc`: its owner field, or the record when it states none.
     pub fn place(&self, loc: u32) -> Option<(Place, Vec<Line>)> {
         let chunks: Vec<&Chunk> = self.items.iter().filter_map(chunk_of).collect();
-        let i = chunks.partition_point(|c| c.loc_base <= loc).checked_sub(1)?;
+        let i = chunks
+            .partition_point(|c| c.loc_base <= loc)
+            .checked_sub(1)?;
         let c = chunks.get(i)?;
         let bytes = &self.files.get(c.file)?.bytes;
         let start = match loc - c.loc_base {
@@ -180,9 +210,15 @@ impl Plan {
         let end = memchr::memchr(b'\n', bytes.get(start..)?).map_or(bytes.len(), |i| start + i);
         let line = &bytes[start..end];
         let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let from = line.iter().position(|b| !matches!(b, b' ' | b'\t')).unwrap_or(0);
+        let from = line
+            .iter()
+            .position(|b| !matches!(b, b' ' | b'\t'))
+            .unwrap_or(0);
         let to = match from {
-            0 => line.iter().position(|b| matches!(b, b' ' | b'\t' | b'(' | b';')).unwrap_or(line.len()),
+            0 => line
+                .iter()
+                .position(|b| matches!(b, b' ' | b'\t' | b'(' | b';'))
+                .unwrap_or(line.len()),
             _ => line.len(),
         };
         let file = self.files.get(c.file)?;
@@ -191,7 +227,10 @@ impl Plan {
         let mut parent = file.parent;
         while let Some((f, line)) = parent {
             let f = self.files.get(f)?;
-            included.push(Line { file: f.name.clone(), line });
+            included.push(Line {
+                file: f.name.clone(),
+                line,
+            });
             parent = f.parent;
         }
         Some((Place::new(&file.name, number, line, from..to), included))

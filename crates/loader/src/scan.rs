@@ -44,7 +44,12 @@ pub struct Chunk {
 pub enum Item {
     Chunk(Chunk),
     /// A directive that the splitter itself could not follow.
-    Broken { file: usize, line: u32, entry: usize, problem: Box<Problem> },
+    Broken {
+        file: usize,
+        line: u32,
+        entry: usize,
+        problem: Box<Problem>,
+    },
 }
 
 /// Everything a load reads, in pieces.
@@ -72,9 +77,18 @@ pub fn scan(main: SourceFile, origin: &[u8], options: &ScanOptions) -> Plan {
         Some(p) => p.to_path_buf(),
         None => PathBuf::from("."),
     };
-    let mut scan = Scan { plan: Plan::default(), options, dir };
+    let mut scan = Scan {
+        plan: Plan::default(),
+        options,
+        dir,
+    };
     scan.plan.files.push(main);
-    let state = State { origin: origin.to_vec(), default_ttl: None, changed_by: None, generated: 0 };
+    let state = State {
+        origin: origin.to_vec(),
+        default_ttl: None,
+        changed_by: None,
+        generated: 0,
+    };
     scan.file(0, state, None, 0);
     scan.plan
 }
@@ -98,12 +112,26 @@ struct Walk {
 
 impl Scan<'_> {
     /// Gives the default TTL at the end of the file.
-    fn file(&mut self, file: usize, state: State, previous: Option<usize>, depth: usize) -> Option<u32> {
+    fn file(
+        &mut self,
+        file: usize,
+        state: State,
+        previous: Option<usize>,
+        depth: usize,
+    ) -> Option<u32> {
         // The octets are lent out of the plan while includes add to it.
-        let Some(entry) = self.plan.files.get_mut(file) else { return state.default_ttl };
+        let Some(entry) = self.plan.files.get_mut(file) else {
+            return state.default_ttl;
+        };
         let bytes = std::mem::take(&mut entry.bytes);
-        let mut walk =
-            Walk { file, start_state: state.clone(), state, previous, start: 0, line: 1 };
+        let mut walk = Walk {
+            file,
+            start_state: state.clone(),
+            state,
+            previous,
+            start: 0,
+            line: 1,
+        };
         if bytes.starts_with(b"\xef\xbb\xbf") {
             walk.start = 3;
         }
@@ -136,7 +164,9 @@ impl Scan<'_> {
     fn cut_plain(&mut self, src: &[u8], w: &mut Walk, from: usize, to: usize) {
         let mut at = from.max(w.start.saturating_add(self.options.chunk));
         while at < to {
-            let Some(lf) = memchr::memchr(b'\n', &src[at..to]) else { return };
+            let Some(lf) = memchr::memchr(b'\n', &src[at..to]) else {
+                return;
+            };
             at += lf + 1;
             // Only a line with an owner of its own needs nothing from the lines before.
             if at >= src.len() || at > to {
@@ -174,9 +204,18 @@ impl Scan<'_> {
 
     /// Follows the directive at `at`, whose entry ends at `end`; gives where to go on. What is
     /// wrong with it is reported by the parser of its chunk, except for includes.
-    fn directive(&mut self, src: &[u8], w: &mut Walk, at: usize, end: usize, depth: usize) -> usize {
+    fn directive(
+        &mut self,
+        src: &[u8],
+        w: &mut Walk,
+        at: usize,
+        end: usize,
+        depth: usize,
+    ) -> usize {
         let mut lex = Lexer::new(&src[..end], at);
-        let Ok(directive) = directive::read(&mut lex, &w.state.origin) else { return end };
+        let Ok(directive) = directive::read(&mut lex, &w.state.origin) else {
+            return end;
+        };
         match directive {
             Directive::Origin(name) => w.state.origin = name,
             Directive::Ttl(v, _) => {
@@ -184,7 +223,11 @@ impl Scan<'_> {
                 w.state.changed_by = None;
             }
             Directive::Generate(g) => {
-                w.state.generated = w.state.generated.saturating_add(g.count()).min(MAX_GENERATED + 1);
+                w.state.generated = w
+                    .state
+                    .generated
+                    .saturating_add(g.count())
+                    .min(MAX_GENERATED + 1);
             }
             Directive::Include { path, span, origin } => {
                 self.close(src, w, at);
@@ -194,7 +237,12 @@ impl Scan<'_> {
                     Ok(ttl) => ttl,
                     Err(text) => {
                         let problem = problem(Code::INCLUDE_REFUSED, span, text);
-                        let broken = Item::Broken { file: w.file, line, entry: at, problem };
+                        let broken = Item::Broken {
+                            file: w.file,
+                            line,
+                            entry: at,
+                            problem,
+                        };
                         self.plan.items.push(broken);
                         start.default_ttl
                     }
@@ -245,18 +293,33 @@ impl Scan<'_> {
         while let Some(i) = up {
             let f = &self.plan.files[i];
             if (f.stat.device, f.stat.inode) == (stat.device, stat.inode) {
-                return Err(format!("{:?} includes itself, through the lines shown", stat.path));
+                return Err(format!(
+                    "{:?} includes itself, through the lines shown",
+                    stat.path
+                ));
             }
             up = f.parent.map(|(p, _)| p);
         }
         let read: u64 = self.plan.files.iter().map(|f| f.stat.size).sum();
         if self.options.max_size > 0 && read.saturating_add(stat.size) > self.options.max_size {
-            return Err(format!("all files together exceed {} octets (loader.max-size)", self.options.max_size));
+            return Err(format!(
+                "all files together exceed {} octets (loader.max-size)",
+                self.options.max_size
+            ));
         }
         let index = self.plan.files.len();
         let name = stat.path.display().to_string();
-        self.plan.files.push(SourceFile { name, bytes, parent: Some((w.file, line)), stat });
-        let mut state = State { generated: 0, changed_by: None, ..w.state.clone() };
+        self.plan.files.push(SourceFile {
+            name,
+            bytes,
+            parent: Some((w.file, line)),
+            stat,
+        });
+        let mut state = State {
+            generated: 0,
+            changed_by: None,
+            ..w.state.clone()
+        };
         if let Some(origin) = origin {
             state.origin = origin;
         }
@@ -284,5 +347,8 @@ fn next_special(src: &[u8], pos: usize) -> usize {
         }
         i += BLOCK;
     }
-    src[i..].iter().position(|&b| special(b)).map_or(src.len(), |n| i + n)
+    src[i..]
+        .iter()
+        .position(|&b| special(b))
+        .map_or(src.len(), |n| i + n)
 }

@@ -1,6 +1,6 @@
 //! Where parsed records go.
 
-use cascade_zone::Rtype;
+use cascade_zone::{RecordBatch, Rtype};
 
 /// Receives the records of one chunk, in file order.
 pub trait RecordSink {
@@ -42,7 +42,26 @@ impl RecordSink for RecordList {
 
     fn record(&mut self, rtype: Rtype, ttl: u32, rdata: &[u8], loc: u32) -> Result<(), Full> {
         let (key, case) = self.owner.clone();
-        self.records.push(ParsedRecord { key, case, rtype, ttl, rdata: rdata.to_vec(), loc });
+        self.records.push(ParsedRecord {
+            key,
+            case,
+            rtype,
+            ttl,
+            rdata: rdata.to_vec(),
+            loc,
+        });
         Ok(())
+    }
+}
+
+impl RecordSink for RecordBatch {
+    #[inline]
+    fn owner(&mut self, key: &[u8], case: Option<&[u8]>) {
+        RecordBatch::owner(self, key, case);
+    }
+
+    #[inline]
+    fn record(&mut self, rtype: Rtype, ttl: u32, rdata: &[u8], loc: u32) -> Result<(), Full> {
+        self.push(rtype, ttl, rdata, loc).map_err(|_| Full)
     }
 }

@@ -58,12 +58,19 @@ pub struct SourceIdentity {
 #[derive(Debug, Error)]
 pub enum ReadError {
     #[error("cannot read {path:?}: {detail}")]
-    Unreadable { path: PathBuf, detail: String, #[source] source: io::Error },
+    Unreadable {
+        path: PathBuf,
+        detail: String,
+        #[source]
+        source: io::Error,
+    },
     #[error("{path:?} is not a regular file")]
     NotAFile { path: PathBuf },
     #[error("{path:?} has {size} octets; at most {max} are allowed (loader.max-size)")]
     TooLarge { path: PathBuf, size: u64, max: u64 },
-    #[error("{path:?} changed while it was read, {READ_TRIES} times; try again when its writer is done")]
+    #[error(
+        "{path:?} changed while it was read, {READ_TRIES} times; try again when its writer is done"
+    )]
     Changing { path: PathBuf },
 }
 
@@ -72,7 +79,9 @@ pub enum ReadError {
 pub enum IncludeError {
     #[error("includes are switched off (loader.include = \"off\")")]
     Off,
-    #[error("{path:?} is outside {dir:?}, the directory of the zone file (loader.include = \"beside\")")]
+    #[error(
+        "{path:?} is outside {dir:?}, the directory of the zone file (loader.include = \"beside\")"
+    )]
     Outside { path: PathBuf, dir: PathBuf },
     #[error(transparent)]
     Read(#[from] ReadError),
@@ -125,7 +134,10 @@ pub fn read_include(
 
 /// Opens `path`, refusing every way, links included, that leaves `dir`.
 fn open_beneath(dir: &Path, path: &Path) -> Result<File, IncludeError> {
-    let outside = || IncludeError::Outside { path: path.to_path_buf(), dir: dir.to_path_buf() };
+    let outside = || IncludeError::Outside {
+        path: path.to_path_buf(),
+        dir: dir.to_path_buf(),
+    };
     let relative = path.strip_prefix(dir).map_err(|_| outside())?;
     let handle = File::open(dir).map_err(|e| unreadable(dir, e))?;
     let how = OpenHow::new()
@@ -152,12 +164,22 @@ fn read_open(path: &Path, mut file: File, max: u64) -> Result<(Vec<u8>, FileStat
     for _ in 0..READ_TRIES {
         let before = meta(&file)?;
         if !before.is_file() {
-            return Err(ReadError::NotAFile { path: path.to_path_buf() });
+            return Err(ReadError::NotAFile {
+                path: path.to_path_buf(),
+            });
         }
         if max > 0 && before.size() > max {
-            return Err(ReadError::TooLarge { path: path.to_path_buf(), size: before.size(), max });
+            return Err(ReadError::TooLarge {
+                path: path.to_path_buf(),
+                size: before.size(),
+                max,
+            });
         }
-        let mut bytes = Vec::with_capacity(usize::try_from(before.size()).unwrap_or(0).saturating_add(1));
+        let mut bytes = Vec::with_capacity(
+            usize::try_from(before.size())
+                .unwrap_or(0)
+                .saturating_add(1),
+        );
         // One octet more than stated shows that the file grew; a growing file cannot fill memory.
         (&mut file)
             .take(before.size().saturating_add(1))
@@ -169,7 +191,9 @@ fn read_open(path: &Path, mut file: File, max: u64) -> Result<(Vec<u8>, FileStat
         }
         io::Seek::rewind(&mut file).map_err(|e| unreadable(path, e))?;
     }
-    Err(ReadError::Changing { path: path.to_path_buf() })
+    Err(ReadError::Changing {
+        path: path.to_path_buf(),
+    })
 }
 
 /// Says which component of the path is the first to fail, and who may not pass it.
@@ -188,7 +212,10 @@ fn unreadable(path: &Path, source: io::Error) -> ReadError {
             Ok(m) => parent = Some(m),
             Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
                 let dir = at.parent().unwrap_or(Path::new("/"));
-                detail = Some(format!("directory {dir:?} refuses passage to uid {uid}{}", mode_of(parent.as_ref())));
+                detail = Some(format!(
+                    "directory {dir:?} refuses passage to uid {uid}{}",
+                    mode_of(parent.as_ref())
+                ));
                 break;
             }
             Err(e) => {
@@ -199,16 +226,28 @@ fn unreadable(path: &Path, source: io::Error) -> ReadError {
     }
     let detail = detail.unwrap_or_else(|| match source.kind() {
         io::ErrorKind::PermissionDenied => {
-            format!("{path:?} refuses reading to uid {uid}{}", mode_of(parent.as_ref()))
+            format!(
+                "{path:?} refuses reading to uid {uid}{}",
+                mode_of(parent.as_ref())
+            )
         }
         _ => source.to_string(),
     });
-    ReadError::Unreadable { path: path.to_path_buf(), detail, source }
+    ReadError::Unreadable {
+        path: path.to_path_buf(),
+        detail,
+        source,
+    }
 }
 
 fn mode_of(m: Option<&fs::Metadata>) -> String {
     m.map_or(String::new(), |m| {
-        format!(" (mode {:04o}, owner uid {}, gid {})", m.mode() & 0o7777, m.uid(), m.gid())
+        format!(
+            " (mode {:04o}, owner uid {}, gid {})",
+            m.mode() & 0o7777,
+            m.uid(),
+            m.gid()
+        )
     })
 }
 
@@ -221,7 +260,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("absent/zones/example");
         let text = read(&path, 0).unwrap_err().to_string();
-        assert!(text.contains(&format!("{:?}: No such file", dir.path().join("absent"))), "{text}");
+        assert!(
+            text.contains(&format!("{:?}: No such file", dir.path().join("absent"))),
+            "{text}"
+        );
         let text = read(dir.path(), 0).unwrap_err().to_string();
         assert!(text.contains("not a regular file"), "{text}");
     }
@@ -231,7 +273,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("z");
         fs::write(&path, "12345").unwrap();
-        assert!(matches!(read(&path, 4), Err(ReadError::TooLarge { size: 5, max: 4, .. })));
+        assert!(matches!(
+            read(&path, 4),
+            Err(ReadError::TooLarge {
+                size: 5,
+                max: 4,
+                ..
+            })
+        ));
         let (bytes, stat_read) = read(&path, 5).unwrap();
         assert_eq!(bytes, b"12345");
         assert_eq!(stat(&path), Some(stat_read));
@@ -251,12 +300,18 @@ mod tests {
         };
         assert_eq!(get("sub/a", IncludeMode::Beside).unwrap(), b"a");
         assert_eq!(get("sub/../good", IncludeMode::Beside).unwrap(), b"a");
-        assert_eq!(get(zones.join("good").to_str().unwrap(), IncludeMode::Beside).unwrap(), b"a");
+        assert_eq!(
+            get(zones.join("good").to_str().unwrap(), IncludeMode::Beside).unwrap(),
+            b"a"
+        );
         for bad in ["../secret", "link", "/etc/passwd"] {
             let e = get(bad, IncludeMode::Beside).unwrap_err();
             assert!(matches!(e, IncludeError::Outside { .. }), "{bad}: {e}");
         }
         assert_eq!(get("../secret", IncludeMode::Anywhere).unwrap(), b"s");
-        assert!(matches!(get("sub/a", IncludeMode::Off), Err(IncludeError::Off)));
+        assert!(matches!(
+            get("sub/a", IncludeMode::Off),
+            Err(IncludeError::Off)
+        ));
     }
 }

@@ -12,7 +12,11 @@ use crate::lex::{Lexed, Token, problem};
 pub fn push_name(token: &Token<'_>, origin: &[u8], out: &mut Vec<u8>) -> Lexed<bool> {
     let text = token.text;
     if token.quoted {
-        return Err(problem(Code::BAD_NAME, token.span(), "a name cannot stand in quotes"));
+        return Err(problem(
+            Code::BAD_NAME,
+            token.span(),
+            "a name cannot stand in quotes",
+        ));
     }
     match text {
         b"@" => {
@@ -84,7 +88,8 @@ pub fn push_name(token: &Token<'_>, origin: &[u8], out: &mut Vec<u8>) -> Lexed<b
     }
     buf[label] = len as u8;
     if n + origin.len() > 255 {
-        return Err(long_name(token).help("the name is relative: the origin is appended; a final dot ends it"));
+        return Err(long_name(token)
+            .help("the name is relative: the origin is appended; a final dot ends it"));
     }
     out.extend_from_slice(&buf[..n]);
     out.extend_from_slice(origin);
@@ -173,7 +178,10 @@ pub fn number(token: &Token<'_>, max: u64) -> Lexed<u64> {
 
 #[cold]
 fn not_a_number(token: &Token<'_>, max: u64) -> Box<crate::lex::Problem> {
-    let text = format!("expected a number from 0 to {max}, found {:?}", token.show());
+    let text = format!(
+        "expected a number from 0 to {max}, found {:?}",
+        token.show()
+    );
     problem(Code::BAD_NUMBER, token.span(), text)
 }
 
@@ -214,9 +222,15 @@ pub fn ttl(text: &[u8]) -> Option<u64> {
 /// Seconds of 32 bits, or a time `YYYYMMDDHHmmSS` (RFC 4034 §3.2).
 pub fn time(token: &Token<'_>) -> Lexed<u32> {
     if token.text.len() == 14 {
-        let at = std::str::from_utf8(token.text).ok().and_then(Timestamp::parse_dns);
+        let at = std::str::from_utf8(token.text)
+            .ok()
+            .and_then(Timestamp::parse_dns);
         return at.map(Timestamp::to_wire).ok_or_else(|| {
-            problem(Code::BAD_NUMBER, token.span(), "not a time of the form YYYYMMDDHHmmSS")
+            problem(
+                Code::BAD_NUMBER,
+                token.span(),
+                "not a time of the form YYYYMMDDHHmmSS",
+            )
         });
     }
     number(token, u32::MAX as u64).map(|v| v as u32)
@@ -226,7 +240,11 @@ pub fn time(token: &Token<'_>) -> Lexed<u32> {
 pub fn push_hex(token: &Token<'_>, text: &[u8], out: &mut Vec<u8>) -> Lexed<()> {
     let nibble = |b: u8| (b as char).to_digit(16).map(|d| d as u8);
     if !text.len().is_multiple_of(2) {
-        return Err(problem(Code::BAD_RDATA, token.span(), "odd number of hex digits"));
+        return Err(problem(
+            Code::BAD_RDATA,
+            token.span(),
+            "odd number of hex digits",
+        ));
     }
     for pair in text.chunks_exact(2) {
         match (nibble(pair[0]), nibble(pair[1])) {
@@ -242,7 +260,14 @@ mod tests {
     use super::*;
 
     fn token(text: &[u8]) -> Token<'_> {
-        Token { text, start: 0, end: text.len(), quoted: false, escaped: text.contains(&b'\\'), adjacent: false }
+        Token {
+            text,
+            start: 0,
+            end: text.len(),
+            quoted: false,
+            escaped: text.contains(&b'\\'),
+            adjacent: false,
+        }
     }
 
     fn name(text: &str) -> Result<Vec<u8>, Code> {
@@ -273,7 +298,12 @@ mod tests {
 
     #[test]
     fn ttls() {
-        for (text, v) in [("0", 0), ("1h30m", 5400), ("1W2D3h4M5s", 788_645), ("2147483648", 1 << 31)] {
+        for (text, v) in [
+            ("0", 0),
+            ("1h30m", 5400),
+            ("1W2D3h4M5s", 788_645),
+            ("2147483648", 1 << 31),
+        ] {
             assert_eq!(ttl(text.as_bytes()), Some(v), "{text}");
         }
         for bad in ["", "h", "1x", "1h30", "1hh", "-1", "IN"] {
@@ -286,7 +316,9 @@ mod tests {
     fn strings() {
         let s = |t: &[u8]| {
             let mut out = Vec::new();
-            push_string(&token(t), &mut out).map(|()| out).map_err(|p| p.code)
+            push_string(&token(t), &mut out)
+                .map(|()| out)
+                .map_err(|p| p.code)
         };
         assert_eq!(s(b"a\\065\\\"").unwrap(), b"\x03aA\"");
         assert!(s(&[b'x'; 255]).is_ok());

@@ -1,4 +1,5 @@
 //! The grammar of zone files, row by row (RFC 1035 §5.1, RFC 2308 §4, RFC 3597 §5).
+#![allow(clippy::unwrap_used)] // a test may panic
 
 mod common;
 
@@ -23,7 +24,9 @@ fn relative_owners_without_origin_and_ttl_only_on_the_soa() {
 #[test]
 fn owners() {
     assert_eq!(
-        good("@ 1 A 192.0.2.1\n 1 A 192.0.2.2\nWww 1 A 192.0.2.3\n\t1 A 192.0.2.4\nx.Example. 1 A 192.0.2.5\n"),
+        good(
+            "@ 1 A 192.0.2.1\n 1 A 192.0.2.2\nWww 1 A 192.0.2.3\n\t1 A 192.0.2.4\nx.Example. 1 A 192.0.2.5\n"
+        ),
         [
             "example. 1 IN A 192.0.2.1",
             "example. 1 IN A 192.0.2.2",
@@ -38,15 +41,26 @@ fn owners() {
     assert_eq!(codes("xexample. 1 A 192.0.2.1\n"), ["Z105"]);
     assert_eq!(codes("\"a\" 1 A 192.0.2.1\n"), ["Z004"]);
     assert_eq!(codes("(a) 1 A 192.0.2.1\n"), ["Z006"]);
-    assert_eq!(good("\\$a\\064 1 A 192.0.2.1"), ["\\$a\\@.example. 1 IN A 192.0.2.1"]);
+    assert_eq!(
+        good("\\$a\\064 1 A 192.0.2.1"),
+        ["\\$a\\@.example. 1 IN A 192.0.2.1"]
+    );
 }
 
 #[test]
 fn ttl_and_class_in_either_order() {
-    for text in ["a 5 IN A 192.0.2.1", "a IN 5 A 192.0.2.1", "a 5 A 192.0.2.1", "a\t5 in\ta 192.0.2.1 ; c"] {
+    for text in [
+        "a 5 IN A 192.0.2.1",
+        "a IN 5 A 192.0.2.1",
+        "a 5 A 192.0.2.1",
+        "a\t5 in\ta 192.0.2.1 ; c",
+    ] {
         assert_eq!(good(text), ["a.example. 5 IN A 192.0.2.1"]);
     }
-    assert_eq!(good("a 1h30m CLASS1 TYPE1 192.0.2.1"), ["a.example. 5400 IN A 192.0.2.1"]);
+    assert_eq!(
+        good("a 1h30m CLASS1 TYPE1 192.0.2.1"),
+        ["a.example. 5400 IN A 192.0.2.1"]
+    );
     assert_eq!(codes("a 5 CH A 192.0.2.1"), ["Z015"]);
     assert_eq!(codes("a 5 CLASS3 A 192.0.2.1"), ["Z015"]);
     assert_eq!(codes("a 5 5 A 192.0.2.1"), ["Z005"]);
@@ -58,8 +72,14 @@ fn ttl_and_class_in_either_order() {
 
 #[test]
 fn ttl_range() {
-    assert_eq!(good("a 2147483647 A 192.0.2.1"), ["a.example. 2147483647 IN A 192.0.2.1"]);
-    assert_eq!(good("a 2147483648 A 192.0.2.1"), ["a.example. 0 IN A 192.0.2.1"]);
+    assert_eq!(
+        good("a 2147483647 A 192.0.2.1"),
+        ["a.example. 2147483647 IN A 192.0.2.1"]
+    );
+    assert_eq!(
+        good("a 2147483648 A 192.0.2.1"),
+        ["a.example. 0 IN A 192.0.2.1"]
+    );
     assert_eq!(codes("a 2147483648 A 192.0.2.1"), ["Z117"]);
     assert_eq!(codes("$TTL 9999999999\na A 192.0.2.1"), ["Z117"]);
 }
@@ -69,37 +89,71 @@ fn omitted_ttls() {
     // $TTL goes before the last stated TTL (RFC 2308 §4).
     assert_eq!(
         good("$TTL 7\na 5 A 192.0.2.1\nb A 192.0.2.1\n$TTL 8\nc A 192.0.2.1"),
-        ["a.example. 5 IN A 192.0.2.1", "b.example. 7 IN A 192.0.2.1", "c.example. 8 IN A 192.0.2.1"]
+        [
+            "a.example. 5 IN A 192.0.2.1",
+            "b.example. 7 IN A 192.0.2.1",
+            "c.example. 8 IN A 192.0.2.1"
+        ]
     );
     let text = "@ SOA . . 1 1 1 1 300\na A 192.0.2.1\n";
-    assert_eq!(good(text), ["example. 300 IN SOA . . 1 1 1 1 300", "a.example. 300 IN A 192.0.2.1"]);
+    assert_eq!(
+        good(text),
+        [
+            "example. 300 IN SOA . . 1 1 1 1 300",
+            "a.example. 300 IN A 192.0.2.1"
+        ]
+    );
     assert_eq!(codes(text), ["Z012"]);
     assert_eq!(codes("a A 192.0.2.1"), ["Z007"]);
 }
 
 #[test]
 fn max_ttl_lowers() {
-    let options = ParseOptions { max_ttl: Some(60), ..ParseOptions::default() };
+    let options = ParseOptions {
+        max_ttl: Some(60),
+        ..ParseOptions::default()
+    };
     let parsed = parse_with(b"a 61 A 192.0.2.1\nb 60 A 192.0.2.1\n", &options);
-    assert_eq!(records(&parsed).iter().map(|r| r.ttl).collect::<Vec<_>>(), [60, 60]);
+    assert_eq!(
+        records(&parsed).iter().map(|r| r.ttl).collect::<Vec<_>>(),
+        [60, 60]
+    );
     assert_eq!(parsed.diagnostics.by_code["Z118"], 1);
 }
 
 #[test]
 fn parentheses_quotes_comments_line_ends() {
     let soa = "example. 1 IN SOA a.example. b.example. 1 2 3 4 5";
-    assert_eq!(good("@ 1 SOA a b ( 1 ; serial )\r\n 2\r\n 3 \"\n".replace('"', "") + " 4 5 )\r\n"), [soa]);
+    assert_eq!(
+        good("@ 1 SOA a b ( 1 ; serial )\r\n 2\r\n 3 \"\n".replace('"', "") + " 4 5 )\r\n"),
+        [soa]
+    );
     assert_eq!(good("@ 1 SOA a b (1\n(2 3)\n4)5"), [soa]);
-    assert_eq!(good("a ( 1\nIN ) A 192.0.2.1\nb 1 A 192.0.2.2"), ["a.example. 1 IN A 192.0.2.1", "b.example. 1 IN A 192.0.2.2"]);
-    assert_eq!(good("a 1 TXT \"a;b\" c\\;d;e\n"), ["a.example. 1 IN TXT \"a;b\" \"c;d\""]);
-    assert_eq!(good("a 1 TXT (\"a\nb\")"), ["a.example. 1 IN TXT \"a\\010b\""]);
-    assert_eq!(good("\n\n ; c\n\t\n\r\na 1 A 192.0.2.1"), ["a.example. 1 IN A 192.0.2.1"]);
+    assert_eq!(
+        good("a ( 1\nIN ) A 192.0.2.1\nb 1 A 192.0.2.2"),
+        ["a.example. 1 IN A 192.0.2.1", "b.example. 1 IN A 192.0.2.2"]
+    );
+    assert_eq!(
+        good("a 1 TXT \"a;b\" c\\;d;e\n"),
+        ["a.example. 1 IN TXT \"a;b\" \"c;d\""]
+    );
+    assert_eq!(
+        good("a 1 TXT (\"a\nb\")"),
+        ["a.example. 1 IN TXT \"a\\010b\""]
+    );
+    assert_eq!(
+        good("\n\n ; c\n\t\n\r\na 1 A 192.0.2.1"),
+        ["a.example. 1 IN A 192.0.2.1"]
+    );
     assert_eq!(codes("a 1 TXT \"a\nb 1 A 192.0.2.1\n"), ["Z006"]);
     assert_eq!(codes("a 1 TXT (a\nb 1 A 192.0.2.1\n"), ["Z006"]);
     assert_eq!(codes("a 1 TXT a)\n"), ["Z006"]);
     assert_eq!(codes("a 1 A 192.0.2.1\rb\n"), ["Z001"]);
     assert_eq!(codes(b"a 1 TXT a\0b\n"), ["Z001"]);
-    assert_eq!(good(b"a 1 TXT \"a\0b\"\n"), ["a.example. 1 IN TXT \"a\\000b\""]);
+    assert_eq!(
+        good(b"a 1 TXT \"a\0b\"\n"),
+        ["a.example. 1 IN TXT \"a\\000b\""]
+    );
     let mark = parse(b"\xef\xbb\xbfa 1 A 192.0.2.1\n");
     assert_eq!((mark.diagnostics.notes, mark.records), (1, 1));
 }
@@ -107,19 +161,37 @@ fn parentheses_quotes_comments_line_ends() {
 #[test]
 fn eight_bit_names_are_noted() {
     let parsed = parse("bücher 1 NS bücher");
-    assert_eq!((parsed.diagnostics.by_code["Z136"], parsed.diagnostics.errors), (2, 0));
+    assert_eq!(
+        (
+            parsed.diagnostics.by_code["Z136"],
+            parsed.diagnostics.errors
+        ),
+        (2, 0)
+    );
 }
 
 #[test]
 fn generic_form() {
-    assert_eq!(good("a 1 A \\# 4 C0 0002 01"), ["a.example. 1 IN A 192.0.2.1"]);
-    assert_eq!(good("a 1 TYPE65280 \\# 0"), ["a.example. 1 IN TYPE65280 \\# 0"]);
-    assert_eq!(good("a 1 TYPE65280 \\# ( 3 0a\n0B0c )"), ["a.example. 1 IN TYPE65280 \\# 3 0A0B0C"]);
+    assert_eq!(
+        good("a 1 A \\# 4 C0 0002 01"),
+        ["a.example. 1 IN A 192.0.2.1"]
+    );
+    assert_eq!(
+        good("a 1 TYPE65280 \\# 0"),
+        ["a.example. 1 IN TYPE65280 \\# 0"]
+    );
+    assert_eq!(
+        good("a 1 TYPE65280 \\# ( 3 0a\n0B0c )"),
+        ["a.example. 1 IN TYPE65280 \\# 3 0A0B0C"]
+    );
     assert_eq!(codes("a 1 TYPE65280 \\# 3 0A0B"), ["Z017"]);
     assert_eq!(codes("a 1 A \\# 3 0A0B0C"), ["Z009"]);
     assert_eq!(codes("a 1 TYPE65280 abc"), ["Z009"]);
     // A quoted or later \# is text.
-    assert_eq!(good("a 1 TXT \"\\#\" \\#"), ["a.example. 1 IN TXT \"#\" \"#\""]);
+    assert_eq!(
+        good("a 1 TXT \"\\#\" \\#"),
+        ["a.example. 1 IN TXT \"#\" \"#\""]
+    );
 }
 
 #[test]
@@ -135,7 +207,10 @@ fn directives() {
     // The same owner text under another origin is another name.
     assert_eq!(
         good("a 1 A 192.0.2.1\n$ORIGIN b\na 1 A 192.0.2.1\n"),
-        ["a.example. 1 IN A 192.0.2.1", "a.b.example. 1 IN A 192.0.2.1"]
+        [
+            "a.example. 1 IN A 192.0.2.1",
+            "a.b.example. 1 IN A 192.0.2.1"
+        ]
     );
     for (text, code) in [
         ("$ORIGNI a\n", "Z003"),
@@ -166,12 +241,24 @@ fn generate() {
             "1.example. 5 IN CNAME h1.x.example.",
         ]
     );
-    assert_eq!(good("$GENERATE 7-7 t$ 1 TXT \"\\$ $$ $\""), ["t7.example. 1 IN TXT \"$ $ 7\""]);
+    assert_eq!(
+        good("$GENERATE 7-7 t$ 1 TXT \"\\$ $$ $\""),
+        ["t7.example. 1 IN TXT \"$ $ 7\""]
+    );
     // 500,001 and 500,000 are too many together, in whatever pieces.
     let text = b"a 1 A 192.0.2.1\n$GENERATE 0-499999 a 1 A 192.0.2.1\na 1 A 192.0.2.2\n$GENERATE 0-500000 a 1 A 192.0.2.1\n";
     for chunk in [1, 1000] {
-        let parsed = parse_with(text, &ParseOptions { chunk: Some(chunk), ..Default::default() });
-        assert_eq!((parsed.diagnostics.by_code["Z014"], parsed.records), (1, 500_002));
+        let parsed = parse_with(
+            text,
+            &ParseOptions {
+                chunk: Some(chunk),
+                ..Default::default()
+            },
+        );
+        assert_eq!(
+            (parsed.diagnostics.by_code["Z014"], parsed.records),
+            (1, 500_002)
+        );
     }
 }
 
@@ -179,8 +266,17 @@ fn generate() {
 fn stripping() {
     let text = "$TTL 1\n@ DNSKEY 257 3 13 AA==\n@ CDS 1 13 2 AA\nd CDS 1 13 2 AA\nd DNSKEY 257 3 13 AA==\n\
                 @ NSEC3PARAM 1 0 0 -\n@ RRSIG A 13 1 1 1 1 1 @ AA==\nn NSEC a A\nn 1 A 192.0.2.1\n";
-    let parsed = parse_with(text.as_bytes(), &ParseOptions { strip: true, ..Default::default() });
-    let kept: Vec<String> = records(&parsed).iter().map(|r| r.rtype.to_string()).collect();
+    let parsed = parse_with(
+        text.as_bytes(),
+        &ParseOptions {
+            strip: true,
+            ..Default::default()
+        },
+    );
+    let kept: Vec<String> = records(&parsed)
+        .iter()
+        .map(|r| r.rtype.to_string())
+        .collect();
     assert_eq!(kept, ["CDS", "DNSKEY", "A"]);
     assert_eq!(parsed.stripped.values().sum::<u64>(), 5);
     assert_eq!(parsed.records, 8);
@@ -192,9 +288,19 @@ fn all_errors_in_one_run() {
     let text = "$TTL 1\na A 192.0.2\nb AAAA ::1\nc TXT (\"x\" ; \" (\n y) \"\nd MX 10\ne AA 1\nf A 192.0.2.1 x\n\
                 g NS a.b\n";
     let parsed = parse(text);
-    let codes: Vec<_> = parsed.diagnostics.kept.iter().map(|d| d.code.to_string()).collect();
+    let codes: Vec<_> = parsed
+        .diagnostics
+        .kept
+        .iter()
+        .map(|d| d.code.to_string())
+        .collect();
     assert_eq!(codes, ["Z009", "Z006", "Z007", "Z002", "Z008"]);
-    let lines: Vec<_> = parsed.diagnostics.kept.iter().map(|d| d.place.as_ref().unwrap().line).collect();
+    let lines: Vec<_> = parsed
+        .diagnostics
+        .kept
+        .iter()
+        .map(|d| d.place.as_ref().unwrap().line)
+        .collect();
     assert_eq!(lines, [2, 5, 6, 7, 8]);
     assert_eq!(records(&parsed).len(), 2);
 }

@@ -31,7 +31,7 @@ pub use action::{Accepted, Action, Refusal, RefusalCode, Serve};
 pub use alert::{Alert, AlertKey, Severity};
 pub use deadline::next_deadline;
 pub use event::{
-    Actor, Command, Event, Fault, GuardOutcome, Keep, Lost, Request, RequestId, Verdict,
+    Actor, Command, Event, Fault, GuardOutcome, Keep, Keepsake, Lost, Request, RequestId, Verdict,
 };
 pub use history::{HistoryEntry, HistoryKind};
 pub use restart::restore;

@@ -647,12 +647,13 @@ impl Zone {
             return RunwayClass::Normal;
         };
         let left = live.min_exp.since(now);
+        // At the limit itself the class has changed: that is when the timer fires.
         let r = &self.settings.runway;
-        if left < r.emergency.min(r.critical) {
+        if left <= r.emergency.min(r.critical) {
             RunwayClass::Emergency
-        } else if left < r.critical {
+        } else if left <= r.critical {
             RunwayClass::Critical
-        } else if left < r.warning {
+        } else if left <= r.warning {
             RunwayClass::Late
         } else {
             RunwayClass::Normal

@@ -469,6 +469,7 @@ impl Machine {
                 if self.upkeep_hindrance(true).is_some() {
                     return self.upkeep_stays(up, Work::Persist);
                 }
+                self.pause_candidate(Cause::OtherLane, "the live version must be signed first");
                 if up.signed.next_due <= self.now {
                     // It waited so long that part of it is due again.
                     self.z.upkeep = Upkeep::Idle;

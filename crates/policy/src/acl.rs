@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::address::{member, only_members};
-use crate::def::Cx;
+use crate::reader::Cx;
 use crate::tree::{Node, Val, quote};
 use crate::value::{Value, string};
 

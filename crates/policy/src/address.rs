@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use crate::acl::key_name;
-use crate::def::Cx;
+use crate::reader::Cx;
 use crate::tree::{Entry, Node, Table, Val, quote};
 use crate::value::{Value, string};
 

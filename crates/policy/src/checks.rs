@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::def::Cx;
+use crate::reader::Cx;
 use crate::tree::{Node, Val, quote};
 use crate::value::{Value, choice, not_a_word};
 

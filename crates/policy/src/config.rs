@@ -6,9 +6,10 @@ use camino::Utf8PathBuf;
 
 use crate::acl::AclEntry;
 use crate::address::{ListenAddr, Resolver, TcpAddr, member, only_members};
-use crate::def::{Cx, section};
+use crate::def::section;
 use crate::hook::Hook;
 use crate::policy::Version;
+use crate::reader::Cx;
 use crate::tree::{Node, Val, quote};
 use crate::value::{FileMode, PathOrNone, Size, Value, choice, string};
 

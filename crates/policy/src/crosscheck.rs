@@ -1,6 +1,5 @@
 //! Rules of the configuration across keys (config.md §2.10).
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use camino::Utf8Path;
@@ -47,13 +46,10 @@ fn daemon(config: &Config, places: &Places, found: &mut Vec<Diagnostic>) {
     }
     if d.pid_file.is_some() && !d.daemonize {
         found.push(
-            error(
-                "C02",
-                places,
-                &["daemon.pid-file"],
-                "written only with daemonize = true",
-            )
-            .suggest("remove the line, or set daemonize = true"),
+            Diagnostic::new("C02", Level::Warning, "not written: daemonize is not set")
+                .key("daemon.pid-file")
+                .suggest("remove the line, or set daemonize = true")
+                .at(places.of(&["daemon.pid-file"])),
         );
     }
     let url = config.alerts.url.as_deref().unwrap_or("https://");
@@ -235,17 +231,17 @@ fn addresses(config: &mut Config, places: &Places, found: &mut Vec<Diagnostic>) 
         ),
     ];
     // Lists that the file sets claim first, so that defaults yield to them.
-    let mut owner: BTreeMap<(SocketAddr, &str), &str> = BTreeMap::new();
+    let mut held: Vec<(SocketAddr, &str, &str)> = Vec::new();
     for set in [true, false] {
         for list in lists.iter_mut().filter(|l| l.set == set) {
             for (addr, transport) in list.sockets() {
-                if addr.port() == 0 {
-                    continue;
-                }
-                let Some(holder) = owner.insert((addr, transport), list.key) else {
+                let holder = held
+                    .iter()
+                    .find(|(a, t, _)| *t == transport && overlap(*a, addr));
+                let Some((_, _, holder)) = holder.copied() else {
+                    held.push((addr, transport, list.key));
                     continue;
                 };
-                owner.insert((addr, transport), holder);
                 if set {
                     let detail = format!("{addr} ({transport}) is also in {holder}");
                     found.push(
@@ -263,6 +259,13 @@ fn addresses(config: &mut Config, places: &Places, found: &mut Vec<Diagnostic>) 
             }
         }
     }
+}
+
+/// Whether two sockets cannot both be bound: the unspecified address covers its family.
+fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+    let family = a.is_ipv4() == b.is_ipv4();
+    let covers = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
+    family && a.port() == b.port() && a.port() != 0 && covers
 }
 
 fn review_access(config: &Config, places: &Places, found: &mut Vec<Diagnostic>) {

@@ -7,9 +7,10 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::config::Config;
-use crate::def::{Cx, Section, Setting};
+use crate::def::{Section, Setting};
 use crate::diag::{Diagnostic, Level, finish};
 use crate::policy::Policy;
+use crate::reader::Cx;
 use crate::set::is_name;
 use crate::tree::{self, MAX_FILE, Table};
 use crate::{crosscheck, dialect};
@@ -179,7 +180,7 @@ fn close(found: Vec<Diagnostic>, file: &str, text: &str) -> Vec<Diagnostic> {
         .filter(|d| {
             d.key.is_none()
                 || broken.is_empty()
-                || (d.detail != crate::def::REQUIRED
+                || (d.detail != crate::reader::REQUIRED
                     && line(d).is_none_or(|l| !broken.contains(&l)))
         })
         .collect();
@@ -191,6 +192,32 @@ pub fn effective_policy(policy: &Policy) -> Vec<Setting> {
     let mut out = Vec::new();
     policy.write(&mut out, "");
     out
+}
+
+impl PolicyFile {
+    /// The effective values, those that the file sets as written there.
+    pub fn effective(&self) -> Vec<Setting> {
+        let plain = effective_policy(&self.policy);
+        let mut shown = plain.clone();
+        for s in &mut shown {
+            let written = self
+                .places
+                .of(&[&s.key()])
+                .and_then(|span| self.text.get(span));
+            // Strings and numbers only: what a table or an older key says is clearer anew.
+            let scalar = |t: &&str| t.starts_with(|c: char| c == '"' || c.is_ascii_digit());
+            if let Some(text) = written.filter(scalar)
+                && !text.contains('\n')
+            {
+                s.value = text.to_string();
+            }
+        }
+        let text = print_effective(&shown, false);
+        match parse_policy(&self.name, &self.file, text.as_bytes()) {
+            Ok(again) if again.policy == self.policy => shown,
+            _ => plain,
+        }
+    }
 }
 
 /// As [`effective_policy`], for the configuration.

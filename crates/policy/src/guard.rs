@@ -1,7 +1,8 @@
 //! The change guard's limits (verifying.md §10).
 
 use crate::address::only_members;
-use crate::def::{Cx, section};
+use crate::def::section;
+use crate::reader::Cx;
 use crate::tree::{Node, Val, quote};
 use crate::value::{Size, Value, choice, string};
 
@@ -196,9 +197,9 @@ section! {
         /// DS RRsets changed.
         key "ds-changed" => ds_changed: GuardLimit = r#"{ warn = "5%", hold = "20%", floor = 20 }"# [why("a wrong DS makes the child bogus")];
         /// Owner names gone.
-        key "owners-removed" => owners_removed: GuardLimit = r#"{ warn = "5%", hold = "20%", floor = 50 }"# [why("as for delegations")];
+        key "owners-removed" => owners_removed: GuardLimit = r#"{ warn = "5%", hold = "20%", floor = 50 }"# [why("a truncated source signs perfectly; only its size tells")];
         /// Records gone.
-        key "records-removed" => records_removed: GuardLimit = r#"{ warn = "5%", hold = "20%", floor = 100 }"# [why("as for delegations")];
+        key "records-removed" => records_removed: GuardLimit = r#"{ warn = "5%", hold = "20%", floor = 100 }"# [why("a truncated source signs perfectly; only its size tells")];
         /// Records added.
         key "records-added" => records_added: GuardLimit = r#"{ warn = "50%", hold = "200%", floor = 1000 }"# [why("growth is rarely harmful")];
         /// Octets of the zone, more or fewer.

@@ -1,6 +1,6 @@
 //! Hook commands: run directly, never through a shell unless the policy says so.
 
-use crate::def::Cx;
+use crate::reader::Cx;
 use crate::tree::{Node, Val, quote};
 use crate::value::{MAX_STRING, Value, string};
 

@@ -51,7 +51,7 @@ macro_rules! roll {
                 /// the old data was live.
                 key "auto-expire" => auto_expire: bool = "true" [why("the time follows from what was served")];
                 /// Look for ourselves whether the last step has spread.
-                key "auto-done" => auto_done: bool = "true" [why("as auto-report")];
+                key "auto-done" => auto_done: bool = "true" [why("steps are gated on what is seen, not on clocks")];
             }
         }
 

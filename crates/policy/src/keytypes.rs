@@ -1,6 +1,6 @@
 //! Values about keys: algorithms, digests, tags, salts, DS digests.
 
-use crate::def::Cx;
+use crate::reader::Cx;
 use crate::tree::{Node, Val, quote};
 use crate::value::{Value, choice, string};
 

@@ -19,8 +19,8 @@ mod hook;
 mod keys;
 mod keytypes;
 mod lint;
-mod lint_zone;
 mod policy;
+mod reader;
 mod review;
 mod set;
 mod template;
@@ -33,7 +33,7 @@ pub use checks::{CHECKS, CheckDef, CheckLevel, Checks};
 pub use config::*;
 pub use def::{Def, Kind, Setting};
 pub use diag::{Diagnostic, Level, MAX_DIAGNOSTICS};
-pub use effects::Effect;
+pub use effects::{ConfigChange, Effect, KeyChange, config_changes, effects};
 pub use file::{
     ConfigFile, PolicyFile, effective_config, effective_policy, parse_config, parse_config_with,
     parse_policy, print_effective,
@@ -42,11 +42,10 @@ pub use guard::{Guard, GuardAct, GuardLimit, Percent};
 pub use hook::{Command, Hook};
 pub use keys::*;
 pub use keytypes::{DsDigest, DsDigests, Home, HsmId, KeyAlgorithm, Salt, TagRange};
-pub use lint::{HsmFacts, LintContext};
-pub use lint_zone::ZoneFacts;
+pub use lint::{HsmFacts, LintContext, ZoneFacts};
 pub use policy::*;
 pub use review::{OnNewer, OnReject, OnSilence, Review, ReviewMode};
-pub use set::is_name;
+pub use set::{Content, DirEntry, LoadedSet, MAX_POLICIES, PolicyChange, PolicySet, is_name};
 pub use template::{
     KeyDoc, manual, reference_config, reference_policy, template_config, template_policy,
 };

@@ -5,12 +5,14 @@ use std::time::Duration;
 use camino::Utf8PathBuf;
 use cascade_time::{format_span, parse_span};
 
-use crate::def::Cx;
+use crate::reader::Cx;
 use crate::tree::{Node, Val, quote};
 
 /// A list holds at most this many entries, a string at most this many octets.
 pub const MAX_LIST: usize = 10_000;
 pub const MAX_STRING: usize = 4096;
+
+const CENTURY: Duration = Duration::from_secs(36_500 * 86_400);
 
 pub(crate) trait Value: Sized {
     /// The type in words, for template and manual.
@@ -195,18 +197,13 @@ impl Value for Duration {
     }
 
     fn read(node: &Node, cx: &mut Cx) -> Option<Self> {
-        match &node.value {
-            Val::Int(Some(n)) if *n >= 0 => Some(Duration::from_secs(*n as u64)),
+        let span = match &node.value {
+            Val::Int(Some(n)) if *n >= 0 => Duration::from_secs(*n as u64),
             Val::Str(s) => match parse_span(s) {
-                // Times are signed 64-bit nanoseconds elsewhere; a century is more than enough.
-                Ok(span) if span.as_secs() > 100 * 366 * 86_400 => {
-                    cx.bad(node, "longer than a hundred years", "");
-                    None
-                }
-                Ok(span) => Some(span),
+                Ok(span) => span,
                 Err(e) => {
                     cx.bad(node, e.to_string(), "");
-                    None
+                    return None;
                 }
             },
             Val::Int(_) => {
@@ -215,13 +212,23 @@ impl Value for Duration {
                     "not a duration",
                     "write 0 or more seconds, or for example \"90s\"",
                 );
-                None
+                return None;
             }
             _ => {
                 cx.wrong_type(node, "a duration");
-                None
+                return None;
             }
+        };
+        // Times are signed 64-bit nanoseconds elsewhere, and sums of spans must not overflow.
+        if span > CENTURY {
+            cx.bad(
+                node,
+                "longer than a hundred years",
+                "write at most \"36500d\"",
+            );
+            return None;
         }
+        Some(span)
     }
 
     fn write(&self) -> String {
@@ -337,7 +344,7 @@ impl Size {
 
     pub(crate) fn show(n: u64) -> String {
         for (unit, factor) in UNITS {
-            if n > 0 && n % factor == 0 {
+            if n > 0 && n.is_multiple_of(factor) {
                 return format!("{}{unit}", n / factor);
             }
         }
@@ -490,7 +497,7 @@ macro_rules! choice {
                 $crate::value::words(&[$($word),+])
             }
 
-            fn read(node: &$crate::tree::Node, cx: &mut $crate::def::Cx) -> Option<Self> {
+            fn read(node: &$crate::tree::Node, cx: &mut $crate::reader::Cx) -> Option<Self> {
                 let words = [$($word),+];
                 let text = $crate::value::string(node, cx, &$crate::value::words(&words))?;
                 let value = $Name::from_word(text);
@@ -518,7 +525,7 @@ pub(crate) fn words(words: &[&str]) -> String {
 }
 
 pub(crate) fn not_a_word(node: &Node, cx: &mut Cx, text: &str, known: &[&str]) {
-    let suggestion = match crate::def::nearest(text, known) {
+    let suggestion = match crate::reader::nearest(text, known) {
         Some(word) => format!("did you mean \"{word}\"? It takes {}", words(known)),
         None => format!("write {}", words(known)),
     };

@@ -108,6 +108,23 @@ fn not_utf8_and_too_long() {
 }
 
 #[test]
+fn spans_are_bounded() {
+    let read = |span: &str| {
+        let text = format!("version = \"v1\"\n[signer]\nkey-roll-time = {span}\n");
+        parse_policy("x", "x.toml", text.as_bytes()).map(|f| f.lint(&Default::default()))
+    };
+    assert!(read("\"36500d\"").is_ok());
+    for long in [
+        "\"36501d\"",
+        "9223372036854775807",
+        "9223372036854775808",
+        "\"99999999999w\"",
+    ] {
+        assert!(read(long).is_err(), "{long}");
+    }
+}
+
+#[test]
 fn findings_are_bounded() {
     let mut text = String::from("version = \"v1\"\n");
     for i in 0..1000 {
@@ -193,4 +210,25 @@ fn default_addresses_yield() {
         .collect();
     assert_eq!(review, ["127.0.0.1:4542"]);
     insta::assert_snapshot!(show(&read.warnings, text));
+
+    let text = "version = \"v1\"\n[server]\nservers = [\"0.0.0.0:4542\"]\n";
+    let read = parse_config("config.toml", text.as_bytes()).expect("is accepted");
+    let review: Vec<String> = read
+        .config
+        .signer
+        .review
+        .servers
+        .iter()
+        .map(|a| a.addr.to_string())
+        .collect();
+    assert_eq!(
+        review,
+        ["[::1]:4542"],
+        "the unspecified address covers its family"
+    );
+    let text = "version = \"v1\"\n[server]\nservers = [\"0.0.0.0:53\", \"127.0.0.1:53\"]\n";
+    assert!(parse_config("config.toml", text.as_bytes()).is_err());
+    let text =
+        "version = \"v1\"\n[server]\nservers = [\"udp://192.0.2.1:53\", \"tcp://192.0.2.1:53\"]\n";
+    assert!(parse_config("config.toml", text.as_bytes()).is_ok());
 }

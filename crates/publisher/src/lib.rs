@@ -1,1 +1,33 @@
+//! The DNS servers: authoritative answers, transfers out, NOTIFY in and out.
+//!
+//! One server code; a role differs only in slot, access list and what it may do. Everything is
+//! answered from one zone version taken once per query or transfer.
 
+pub mod answer;
+mod approved;
+pub mod axfr;
+pub mod context;
+pub mod directory;
+pub mod limits;
+mod lookup;
+pub mod notify;
+mod proof;
+pub mod server;
+pub mod stats;
+
+pub use answer::{Outcome, Reply, Scratch, answer};
+pub use approved::{Approved, Verified};
+pub use axfr::{Transfer, TransferRequest};
+pub use context::{QueryContext, Settings, Transport};
+pub use directory::{Directory, EmptyReason, PublishError, Role, ZoneEntry, ZoneSettings};
+pub use notify::NotifyIn;
+pub use stats::{Counter, Stats};
+
+#[cfg(test)]
+mod axfr_tests;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod validate;

@@ -1,1 +1,28 @@
+//! Signing: from an unsigned version, a plan and one point in time to a signed version.
+//!
+//! The crate makes no choices about keys or time: the plan says which keys sign what, `now` is one
+//! value for a whole job. It verifies nothing of its own work; that is another crate's task.
+//!
+//! In reading order: [`plan`] what is wanted, [`serial`] the next SOA serial, [`refresh`] when
+//! signatures expire, [`sign`] the job itself, then its parts.
 
+pub mod job;
+mod leaf;
+mod nsec3;
+mod piece;
+pub mod plan;
+pub mod refresh;
+pub mod report;
+mod rrsig;
+pub mod serial;
+mod sign;
+
+pub use job::{Job, Progress, Stage};
+pub use nsec3::nsec3_hash;
+pub use plan::{ApexKey, ApexOptions, ApexSet, DenialPlan, PlanError, SigningPlan, make_apex_set};
+pub use refresh::{ClockGuard, ClockUnsafe, Times, TimesError};
+pub use report::{KeyReport, SignReport};
+pub use serial::{
+    Chosen, KeepRefresh, Occasion, SerialError, SerialNote, SerialPolicy, next_serial,
+};
+pub use sign::{SignError, Signed, sign};

@@ -151,13 +151,13 @@ impl<'b> Composer<'b> {
         self.target_count = mark.target_count;
     }
 
-    /// Writes the counts and ends the message; gives its start in the buffer.
-    pub fn finish(self) -> usize {
+    /// Writes the counts and ends the message; gives the buffer back and the message's start in it.
+    pub fn finish(self) -> (&'b mut Vec<u8>, usize) {
         for (i, c) in self.counts.iter().enumerate() {
             let at = self.start + 4 + 2 * i;
             self.out[at..at + 2].copy_from_slice(&c.to_be_bytes());
         }
-        self.start
+        (self.out, self.start)
     }
 
     fn open(&mut self, owner: &[u8], rtype: Rtype, class: u16, ttl: u32) -> usize {
@@ -314,7 +314,7 @@ mod tests {
             &rdata,
         )
         .unwrap();
-        assert_eq!(c.finish(), 2);
+        assert_eq!(c.finish().1, 2);
         // Owner C00C; exchange `mail` and a pointer to `example` at 16.
         assert!(out.ends_with(
             b"\xc0\x0c\x00\x0f\x00\x01\x00\x00\x00\x3c\x00\x09\x00\x05\x04mail\xc0\x10"

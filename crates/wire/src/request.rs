@@ -127,7 +127,7 @@ impl<'a> Request<'a> {
 
     fn read_records(&mut self) -> Result<(), Malformed> {
         let mut records = Records::start(self.msg, self.question_end, &self.header);
-        while let Some(record) = records.next() {
+        for record in records.by_ref() {
             let record = record.map_err(|_| Malformed::Undecodable)?;
             if self.tsig.is_some() {
                 return Err(Malformed::BadTsig);

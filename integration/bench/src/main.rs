@@ -121,9 +121,24 @@ fn run(args: &RunArgs) -> Result<(), String> {
         note: note.to_owned(),
     };
     let rows = vec![
-        plain("one signature (aws-lc-rs)", floor.sign_secs * 1e6, "us", &note),
-        plain("one verification (ring)", floor.verify_secs * 1e6, "us", &note),
-        plain("peak memory", memory::read().peak as f64 / 1e6, "MB", "VmHWM"),
+        plain(
+            "one signature (aws-lc-rs)",
+            floor.sign_secs * 1e6,
+            "us",
+            &note,
+        ),
+        plain(
+            "one verification (ring)",
+            floor.verify_secs * 1e6,
+            "us",
+            &note,
+        ),
+        plain(
+            "peak memory",
+            memory::read().peak as f64 / 1e6,
+            "MB",
+            "VmHWM",
+        ),
     ];
     table::print(&rows);
     Ok(())

@@ -23,7 +23,11 @@ impl RdataParser<'_, '_> {
                 for t in types {
                     let Some(octet) = bits.get_mut(t as usize / 8) else {
                         let at = self.lex.pos;
-                        return Err(problem(Code::BAD_RDATA, at..at, "NXT can list only types below 128"));
+                        return Err(problem(
+                            Code::BAD_RDATA,
+                            at..at,
+                            "NXT can list only types below 128",
+                        ));
                     };
                     *octet |= 0x80 >> (t % 8);
                 }
@@ -93,8 +97,14 @@ impl RdataParser<'_, '_> {
         let t = self.need("four groups of hex")?;
         let mut n = 0;
         for group in t.text.split(|&b| b == b':') {
-            let text = std::str::from_utf8(group).ok().filter(|g| (1..=4).contains(&g.len()));
-            let v = text.and_then(|g| u16::from_str_radix(g, 16).ok().filter(|_| !g.starts_with('+')));
+            let text = std::str::from_utf8(group)
+                .ok()
+                .filter(|g| (1..=4).contains(&g.len()));
+            let v = text.and_then(|g| {
+                u16::from_str_radix(g, 16)
+                    .ok()
+                    .filter(|_| !g.starts_with('+'))
+            });
             let v = v.ok_or_else(|| self.bad(&t, "four groups of hex with colons"))?;
             self.out.extend_from_slice(&v.to_be_bytes());
             n += 1;
@@ -111,7 +121,9 @@ impl RdataParser<'_, '_> {
         if pairs.len() != octets || pairs.iter().any(|p| p.len() != 2) {
             return Err(self.bad(&t, &format!("{octets} hex pairs with dashes")));
         }
-        pairs.iter().try_for_each(|p| text::push_hex(&t, p, self.out))
+        pairs
+            .iter()
+            .try_for_each(|p| text::push_hex(&t, p, self.out))
     }
 
     fn services(&mut self) -> Lexed<()> {
@@ -164,7 +176,9 @@ impl RdataParser<'_, '_> {
                 let prefix: u8 = prefix.parse().ok()?;
                 let (family, octets) = match family {
                     "1" if prefix <= 32 => (1, address.parse::<Ipv4Addr>().ok()?.octets().to_vec()),
-                    "2" if prefix <= 128 => (2, address.parse::<Ipv6Addr>().ok()?.octets().to_vec()),
+                    "2" if prefix <= 128 => {
+                        (2, address.parse::<Ipv6Addr>().ok()?.octets().to_vec())
+                    }
                     _ => return None,
                 };
                 // RFC 3123 §4: trailing zero octets are left out.
@@ -186,7 +200,11 @@ impl RdataParser<'_, '_> {
             3 => self.name(),
             _ => {
                 let t = self.need("a dot for no gateway")?;
-                if t.text == b"." { Ok(()) } else { Err(self.bad(&t, "a dot for no gateway")) }
+                if t.text == b"." {
+                    Ok(())
+                } else {
+                    Err(self.bad(&t, "a dot for no gateway"))
+                }
             }
         }
     }
@@ -253,7 +271,8 @@ impl RdataParser<'_, '_> {
                 60_000 => text::number(&t, 59)? as u32 * 60_000,
                 1000 => thousandths(t.text)
                     .filter(|&v| v < 60_000)
-                    .ok_or_else(|| self.bad(&t, "seconds below 60"))? as u32,
+                    .ok_or_else(|| self.bad(&t, "seconds below 60"))?
+                    as u32,
                 _ => return Err(self.bad(&t, "a direction")),
             };
         }
@@ -269,15 +288,23 @@ impl RdataParser<'_, '_> {
             let eq = t.text.iter().position(|&b| b == b'=').filter(|_| !t.quoted);
             let key_text = &t.text[..eq.unwrap_or(t.text.len())];
             let key = svc_key(key_text).ok_or_else(|| self.bad(&t, "a service parameter key"))?;
-            let mut value = Token { start: t.start + key_text.len() + 1, ..t };
+            let mut value = Token {
+                start: t.start + key_text.len() + 1,
+                ..t
+            };
             value.text = eq.map_or(&[], |i| &t.text[i + 1..]);
-            if let Some(q) = next.filter(|q| eq == Some(t.text.len() - 1) && q.quoted && q.adjacent) {
+            if let Some(q) = next.filter(|q| eq == Some(t.text.len() - 1) && q.quoted && q.adjacent)
+            {
                 value = q;
                 next = self.lex.next()?;
             }
             let value = self.svc_value(key, &value)?;
             if params.iter().any(|(k, _)| *k == key) {
-                return Err(problem(Code::BAD_RDATA, t.span(), "service parameter key given twice"));
+                return Err(problem(
+                    Code::BAD_RDATA,
+                    t.span(),
+                    "service parameter key given twice",
+                ));
             }
             params.push((key, value));
         }
@@ -295,7 +322,11 @@ impl RdataParser<'_, '_> {
     fn svc_value(&self, key: u16, t: &Token<'_>) -> Lexed<Vec<u8>> {
         let mut decoded = Vec::new();
         text::push_text(t, &mut decoded)?;
-        let items = || decoded.split(|&b| b == b',').map(|i| std::str::from_utf8(i).unwrap_or(""));
+        let items = || {
+            decoded
+                .split(|&b| b == b',')
+                .map(|i| std::str::from_utf8(i).unwrap_or(""))
+        };
         let bad = |what: &str| self.bad(t, what);
         let mut out = Vec::new();
         match key {
@@ -305,7 +336,8 @@ impl RdataParser<'_, '_> {
                     keys.push(svc_key(item.as_bytes()).ok_or_else(|| bad("a list of keys"))?);
                 }
                 keys.sort_unstable();
-                keys.iter().for_each(|k| out.extend_from_slice(&k.to_be_bytes()));
+                keys.iter()
+                    .for_each(|k| out.extend_from_slice(&k.to_be_bytes()));
             }
             1 => {
                 // RFC 9460 appendix A.1: a backslash before a comma or backslash keeps it.
@@ -338,7 +370,9 @@ impl RdataParser<'_, '_> {
                 }
             }
             5 => {
-                out = data_encoding::BASE64.decode(&decoded).map_err(|_| bad("base64 with padding"))?;
+                out = data_encoding::BASE64
+                    .decode(&decoded)
+                    .map_err(|_| bad("base64 with padding"))?;
             }
             6 => {
                 for item in items() {
@@ -366,7 +400,8 @@ fn svc_key(text: &[u8]) -> Option<u16> {
         return Some(*k);
     }
     let digits = std::str::from_utf8(text).ok()?.strip_prefix("key")?;
-    let plain = digits.bytes().all(|b| b.is_ascii_digit()) && (digits == "0" || !digits.starts_with('0'));
+    let plain =
+        digits.bytes().all(|b| b.is_ascii_digit()) && (digits == "0" || !digits.starts_with('0'));
     digits.parse().ok().filter(|&k: &u16| plain && k != 65535)
 }
 
@@ -374,7 +409,9 @@ fn svc_key(text: &[u8]) -> Option<u16> {
 fn push_bitmap(types: Vec<u16>, out: &mut Vec<u8>) {
     for window in types.chunk_by(|a, b| a >> 8 == b >> 8) {
         let mut bits = [0u8; 32];
-        window.iter().for_each(|t| bits[(t & 255) as usize / 8] |= 0x80 >> (t % 8));
+        window
+            .iter()
+            .for_each(|t| bits[(t & 255) as usize / 8] |= 0x80 >> (t % 8));
         let n = bits.iter().rposition(|&b| b != 0).map_or(0, |i| i + 1);
         out.extend_from_slice(&[(window[0] >> 8) as u8, n as u8]);
         out.extend_from_slice(&bits[..n]);
@@ -388,7 +425,10 @@ fn thousandths(text: &[u8]) -> Option<u64> {
 
 /// Metres with up to two places and an optional `m`, maybe negative, in centimetres.
 fn centimetres(text: &[u8]) -> Option<i64> {
-    let text = text.strip_suffix(b"m").or(text.strip_suffix(b"M")).unwrap_or(text);
+    let text = text
+        .strip_suffix(b"m")
+        .or(text.strip_suffix(b"M"))
+        .unwrap_or(text);
     let (negative, text) = text.strip_prefix(b"-").map_or((false, text), |r| (true, r));
     let v = decimal(text, 2)? as i64;
     Some(if negative { -v } else { v })
@@ -398,7 +438,12 @@ fn decimal(text: &[u8], places: usize) -> Option<u64> {
     let mut parts = text.splitn(2, |&b| b == b'.');
     let (whole, fraction) = (parts.next()?, parts.next().unwrap_or(b""));
     let digits = |t: &[u8]| t.iter().all(u8::is_ascii_digit);
-    if whole.is_empty() || whole.len() > 9 || fraction.len() > places || !digits(whole) || !digits(fraction) {
+    if whole.is_empty()
+        || whole.len() > 9
+        || fraction.len() > places
+        || !digits(whole)
+        || !digits(fraction)
+    {
         return None;
     }
     let number = |t: &[u8]| t.iter().fold(0u64, |v, b| v * 10 + (b - b'0') as u64);
@@ -447,14 +492,30 @@ mod tests {
     fn alpn_lists() {
         let wire = |v: &str| {
             let text = v.as_bytes();
-            let t = Token { text, start: 0, end: text.len(), quoted: false, escaped: true, adjacent: false };
+            let t = Token {
+                text,
+                start: 0,
+                end: text.len(),
+                quoted: false,
+                escaped: true,
+                adjacent: false,
+            };
             let mut lex = crate::lex::Lexer::new(b"", 0);
-            let p = RdataParser { lex: &mut lex, origin: b"\0", out: &mut Vec::new(), rtype: Rtype::SVCB, high: false };
+            let p = RdataParser {
+                lex: &mut lex,
+                origin: b"\0",
+                out: &mut Vec::new(),
+                rtype: Rtype::SVCB,
+                high: false,
+            };
             p.svc_value(1, &t).map_err(|p| p.code)
         };
         assert_eq!(wire("h2,h3").unwrap(), b"\x02h2\x02h3");
         // RFC 9460 appendix D.2, last figure.
-        assert_eq!(wire("f\\\\\\092oo\\092,bar,h2").unwrap(), b"\x08f\\oo,bar\x02h2");
+        assert_eq!(
+            wire("f\\\\\\092oo\\092,bar,h2").unwrap(),
+            b"\x08f\\oo,bar\x02h2"
+        );
         for bad in ["", ",", "h2,", ",h2", "h2,,h3"] {
             assert!(wire(bad).is_err(), "{bad}");
         }

@@ -19,7 +19,11 @@ pub fn parse(text: impl AsRef<[u8]>) -> ParsedFile<RecordList> {
 }
 
 pub fn records(parsed: &ParsedFile<RecordList>) -> Vec<ParsedRecord> {
-    parsed.sinks.iter().flat_map(|s| s.records.clone()).collect()
+    parsed
+        .sinks
+        .iter()
+        .flat_map(|s| s.records.clone())
+        .collect()
 }
 
 pub fn show(r: &ParsedRecord, apex: &Name) -> String {
@@ -33,11 +37,21 @@ pub fn show(r: &ParsedRecord, apex: &Name) -> String {
 /// All records as text, which must be free of errors.
 pub fn good(text: impl AsRef<[u8]>) -> Vec<String> {
     let parsed = parse(text.as_ref());
-    assert_eq!(parsed.diagnostics.errors, 0, "{}", render::render_all(&parsed.diagnostics));
+    assert_eq!(
+        parsed.diagnostics.errors,
+        0,
+        "{}",
+        render::render_all(&parsed.diagnostics)
+    );
     records(&parsed).iter().map(|r| show(r, &apex())).collect()
 }
 
 /// The codes found, in order.
 pub fn codes(text: impl AsRef<[u8]>) -> Vec<String> {
-    parse(text).diagnostics.kept.iter().map(|d| d.code.to_string()).collect()
+    parse(text)
+        .diagnostics
+        .kept
+        .iter()
+        .map(|d| d.code.to_string())
+        .collect()
 }

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use cascade_time::Timestamp;
 
+use super::{HsmFacts, Lints};
 use crate::diag::{Diagnostic, Level};
 use crate::file::PolicyFile;
-use crate::lint::{HsmFacts, Lints};
 use crate::policy::{DenialType, SerialPolicy};
 use crate::value::show_span;
 

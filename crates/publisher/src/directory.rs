@@ -1,0 +1,366 @@
+//! The zones that are served, and the version in each of their slots.
+//!
+//! A reader takes the slot once per query or transfer and keeps that version to the end; a writer
+//! stores a new one. Neither waits for the other.
+
+use std::collections::HashMap;
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, Guard};
+use cascade_time::Timestamp;
+use cascade_wire::Acl;
+use cascade_zone::version::ZoneVersion;
+use cascade_zone::{Name, ZoneId};
+use foldhash::fast::RandomState;
+use parking_lot::RwLock;
+use thiserror::Error;
+
+use crate::approved::{Approved, Verified};
+
+/// What a server shows, and to whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    LoaderReview,
+    SignerReview,
+    Publication,
+    /// Takes NOTIFY and nothing else.
+    NotifyListener,
+}
+
+impl Role {
+    fn slot(self) -> Option<usize> {
+        match self {
+            Role::LoaderReview => Some(0),
+            Role::SignerReview => Some(1),
+            Role::Publication => Some(2),
+            Role::NotifyListener => None,
+        }
+    }
+}
+
+/// Why a zone that we know has nothing to show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EmptyReason {
+    NeverLoaded,
+    /// Stored data is being read back after a start.
+    Restoring,
+    /// The source was not reachable within the SOA EXPIRE time (RFC 1034 §4.3.5).
+    Expired,
+    NothingToReview,
+    /// The zone is being removed, or an operator withdrew it.
+    Withdrawn,
+}
+
+impl EmptyReason {
+    /// Text for people: extra text of the extended error, `zone status`.
+    pub fn text(self) -> &'static str {
+        match self {
+            EmptyReason::NeverLoaded => "zone has not been loaded yet",
+            EmptyReason::Restoring => "zone is being restored after a restart",
+            EmptyReason::Expired => "zone expired: its source was unreachable too long",
+            EmptyReason::NothingToReview => "no version of the zone is up for review",
+            EmptyReason::Withdrawn => "zone is withdrawn",
+        }
+    }
+}
+
+/// What a slot holds.
+#[derive(Debug)]
+pub enum Slot {
+    Empty(EmptyReason),
+    Live(Arc<ZoneVersion>),
+}
+
+impl Slot {
+    pub fn version(&self) -> Option<&Arc<ZoneVersion>> {
+        match self {
+            Slot::Live(v) => Some(v),
+            Slot::Empty(_) => None,
+        }
+    }
+}
+
+/// What policy and configuration say about serving one zone.
+#[derive(Debug, Clone)]
+pub struct ZoneSettings {
+    /// Who may transfer the published zone; loopback unless the policy says more.
+    pub provide_xfr_to: Acl,
+    /// Senders of NOTIFY: the primaries, and `any^key` for the source's key.
+    pub notify_from: Acl,
+    /// Transfers only over TLS (`server.outbound.tls = "required"`).
+    pub require_tls: bool,
+    /// When the published data expire unless the source is reached (RFC 7314); `None` for zones
+    /// that do not expire, which answer with the EXPIRE of their SOA.
+    pub expires: Option<Timestamp>,
+}
+
+impl Default for ZoneSettings {
+    fn default() -> Self {
+        ZoneSettings {
+            provide_xfr_to: Acl::loopback(),
+            notify_from: Acl::none(),
+            require_tls: false,
+            expires: None,
+        }
+    }
+}
+
+/// A zone that is served.
+#[derive(Debug)]
+pub struct ZoneEntry {
+    id: ZoneId,
+    apex: Name,
+    slots: [ArcSwap<Slot>; 3],
+    settings: ArcSwap<ZoneSettings>,
+}
+
+impl ZoneEntry {
+    fn new(id: ZoneId, apex: Name, settings: ZoneSettings) -> Self {
+        let empty = |r| ArcSwap::from_pointee(Slot::Empty(r));
+        ZoneEntry {
+            id,
+            apex,
+            slots: [
+                empty(EmptyReason::NothingToReview),
+                empty(EmptyReason::NothingToReview),
+                empty(EmptyReason::NeverLoaded),
+            ],
+            settings: ArcSwap::from_pointee(settings),
+        }
+    }
+
+    pub fn id(&self) -> ZoneId {
+        self.id
+    }
+
+    pub fn apex(&self) -> &Name {
+        &self.apex
+    }
+
+    pub fn settings(&self) -> Guard<Arc<ZoneSettings>> {
+        self.settings.load()
+    }
+
+    pub fn set_settings(&self, settings: ZoneSettings) {
+        self.settings.store(Arc::new(settings));
+    }
+
+    /// What a role shows now; the NOTIFY listener shows nothing.
+    pub fn slot(&self, role: Role) -> Option<Guard<Arc<Slot>>> {
+        role.slot().map(|i| self.slots[i].load())
+    }
+
+    /// The version that is published.
+    pub fn published(&self) -> Option<Arc<ZoneVersion>> {
+        self.slots[2].load().version().cloned()
+    }
+
+    fn swap(&self, slot: usize, content: Slot) -> Option<Arc<ZoneVersion>> {
+        self.slots[slot].swap(Arc::new(content)).version().cloned()
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum PublishError {
+    #[error("zone {0} is not served; add it first")]
+    UnknownZone(ZoneId),
+    #[error("this version belongs to zone {found} ({apex}), not to zone {zone}")]
+    WrongZone {
+        zone: ZoneId,
+        found: ZoneId,
+        apex: Name,
+    },
+    #[error("zone {0} is served already")]
+    AlreadyServed(Name),
+}
+
+type Shard = HashMap<Box<[u8]>, Arc<ZoneEntry>, RandomState>;
+
+const SHARDS: usize = 256;
+
+/// All zones of the daemon.
+pub struct Directory {
+    hasher: RandomState,
+    /// By lower-case apex in wire form.
+    shards: Vec<ArcSwap<Shard>>,
+    /// For the owners of zones; not used on the way of a query.
+    by_id: RwLock<HashMap<ZoneId, Arc<ZoneEntry>>>,
+}
+
+impl Default for Directory {
+    fn default() -> Self {
+        Directory::new()
+    }
+}
+
+impl std::fmt::Debug for Directory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Directory of {} zones", self.len())
+    }
+}
+
+impl Directory {
+    pub fn new() -> Self {
+        Directory {
+            hasher: RandomState::default(),
+            shards: (0..SHARDS)
+                .map(|_| ArcSwap::from_pointee(Shard::default()))
+                .collect(),
+            by_id: RwLock::default(),
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.by_id.read().len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Makes a zone known; all its slots are empty.
+    pub fn add(
+        &self,
+        id: ZoneId,
+        apex: &Name,
+        settings: ZoneSettings,
+    ) -> Result<Arc<ZoneEntry>, PublishError> {
+        let mut ids = self.by_id.write();
+        let key: Box<[u8]> = apex.as_wire().to_ascii_lowercase().into();
+        let shard = &self.shards[self.shard_of(&key)];
+        let now = shard.load_full();
+        if now.contains_key(&key) || ids.contains_key(&id) {
+            return Err(PublishError::AlreadyServed(apex.clone()));
+        }
+        let entry = Arc::new(ZoneEntry::new(id, apex.clone(), settings));
+        let mut next = Shard::clone(&now);
+        next.insert(key, entry.clone());
+        // Only holders of the lock above store, so nothing is lost between load and store.
+        shard.store(Arc::new(next));
+        ids.insert(id, entry.clone());
+        Ok(entry)
+    }
+
+    /// Forgets a zone: from the next query on it is unknown here.
+    pub fn remove(&self, id: ZoneId) -> Option<Arc<ZoneEntry>> {
+        let mut ids = self.by_id.write();
+        let entry = ids.remove(&id)?;
+        let key = entry.apex.as_wire().to_ascii_lowercase();
+        let shard = &self.shards[self.shard_of(&key)];
+        let mut next = Shard::clone(&shard.load_full());
+        next.remove(&key[..]);
+        shard.store(Arc::new(next));
+        Some(entry)
+    }
+
+    pub fn by_id(&self, id: ZoneId) -> Option<Arc<ZoneEntry>> {
+        self.by_id.read().get(&id).cloned()
+    }
+
+    pub fn entries(&self) -> Vec<Arc<ZoneEntry>> {
+        self.by_id.read().values().cloned().collect()
+    }
+
+    /// The zone whose apex is `apex`, an uncompressed name.
+    pub fn exact(&self, apex: &[u8]) -> Option<Arc<ZoneEntry>> {
+        self.find_from(apex, 0)
+            .filter(|e| e.apex.as_wire().len() == apex.len())
+    }
+
+    /// The zone with the longest apex at or above `qname`, an uncompressed name.
+    pub fn find(&self, qname: &[u8]) -> Option<Arc<ZoneEntry>> {
+        self.find_from(qname, 0)
+    }
+
+    /// The same strictly above `qname`.
+    pub fn find_above(&self, qname: &[u8]) -> Option<Arc<ZoneEntry>> {
+        let first = 1 + *qname.first()? as usize;
+        if first == 1 {
+            None
+        } else {
+            self.find_from(qname, first)
+        }
+    }
+
+    /// Makes an approved version the one that is served. From the next query on all addresses show
+    /// it. Gives the version that it replaces, which the caller hands to the reaper.
+    pub fn publish(
+        &self,
+        zone: ZoneId,
+        approved: Approved<Verified<Arc<ZoneVersion>>>,
+    ) -> Result<Option<Arc<ZoneVersion>>, PublishError> {
+        self.store(zone, 2, approved.version().clone())
+    }
+
+    /// Shows an unsigned candidate on the loader review servers.
+    pub fn review_unsigned(
+        &self,
+        zone: ZoneId,
+        version: Arc<ZoneVersion>,
+    ) -> Result<Option<Arc<ZoneVersion>>, PublishError> {
+        self.store(zone, 0, version)
+    }
+
+    /// Shows a signed candidate on the signer review servers.
+    pub fn review_signed(
+        &self,
+        zone: ZoneId,
+        version: Arc<ZoneVersion>,
+    ) -> Result<Option<Arc<ZoneVersion>>, PublishError> {
+        self.store(zone, 1, version)
+    }
+
+    /// Empties the slot of a role; queries are answered SERVFAIL with the reason.
+    pub fn withdraw(
+        &self,
+        zone: ZoneId,
+        role: Role,
+        reason: EmptyReason,
+    ) -> Result<Option<Arc<ZoneVersion>>, PublishError> {
+        let entry = self.by_id(zone).ok_or(PublishError::UnknownZone(zone))?;
+        Ok(role
+            .slot()
+            .and_then(|slot| entry.swap(slot, Slot::Empty(reason))))
+    }
+
+    pub(crate) fn store(
+        &self,
+        zone: ZoneId,
+        slot: usize,
+        version: Arc<ZoneVersion>,
+    ) -> Result<Option<Arc<ZoneVersion>>, PublishError> {
+        let entry = self.by_id(zone).ok_or(PublishError::UnknownZone(zone))?;
+        if version.zone() != zone || version.apex() != &entry.apex {
+            return Err(PublishError::WrongZone {
+                zone,
+                found: version.zone(),
+                apex: version.apex().clone(),
+            });
+        }
+        Ok(entry.swap(slot, Slot::Live(version)))
+    }
+
+    fn find_from(&self, qname: &[u8], mut at: usize) -> Option<Arc<ZoneEntry>> {
+        let mut lower = [0u8; 255];
+        let lower = lower.get_mut(..qname.len())?;
+        lower.copy_from_slice(qname);
+        // Length octets are below 64 and thus never letters.
+        lower.make_ascii_lowercase();
+        loop {
+            let suffix = lower.get(at..)?;
+            let len = *suffix.first()?;
+            if let Some(entry) = self.shards[self.shard_of(suffix)].load().get(suffix) {
+                return Some(entry.clone());
+            }
+            if len == 0 {
+                return None;
+            }
+            at += 1 + len as usize;
+        }
+    }
+
+    fn shard_of(&self, lower: &[u8]) -> usize {
+        self.hasher.hash_one(lower) as usize % SHARDS
+    }
+}

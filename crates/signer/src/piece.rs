@@ -1,0 +1,386 @@
+//! A piece of work: the preimages of one leaf or block, and the signatures over them.
+//!
+//! Software keys sign on the pool's threads. Batches for tokens are submitted from the job's own
+//! thread, window by window, so that no pool thread ever waits.
+
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Arc, atomic::AtomicU64, atomic::Ordering::Relaxed};
+use std::time::Duration;
+
+use cascade_crypto::{
+    Batch, Input, MAX_BATCH, Mode, SignFailure, Signatures, SigningKey, Ticket, verify,
+};
+use cascade_time::Timestamp;
+use cascade_zone::Rtype;
+use rayon::prelude::*;
+
+use crate::job::{Job, Stage};
+use crate::rrsig::set_key;
+use crate::sign::SignError;
+
+/// Pieces whose batches are at tokens at the same time: some thousand signatures, a few MiB.
+const WINDOW: usize = 64;
+/// A batch with a wrong signature is signed this often in all.
+const ATTEMPTS: u32 = 3;
+/// How often a waiting job looks whether it was cancelled.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// A key of the job and its slot in the version.
+pub(crate) struct SlotKey {
+    pub slot: u8,
+    pub tag: u16,
+    pub key: Arc<dyn SigningKey>,
+    pub made: AtomicU64,
+    pub retries: AtomicU64,
+    pub waited: AtomicU64,
+}
+
+/// Which keys sign a set: those for the zone's data, or those for DNSKEY, CDS and CDNSKEY.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Group {
+    Zone = 0,
+    Apex = 1,
+}
+
+/// Both groups of keys, each in slot order.
+pub(crate) type Keys = [Vec<SlotKey>; 2];
+
+/// What was signed: set `set` of the owner with this ordinal (leaf), or row `ordinal` (block).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entry {
+    pub ordinal: u16,
+    pub set: u16,
+    pub group: Group,
+}
+
+/// Batches and signatures of one key; memory is kept from piece to piece.
+#[derive(Default)]
+struct Lane {
+    batches: Vec<Batch>,
+    used: usize,
+    sigs: Vec<Signatures>,
+    /// For tokens: the preimages, by which their signatures are verified.
+    checks: Vec<Batch>,
+}
+
+#[derive(Default)]
+pub(crate) struct Piece {
+    pub entries: Vec<Entry>,
+    /// Leaf: key of the owner that the last NSEC names.
+    pub next: Vec<u8>,
+    /// Denial records made.
+    pub denial: u64,
+    /// Expiration of the piece's signatures.
+    pub expiration: u32,
+    pub scratch: Vec<u8>,
+    pub owner: Vec<u8>,
+    pub bearer: Vec<u8>,
+    pub bitmap: Vec<u8>,
+    pub types: Vec<Rtype>,
+    lanes: [Vec<Lane>; 2],
+}
+
+impl Piece {
+    fn reset(&mut self, keys: &Keys) {
+        self.entries.clear();
+        self.next.clear();
+        self.denial = 0;
+        for (lanes, keys) in self.lanes.iter_mut().zip(keys) {
+            lanes.resize_with(keys.len(), Lane::default);
+            lanes.iter_mut().for_each(|l| l.used = 0);
+        }
+    }
+
+    /// Adds the preimage in `scratch` for every key of the entry's group.
+    pub fn add(&mut self, keys: &Keys, entry: Entry) -> Result<(), SignError> {
+        let group = entry.group as usize;
+        for (lane, key) in self.lanes[group].iter_mut().zip(&keys[group]) {
+            set_key(&mut self.scratch, key.key.algorithm().number(), key.tag);
+            lane.push(key, &self.scratch)?;
+        }
+        self.entries.push(entry);
+        Ok(())
+    }
+
+    /// Signs what is for keys in this process.
+    fn sign_inline(&mut self, keys: &Keys) -> Result<(), SignError> {
+        for (lanes, keys) in self.lanes.iter_mut().zip(keys) {
+            for (lane, key) in lanes.iter_mut().zip(keys) {
+                lane.sigs
+                    .resize_with(lane.used.max(lane.sigs.len()), Signatures::new);
+                let Mode::Inline(signer) = key.key.mode() else {
+                    continue;
+                };
+                for (batch, out) in lane.batches[..lane.used].iter().zip(&mut lane.sigs) {
+                    signer.sign_batch(batch, out).map_err(|e| key.failed(e))?;
+                    key.made.fetch_add(batch.len() as u64, Relaxed);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Calls `f` with every entry's slot and signature: entries in order, keys in slot order.
+    pub fn for_each_signature(
+        &self,
+        keys: &Keys,
+        mut f: impl FnMut(&Entry, u8, &[u8]),
+    ) -> Result<(), SignError> {
+        let mut at = [0usize; 2];
+        for entry in &self.entries {
+            let group = entry.group as usize;
+            let i = at[group];
+            at[group] += 1;
+            for (lane, key) in self.lanes[group].iter().zip(&keys[group]) {
+                let signature = lane
+                    .sigs
+                    .get(i / MAX_BATCH)
+                    .and_then(|s| s.get(i % MAX_BATCH));
+                // A signer that reports success without all signatures is broken.
+                let missing = || key.failed(SignFailure::Library(key.key.algorithm()));
+                f(entry, key.slot, signature.ok_or_else(missing)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Signatures by zone-signing keys.
+    pub fn zone_signatures(&self, keys: &Keys) -> u64 {
+        let entries = self
+            .entries
+            .iter()
+            .filter(|e| e.group == Group::Zone)
+            .count();
+        (entries * keys[0].len()) as u64
+    }
+}
+
+impl SlotKey {
+    pub fn failed(&self, failure: SignFailure) -> SignError {
+        SignError::Key {
+            id: self.key.id(),
+            tag: self.tag,
+            failure,
+        }
+    }
+
+    fn is_queued(&self) -> bool {
+        matches!(self.key.mode(), Mode::Queued(_))
+    }
+}
+
+impl Lane {
+    fn push(&mut self, key: &SlotKey, preimage: &[u8]) -> Result<(), SignError> {
+        if self.used == 0 || self.batches[self.used - 1].is_full() {
+            self.open(key.key.input());
+        }
+        let last = self.used - 1;
+        let mut pushed = self.batches[last].push(preimage);
+        if key.is_queued() {
+            pushed &= self.checks[last].push(preimage);
+        }
+        if pushed {
+            Ok(())
+        } else {
+            Err(SignError::TooLarge)
+        }
+    }
+
+    fn open(&mut self, input: Input) {
+        if self.batches.len() == self.used {
+            self.batches.push(Batch::new(input));
+            self.checks.push(Batch::new(Input::Preimage));
+        }
+        self.batches[self.used].reset(input);
+        self.checks[self.used].reset(Input::Preimage);
+        self.used += 1;
+    }
+}
+
+type Prepare<'a> = &'a (dyn Fn(usize, &mut Piece) -> Result<(), SignError> + Sync);
+type Finish<'a, R> = &'a (dyn Fn(usize, &Piece) -> Result<R, SignError> + Sync);
+
+/// Prepares, signs and finishes pieces 0..n in parallel; results in order.
+pub(crate) fn run<R: Send>(
+    n: usize,
+    keys: &Keys,
+    job: &Job<'_>,
+    now: Timestamp,
+    prepare: Prepare<'_>,
+    finish: Finish<'_, R>,
+) -> Result<Vec<R>, SignError> {
+    let start = |i: usize, piece: &mut Piece| {
+        if job.progress.is_cancelled() {
+            return Err(SignError::Cancelled);
+        }
+        piece.reset(keys);
+        prepare(i, piece)?;
+        piece.sign_inline(keys)
+    };
+    let end = |i: usize, piece: &Piece| {
+        let result = finish(i, piece)?;
+        job.progress.unit_done(piece.entries.len());
+        Ok(result)
+    };
+    if !keys.iter().flatten().any(SlotKey::is_queued) {
+        return job.pool.install(|| {
+            (0..n)
+                .into_par_iter()
+                .map_init(Piece::default, |piece, i| {
+                    start(i, piece)?;
+                    end(i, piece)
+                })
+                .collect()
+        });
+    }
+    let mut results = Vec::with_capacity(n);
+    for first in (0..n).step_by(WINDOW) {
+        let window = first..n.min(first + WINDOW);
+        let mut pieces: Vec<Piece> = job.pool.install(|| {
+            let make = |i| {
+                let mut piece = Piece::default();
+                start(i, &mut piece).map(|()| piece)
+            };
+            window
+                .clone()
+                .into_par_iter()
+                .map(make)
+                .collect::<Result<_, _>>()
+        })?;
+        sign_queued(&mut pieces, keys, job, now)?;
+        let done: Vec<R> = job.pool.install(|| {
+            window
+                .into_par_iter()
+                .zip(&pieces)
+                .map(|(i, p)| end(i, p))
+                .collect::<Result<_, _>>()
+        })?;
+        results.extend(done);
+    }
+    Ok(results)
+}
+
+/// Where a batch stands: piece, group, key, batch number.
+type Place = (usize, usize, usize, usize);
+
+/// Has all batches for tokens signed, verifies every signature, repeats batches with a wrong one.
+fn sign_queued(
+    pieces: &mut [Piece],
+    keys: &Keys,
+    job: &Job<'_>,
+    now: Timestamp,
+) -> Result<(), SignError> {
+    let mut todo: Vec<Place> = Vec::new();
+    for (p, piece) in pieces.iter().enumerate() {
+        for (g, lanes) in piece.lanes.iter().enumerate() {
+            for (l, lane) in lanes
+                .iter()
+                .enumerate()
+                .filter(|(l, _)| keys[g][*l].is_queued())
+            {
+                todo.extend((0..lane.used).map(|b| (p, g, l, b)));
+            }
+        }
+    }
+    job.progress.enter(Stage::TokenWait);
+    for attempt in 1.. {
+        submit_and_wait(&todo, pieces, keys, job, now)?;
+        // Verification costs more than signing did here, so it goes to the pool.
+        let pieces = &*pieces;
+        let wrong: Vec<Place> = job.pool.install(|| {
+            todo.par_iter()
+                .copied()
+                .filter(|at| !is_right(*at, pieces, keys))
+                .collect()
+        });
+        let Some(&(_, g, l, _)) = wrong.first() else {
+            break;
+        };
+        if attempt == ATTEMPTS {
+            return Err(keys[g][l].failed(SignFailure::WrongSignature));
+        }
+        for (_, g, l, _) in &wrong {
+            keys[*g][*l].retries.fetch_add(1, Relaxed);
+        }
+        todo = wrong;
+    }
+    job.progress.enter(Stage::Signing);
+    Ok(())
+}
+
+fn is_right((p, g, l, b): Place, pieces: &[Piece], keys: &Keys) -> bool {
+    let lane = &pieces[p].lanes[g][l];
+    let dnskey = keys[g][l].key.dnskey();
+    let (Some(checks), Some(sigs)) = (lane.checks.get(b), lane.sigs.get(b)) else {
+        return false;
+    };
+    checks
+        .items()
+        .enumerate()
+        .all(|(i, m)| sigs.get(i).is_some_and(|s| verify(dnskey, m, s)))
+}
+
+fn submit_and_wait(
+    todo: &[Place],
+    pieces: &mut [Piece],
+    keys: &Keys,
+    job: &Job<'_>,
+    now: Timestamp,
+) -> Result<(), SignError> {
+    let (send, receive) = channel();
+    let started = job.clock.monotonic();
+    let mut tickets: Vec<(Place, Ticket)> = Vec::with_capacity(todo.len());
+    for &(p, g, l, b) in todo {
+        let key = &keys[g][l];
+        let Mode::Queued(signer) = key.key.mode() else {
+            continue;
+        };
+        let batch = std::mem::replace(
+            &mut pieces[p].lanes[g][l].batches[b],
+            Batch::new(key.key.input()),
+        );
+        let send = send.clone();
+        // A receiver that is gone means that the job has ended.
+        let done = Box::new(move |batch, result| drop(send.send(((p, g, l, b), batch, result))));
+        let ticket = signer.submit(batch, job.class, now + job.token_wait, done);
+        tickets.push(((p, g, l, b), ticket));
+    }
+    drop(send);
+    let mut waiting = tickets.len();
+    let mut failure = None;
+    while waiting > 0 && failure.is_none() {
+        match receive.recv_timeout(LOOK) {
+            Ok(((p, g, l, b), batch, result)) => {
+                waiting -= 1;
+                let (lane, key) = (&mut pieces[p].lanes[g][l], &keys[g][l]);
+                key.made.fetch_add(batch.len() as u64, Relaxed);
+                key.waited
+                    .store((job.clock.monotonic() - started).as_nanos() as u64, Relaxed);
+                lane.batches[b] = batch;
+                match result {
+                    Ok(sigs) => lane.sigs[b] = sigs,
+                    Err(e) => failure = Some(key.failed(e)),
+                }
+            }
+            Err(RecvTimeoutError::Timeout) if job.progress.is_cancelled() => {
+                failure = Some(SignError::Cancelled);
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            // A signer dropped its completion: it is gone.
+            Err(RecvTimeoutError::Disconnected) => {
+                let key = tickets.first().map(|((_, g, l, _), _)| &keys[*g][*l]);
+                failure = key.map(|k| k.failed(SignFailure::Unreachable));
+                break;
+            }
+        }
+    }
+    let Some(failure) = failure else {
+        return Ok(());
+    };
+    for ((_, g, l, _), ticket) in tickets {
+        if let Mode::Queued(signer) = keys[g][l].key.mode() {
+            signer.cancel(ticket);
+        }
+    }
+    Err(failure)
+}

@@ -1,0 +1,22 @@
+//! Stories of operators, told against the real programs.
+//!
+//! The programs are those that stand beside the tests: `cargo build --workspace --bins` first, or
+//! `cargo xtask test`, which does.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "tests of running programs wait for them, and end where something is missing"
+)]
+
+mod bad_api;
+mod bad_config;
+mod bad_policy;
+mod bad_source;
+mod bad_usage;
+mod common;
+mod hooks;
+mod restarts;
+mod reviews;
+mod seed_page;
+mod serving;
+mod validity;
