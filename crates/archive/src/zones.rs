@@ -7,7 +7,9 @@
 
 use std::path::{Path, PathBuf};
 
-use cascade_zone::{VersionId, ZoneId};
+use cascade_time::Timestamp;
+use cascade_zone::parts::ImportError;
+use cascade_zone::{VersionId, ZoneId, ZoneVersion};
 
 use crate::disk::Disk;
 use crate::error::{ArchiveError, Damage};
@@ -104,6 +106,63 @@ impl ZoneFiles {
         Ok(path)
     }
 
+    /// Writes a version of the zone store as a snapshot or candidate.
+    pub fn save(
+        &self,
+        kind: Kind,
+        version: &ZoneVersion,
+        ledger: &[u8],
+        created: Timestamp,
+    ) -> Result<PathBuf, ArchiveError> {
+        let header = FileHeader {
+            kind: file_kind(kind),
+            zone: version.zone(),
+            version: version.id(),
+            serial: version.serial(),
+            created,
+            fingerprint: version.full_fingerprint().0.to_le_bytes(),
+        };
+        let records = version.sums().records;
+        self.write(kind, &header, records, ledger, &|sink| {
+            version.export_parts(sink)
+        })
+    }
+
+    /// Reads a version back into the zone store; its ledger comes with it. What the store finds
+    /// wrong is sorted like damage of the file.
+    pub fn load(
+        &self,
+        zone: ZoneId,
+        kind: Kind,
+        version: VersionId,
+    ) -> Result<Result<(ZoneVersion, Vec<u8>), Recovery>, ArchiveError> {
+        let whole = match self.recover(zone, kind, version)? {
+            Recovery::Whole(w) => *w,
+            other => return Ok(Err(other)),
+        };
+        let fingerprint = whole.header.fingerprint;
+        let path = self.path(zone, kind, version);
+        match ZoneVersion::import_parts(whole.parts.into_iter()) {
+            Ok(v) if v.zone() != zone || v.id() != version => {
+                let damage = Damage::WrongVersion;
+                let set_aside = self.set_aside(zone, &path).ok();
+                Ok(Err(Recovery::Foreign { damage, set_aside }))
+            }
+            Ok(v) if v.full_fingerprint().0.to_le_bytes() == fingerprint => {
+                Ok(Ok((v, whole.ledger)))
+            }
+            Err(ImportError::Signatures(_)) => {
+                let damage = Damage::Signatures { at: 0 };
+                Ok(Err(Recovery::SignaturesLost { damage }))
+            }
+            Ok(_) | Err(_) => {
+                let damage = Damage::Content { at: 0 };
+                let set_aside = self.set_aside(zone, &path).ok();
+                Ok(Err(Recovery::ContentLost { damage, set_aside }))
+            }
+        }
+    }
+
     fn make_dir(&self, zone: ZoneId) -> Result<(), ArchiveError> {
         let dir = self.dir(zone);
         if !dir.is_dir() {
@@ -129,12 +188,7 @@ impl ZoneFiles {
         version: VersionId,
     ) -> Result<Recovery, ArchiveError> {
         let path = self.path(zone, kind, version);
-        let file_kind = match kind {
-            Kind::Snapshot => FileKind::Snapshot,
-            Kind::Candidate => FileKind::Candidate,
-            Kind::Journal => FileKind::Journal,
-        };
-        match version_file::read(&self.disk, &path, file_kind, zone, version) {
+        match version_file::read(&self.disk, &path, file_kind(kind), zone, version) {
             Ok(v) => Ok(Recovery::Whole(Box::new(v))),
             Err(e) if e.is_not_found() => Ok(Recovery::Missing),
             Err(e @ ArchiveError::Newer { .. }) => Ok(Recovery::Newer(e)),
@@ -244,6 +298,14 @@ impl ZoneFiles {
             }
         }
         Ok(out)
+    }
+}
+
+fn file_kind(kind: Kind) -> FileKind {
+    match kind {
+        Kind::Snapshot => FileKind::Snapshot,
+        Kind::Candidate => FileKind::Candidate,
+        Kind::Journal => FileKind::Journal,
     }
 }
 

@@ -611,7 +611,8 @@ impl ApiState {
 }
 
 impl Zone {
-    /// A zone that was just added: nothing live, the first load asked for.
+    /// A zone that was just added: nothing live, the first load asked for (the first event, of
+    /// whatever kind, starts it).
     pub fn new(id: ZoneId, name: &str, source: &str, settings: Settings, seed: u64) -> Zone {
         Zone {
             id,
@@ -625,7 +626,14 @@ impl Zone {
             live: None,
             candidate: Candidate::Idle,
             upkeep: Upkeep::Idle,
-            pending: Pending::default(),
+            pending: Pending {
+                load: Some(PendingLoad {
+                    forced: false,
+                    trigger: Trigger::Added,
+                    since: Timestamp::EPOCH,
+                }),
+                ..Pending::default()
+            },
             modes: Modes::default(),
             storage_full: None,
             clock_unsafe: None,

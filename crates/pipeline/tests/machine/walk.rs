@@ -287,13 +287,13 @@ fn modes() -> impl Strategy<Value = Settings> {
 }
 
 proptest! {
-    // Walks of up to 300 operations, and their recovery: more than 10^5 events in all.
-    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+    // Walks of up to 1,300 operations, and their recovery: more than 10^5 events in all.
+    #![proptest_config(ProptestConfig { cases: 160, ..ProptestConfig::default() })]
 
     #[test]
     fn invariants_hold_and_health_returns(
         settings in modes(),
-        ops in prop::collection::vec(op(), 1..300),
+        ops in prop::collection::vec(op(), 1..1300),
     ) {
         let mut w = World::new(settings);
         w.event(Event::Timer);

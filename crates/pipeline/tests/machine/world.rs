@@ -55,12 +55,7 @@ pub struct World {
 
 impl World {
     pub fn new(settings: Settings) -> Self {
-        let mut zone = Zone::new(ZoneId([7; 16]), "example.net", "file", settings, 42);
-        zone.pending.load = Some(PendingLoad {
-            forced: false,
-            trigger: Trigger::Added,
-            since: Timestamp::from_secs(START),
-        });
+        let zone = Zone::new(ZoneId([7; 16]), "example.net", "file", settings, 42);
         World {
             disk: serde_json::to_vec(&zone).unwrap(),
             zone,
@@ -94,7 +89,10 @@ impl World {
         let name = event.name();
         let before = self.zone.clone();
         // Some of them twice: the same each time.
-        let twice = (self.events % 4 == 0).then(|| step(before.clone(), event.clone(), self.now));
+        let twice = self
+            .events
+            .is_multiple_of(4)
+            .then(|| step(before.clone(), event.clone(), self.now));
         let (zone, actions) = step(before, event, self.now);
         if let Some((z, a)) = twice {
             assert_eq!((&zone, &actions), (&z, &a), "P8: step is deterministic");
@@ -114,7 +112,7 @@ impl World {
 
     fn commit(&mut self) {
         self.disk = serde_json::to_vec(&self.zone).unwrap();
-        if self.events % 8 == 0 {
+        if self.events.is_multiple_of(8) {
             let back: Zone = serde_json::from_slice(&self.disk).unwrap();
             assert_eq!(back, self.zone, "the durable form is the value");
         }
