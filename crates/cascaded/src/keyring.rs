@@ -1,6 +1,5 @@
 //! The keys of one zone: made at first need, imported, loaded for signing (first form: no rolls).
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -354,9 +353,6 @@ fn row(id: KeyId, rows: &[KeyRow], role: KeyRole, key: &StoredKey, imported: boo
 fn taken_tags(rows: &[KeyRow]) -> Vec<u16> {
     rows.iter().filter_map(KeyRow::dnskey).flat_map(|k| [k.key_tag(), k.revoked_tag()]).collect()
 }
-
-/// Removed zones' rows by zone id, so that keys can come back with `--restore-keys`.
-pub type Trash = BTreeMap<String, Vec<KeyRow>>;
 
 /// Owner of the two ids a key store wants.
 pub fn zone_ref(id: ZoneId, name: &Name) -> ZoneRef<'_> {

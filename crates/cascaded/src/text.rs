@@ -11,8 +11,3 @@ pub fn record(owner: &[u8], rtype: Rtype, ttl: u32, rdata: &[u8]) -> String {
     let _ = cascade_zone::rdata::print(rtype, rdata, &mut out);
     out
 }
-
-/// A size for status lines: bytes, above 1000 in KB, above a million in MB.
-pub fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
-}

@@ -14,7 +14,7 @@ use cascade_pipeline::{
 use cascade_pipeline::state::{JobId, KeySet};
 use cascade_time::Timestamp;
 use cascade_verifier::{Outcome, Refused, Verified};
-use cascade_zone::{Name, VersionId, ZoneId, ZoneVersion};
+use cascade_zone::{Name, VersionId, ZoneVersion};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{MAILBOX, Message, NotDone, Reply, View, ZoneHandle, ZoneRow};
@@ -82,6 +82,8 @@ pub(super) struct Actor {
     pub keys_wait: Option<String>,
     /// Keys are being made or loaded.
     pub keys_busy: bool,
+    /// A signing that begins as soon as the keys are there.
+    pub waits_for_keys: Option<cascade_pipeline::action::StartSign>,
     pub identity: Option<(VersionId, SourceIdentity)>,
     pub done: mpsc::UnboundedSender<Done>,
     replies: HashMap<RequestId, Reply>,
@@ -129,6 +131,7 @@ fn spawn(d: &Arc<Daemon>, row: ZoneRow, apex: Name, restored: bool) -> Arc<ZoneH
         keys: None,
         keys_wait: None,
         keys_busy: false,
+        waits_for_keys: None,
         identity: None,
         done: done_tx,
         replies: HashMap::new(),
@@ -376,12 +379,20 @@ impl Actor {
                 self.keys = Some(loaded);
                 self.keys_wait = None;
                 self.apply(Event::KeysChanged(set)).await;
+                // Still wanted, unless the new keys made another plan.
+                if let Some(s) = self.waits_for_keys.take() {
+                    let now = self.d.now();
+                    self.start_sign(s, now);
+                }
             }
             Err(e) => {
                 if self.keys_wait.as_ref() != Some(&e) {
                     tracing::warn!(zone = %self.me.name, "no keys to sign with yet: {e}");
                 }
-                self.keys_wait = Some(e);
+                self.keys_wait = Some(e.clone());
+                if let Some(s) = self.waits_for_keys.take() {
+                    self.apply(Event::SignFailed { job: s.job, fault: Fault::Keys, error: e }).await;
+                }
                 self.keys_retry = Some(self.d.now() + KEYS_RETRY);
             }
         }
@@ -445,10 +456,7 @@ fn panic_text(p: &(dyn std::any::Any + Send)) -> String {
         .unwrap_or_else(|| "panic".into())
 }
 
-/// For messages about a zone id.
+/// The store's fingerprint in the pipeline's form.
 pub(super) fn fp(f: cascade_zone::Fingerprint) -> cascade_pipeline::state::Fp {
     cascade_pipeline::state::Fp((f.0 >> 64) as u64, f.0 as u64)
 }
-
-#[allow(unused)]
-fn _ids(_: ZoneId) {}

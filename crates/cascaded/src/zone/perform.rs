@@ -14,12 +14,12 @@ use cascade_publisher::notify::{NotifyCommand, Target};
 use cascade_publisher::{EmptyReason, Role};
 use cascade_time::Timestamp;
 use cascade_verifier::{Approval, Approved, DespiteVerification, Outcome};
-use cascade_zone::{Serial, VersionId, ZoneVersion};
+use cascade_zone::{VersionId, ZoneVersion};
 
 use super::actor::{Actor, Done, Held, Running, fp, spawn_job};
 use super::files::{self, Read};
 use super::{SignRow, guard, jobs};
-use crate::keyring::{KeyRole, key_set};
+use crate::keyring::KeyRole;
 
 /// What the files of a zone gave after a start.
 pub(super) struct Restored {
@@ -75,6 +75,9 @@ impl Actor {
     }
 
     fn cancel(&mut self, job: JobId) {
+        if self.waits_for_keys.as_ref().is_some_and(|s| s.job == job) {
+            self.waits_for_keys = None;
+        }
         match self.running.remove(&job) {
             Some(Running::Sign(p)) => p.cancel(),
             Some(Running::Hook(Some(kill))) => _ = kill.send(()),
@@ -98,7 +101,6 @@ impl Actor {
                     cascade_api::zones::Source::None {} => "the zone has no source",
                     _ => "loading from servers is not built yet; use a file",
                 };
-                let _ = self.done.send(Done::Panicked(job, String::new()));
                 self.running.remove(&job);
                 let event = Event::LoadFailed { job, error: text.into() };
                 self.later(event);
@@ -106,6 +108,7 @@ impl Actor {
             }
         };
         let Some(policy) = self.policy() else {
+            self.running.remove(&job);
             self.later(Event::LoadFailed { job, error: "the zone's policy is not loaded".into() });
             return;
         };
@@ -161,8 +164,12 @@ impl Actor {
 
     // ---- sign, verify, persist
 
-    fn start_sign(&mut self, s: StartSign, now: Timestamp) {
+    pub(super) fn start_sign(&mut self, s: StartSign, now: Timestamp) {
         let job = s.job;
+        if self.keys.is_none() && self.keys_busy {
+            self.waits_for_keys = Some(s);
+            return;
+        }
         let progress = Arc::new(cascade_signer::Progress::new());
         self.running.insert(job, Running::Sign(progress.clone()));
         let unsigned_serial = self.version(s.unsigned).map_or(0, |v| v.serial().0);
@@ -176,7 +183,8 @@ impl Actor {
         });
         let (base, keys, policy) = (self.version(s.unsigned), self.keys.clone(), self.policy());
         let (Some(base), Some(keys), Some(policy)) = (base, keys, policy) else {
-            let why = self.keys_wait.clone().unwrap_or_else(|| "keys are being made".into());
+            self.running.remove(&job);
+            let why = self.keys_wait.clone().unwrap_or_else(|| "the zone has no keys yet".into());
             self.later(Event::SignFailed { job, fault: Fault::Keys, error: why });
             return;
         };
@@ -219,6 +227,7 @@ impl Actor {
     fn start_verify(&mut self, job: JobId, version: VersionId, now: Timestamp) {
         self.running.insert(job, Running::Verify(now));
         let (Some(v), Some(policy)) = (self.version(version), self.policy()) else {
+            self.running.remove(&job);
             self.later(Event::VerifyImpossible { job, error: "the version or its policy is not at hand".into() });
             return;
         };
@@ -254,6 +263,7 @@ impl Actor {
     fn start_persist(&mut self, job: JobId, version: VersionId, now: Timestamp) {
         self.running.insert(job, Running::Other);
         let Some(held) = self.versions.get(&version) else {
+            self.running.remove(&job);
             self.later(Event::PersistFailed { job, error: "the version is not at hand".into() });
             return;
         };
@@ -759,9 +769,4 @@ fn healable(report: &cascade_verifier::VerifyReport) -> bool {
 /// Stands for the content including the source's SOA: another source serial is another content.
 fn content_fp(v: &ZoneVersion) -> cascade_pipeline::state::Fp {
     fp(v.full_fingerprint())
-}
-
-#[allow(unused)]
-fn _unused(_: Serial) {
-    let _ = key_set;
 }
