@@ -15,9 +15,9 @@ use nix::fcntl::OFlag;
 
 use super::record::{Record, severity};
 
-/// Lines kept for a syslog or journal that does not take them; with the bounds of a record about
-/// 40 MiB at the very worst, usually 500 KiB.
+/// Lines, and their octets, kept for a syslog or journal that does not take them.
 pub const QUEUE_MAX: usize = 4096;
+const QUEUE_OCTETS_MAX: usize = 4 * 1024 * 1024;
 /// Facility "daemon" (RFC 5424 §6.2.1, table 1).
 const FACILITY: u8 = 3;
 /// Field names of the journal: upper case, at most 64 octets.
@@ -136,6 +136,8 @@ pub struct Datagrams {
     path: PathBuf,
     socket: Option<UnixDatagram>,
     queue: VecDeque<Vec<u8>>,
+    /// Octets in the queue.
+    octets: usize,
     /// Lost since the last report.
     lost: u64,
     report: fn(&Record) -> Vec<u8>,
@@ -155,6 +157,7 @@ impl Datagrams {
             path: path.to_path_buf(),
             socket: None,
             queue: VecDeque::new(),
+            octets: 0,
             lost: 0,
             report,
         }
@@ -172,20 +175,26 @@ impl Datagrams {
 
     fn send(&mut self, datagram: Vec<u8>, now: Timestamp) -> u64 {
         let mut lost = 0;
-        if self.queue.len() >= QUEUE_MAX {
+        if !self.has_room(&datagram) {
             lost += self.pump(now);
         }
-        if self.queue.len() >= QUEUE_MAX {
+        if !self.has_room(&datagram) {
             self.lost = self.lost.saturating_add(1);
             return lost + 1;
         }
+        self.octets += datagram.len();
         self.queue.push_back(datagram);
         lost + self.pump(now)
+    }
+
+    fn has_room(&self, datagram: &[u8]) -> bool {
+        self.queue.len() < QUEUE_MAX && self.octets + datagram.len() <= QUEUE_OCTETS_MAX
     }
 
     fn pump(&mut self, now: Timestamp) -> u64 {
         let mut lost = 0;
         while let Some(front) = self.queue.pop_front() {
+            let octets = front.len();
             match self.try_send(&front) {
                 Sent::Taken => {}
                 Sent::Never => lost += 1,
@@ -194,6 +203,7 @@ impl Datagrams {
                     break;
                 }
             }
+            self.octets = self.octets.saturating_sub(octets);
         }
         self.lost = self.lost.saturating_add(lost);
         if self.queue.is_empty() {
@@ -395,6 +405,30 @@ mod tests {
             report.contains(&format!(": {lost} log lines were lost")),
             "{report}"
         );
+    }
+
+    #[test]
+    fn what_waits_is_bounded_in_octets_too() {
+        let dir = tempfile::tempdir().expect("directory");
+        let path = dir.path().join("log");
+        let mut to = Datagrams::syslog(&path);
+        let large = vec![b'x'; 100_000];
+        let now = Timestamp::from_secs(0);
+        let lost: u64 = (0..100).map(|_| to.send(large.clone(), now)).sum();
+        assert_eq!(
+            (to.queue.len(), lost),
+            (QUEUE_OCTETS_MAX / large.len(), 100 - 41)
+        );
+
+        // One that no socket takes is dropped and does not stop the others.
+        let mut to = Datagrams::syslog(&path);
+        assert_eq!(to.send(vec![b'x'; 2_000_000], now), 0);
+        assert_eq!(to.send(b"small".to_vec(), now), 0);
+        let socket = listen(&path);
+        assert_eq!(to.pump(now), 1);
+        assert_eq!(to.octets, 0);
+        assert_eq!(receive(&socket), b"small");
+        assert!(receive(&socket).starts_with(b"<28>cascaded["));
     }
 
     #[test]
