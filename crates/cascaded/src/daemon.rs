@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
-use cascade_archive::{AuditEntry, AuditLog, Disk, State, ZoneFiles};
+use cascade_archive::{AuditEntry, AuditLog, State, ZoneFiles};
 use cascade_policy::{ConfigFile, PolicyFile};
-use cascade_publisher::notify::NotifyCommand;
 use cascade_publisher::Directory;
+use cascade_publisher::notify::NotifyCommand;
 use cascade_time::{Clock, Timestamp};
 use cascade_zone::{KeyId, Name, ZoneId};
 use parking_lot::{Mutex, RwLock};
@@ -67,7 +67,6 @@ pub struct Daemon {
     pub started_at: Timestamp,
     pub state: State,
     pub files: ZoneFiles,
-    pub disk: Disk,
     pub audit: Mutex<AuditLog>,
     pub keyring: Keyring,
     pub policies: ArcSwap<BTreeMap<String, ActivePolicy>>,

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cascade_crypto::{
-    DigestType, Dnskey, FileKeyStore, KeyError, KeySpec, KeyStore, NewKey, Role, SigningKey, StoredKey, ZoneRef,
+    DigestType, Dnskey, FileKeyStore, KeyError, KeySpec, KeyStore, NewKey, Role, SigningKey,
+    StoredKey, ZoneRef,
 };
 use cascade_pipeline::state::KeySet;
 use cascade_policy::{CdsMode, DsDigest, KeyAlgorithm, Policy};
@@ -57,7 +58,9 @@ impl KeyRole {
 
 impl KeyRow {
     pub fn dnskey(&self) -> Option<Dnskey> {
-        let bytes = data_encoding::HEXLOWER.decode(self.dnskey.as_bytes()).ok()?;
+        let bytes = data_encoding::HEXLOWER
+            .decode(self.dnskey.as_bytes())
+            .ok()?;
         Dnskey::from_rdata(&bytes).ok()
     }
 
@@ -95,7 +98,9 @@ pub struct Keyring {
 pub enum KeyringError {
     #[error(transparent)]
     Key(#[from] KeyError),
-    #[error("policy asks for keys in HSM '{0}', which is not registered; cascade hsm add {0} <host>")]
+    #[error(
+        "policy asks for keys in HSM '{0}', which is not registered; cascade hsm add {0} <host>"
+    )]
     HsmUnknown(String),
     #[error("key {0}: its public key cannot be read from the state; roll to a new key")]
     BadRow(String),
@@ -114,7 +119,9 @@ pub struct Loaded {
 
 impl Keyring {
     pub fn new(dir: &Path) -> Self {
-        Keyring { store: FileKeyStore::new(dir) }
+        Keyring {
+            store: FileKeyStore::new(dir),
+        }
     }
 
     /// Makes what the policy wants and the zone lacks: KSK and ZSK, or a CSK. Blocking; durable
@@ -147,7 +154,11 @@ impl Keyring {
             }
         }
         for role in wanted {
-            let home = if role == Role::Zsk { generation.zsk_home() } else { generation.ksk_home() };
+            let home = if role == Role::Zsk {
+                generation.zsk_home()
+            } else {
+                generation.ksk_home()
+            };
             if let Some(hsm) = home {
                 return Err(KeyringError::HsmUnknown(hsm.to_string()));
             }
@@ -206,7 +217,10 @@ impl Keyring {
             match import {
                 Import::Public { path } => {
                     let dnskey = FileKeyStore::read_public(zone.name, Path::new(path))?;
-                    let stored = StoredKey { reference: format!("file://{path}"), dnskey };
+                    let stored = StoredKey {
+                        reference: format!("file://{path}"),
+                        dnskey,
+                    };
                     rows.push(row(id, rows, KeyRole::Foreign, &stored, true, now));
                 }
                 Import::File { role, path } => {
@@ -219,8 +233,13 @@ impl Keyring {
                             stored.dnskey.flags()
                         )));
                     }
-                    if rows.iter().any(|r| r.dnskey().is_some_and(|k| k.is_same_key(&stored.dnskey))) {
-                        return Err(KeyringError::Import(format!("{path} is a key that the zone has already")));
+                    if rows
+                        .iter()
+                        .any(|r| r.dnskey().is_some_and(|k| k.is_same_key(&stored.dnskey)))
+                    {
+                        return Err(KeyringError::Import(format!(
+                            "{path} is a key that the zone has already"
+                        )));
                     }
                     rows.push(row(id, rows, *role, &stored, true, now));
                 }
@@ -230,12 +249,22 @@ impl Keyring {
     }
 
     /// Loads the private halves. Blocking.
-    pub fn load(&self, zone: ZoneRef<'_>, rows: &[KeyRow], policy: &Policy) -> Result<Loaded, KeyringError> {
+    pub fn load(
+        &self,
+        zone: ZoneRef<'_>,
+        rows: &[KeyRow],
+        policy: &Policy,
+    ) -> Result<Loaded, KeyringError> {
         let mut keys = Vec::with_capacity(rows.len());
         for r in rows {
-            let dnskey = r.dnskey().ok_or_else(|| KeyringError::BadRow(r.short.clone()))?;
+            let dnskey = r
+                .dnskey()
+                .ok_or_else(|| KeyringError::BadRow(r.short.clone()))?;
             let id = KeyId::parse(&r.id).ok_or_else(|| KeyringError::BadRow(r.short.clone()))?;
-            let stored = StoredKey { reference: r.reference.clone(), dnskey: dnskey.clone() };
+            let stored = StoredKey {
+                reference: r.reference.clone(),
+                dnskey: dnskey.clone(),
+            };
             let signer: Option<Arc<dyn SigningKey>> = match r.role {
                 KeyRole::Foreign => None,
                 _ => Some(self.store.load(id, zone, &stored)?),
@@ -247,14 +276,25 @@ impl Keyring {
                 wanted_at_parent: matches!(r.role, KeyRole::Ksk | KeyRole::Csk),
             });
         }
-        Ok(Loaded { keys, set: key_set(rows, policy) })
+        Ok(Loaded {
+            keys,
+            set: key_set(rows, policy),
+        })
     }
 
     /// Destroys the private halves of a removed zone.
     pub fn purge(&self, zone: ZoneRef<'_>, rows: &[KeyRow]) -> Result<(), KeyringError> {
         for r in rows.iter().filter(|r| r.role != KeyRole::Foreign) {
-            let dnskey = r.dnskey().ok_or_else(|| KeyringError::BadRow(r.short.clone()))?;
-            self.store.destroy(zone, &StoredKey { reference: r.reference.clone(), dnskey })?;
+            let dnskey = r
+                .dnskey()
+                .ok_or_else(|| KeyringError::BadRow(r.short.clone()))?;
+            self.store.destroy(
+                zone,
+                &StoredKey {
+                    reference: r.reference.clone(),
+                    dnskey,
+                },
+            )?;
         }
         Ok(())
     }
@@ -263,10 +303,17 @@ impl Keyring {
 /// A KSK without somebody to sign the data, or the reverse, cannot sign a zone.
 fn complete_roles(rows: &[KeyRow]) -> Result<(), KeyringError> {
     let has = |roles: &[KeyRole]| rows.iter().any(|r| roles.contains(&r.role));
-    let (apex, data) = (has(&[KeyRole::Ksk, KeyRole::Csk]), has(&[KeyRole::Zsk, KeyRole::Csk]));
+    let (apex, data) = (
+        has(&[KeyRole::Ksk, KeyRole::Csk]),
+        has(&[KeyRole::Zsk, KeyRole::Csk]),
+    );
     match (apex, data) {
-        (true, false) => Err(KeyringError::Import("a KSK was given without a ZSK; import both, or a CSK".into())),
-        (false, true) => Err(KeyringError::Import("a ZSK was given without a KSK; import both, or a CSK".into())),
+        (true, false) => Err(KeyringError::Import(
+            "a KSK was given without a ZSK; import both, or a CSK".into(),
+        )),
+        (false, true) => Err(KeyringError::Import(
+            "a ZSK was given without a KSK; import both, or a CSK".into(),
+        )),
         _ => Ok(()),
     }
 }
@@ -278,14 +325,26 @@ pub fn key_set(rows: &[KeyRow], policy: &Policy) -> KeySet {
     }
     let options = apex_options(policy);
     let list = |roles: &[KeyRole]| {
-        let mut all: Vec<&str> =
-            rows.iter().filter(|r| roles.contains(&r.role)).map(|r| r.dnskey.as_str()).collect();
+        let mut all: Vec<&str> = rows
+            .iter()
+            .filter(|r| roles.contains(&r.role))
+            .map(|r| r.dnskey.as_str())
+            .collect();
         all.sort_unstable();
         all.join(",")
     };
     let every = [KeyRole::Ksk, KeyRole::Zsk, KeyRole::Csk, KeyRole::Foreign];
-    let apex = format!("{} {} {:?} {}", list(&every), options.ttl, options.cds, options.cdnskey);
-    KeySet { apex: digest(apex.as_bytes()), signing: digest(list(&[KeyRole::Zsk, KeyRole::Csk]).as_bytes()) }
+    let apex = format!(
+        "{} {} {:?} {}",
+        list(&every),
+        options.ttl,
+        options.cds,
+        options.cdnskey
+    );
+    KeySet {
+        apex: digest(apex.as_bytes()),
+        signing: digest(list(&[KeyRole::Zsk, KeyRole::Csk]).as_bytes()),
+    }
 }
 
 pub fn apex_options(policy: &Policy) -> ApexOptions {
@@ -300,7 +359,11 @@ pub fn apex_options(policy: &Policy) -> ApexOptions {
         cds: if publish { digests(policy) } else { Vec::new() },
         cdnskey: publish && km.ds.cdnskey,
         lifetime: secs(times.signature_lifetime.min(cds.signature_lifetime)),
-        inception_offset: secs(times.signature_inception_offset.max(cds.signature_inception_offset)),
+        inception_offset: secs(
+            times
+                .signature_inception_offset
+                .max(cds.signature_inception_offset),
+        ),
     }
 }
 
@@ -334,8 +397,19 @@ fn role_of(role: Role) -> KeyRole {
     }
 }
 
-fn row(id: KeyId, rows: &[KeyRow], role: KeyRole, key: &StoredKey, imported: bool, now: Timestamp) -> KeyRow {
-    let last = rows.iter().filter_map(|r| r.short.strip_prefix('k')?.parse::<u64>().ok()).max().unwrap_or(0);
+fn row(
+    id: KeyId,
+    rows: &[KeyRow],
+    role: KeyRole,
+    key: &StoredKey,
+    imported: bool,
+    now: Timestamp,
+) -> KeyRow {
+    let last = rows
+        .iter()
+        .filter_map(|r| r.short.strip_prefix('k')?.parse::<u64>().ok())
+        .max()
+        .unwrap_or(0);
     KeyRow {
         id: id.to_string(),
         short: format!("k{}", last + 1),
@@ -351,7 +425,10 @@ fn row(id: KeyId, rows: &[KeyRow], role: KeyRole, key: &StoredKey, imported: boo
 
 /// Tags and revoked tags of all keys of the zone (keys.md §3 step 3).
 fn taken_tags(rows: &[KeyRow]) -> Vec<u16> {
-    rows.iter().filter_map(KeyRow::dnskey).flat_map(|k| [k.key_tag(), k.revoked_tag()]).collect()
+    rows.iter()
+        .filter_map(KeyRow::dnskey)
+        .flat_map(|k| [k.key_tag(), k.revoked_tag()])
+        .collect()
 }
 
 /// Owner of the two ids a key store wants.
@@ -364,7 +441,11 @@ mod tests {
     use super::*;
 
     fn policy() -> Policy {
-        match cascade_policy::parse_policy("p", "p.toml", cascade_policy::template_policy().as_bytes()) {
+        match cascade_policy::parse_policy(
+            "p",
+            "p.toml",
+            cascade_policy::template_policy().as_bytes(),
+        ) {
             Ok(p) => p.policy,
             Err(e) => panic!("{e:?}"),
         }
@@ -387,20 +468,27 @@ mod tests {
         let now = Timestamp::from_secs(1_800_000_000);
         let mut rows = Vec::new();
         let mut next = ids();
-        ring.complete(zone, &mut rows, &policy(), &mut next, now).unwrap();
-        assert_eq!(rows.iter().map(|r| (r.role, r.short.as_str())).collect::<Vec<_>>(), [
-            (KeyRole::Ksk, "k1"),
-            (KeyRole::Zsk, "k2")
-        ]);
+        ring.complete(zone, &mut rows, &policy(), &mut next, now)
+            .unwrap();
+        assert_eq!(
+            rows.iter()
+                .map(|r| (r.role, r.short.as_str()))
+                .collect::<Vec<_>>(),
+            [(KeyRole::Ksk, "k1"), (KeyRole::Zsk, "k2")]
+        );
         let before = rows.clone();
-        ring.complete(zone, &mut rows, &policy(), &mut next, now).unwrap();
+        ring.complete(zone, &mut rows, &policy(), &mut next, now)
+            .unwrap();
         assert_eq!(rows, before);
         let loaded = ring.load(zone, &rows, &policy()).unwrap();
         assert_eq!(loaded.keys.len(), 2);
         assert_ne!(loaded.set, KeySet::default());
         assert_eq!(rows[0].expires_at(&policy()), None, "not active yet");
         rows[0].active_at = Some(now);
-        assert_eq!(rows[0].expires_at(&policy()), Some(now + Duration::from_secs(365 * 86_400)));
+        assert_eq!(
+            rows[0].expires_at(&policy()),
+            Some(now + Duration::from_secs(365 * 86_400))
+        );
         ring.purge(zone, &rows).unwrap();
         assert!(ring.load(zone, &rows, &policy()).is_err());
     }
@@ -409,12 +497,21 @@ mod tests {
     fn an_hsm_that_is_not_there_is_named() {
         let dir = tempfile::tempdir().unwrap();
         let ring = Keyring::new(dir.path());
-        let text = cascade_policy::template_policy().replace("#hsm-server-id = ", "hsm-server-id = ");
-        let policy = cascade_policy::parse_policy("p", "p.toml", text.as_bytes()).unwrap().policy;
+        let text =
+            cascade_policy::template_policy().replace("#hsm-server-id = ", "hsm-server-id = ");
+        let policy = cascade_policy::parse_policy("p", "p.toml", text.as_bytes())
+            .unwrap()
+            .policy;
         let name = Name::parse("example").unwrap();
         let mut rows = Vec::new();
         let e = ring
-            .complete(zone_ref(ZoneId([9; 16]), &name), &mut rows, &policy, &mut ids(), Timestamp::EPOCH)
+            .complete(
+                zone_ref(ZoneId([9; 16]), &name),
+                &mut rows,
+                &policy,
+                &mut ids(),
+                Timestamp::EPOCH,
+            )
             .unwrap_err();
         assert!(e.to_string().contains("cascade hsm add kmip2pkcs11"), "{e}");
         assert!(rows.is_empty());
@@ -423,22 +520,53 @@ mod tests {
     #[test]
     fn half_an_import_is_refused_and_leaves_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        let (a, b) = (Keyring::new(&dir.path().join("a")), Keyring::new(&dir.path().join("b")));
+        let (a, b) = (
+            Keyring::new(&dir.path().join("a")),
+            Keyring::new(&dir.path().join("b")),
+        );
         let name = Name::parse("example").unwrap();
         let zone = zone_ref(ZoneId([9; 16]), &name);
         let mut made = Vec::new();
-        a.complete(zone, &mut made, &policy(), &mut ids(), Timestamp::EPOCH).unwrap();
+        a.complete(zone, &mut made, &policy(), &mut ids(), Timestamp::EPOCH)
+            .unwrap();
         let path = |r: &KeyRow| r.reference.strip_prefix("file://").unwrap().to_string();
-        let ksk = Import::File { role: KeyRole::Ksk, path: path(&made[0]) };
-        let zsk = Import::File { role: KeyRole::Zsk, path: path(&made[1]) };
+        let ksk = Import::File {
+            role: KeyRole::Ksk,
+            path: path(&made[0]),
+        };
+        let zsk = Import::File {
+            role: KeyRole::Zsk,
+            path: path(&made[1]),
+        };
         let mut rows = Vec::new();
-        let e = b.import(zone, &mut rows, std::slice::from_ref(&ksk), &mut ids(), Timestamp::EPOCH).unwrap_err();
+        let e = b
+            .import(
+                zone,
+                &mut rows,
+                std::slice::from_ref(&ksk),
+                &mut ids(),
+                Timestamp::EPOCH,
+            )
+            .unwrap_err();
         assert!(e.to_string().contains("without a ZSK"), "{e}");
         assert!(rows.is_empty());
-        b.import(zone, &mut rows, &[ksk.clone(), zsk], &mut ids(), Timestamp::EPOCH).unwrap();
+        b.import(
+            zone,
+            &mut rows,
+            &[ksk.clone(), zsk],
+            &mut ids(),
+            Timestamp::EPOCH,
+        )
+        .unwrap();
         assert!(rows.iter().all(|r| r.imported));
-        let wrong = Import::File { role: KeyRole::Zsk, path: path(&made[0]) };
-        assert!(b.import(zone, &mut rows, &[wrong], &mut ids(), Timestamp::EPOCH).is_err());
+        let wrong = Import::File {
+            role: KeyRole::Zsk,
+            path: path(&made[0]),
+        };
+        assert!(
+            b.import(zone, &mut rows, &[wrong], &mut ids(), Timestamp::EPOCH)
+                .is_err()
+        );
         assert_eq!(rows.len(), 2);
     }
 }

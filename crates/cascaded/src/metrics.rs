@@ -29,9 +29,20 @@ const STATES: [(ZoneState, &str); 13] = [
 pub fn page(d: &Daemon) -> String {
     let mut p = Page::default();
     p.gauge("cascade_build_info", "Version of the daemon.");
-    p.line("cascade_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1.0);
-    p.gauge("cascade_start_timestamp_seconds", "When the daemon started.");
-    p.line("cascade_start_timestamp_seconds", &[], d.started_at.secs() as f64);
+    p.line(
+        "cascade_build_info",
+        &[("version", env!("CARGO_PKG_VERSION"))],
+        1.0,
+    );
+    p.gauge(
+        "cascade_start_timestamp_seconds",
+        "When the daemon started.",
+    );
+    p.line(
+        "cascade_start_timestamp_seconds",
+        &[],
+        d.started_at.secs() as f64,
+    );
     zones(d, &mut p);
     counters(d, &mut p);
     servers(d, &mut p);
@@ -40,7 +51,11 @@ pub fn page(d: &Daemon) -> String {
 
 fn zones(d: &Daemon, p: &mut Page) {
     let now = d.now();
-    let all: Vec<_> = d.zone_list().into_iter().map(|z| (z.name.clone(), z.view())).collect();
+    let all: Vec<_> = d
+        .zone_list()
+        .into_iter()
+        .map(|z| (z.name.clone(), z.view()))
+        .collect();
     p.gauge("cascade_zones", "Number of zones in each state.");
     for (state, word) in STATES {
         let n = all.iter().filter(|(_, v)| zone_state(v) == state).count();
@@ -48,38 +63,75 @@ fn zones(d: &Daemon, p: &mut Page) {
     }
     p.gauge("cascade_zone_state", "1 for the present state of the zone.");
     for (name, v) in &all {
-        let word = STATES.iter().find(|(s, _)| *s == zone_state(v)).map_or("", |(_, w)| w);
-        p.line("cascade_zone_state", &[("zone", name), ("state", word)], 1.0);
+        let word = STATES
+            .iter()
+            .find(|(s, _)| *s == zone_state(v))
+            .map_or("", |(_, w)| w);
+        p.line(
+            "cascade_zone_state",
+            &[("zone", name), ("state", word)],
+            1.0,
+        );
     }
     p.gauge("cascade_zone_halted", "1 when the zone needs a decision.");
     for (name, v) in &all {
         let halted = f64::from(u8::from(zone_state(v) == ZoneState::Halted));
         p.line("cascade_zone_halted", &[("zone", name)], halted);
     }
-    p.gauge("cascade_zone_rrsig_runway_seconds", "Until the first signature in service expires; negative when past.");
+    p.gauge(
+        "cascade_zone_rrsig_runway_seconds",
+        "Until the first signature in service expires; negative when past.",
+    );
     for (name, v) in &all {
         if let Some(l) = &v.row.zone.live {
-            p.line("cascade_zone_rrsig_runway_seconds", &[("zone", name)], now.secs_until(l.min_exp) as f64);
+            p.line(
+                "cascade_zone_rrsig_runway_seconds",
+                &[("zone", name)],
+                now.secs_until(l.min_exp) as f64,
+            );
         }
     }
-    p.gauge("cascade_zone_next_refresh_timestamp_seconds", "When signatures are refreshed next.");
+    p.gauge(
+        "cascade_zone_next_refresh_timestamp_seconds",
+        "When signatures are refreshed next.",
+    );
     for (name, v) in &all {
         if let Some(l) = &v.row.zone.live {
-            p.line("cascade_zone_next_refresh_timestamp_seconds", &[("zone", name)], l.next_due.secs() as f64);
+            p.line(
+                "cascade_zone_next_refresh_timestamp_seconds",
+                &[("zone", name)],
+                l.next_due.secs() as f64,
+            );
         }
     }
     p.gauge("cascade_zone_serial", "Serial of the zone by stage.");
     for (name, v) in &all {
         let z = &v.row.zone;
         if let Some(c) = z.candidate.cand() {
-            p.line("cascade_zone_serial", &[("zone", name), ("stage", "unsigned")], f64::from(c.source_serial.0));
+            p.line(
+                "cascade_zone_serial",
+                &[("zone", name), ("stage", "unsigned")],
+                f64::from(c.source_serial.0),
+            );
             if let Some(s) = &c.signed {
-                p.line("cascade_zone_serial", &[("zone", name), ("stage", "signed")], f64::from(s.serial.0));
+                p.line(
+                    "cascade_zone_serial",
+                    &[("zone", name), ("stage", "signed")],
+                    f64::from(s.serial.0),
+                );
             }
         }
         if let Some(l) = &z.live {
-            p.line("cascade_zone_serial", &[("zone", name), ("stage", "source")], f64::from(l.source_serial.0));
-            p.line("cascade_zone_serial", &[("zone", name), ("stage", "published")], f64::from(l.serial.0));
+            p.line(
+                "cascade_zone_serial",
+                &[("zone", name), ("stage", "source")],
+                f64::from(l.source_serial.0),
+            );
+            p.line(
+                "cascade_zone_serial",
+                &[("zone", name), ("stage", "published")],
+                f64::from(l.serial.0),
+            );
         }
     }
     sizes(&all, p);
@@ -93,25 +145,50 @@ fn sizes(all: &[(String, std::sync::Arc<crate::zone::View>)], p: &mut Page) {
     p.gauge("cascade_zone_records", "Records of the published version.");
     for (name, v) in all {
         if let Some((_, version)) = published(v) {
-            p.line("cascade_zone_records", &[("zone", name), ("stage", "published")], version.sums().records as f64);
+            p.line(
+                "cascade_zone_records",
+                &[("zone", name), ("stage", "published")],
+                version.sums().records as f64,
+            );
         }
     }
-    p.gauge("cascade_zone_size_bytes", "Octets of the published version's records, uncompressed.");
+    p.gauge(
+        "cascade_zone_size_bytes",
+        "Octets of the published version's records, uncompressed.",
+    );
     for (name, v) in all {
         if let Some((_, version)) = published(v) {
-            p.line("cascade_zone_size_bytes", &[("zone", name), ("stage", "published")], version.sums().wire as f64);
+            p.line(
+                "cascade_zone_size_bytes",
+                &[("zone", name), ("stage", "published")],
+                version.sums().wire as f64,
+            );
         }
     }
-    p.gauge("cascade_zone_published_timestamp_seconds", "When the published version was published.");
+    p.gauge(
+        "cascade_zone_published_timestamp_seconds",
+        "When the published version was published.",
+    );
     for (name, v) in all {
         if let Some((at, _)) = published(v) {
-            p.line("cascade_zone_published_timestamp_seconds", &[("zone", name)], at.secs() as f64);
+            p.line(
+                "cascade_zone_published_timestamp_seconds",
+                &[("zone", name)],
+                at.secs() as f64,
+            );
         }
     }
-    p.gauge("cascade_verify_last_full_timestamp_seconds", "Last full verification of the zone.");
+    p.gauge(
+        "cascade_verify_last_full_timestamp_seconds",
+        "Last full verification of the zone.",
+    );
     for (name, v) in all {
         if let Some(at) = v.row.reports.last_full_at {
-            p.line("cascade_verify_last_full_timestamp_seconds", &[("zone", name)], at.secs() as f64);
+            p.line(
+                "cascade_verify_last_full_timestamp_seconds",
+                &[("zone", name)],
+                at.secs() as f64,
+            );
         }
     }
 }
@@ -119,29 +196,71 @@ fn sizes(all: &[(String, std::sync::Arc<crate::zone::View>)], p: &mut Page) {
 fn counters(d: &Daemon, p: &mut Page) {
     let c = &d.counters;
     let list: [(&str, &str, &AtomicU64); 10] = [
-        ("cascade_signatures_total", "Signatures made.", &c.signatures),
-        ("cascade_verified_signatures_total", "Signatures checked by the verification gate.", &c.verified_signatures),
-        ("cascade_verify_failures_total", "Versions refused by the verification gate.", &c.verify_refused),
+        (
+            "cascade_signatures_total",
+            "Signatures made.",
+            &c.signatures,
+        ),
+        (
+            "cascade_verified_signatures_total",
+            "Signatures checked by the verification gate.",
+            &c.verified_signatures,
+        ),
+        (
+            "cascade_verify_failures_total",
+            "Versions refused by the verification gate.",
+            &c.verify_refused,
+        ),
         ("cascade_load_attempts_total", "Loads of zones.", &c.loads),
-        ("cascade_load_failures_total", "Loads that failed.", &c.load_failures),
-        ("cascade_zone_publications_total", "Versions published.", &c.publications),
+        (
+            "cascade_load_failures_total",
+            "Loads that failed.",
+            &c.load_failures,
+        ),
+        (
+            "cascade_zone_publications_total",
+            "Versions published.",
+            &c.publications,
+        ),
         ("cascade_hook_runs_total", "Review hooks run.", &c.hook_runs),
-        ("cascade_store_errors_total", "Writes of state that failed.", &c.store_errors),
-        ("cascade_audit_entries_total", "Entries of the audit log written.", &c.audit_entries),
-        ("cascade_panics_total", "Faults caught; each halts one zone at most.", &c.panics),
+        (
+            "cascade_store_errors_total",
+            "Writes of state that failed.",
+            &c.store_errors,
+        ),
+        (
+            "cascade_audit_entries_total",
+            "Entries of the audit log written.",
+            &c.audit_entries,
+        ),
+        (
+            "cascade_panics_total",
+            "Faults caught; each halts one zone at most.",
+            &c.panics,
+        ),
     ];
     for (name, help, value) in list {
         p.counter(name, help);
         p.line(name, &[], value.load(Ordering::Relaxed) as f64);
     }
-    p.counter("cascade_log_dropped_total", "Log lines dropped because their target was too slow.");
+    p.counter(
+        "cascade_log_dropped_total",
+        "Log lines dropped because their target was too slow.",
+    );
     p.line("cascade_log_dropped_total", &[], d.logging.dropped() as f64);
-    p.counter("cascade_http_requests_total", "Requests to the control API.");
+    p.counter(
+        "cascade_http_requests_total",
+        "Requests to the control API.",
+    );
     let http = d.counters.http.lock().clone();
     let mut rows: Vec<_> = http.into_iter().collect();
     rows.sort();
     for ((route, status), n) in rows {
-        p.line("cascade_http_requests_total", &[("route", route), ("status", &status.to_string())], n as f64);
+        p.line(
+            "cascade_http_requests_total",
+            &[("route", route), ("status", &status.to_string())],
+            n as f64,
+        );
     }
 }
 
@@ -153,28 +272,58 @@ fn servers(d: &Daemon, p: &mut Page) {
         Role::SignerReview => "signed",
         Role::NotifyListener => "notify",
     };
-    p.counter("cascade_dns_queries_total", "DNS messages answered, by transport.");
+    p.counter(
+        "cascade_dns_queries_total",
+        "DNS messages answered, by transport.",
+    );
     for (role, s) in &stats {
-        for (transport, n) in [("udp", s.udp_queries.get()), ("tcp", s.tcp_queries.get()), ("tls", s.tls_queries.get())] {
-            p.line("cascade_dns_queries_total", &[("server", word(*role)), ("transport", transport)], n as f64);
+        for (transport, n) in [
+            ("udp", s.udp_queries.get()),
+            ("tcp", s.tcp_queries.get()),
+            ("tls", s.tls_queries.get()),
+        ] {
+            p.line(
+                "cascade_dns_queries_total",
+                &[("server", word(*role)), ("transport", transport)],
+                n as f64,
+            );
         }
     }
-    p.counter("cascade_dns_responses_total", "DNS answers by response code.");
+    p.counter(
+        "cascade_dns_responses_total",
+        "DNS answers by response code.",
+    );
     for (role, s) in &stats {
         for (code, n) in s.rcodes.iter().enumerate().filter(|(_, n)| n.get() > 0) {
             let code = code.to_string();
-            p.line("cascade_dns_responses_total", &[("server", word(*role)), ("rcode", &code)], n.get() as f64);
+            p.line(
+                "cascade_dns_responses_total",
+                &[("server", word(*role)), ("rcode", &code)],
+                n.get() as f64,
+            );
         }
     }
     p.counter("cascade_transfers_total", "Zone transfers by result.");
     for (role, s) in &stats {
-        for (result, n) in [("ok", s.transfers_done.get()), ("failed", s.transfers_failed.get()), ("busy", s.transfers_busy.get())] {
-            p.line("cascade_transfers_total", &[("server", word(*role)), ("result", result)], n as f64);
+        for (result, n) in [
+            ("ok", s.transfers_done.get()),
+            ("failed", s.transfers_failed.get()),
+            ("busy", s.transfers_busy.get()),
+        ] {
+            p.line(
+                "cascade_transfers_total",
+                &[("server", word(*role)), ("result", result)],
+                n as f64,
+            );
         }
     }
     p.gauge("cascade_transfers_running", "Zone transfers under way.");
     for (role, s) in &stats {
-        p.line("cascade_transfers_running", &[("server", word(*role))], s.transfers_running.get() as f64);
+        p.line(
+            "cascade_transfers_running",
+            &[("server", word(*role))],
+            s.transfers_running.get() as f64,
+        );
     }
 }
 
@@ -213,7 +362,9 @@ impl Page {
 
 /// Label values: backslash, quote and line feed are escaped.
 fn escape(v: &str) -> String {
-    v.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+    v.replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('\n', "\\n")
 }
 
 #[cfg(test)]
@@ -225,6 +376,9 @@ mod tests {
         let mut p = Page::default();
         p.gauge("a", "Help.");
         p.line("a", &[("zone", "x\"\\046")], 1.5);
-        assert_eq!(p.out, "# HELP a Help.\n# TYPE a gauge\na{zone=\"x\\\"\\\\046\"} 1.5\n");
+        assert_eq!(
+            p.out,
+            "# HELP a Help.\n# TYPE a gauge\na{zone=\"x\\\"\\\\046\"} 1.5\n"
+        );
     }
 }

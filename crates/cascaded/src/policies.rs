@@ -23,15 +23,25 @@ static NO_KEYS: BTreeSet<String> = BTreeSet::new();
 /// # Errors
 /// A stored text that this program does not accept: names the policy and all findings.
 pub fn stored(state: &cascade_archive::State) -> Result<BTreeMap<String, ActivePolicy>, String> {
-    let rows: Vec<(String, PolicyRow)> =
-        state.list(Table::Policies, None, usize::MAX).map_err(|e| e.to_string())?;
+    let rows: Vec<(String, PolicyRow)> = state
+        .list(Table::Policies, None, usize::MAX)
+        .map_err(|e| e.to_string())?;
     let mut out = BTreeMap::new();
     for (name, row) in rows {
         let file = parse_policy(&name, &row.file, row.text.as_bytes()).map_err(|found| {
             let lines: Vec<String> = found.iter().map(Diagnostic::one_line).collect();
-            format!("the stored policy '{name}' is not accepted by this release:\n  {}", lines.join("\n  "))
+            format!(
+                "the stored policy '{name}' is not accepted by this release:\n  {}",
+                lines.join("\n  ")
+            )
         })?;
-        out.insert(name, ActivePolicy { file: Arc::new(file), revision: row.revision });
+        out.insert(
+            name,
+            ActivePolicy {
+                file: Arc::new(file),
+                revision: row.revision,
+            },
+        );
     }
     Ok(out)
 }
@@ -42,7 +52,10 @@ pub fn stored(state: &cascade_archive::State) -> Result<BTreeMap<String, ActiveP
 /// The directory cannot be read: names it and the reason.
 pub fn read_dir(dir: &Path) -> Result<Vec<DirEntry>, String> {
     let list = std::fs::read_dir(dir).map_err(|e| {
-        format!("policy directory {} cannot be read: {e}; it must be readable by the daemon's user", dir.display())
+        format!(
+            "policy directory {} cannot be read: {e}; it must be readable by the daemon's user",
+            dir.display()
+        )
     })?;
     let mut out = Vec::new();
     for entry in list {
@@ -56,14 +69,19 @@ pub fn read_dir(dir: &Path) -> Result<Vec<DirEntry>, String> {
                 Err(e) => Content::Unreadable(e.to_string()),
             }
         };
-        out.push(DirEntry { path: path.display().to_string(), content });
+        out.push(DirEntry {
+            path: path.display().to_string(),
+            content,
+        });
     }
     Ok(out)
 }
 
 fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
     let mut out = Vec::new();
-    std::fs::File::open(path)?.take(MAX_FILE as u64 + 1).read_to_end(&mut out)?;
+    std::fs::File::open(path)?
+        .take(MAX_FILE as u64 + 1)
+        .read_to_end(&mut out)?;
     Ok(out)
 }
 
@@ -135,10 +153,16 @@ pub async fn reload(d: &Arc<Daemon>, dry_run: bool) -> Result<PolicyReloaded, Pr
     let loaded = PolicySet::load(&found, &lint_context(d, &runs)).map_err(|found| {
         let errors: Vec<&Diagnostic> = found.iter().filter(|f| f.is_error()).collect();
         let n = errors.len();
-        Problem::new(ProblemType::PolicyInvalid, format!("policies not reloaded: {n} error{}", if n == 1 { "" } else { "s" }))
-            .errors(errors.into_iter().map(finding).collect())
-            .state("the active policies are unchanged")
-            .action("correct the files, then: cascade policy reload")
+        Problem::new(
+            ProblemType::PolicyInvalid,
+            format!(
+                "policies not reloaded: {n} error{}",
+                if n == 1 { "" } else { "s" }
+            ),
+        )
+        .errors(errors.into_iter().map(finding).collect())
+        .state("the active policies are unchanged")
+        .action("correct the files, then: cascade policy reload")
     })?;
     let active = d.policies.load_full();
     let mut old = PolicySet::default();
@@ -150,25 +174,36 @@ pub async fn reload(d: &Arc<Daemon>, dry_run: bool) -> Result<PolicyReloaded, Pr
         .filter(|f| f.level == cascade_policy::Level::Warning)
         .map(warning)
         .collect();
-    let used: BTreeSet<String> =
-        d.zone_list().iter().map(|z| z.view().row.zone.settings.policy.clone()).collect();
+    let used: BTreeSet<String> = d
+        .zone_list()
+        .iter()
+        .map(|z| z.view().row.zone.settings.policy.clone())
+        .collect();
     for (name, policy) in active.iter() {
         if new.get(name).is_none() && used.contains(name) {
             new.insert(policy.file.clone());
             warnings.push(Warning {
                 policy: Some(name.clone()),
                 code: None,
-                detail: format!("the file of policy '{name}' is gone, but zones use it; it is kept"),
+                detail: format!(
+                    "the file of policy '{name}' is gone, but zones use it; it is kept"
+                ),
                 action: Some(format!("cascade zone list --policy {name}")),
             });
         }
     }
-    let changes: Vec<(String, PolicyChange)> =
-        old.diff(&new).into_iter().map(|(n, c)| (n.to_string(), c)).collect();
+    let changes: Vec<(String, PolicyChange)> = old
+        .diff(&new)
+        .into_iter()
+        .map(|(n, c)| (n.to_string(), c))
+        .collect();
     let answer = PolicyReloaded {
         changes: changes
             .iter()
-            .map(|(policy, c)| ApiChange { policy: policy.clone(), change: change_kind(*c) })
+            .map(|(policy, c)| ApiChange {
+                policy: policy.clone(),
+                change: change_kind(*c),
+            })
             .collect(),
         warnings,
         plan: None,
@@ -200,26 +235,46 @@ async fn store(
     let bug = |e: String| Problem::new(ProblemType::Bug, e);
     for (name, file) in new.iter() {
         let before = active.get(name);
-        let changed = changes.iter().any(|(n, c)| n == name && *c != PolicyChange::Unchanged);
+        let changed = changes
+            .iter()
+            .any(|(n, c)| n == name && *c != PolicyChange::Unchanged);
         let revision = before.map_or(1, |b| b.revision + u64::from(changed));
-        let row = PolicyRow { text: file.text.clone(), file: file.file.clone(), revision };
+        let row = PolicyRow {
+            text: file.text.clone(),
+            file: file.file.clone(),
+            revision,
+        };
         writes.push(Change::put(Table::Policies, name, &row).map_err(|e| bug(e.to_string()))?);
-        next.insert(name.to_string(), ActivePolicy { file: file.clone(), revision });
+        next.insert(
+            name.to_string(),
+            ActivePolicy {
+                file: file.clone(),
+                revision,
+            },
+        );
     }
     for (name, c) in changes {
         if *c == PolicyChange::Removed {
-            writes.push(Change::Delete { table: Table::Policies, key: name.clone() });
+            writes.push(Change::Delete {
+                table: Table::Policies,
+                key: name.clone(),
+            });
         }
     }
     let d2 = d.clone();
     tokio::task::spawn_blocking(move || d2.state.commit(writes))
         .await
         .map_err(|e| bug(e.to_string()))?
-        .map_err(|e| Problem::new(ProblemType::StorageFull, e.to_string()).state("the active policies are unchanged"))?;
+        .map_err(|e| {
+            Problem::new(ProblemType::StorageFull, e.to_string())
+                .state("the active policies are unchanged")
+        })?;
     d.policies.store(Arc::new(next));
     for z in d.zone_list() {
         let policy = z.view().row.zone.settings.policy.clone();
-        let changed = changes.iter().any(|(n, c)| *n == policy && *c != PolicyChange::Unchanged);
+        let changed = changes
+            .iter()
+            .any(|(n, c)| *n == policy && *c != PolicyChange::Unchanged);
         if changed {
             if let Some(p) = d.policy(&policy)
                 && let Some(entry) = d.directory.by_id(z.id)

@@ -59,19 +59,37 @@ pub struct Sockets {
 pub fn bind(config: &ConfigFile) -> Result<Sockets, String> {
     let c = &config.config;
     let lists = [
-        (Role::NotifyListener, "loader.notify-listeners", &c.loader.notify_listeners),
-        (Role::LoaderReview, "loader.review.servers", &c.loader.review.servers),
-        (Role::SignerReview, "signer.review.servers", &c.signer.review.servers),
+        (
+            Role::NotifyListener,
+            "loader.notify-listeners",
+            &c.loader.notify_listeners,
+        ),
+        (
+            Role::LoaderReview,
+            "loader.review.servers",
+            &c.loader.review.servers,
+        ),
+        (
+            Role::SignerReview,
+            "signer.review.servers",
+            &c.signer.review.servers,
+        ),
         (Role::Publication, "server.servers", &c.server.servers),
     ];
-    let mut sockets = Sockets { list: Vec::new(), bound: Bound::default() };
+    let mut sockets = Sockets {
+        list: Vec::new(),
+        bound: Bound::default(),
+    };
     for (role, key, list) in lists {
         let (mut udp, mut tcp, mut bound) = (Vec::new(), Vec::new(), Vec::new());
         for listen in list {
             match bind_one(listen, &mut udp, &mut tcp) {
                 Ok(addr) => bound.push(addr),
                 Err(e) if no_ipv6(listen.addr, &e) && list.len() > 1 => {
-                    tracing::warn!("{} of {key} is left out: the host has no IPv6 ({e})", listen.addr);
+                    tracing::warn!(
+                        "{} of {key} is left out: the host has no IPv6 ({e})",
+                        listen.addr
+                    );
                 }
                 Err(e) => return Err(bind_error(listen.addr, key, &e)),
             }
@@ -109,7 +127,8 @@ fn bind_one(
 fn no_ipv6(addr: SocketAddr, e: &std::io::Error) -> bool {
     use std::io::ErrorKind::{AddrNotAvailable, Unsupported};
     // EAFNOSUPPORT has no kind of its own.
-    addr.is_ipv6() && (matches!(e.kind(), AddrNotAvailable | Unsupported) || e.raw_os_error() == Some(97))
+    addr.is_ipv6()
+        && (matches!(e.kind(), AddrNotAvailable | Unsupported) || e.raw_os_error() == Some(97))
 }
 
 fn bind_error(addr: SocketAddr, key: &str, e: &std::io::Error) -> String {
@@ -118,7 +137,9 @@ fn bind_error(addr: SocketAddr, key: &str, e: &std::io::Error) -> String {
             "; another program has it (see: ss -lntup 'sport = :{}'); stop it or change {key}",
             addr.port()
         ),
-        std::io::ErrorKind::PermissionDenied => "; ports below 1024 need CAP_NET_BIND_SERVICE".to_string(),
+        std::io::ErrorKind::PermissionDenied => {
+            "; ports below 1024 need CAP_NET_BIND_SERVICE".to_string()
+        }
         _ => format!("; change {key}"),
     };
     format!("cannot listen on {addr} ({key}): {e}{help}")
@@ -141,15 +162,26 @@ pub fn serve(
         idle: s.tcp_idle_timeout,
         ..ConnectionLimits::default()
     });
-    let transfers =
-        TransferGate::new(TransferLimits { total: s.max_transfers as usize, ..TransferLimits::default() });
+    let transfers = TransferGate::new(TransferLimits {
+        total: s.max_transfers as usize,
+        ..TransferLimits::default()
+    });
     let cookies = Secrets::new(Secret(random()), clock.now());
-    let common = Common { directory, clock, connections, transfers, notify };
+    let common = Common {
+        directory,
+        clock,
+        connections,
+        transfers,
+        notify,
+    };
     let mut servers = Vec::new();
     for (role, udp, tcp) in sockets.list {
         let settings = settings(role, config, cookies.clone());
         let mut server = Server::new(role, common.clone(), settings);
-        server.set_transfer_times(TransferTimes { stall: s.transfer_timeout, ..TransferTimes::default() });
+        server.set_transfer_times(TransferTimes {
+            stall: s.transfer_timeout,
+            ..TransferTimes::default()
+        });
         if role == Role::Publication {
             server.set_answer_rate(s.answer_rate);
         }
@@ -186,7 +218,11 @@ fn nsid(configured: &str) -> Vec<u8> {
     if configured != "hostname" {
         return configured.as_bytes().to_vec();
     }
-    nix::unistd::gethostname().ok().and_then(|h| h.into_string().ok()).unwrap_or_default().into_bytes()
+    nix::unistd::gethostname()
+        .ok()
+        .and_then(|h| h.into_string().ok())
+        .unwrap_or_default()
+        .into_bytes()
 }
 
 /// Ends all servers; answers under way go out first.

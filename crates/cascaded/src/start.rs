@@ -46,7 +46,12 @@ pub fn check_config(args: &Args) -> ExitCode {
         Ok(entries) => {
             let context = cascade_policy::LintContext::default();
             if let Err(found) = cascade_policy::PolicySet::load(&entries, &context) {
-                errors.extend(found.iter().filter(|d| d.is_error()).map(Diagnostic::one_line));
+                errors.extend(
+                    found
+                        .iter()
+                        .filter(|d| d.is_error())
+                        .map(Diagnostic::one_line),
+                );
             }
         }
     }
@@ -81,7 +86,11 @@ fn read_config(path: &Path) -> Result<ConfigFile, String> {
     let text = String::from_utf8_lossy(&bytes).into_owned();
     parse_config(&path.display().to_string(), &bytes).map_err(|found| {
         let lines: Vec<String> = found.iter().map(|d| d.snippet(&text, false)).collect();
-        format!("configuration {} is not valid\n{}", path.display(), lines.join("\n"))
+        format!(
+            "configuration {} is not valid\n{}",
+            path.display(),
+            lines.join("\n")
+        )
     })
 }
 
@@ -125,6 +134,12 @@ pub fn run(args: Args) -> ExitCode {
 
 async fn serve(config: Arc<ConfigFile>, logging: crate::logging::Handle) -> Result<(), String> {
     let c = &config.config;
+    let passed = systemd::sockets_passed()?;
+    if passed > 0 {
+        return Err(format!(
+            "{passed} sockets were passed by the service manager; socket activation is not built yet: disable cascaded.socket"
+        ));
+    }
     tracing::info!("Cascade version {}", env!("CARGO_PKG_VERSION"));
     for w in &config.warnings {
         tracing::warn!("{}", w.one_line());
@@ -136,7 +151,10 @@ async fn serve(config: Arc<ConfigFile>, logging: crate::logging::Handle) -> Resu
     lock.write_pid().map_err(|e| e.to_string())?;
     let (state, origin) = State::open(&disk, &state_path).map_err(|e| e.to_string())?;
     if let Origin::Backup { from, .. } = &origin {
-        tracing::error!("state was restored from the backup {}; check every zone", from.display());
+        tracing::error!(
+            "state was restored from the backup {}; check every zone",
+            from.display()
+        );
     }
     let active = policies::stored(&state)?;
     let audit = AuditLog::open(&disk, &state_path.join("audit.log")).map_err(|e| e.to_string())?;
@@ -145,7 +163,13 @@ async fn serve(config: Arc<ConfigFile>, logging: crate::logging::Handle) -> Resu
     let (notify_tx, notify_rx) = mpsc::channel(NOTIFY_OUT);
     let (in_tx, in_rx) = mpsc::channel(servers::NOTIFY_QUEUE);
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-    let or = |configured: u32, default: usize| if configured == 0 { default } else { configured as usize };
+    let or = |configured: u32, default: usize| {
+        if configured == 0 {
+            default
+        } else {
+            configured as usize
+        }
+    };
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(or(c.signer.threads, cpus))
         .thread_name(|i| format!("compute-{i}"))
@@ -174,10 +198,10 @@ async fn serve(config: Arc<ConfigFile>, logging: crate::logging::Handle) -> Resu
         clock: clock.clone(),
         config: config.clone(),
         state,
-        disk,
     });
     restore_zones(&d).await?;
-    let dns = servers::serve(sockets, &config, directory, clock.clone(), in_tx).map_err(|e| e.to_string())?;
+    let dns = servers::serve(sockets, &config, directory, clock.clone(), in_tx)
+        .map_err(|e| e.to_string())?;
     *d.stats.lock() = dns.iter().map(|(r, s)| (*r, s.stats())).collect();
     start_notify(&d, &dns, notify_rx, in_rx);
     let (stop_tx, stop_rx) = watch::channel(false);
@@ -202,13 +226,18 @@ async fn serve(config: Arc<ConfigFile>, logging: crate::logging::Handle) -> Resu
 
 /// Every zone that an earlier process left gets its task; each is served as soon as it is read.
 async fn restore_zones(d: &Arc<Daemon>) -> Result<(), String> {
-    let rows: Vec<(String, ZoneRow)> =
-        d.state.list(Table::Zones, None, usize::MAX).map_err(|e| e.to_string())?;
+    let rows: Vec<(String, ZoneRow)> = d
+        .state
+        .list(Table::Zones, None, usize::MAX)
+        .map_err(|e| e.to_string())?;
     let n = rows.len();
     let mut started = Vec::with_capacity(n);
     for (id, row) in rows {
         let Ok(apex) = Name::parse(&row.apex) else {
-            tracing::error!("zone {id} has the unreadable name '{}' in the state; it is left alone", row.apex);
+            tracing::error!(
+                "zone {id} has the unreadable name '{}' in the state; it is left alone",
+                row.apex
+            );
             continue;
         };
         let settings = match d.policy(&row.zone.settings.policy) {
@@ -229,7 +258,9 @@ async fn restore_zones(d: &Arc<Daemon>) -> Result<(), String> {
     // Ready means: every zone that can be served is served.
     let mut left = started;
     while !left.is_empty() {
-        left.retain(|z| z.view().row.zone.api_state() == cascade_pipeline::state::ApiState::Restoring);
+        left.retain(|z| {
+            z.view().row.zone.api_state() == cascade_pipeline::state::ApiState::Restoring
+        });
         if !left.is_empty() {
             systemd::status(&format!("restoring zones: {} of {n}", n - left.len()));
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -253,7 +284,9 @@ fn start_notify(
     let clock = d.clock.clone();
     let rng = Box::new(|| u32::from_le_bytes(random()));
     tokio::spawn(async move {
-        if let Err(e) = NotifySender::run(SenderSettings::default(), clock, rng, commands, events_tx).await {
+        if let Err(e) =
+            NotifySender::run(SenderSettings::default(), clock, rng, commands, events_tx).await
+        {
             tracing::error!("NOTIFY cannot be sent: {e}");
         }
     });
@@ -273,10 +306,18 @@ fn start_notify(
     });
 }
 
-async fn start_api(d: &Arc<Daemon>, stop: watch::Receiver<bool>) -> Result<tokio::task::JoinHandle<()>, String> {
+async fn start_api(
+    d: &Arc<Daemon>,
+    stop: watch::Receiver<bool>,
+) -> Result<tokio::task::JoinHandle<()>, String> {
     let rc = &d.config.config.remote_control;
     let control = Arc::new(Control { d: d.clone() });
-    let http = Http::new(control, http_settings(d), u64::from_le_bytes(random()), stop);
+    let http = Http::new(
+        control,
+        http_settings(d),
+        u64::from_le_bytes(random()),
+        stop,
+    );
     let mut tasks = tokio::task::JoinSet::new();
     if let Some(path) = &rc.socket.0 {
         let listener = bind_control(path.as_std_path(), rc.socket_mode.0)?;
@@ -297,12 +338,20 @@ async fn start_api(d: &Arc<Daemon>, stop: watch::Receiver<bool>) -> Result<tokio
                 tasks.spawn(async move { http.serve_tcp(listener).await });
             }
             Err(e) if addr.is_ipv6() && n > 1 && e.kind() != std::io::ErrorKind::AddrInUse => {
-                tracing::warn!("{addr} of remote-control.servers is left out: the host has no IPv6 ({e})");
+                tracing::warn!(
+                    "{addr} of remote-control.servers is left out: the host has no IPv6 ({e})"
+                );
             }
-            Err(e) => return Err(format!("cannot listen on {addr} (remote-control.servers): {e}")),
+            Err(e) => {
+                return Err(format!(
+                    "cannot listen on {addr} (remote-control.servers): {e}"
+                ));
+            }
         }
     }
-    Ok(tokio::spawn(async move { while tasks.join_next().await.is_some() {} }))
+    Ok(tokio::spawn(async move {
+        while tasks.join_next().await.is_some() {}
+    }))
 }
 
 /// A stale socket file is replaced only if nobody answers on it.
@@ -310,12 +359,20 @@ fn bind_control(path: &Path, mode: u32) -> Result<UnixListener, String> {
     use std::os::unix::fs::PermissionsExt;
     if path.exists() {
         if std::os::unix::net::UnixStream::connect(path).is_ok() {
-            return Err(format!("another program answers on the control socket {}", path.display()));
+            return Err(format!(
+                "another program answers on the control socket {}",
+                path.display()
+            ));
         }
-        std::fs::remove_file(path).map_err(|e| format!("stale control socket {}: {e}", path.display()))?;
+        std::fs::remove_file(path)
+            .map_err(|e| format!("stale control socket {}: {e}", path.display()))?;
     }
-    let listener = UnixListener::bind(path)
-        .map_err(|e| format!("control socket {}: {e}; the directory must exist and be writable", path.display()))?;
+    let listener = UnixListener::bind(path).map_err(|e| {
+        format!(
+            "control socket {}: {e}; the directory must exist and be writable",
+            path.display()
+        )
+    })?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
         .map_err(|e| format!("control socket {}: {e}", path.display()))?;
     Ok(listener)
@@ -363,14 +420,15 @@ async fn until_stopped(d: &Arc<Daemon>) -> Result<(), String> {
     let mut backup = tokio::time::interval(Duration::from_secs(3600));
     backup.tick().await;
     let mut second = tokio::time::interval(Duration::from_secs(1));
+    let beat = systemd::watchdog_interval();
+    let mut watchdog = tokio::time::interval(beat.unwrap_or(Duration::from_secs(3600)));
     loop {
         tokio::select! {
             _ = term.recv() => return Ok(()),
             _ = int.recv() => return Ok(()),
             _ = hup.recv() => {
                 systemd::reloading();
-                d.logging.reopen();
-                tracing::info!("log files are open anew; other settings change with a restart");
+                reload_config(d);
                 systemd::ready("serving");
             }
             _ = usr2.recv() => d.logging.reopen(),
@@ -385,9 +443,45 @@ async fn until_stopped(d: &Arc<Daemon>) -> Result<(), String> {
             }
             _ = second.tick() => {
                 d.logging.expire(d.now());
-                systemd::watchdog();
+            }
+            _ = watchdog.tick(), if beat.is_some() => {
+                // Fed only while the state answers.
+                let d = d.clone();
+                tokio::task::spawn_blocking(move || {
+                    if d.state.get::<u32>(Table::Settings, "probe").is_ok() {
+                        systemd::watchdog();
+                    }
+                });
             }
         }
+    }
+}
+
+/// SIGHUP: log files are opened anew and the log's settings re-read; what else changed is named.
+fn reload_config(d: &Daemon) {
+    d.logging.reopen();
+    let path = Path::new(&d.config.file);
+    match read_config(path) {
+        Ok(new) => {
+            if let Err(e) = d.logging.reconfigure(&new.config.daemon) {
+                tracing::error!("log settings are unchanged: {e}");
+            }
+            let waiting: Vec<String> =
+                cascade_policy::config_changes(&d.config.config, &new.config)
+                    .into_iter()
+                    .map(|c| c.key.to_string())
+                    .filter(|k| !k.starts_with("daemon.log") && k != "daemon.trace-targets")
+                    .collect();
+            if waiting.is_empty() {
+                tracing::info!("configuration was read again");
+            } else {
+                tracing::warn!(
+                    "configuration was read again; these keys wait for a restart: {}",
+                    waiting.join(", ")
+                );
+            }
+        }
+        Err(e) => tracing::error!("nothing changed: {e}"),
     }
 }
 

@@ -5,8 +5,8 @@ use cascade_api::keys::{AtParent, Key, KeyState};
 use cascade_api::status as api;
 use cascade_api::zones::{KeyRole as ApiRole, Maintenance, ZoneState};
 use cascade_crypto::Dnskey;
-use cascade_pipeline::state::{self as ps, ApiState, Candidate, Hook, RejectedAt, Upkeep};
 use cascade_pipeline::settings::ReviewMode as ReviewRulesMode;
+use cascade_pipeline::state::{self as ps, ApiState, Candidate, Hook, RejectedAt, Upkeep};
 use cascade_pipeline::{Alert, AlertKey, Severity};
 use cascade_policy::Policy;
 use cascade_time::Timestamp;
@@ -36,7 +36,11 @@ pub fn state(s: ApiState) -> ZoneState {
 
 /// The state of a zone, its own task's end included.
 pub fn zone_state(view: &View) -> ZoneState {
-    if view.bug.is_some() { ZoneState::Halted } else { state(view.row.zone.api_state()) }
+    if view.bug.is_some() {
+        ZoneState::Halted
+    } else {
+        state(view.row.zone.api_state())
+    }
 }
 
 pub fn zone(d: &Daemon, z: &ZoneHandle) -> api::ZoneStatus {
@@ -46,7 +50,8 @@ pub fn zone(d: &Daemon, z: &ZoneHandle) -> api::ZoneStatus {
     let pz = &row.zone;
     let policy = d.policy(&pz.settings.policy);
     let bound = d.bound.load();
-    let show = |list: &[std::net::SocketAddr]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let show =
+        |list: &[std::net::SocketAddr]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
     let live = pz.live.as_ref();
     api::ZoneStatus {
         zone: z.name.clone(),
@@ -76,8 +81,18 @@ pub fn zone(d: &Daemon, z: &ZoneHandle) -> api::ZoneStatus {
         }),
         unsigned: unsigned(&view),
         reviews: api::Reviews {
-            unsigned: review(&view, ps::Stage::Unsigned, policy.as_ref().map(|p| &p.file.policy), &show(&bound.loader_review)),
-            signed: review(&view, ps::Stage::Signed, policy.as_ref().map(|p| &p.file.policy), &show(&bound.signer_review)),
+            unsigned: review(
+                &view,
+                ps::Stage::Unsigned,
+                policy.as_ref().map(|p| &p.file.policy),
+                &show(&bound.loader_review),
+            ),
+            signed: review(
+                &view,
+                ps::Stage::Signed,
+                policy.as_ref().map(|p| &p.file.policy),
+                &show(&bound.signer_review),
+            ),
         },
         signing: signing(&view),
         verification: verification(&view),
@@ -85,7 +100,10 @@ pub fn zone(d: &Daemon, z: &ZoneHandle) -> api::ZoneStatus {
             version: l.version.to_string(),
             serial: l.serial.0,
             at: l.published_at,
-            records: view.versions.get(&l.version).map_or(0, |v| v.sums().records),
+            records: view
+                .versions
+                .get(&l.version)
+                .map_or(0, |v| v.sums().records),
             addresses: show(&bound.publication),
         }),
         signatures: live.map(|l| api::Signatures {
@@ -93,7 +111,11 @@ pub fn zone(d: &Daemon, z: &ZoneHandle) -> api::ZoneStatus {
             next_refresh_at: Some(l.next_due),
             runway_secs: now.secs_until(l.min_exp),
         }),
-        keys: row.keys.iter().filter_map(|k| key(k, policy.as_ref().map(|p| &p.file.policy))).collect(),
+        keys: row
+            .keys
+            .iter()
+            .filter_map(|k| key(k, policy.as_ref().map(|p| &p.file.policy)))
+            .collect(),
         rolls: Vec::new(),
         secondaries: Vec::new(),
         warnings: warnings(&view),
@@ -101,7 +123,13 @@ pub fn zone(d: &Daemon, z: &ZoneHandle) -> api::ZoneStatus {
 }
 
 fn pauses(z: &ps::Zone) -> Vec<api::Pause> {
-    let one = |stage, since: Option<Timestamp>| since.map(|since| api::Pause { stage, since, until: None });
+    let one = |stage, since: Option<Timestamp>| {
+        since.map(|since| api::Pause {
+            stage,
+            since,
+            until: None,
+        })
+    };
     [
         one(api::PauseStage::Load, z.modes.load_paused),
         one(api::PauseStage::Publish, z.modes.publish_paused),
@@ -123,7 +151,13 @@ fn halted(view: &View) -> Option<api::Halted> {
     }
     let name = &view.row.zone.name;
     let (reason, stage, since, actions) = match view.row.zone.candidate.parked() {
-        Candidate::Rejected { at_stage, by, reason, at, cand } => {
+        Candidate::Rejected {
+            at_stage,
+            by,
+            reason,
+            at,
+            cand,
+        } => {
             let stage = match at_stage {
                 RejectedAt::Guard | RejectedAt::UnsignedReview => Stage::Unsigned,
                 RejectedAt::Signer | RejectedAt::SignedReview => Stage::Signed,
@@ -132,25 +166,45 @@ fn halted(view: &View) -> Option<api::Halted> {
                 (Stage::Signed, Some(s)) => s.serial,
                 _ => cand.source_serial,
             };
-            let what = format!("{} version {serial} rejected by {by}: {reason}", stage.as_str());
+            let what = format!(
+                "{} version {serial} rejected by {by}: {reason}",
+                stage.as_str()
+            );
             let over = format!("cascade zone override --{} {name}", stage.as_str());
-            (what, Some(stage), *at, vec![format!("cascade zone reset {name}"), over])
+            (
+                what,
+                Some(stage),
+                *at,
+                vec![format!("cascade zone reset {name}"), over],
+            )
         }
         Candidate::Refused { reason, at, .. } => (
             format!("refused by verification: {reason}"),
             Some(Stage::Signed),
             *at,
-            vec![format!("cascade zone resign --full {name}"), format!("cascade zone reset {name}")],
+            vec![
+                format!("cascade zone resign --full {name}"),
+                format!("cascade zone reset {name}"),
+            ],
         ),
         _ => return None,
     };
-    Some(api::Halted { reason, acts: Acts::Operator, stage, since, actions })
+    Some(api::Halted {
+        reason,
+        acts: Acts::Operator,
+        stage,
+        since,
+        actions,
+    })
 }
 
 /// The unsigned version the report is about: the candidate, or what is live.
 fn newest_unsigned(view: &View) -> Option<VersionId> {
     let z = &view.row.zone;
-    z.candidate.cand().map(|c| c.version).or(z.live.as_ref().map(|l| l.of))
+    z.candidate
+        .cand()
+        .map(|c| c.version)
+        .or(z.live.as_ref().map(|l| l.of))
 }
 
 fn unsigned(view: &View) -> Option<api::Unsigned> {
@@ -168,16 +222,36 @@ fn unsigned(view: &View) -> Option<api::Unsigned> {
         _ => {
             let v = view.versions.get(&id);
             let made = v.map_or(z.settled_at, |v| v.made_at());
-            (0.0, v.map_or(0, |v| v.sums().wire), made, v.map_or(0, |v| v.sums().records))
+            (
+                0.0,
+                v.map_or(0, |v| v.sums().wire),
+                made,
+                v.map_or(0, |v| v.sums().records),
+            )
         }
     };
-    Some(api::Unsigned { version: id.to_string(), serial: serial.0, loaded_at, size_bytes: size, records, load_secs })
+    Some(api::Unsigned {
+        version: id.to_string(),
+        serial: serial.0,
+        loaded_at,
+        size_bytes: size,
+        records,
+        load_secs,
+    })
 }
 
-fn review(view: &View, stage: ps::Stage, policy: Option<&Policy>, addresses: &[String]) -> api::Review {
+fn review(
+    view: &View,
+    stage: ps::Stage,
+    policy: Option<&Policy>,
+    addresses: &[String],
+) -> api::Review {
     let z = &view.row.zone;
     let (rules, hooks) = match stage {
-        ps::Stage::Unsigned => (&z.settings.unsigned_review, policy.map(|p| &p.loader.review)),
+        ps::Stage::Unsigned => (
+            &z.settings.unsigned_review,
+            policy.map(|p| &p.loader.review),
+        ),
         ps::Stage::Signed => (&z.settings.signed_review, policy.map(|p| &p.signer.review)),
     };
     let mode = match rules.mode {
@@ -185,11 +259,13 @@ fn review(view: &View, stage: ps::Stage, policy: Option<&Policy>, addresses: &[S
         ReviewRulesMode::Manual => api::ReviewMode::Manual,
         ReviewRulesMode::Script => api::ReviewMode::Script,
     };
-    let hook = hooks.and_then(|h| h.commands().into_iter().next()).map(|c| {
-        let mut words = vec![c.program];
-        words.extend(c.args);
-        words.join(" ")
-    });
+    let hook = hooks
+        .and_then(|h| h.commands().into_iter().next())
+        .map(|c| {
+            let mut words = vec![c.program];
+            words.extend(c.args);
+            words.join(" ")
+        });
     let mut out = api::Review {
         mode,
         status: api::ReviewStatus::None,
@@ -199,14 +275,23 @@ fn review(view: &View, stage: ps::Stage, policy: Option<&Policy>, addresses: &[S
         detail: None,
     };
     // A guard hold waits at the unsigned stage whatever the review's mode is.
-    if let (ps::Stage::Unsigned, Candidate::AwaitGuardApproval { since, cand }) = (stage, z.candidate.parked()) {
+    if let (ps::Stage::Unsigned, Candidate::AwaitGuardApproval { since, cand }) =
+        (stage, z.candidate.parked())
+    {
         out.mode = api::ReviewMode::Manual;
         out.status = api::ReviewStatus::Pending;
         out.since = Some(*since);
-        out.detail = cand.guard_report.as_ref().map(|r| format!("held by the change guard: {}", r.text));
+        out.detail = cand
+            .guard_report
+            .as_ref()
+            .map(|r| format!("held by the change guard: {}", r.text));
         return out;
     }
-    let open = z.candidate.review().or(z.upkeep.review()).filter(|r| r.stage == stage);
+    let open = z
+        .candidate
+        .review()
+        .or(z.upkeep.review())
+        .filter(|r| r.stage == stage);
     if let Some(r) = open {
         out.since = Some(r.opened_at);
         out.detail = r.last_error.clone();
@@ -227,18 +312,26 @@ fn review_status(z: &ps::Zone, stage: ps::Stage) -> api::ReviewStatus {
         RejectedAt::Signer | RejectedAt::SignedReview => ps::Stage::Signed,
     };
     match z.candidate.parked() {
-        Candidate::Rejected { at_stage, .. } if rejected(*at_stage) == stage => api::ReviewStatus::Rejected,
+        Candidate::Rejected { at_stage, .. } if rejected(*at_stage) == stage => {
+            api::ReviewStatus::Rejected
+        }
         Candidate::Rejected { .. } if stage == ps::Stage::Signed => api::ReviewStatus::None,
-        Candidate::Signing { .. } | Candidate::Verifying { .. } | Candidate::Refused { .. } => match stage {
-            ps::Stage::Unsigned => api::ReviewStatus::Approved,
-            ps::Stage::Signed => api::ReviewStatus::None,
-        },
+        Candidate::Signing { .. } | Candidate::Verifying { .. } | Candidate::Refused { .. } => {
+            match stage {
+                ps::Stage::Unsigned => api::ReviewStatus::Approved,
+                ps::Stage::Signed => api::ReviewStatus::None,
+            }
+        }
         Candidate::AwaitRetry { retry, .. } => match (stage, retry.work) {
             (ps::Stage::Unsigned, ps::Work::Review) => api::ReviewStatus::None,
-            (ps::Stage::Unsigned, _) | (ps::Stage::Signed, ps::Work::Persist) => api::ReviewStatus::Approved,
+            (ps::Stage::Unsigned, _) | (ps::Stage::Signed, ps::Work::Persist) => {
+                api::ReviewStatus::Approved
+            }
             _ => api::ReviewStatus::None,
         },
-        Candidate::AwaitUnsignedReview { .. } | Candidate::Guarding { .. } => api::ReviewStatus::None,
+        Candidate::AwaitUnsignedReview { .. } | Candidate::Guarding { .. } => {
+            api::ReviewStatus::None
+        }
         Candidate::Idle | Candidate::Loading(_) if z.live.is_none() => api::ReviewStatus::None,
         _ => api::ReviewStatus::Approved,
     }
@@ -250,11 +343,20 @@ fn signing(view: &View) -> Option<api::Signing> {
     let z = &view.row.zone;
     let of_candidate = matches!(
         z.candidate.parked(),
-        Candidate::Signing { .. } | Candidate::Verifying { .. } | Candidate::AwaitSignedReview { .. }
-            | Candidate::Persisting { .. } | Candidate::AwaitRetry { .. } | Candidate::Rejected { .. }
+        Candidate::Signing { .. }
+            | Candidate::Verifying { .. }
+            | Candidate::AwaitSignedReview { .. }
+            | Candidate::Persisting { .. }
+            | Candidate::AwaitRetry { .. }
+            | Candidate::Rejected { .. }
             | Candidate::Refused { .. }
     );
-    let waiting = matches!(z.candidate.parked(), Candidate::AwaitUnsignedReview { .. } | Candidate::AwaitGuardApproval { .. } | Candidate::Guarding { .. });
+    let waiting = matches!(
+        z.candidate.parked(),
+        Candidate::AwaitUnsignedReview { .. }
+            | Candidate::AwaitGuardApproval { .. }
+            | Candidate::Guarding { .. }
+    );
     if waiting || (!of_candidate && z.live.is_none()) {
         return None;
     }
@@ -296,7 +398,11 @@ fn signing(view: &View) -> Option<api::Signing> {
     }
     let Some(r) = &row.report else {
         let keys = view.keys_wait.is_some();
-        let action = if keys { api::SigningAction::WaitingKeys } else { api::SigningAction::Failed };
+        let action = if keys {
+            api::SigningAction::WaitingKeys
+        } else {
+            api::SigningAction::Failed
+        };
         return Some(api::Signing { action, ..base });
     };
     Some(api::Signing {
@@ -321,7 +427,8 @@ fn signing(view: &View) -> Option<api::Signing> {
 fn verification(view: &View) -> Option<api::Verification> {
     let z = &view.row.zone;
     let last_full_at = view.row.reports.last_full_at;
-    let running = matches!(z.candidate.parked(), Candidate::Verifying { .. }) || matches!(z.upkeep, Upkeep::Verifying { .. });
+    let running = matches!(z.candidate.parked(), Candidate::Verifying { .. })
+        || matches!(z.upkeep, Upkeep::Verifying { .. });
     if running {
         return Some(api::Verification {
             status: api::VerificationStatus::Running,
@@ -335,10 +442,16 @@ fn verification(view: &View) -> Option<api::Verification> {
     let (_, r) = view.row.reports.verify.as_ref()?;
     let refused = r.verdict == cascade_verifier::Verdict::Refused;
     Some(api::Verification {
-        status: if refused { api::VerificationStatus::Refused } else { api::VerificationStatus::Passed },
+        status: if refused {
+            api::VerificationStatus::Refused
+        } else {
+            api::VerificationStatus::Passed
+        },
         signatures_checked: r.counts.signatures_checked,
         signatures_total: None,
-        finished_at: Some(r.started_at + std::time::Duration::from_millis(r.duration_ms.unwrap_or(0))),
+        finished_at: Some(
+            r.started_at + std::time::Duration::from_millis(r.duration_ms.unwrap_or(0)),
+        ),
         last_full_at,
         findings: r.text().lines().take(20).map(str::to_string).collect(),
     })
@@ -362,7 +475,10 @@ pub fn key(k: &KeyRow, policy: Option<&Policy>) -> Option<Key> {
         tag: dnskey.key_tag(),
         role,
         algorithm: dnskey.algorithm_number(),
-        bits: dnskey.signature_len().filter(|_| matches!(dnskey.algorithm_number(), 8 | 10)).map(|n| n as u32 * 8),
+        bits: dnskey
+            .signature_len()
+            .filter(|_| matches!(dnskey.algorithm_number(), 8 | 10))
+            .map(|n| n as u32 * 8),
         state,
         signing: k.role != KeyRole::Foreign,
         imported: k.imported,
@@ -390,17 +506,27 @@ fn warnings(view: &View) -> Vec<api::StatusWarning> {
         .filter(|a| {
             !matches!(
                 a.key,
-                AlertKey::Held | AlertKey::Review | AlertKey::Rejected | AlertKey::Refused
-                    | AlertKey::Pinned | AlertKey::Paused | AlertKey::Maintenance
+                AlertKey::Held
+                    | AlertKey::Review
+                    | AlertKey::Rejected
+                    | AlertKey::Refused
+                    | AlertKey::Pinned
+                    | AlertKey::Paused
+                    | AlertKey::Maintenance
             )
         })
         .map(|a| api::StatusWarning {
             detail: a.text.clone(),
-            code: serde_json::to_value(a.key).ok().and_then(|v| v.as_str().map(str::to_string)),
+            code: serde_json::to_value(a.key)
+                .ok()
+                .and_then(|v| v.as_str().map(str::to_string)),
         })
         .collect();
     if let Some(why) = &view.keys_wait {
-        out.push(api::StatusWarning { detail: format!("waiting for keys: {why}"), code: Some("keys".into()) });
+        out.push(api::StatusWarning {
+            detail: format!("waiting for keys: {why}"),
+            code: Some("keys".into()),
+        });
     }
     if let Some(report) = &view.row.reports.failed_load {
         out.push(api::StatusWarning {

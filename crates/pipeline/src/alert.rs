@@ -244,7 +244,7 @@ impl Alerts<'_> {
                 Severity::Warning
             }
             Cause::Failed(Fault::Keys) => {
-                commands.push(format!("cascade keyset get {}", self.zone.name));
+                commands.push(format!("cascade keyset {} list", self.zone.name));
                 Severity::Warning
             }
             Cause::Refused => {
@@ -277,7 +277,7 @@ impl Alerts<'_> {
         }
         if let Some((since, what)) = &z.conflict {
             let text = format!("transfers are held: {what}");
-            let cmds = [format!("cascade keyset import {}", z.name)];
+            let cmds = [format!("cascade keyset {} import", z.name)];
             self.raise(AlertKey::Conflict, Severity::Critical, *since, text, &cmds);
         }
         if let Some((_, until)) = z.rejected

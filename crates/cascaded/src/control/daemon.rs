@@ -2,8 +2,8 @@
 
 use cascade_api::common::{Acts, Level, Subject, SubjectKind};
 use cascade_api::daemon::{
-    Addresses, Check, ExpiringKey, HaltedZone, Health, Info, QueueItem, QueueState, Status, StatusKeys,
-    ZoneCounts, ZoneKeys,
+    Addresses, Check, ExpiringKey, HaltedZone, Health, Info, QueueItem, QueueState, Status,
+    StatusKeys, ZoneCounts, ZoneKeys,
 };
 use cascade_api::zones::ZoneState;
 use cascade_pipeline::{AlertKey, Severity};
@@ -30,7 +30,10 @@ pub fn status(d: &Daemon) -> Status {
     let bound = d.bound.load();
     let text = |l: &[std::net::SocketAddr]| l.iter().map(ToString::to_string).collect();
     let zones = d.zone_list();
-    let mut counts = ZoneCounts { configured: zones.len() as u64, ..ZoneCounts::default() };
+    let mut counts = ZoneCounts {
+        configured: zones.len() as u64,
+        ..ZoneCounts::default()
+    };
     let mut queue = Vec::new();
     for z in &zones {
         let view = z.view();
@@ -61,10 +64,18 @@ fn queued(z: &ZoneHandle, view: &View) -> Option<QueueItem> {
     let (done, total) = p.units();
     let waiting = p.stage() == cascade_signer::Stage::Waiting;
     Some(QueueItem {
-        state: if waiting { QueueState::Waiting } else { QueueState::Running },
+        state: if waiting {
+            QueueState::Waiting
+        } else {
+            QueueState::Running
+        },
         since: view.row.reports.sign.as_ref()?.requested_at,
         zone: z.name.clone(),
-        action: if waiting { "waiting".into() } else { "signing".into() },
+        action: if waiting {
+            "waiting".into()
+        } else {
+            "signing".into()
+        },
         done: (total > 0).then(|| done as f64 / total as f64),
     })
 }
@@ -84,13 +95,24 @@ pub fn status_keys(d: &Daemon) -> StatusKeys {
             .collect();
         expiring.extend(keys.iter().filter_map(|k| {
             let at = k.expires_at?;
-            Some(ExpiringKey { zone: z.name.clone(), key: k.reference.clone(), left_secs: now.secs_until(at) })
+            Some(ExpiringKey {
+                zone: z.name.clone(),
+                key: k.reference.clone(),
+                left_secs: now.secs_until(at),
+            })
         }));
-        zones.push(ZoneKeys { zone: z.name.clone(), keys, rolls: Vec::new() });
+        zones.push(ZoneKeys {
+            zone: z.name.clone(),
+            keys,
+            rolls: Vec::new(),
+        });
     }
     expiring.sort_by_key(|e| e.left_secs);
     expiring.truncate(FIRST);
-    StatusKeys { first_to_expire: expiring, zones }
+    StatusKeys {
+        first_to_expire: expiring,
+        zones,
+    }
 }
 
 /// Derived from outcomes: a zone that should be served and is not is critical.
@@ -101,7 +123,10 @@ pub fn health(d: &Daemon) -> Health {
         let view = z.view();
         zone_checks(&z, &view, now, &mut checks);
     }
-    let failed = d.counters.store_errors.load(std::sync::atomic::Ordering::Relaxed);
+    let failed = d
+        .counters
+        .store_errors
+        .load(std::sync::atomic::Ordering::Relaxed);
     if failed > 0 {
         checks.push(Check {
             check: "storage".into(),
@@ -115,18 +140,28 @@ pub fn health(d: &Daemon) -> Health {
         });
     }
     let level = checks.iter().map(|c| c.level).max().unwrap_or(Level::Ok);
-    Health { healthy: level <= Level::Info, level, at: now, checks }
+    Health {
+        healthy: level <= Level::Info,
+        level,
+        at: now,
+        checks,
+    }
 }
 
 fn zone_checks(z: &ZoneHandle, view: &View, now: cascade_time::Timestamp, out: &mut Vec<Check>) {
-    let subject = Some(Subject { kind: SubjectKind::Zone, name: z.name.clone() });
+    let subject = Some(Subject {
+        kind: SubjectKind::Zone,
+        name: z.name.clone(),
+    });
     let pz = &view.row.zone;
     for a in pz.alerts.values() {
         let (check, acts) = match a.key {
             AlertKey::Runway => ("runway", Acts::Operator),
-            AlertKey::Held | AlertKey::Review | AlertKey::UpkeepReview | AlertKey::Rejected | AlertKey::Refused => {
-                ("halted", Acts::Operator)
-            }
+            AlertKey::Held
+            | AlertKey::Review
+            | AlertKey::UpkeepReview
+            | AlertKey::Rejected
+            | AlertKey::Refused => ("halted", Acts::Operator),
             AlertKey::Source | AlertKey::SourceExpired => ("source-expiry", Acts::Source),
             AlertKey::Storage => ("storage", Acts::Storage),
             AlertKey::Clock => ("clock", Acts::Operator),
@@ -168,7 +203,10 @@ fn zone_checks(z: &ZoneHandle, view: &View, now: cascade_time::Timestamp, out: &
             level: Level::Warning,
             since: Some(view.row.added_at),
             acts: Some(Acts::Operator),
-            detail: format!("not published yet; waits for keys: {}", view.keys_wait.clone().unwrap_or_default()),
+            detail: format!(
+                "not published yet; waits for keys: {}",
+                view.keys_wait.clone().unwrap_or_default()
+            ),
             action: Some(format!("cascade why {}", z.name)),
             last_run: Some(now),
         });

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use cascade_api::common::{Accepted, Commented, Confirm, List, PageQuery, Stage};
 use cascade_api::daemon::{Health, Info, Logging, LoggingEdit, Operation, Status, StatusKeys};
 use cascade_api::keys::{Key, KeyFilter, KeyRecords, KeyRecordsQuery, RecordKind};
-use cascade_api::policies::{Policy, PolicyCheck, PolicyCheckRequest, PolicyItem, PolicyReload, PolicyReloaded};
+use cascade_api::policies::{
+    Policy, PolicyCheck, PolicyCheckRequest, PolicyItem, PolicyReload, PolicyReloaded,
+};
 use cascade_api::status::ZoneStatus;
 use cascade_api::zones::{
     Diff, DiffQuery, ExportQuery, HistoryEntry, HistoryFilter, Maintenance, MaintenanceRequest,
@@ -40,7 +42,14 @@ impl Control {
     }
 
     /// Audits what a changing call came to.
-    fn audit<T>(&self, caller: &Caller, action: &str, subject: &str, comment: Option<String>, result: &Answer<T>) {
+    fn audit<T>(
+        &self,
+        caller: &Caller,
+        action: &str,
+        subject: &str,
+        comment: Option<String>,
+        result: &Answer<T>,
+    ) {
         let problem = result.as_ref().err();
         self.d.audit(AuditEntry {
             actor: caller.actor.clone(),
@@ -65,7 +74,11 @@ fn bug(e: impl std::fmt::Display) -> Problem {
 
 impl Backend for Control {
     async fn ready(&self) -> Result<(), String> {
-        if self.d.ready.load(std::sync::atomic::Ordering::Acquire) { Ok(()) } else { Err("starting".into()) }
+        if self.d.ready.load(std::sync::atomic::Ordering::Acquire) {
+            Ok(())
+        } else {
+            Err("starting".into())
+        }
     }
 
     async fn metrics(&self) -> String {
@@ -83,7 +96,13 @@ impl Backend for Control {
 
     fn answered(&self, route: Option<&'static Route>, status: u16, _took: std::time::Duration) {
         let path = route.map_or("unknown", |r| r.path);
-        *self.d.counters.http.lock().entry((path, status)).or_default() += 1;
+        *self
+            .d
+            .counters
+            .http
+            .lock()
+            .entry((path, status))
+            .or_default() += 1;
     }
 
     async fn info(&self) -> Answer<Info> {
@@ -125,7 +144,11 @@ impl Backend for Control {
     async fn zone_why(&self, zone: String) -> Answer<Why> {
         Ok(zones::why(&self.d, &*self.zone(&zone)?))
     }
-    async fn zone_history(&self, zone: String, filter: HistoryFilter) -> Answer<List<HistoryEntry>> {
+    async fn zone_history(
+        &self,
+        zone: String,
+        filter: HistoryFilter,
+    ) -> Answer<List<HistoryEntry>> {
         zones::history(&self.d, self.zone(&zone)?.id, filter).await
     }
     async fn versions(&self, zone: String, page: PageQuery) -> Answer<List<Version>> {
@@ -136,24 +159,41 @@ impl Backend for Control {
     }
     async fn zone_diff(&self, zone: String, query: DiffQuery) -> Answer<Diff> {
         let z = self.zone(&zone)?;
-        tokio::task::spawn_blocking(move || data::diff(&z, &query)).await.map_err(bug)?
+        tokio::task::spawn_blocking(move || data::diff(&z, &query))
+            .await
+            .map_err(bug)?
     }
     async fn zone_export(&self, zone: String, query: ExportQuery) -> Answer<Streamed> {
         data::export(&*self.zone(&zone)?, &query)
     }
-    async fn zone_reload(&self, caller: Caller, zone: String, request: ReloadRequest) -> Answer<Accepted> {
+    async fn zone_reload(
+        &self,
+        caller: Caller,
+        zone: String,
+        request: ReloadRequest,
+    ) -> Answer<Accepted> {
         let z = self.zone(&zone)?;
         let result = zones::reload(&z, &caller, &request).await;
         self.audit(&caller, "zone.reload", &z.name, request.comment, &result);
         result
     }
-    async fn zone_resign(&self, caller: Caller, zone: String, request: ResignRequest) -> Answer<Accepted> {
+    async fn zone_resign(
+        &self,
+        caller: Caller,
+        zone: String,
+        request: ResignRequest,
+    ) -> Answer<Accepted> {
         let z = self.zone(&zone)?;
         let result = zones::resign(&z, &caller, &request).await;
         self.audit(&caller, "zone.resign", &z.name, request.comment, &result);
         result
     }
-    async fn zone_reset(&self, caller: Caller, zone: String, request: Commented) -> Answer<Accepted> {
+    async fn zone_reset(
+        &self,
+        caller: Caller,
+        zone: String,
+        request: Commented,
+    ) -> Answer<Accepted> {
         let z = self.zone(&zone)?;
         let result = zones::reset(&z, &caller).await;
         self.audit(&caller, "zone.reset", &z.name, request.comment, &result);
@@ -173,26 +213,75 @@ impl Backend for Control {
             Verdict::Approved => "zone.approve",
             Verdict::Rejected => "zone.reject",
         };
-        let result = zones::review(&self.d, &z, &caller, stage, serial, verdict, comment.clone()).await;
-        self.audit(&caller, action, &format!("{} {} {serial}", z.name, stage.as_str()), comment, &result);
+        let result = zones::review(
+            &self.d,
+            &z,
+            &caller,
+            stage,
+            serial,
+            verdict,
+            comment.clone(),
+        )
+        .await;
+        self.audit(
+            &caller,
+            action,
+            &format!("{} {} {serial}", z.name, stage.as_str()),
+            comment,
+            &result,
+        );
         result
     }
-    async fn review_override(&self, caller: Caller, zone: String, stage: Stage, request: OverrideRequest) -> Answer<Accepted> {
+    async fn review_override(
+        &self,
+        caller: Caller,
+        zone: String,
+        stage: Stage,
+        request: OverrideRequest,
+    ) -> Answer<Accepted> {
         let z = self.zone(&zone)?;
         let result = zones::override_review(&z, &caller, stage, &request).await;
-        self.audit(&caller, "zone.override", &format!("{} {}", z.name, stage.as_str()), request.comment, &result);
+        self.audit(
+            &caller,
+            "zone.override",
+            &format!("{} {}", z.name, stage.as_str()),
+            request.comment,
+            &result,
+        );
         result
     }
-    async fn maintenance_on(&self, caller: Caller, zone: String, request: MaintenanceRequest) -> Answer<Maintenance> {
+    async fn maintenance_on(
+        &self,
+        caller: Caller,
+        zone: String,
+        request: MaintenanceRequest,
+    ) -> Answer<Maintenance> {
         let z = self.zone(&zone)?;
         let result = zones::maintenance_on(&self.d, &z, &caller, &request).await;
-        self.audit(&caller, "zone.maintenance.enable", &z.name, request.comment, &result);
+        self.audit(
+            &caller,
+            "zone.maintenance.enable",
+            &z.name,
+            request.comment,
+            &result,
+        );
         result
     }
-    async fn maintenance_off(&self, caller: Caller, zone: String, comment: Option<String>) -> Answer<()> {
+    async fn maintenance_off(
+        &self,
+        caller: Caller,
+        zone: String,
+        comment: Option<String>,
+    ) -> Answer<()> {
         let z = self.zone(&zone)?;
         let result = zones::maintenance_off(&z, &caller).await;
-        self.audit(&caller, "zone.maintenance.disable", &z.name, comment, &result);
+        self.audit(
+            &caller,
+            "zone.maintenance.disable",
+            &z.name,
+            comment,
+            &result,
+        );
         result
     }
 
@@ -202,7 +291,12 @@ impl Backend for Control {
     async fn key_show(&self, zone: String, key: String) -> Answer<Key> {
         data::key(&self.d, &*self.zone(&zone)?, &key)
     }
-    async fn key_records(&self, zone: String, kind: RecordKind, query: KeyRecordsQuery) -> Answer<KeyRecords> {
+    async fn key_records(
+        &self,
+        zone: String,
+        kind: RecordKind,
+        query: KeyRecordsQuery,
+    ) -> Answer<KeyRecords> {
         data::key_records(&self.d, &*self.zone(&zone)?, kind, &query)
     }
 
@@ -215,10 +309,21 @@ impl Backend for Control {
     async fn policy_check(&self, request: PolicyCheckRequest) -> Answer<PolicyCheck> {
         policies::check(&self.d, request).await
     }
-    async fn policy_reload(&self, caller: Caller, request: PolicyReload, dry_run: bool) -> Answer<PolicyReloaded> {
+    async fn policy_reload(
+        &self,
+        caller: Caller,
+        request: PolicyReload,
+        dry_run: bool,
+    ) -> Answer<PolicyReloaded> {
         let result = crate::policies::reload(&self.d, dry_run).await;
         if !dry_run {
-            self.audit(&caller, "policy.reload", "policies", request.comment, &result);
+            self.audit(
+                &caller,
+                "policy.reload",
+                "policies",
+                request.comment,
+                &result,
+            );
         }
         result
     }
@@ -227,8 +332,11 @@ impl Backend for Control {
         Ok(self.d.logging.current())
     }
     async fn logging_edit(&self, caller: Caller, edit: LoggingEdit) -> Answer<Logging> {
-        let result =
-            self.d.logging.change(&edit, self.d.now()).map_err(|e| Problem::new(ProblemType::InvalidValue, e));
+        let result = self
+            .d
+            .logging
+            .change(&edit, self.d.now())
+            .map_err(|e| Problem::new(ProblemType::InvalidValue, e));
         self.audit(&caller, "logging.change", "logging", edit.comment, &result);
         result
     }
@@ -236,7 +344,10 @@ impl Backend for Control {
         Ok(List::whole(Vec::new()))
     }
     async fn operation(&self, id: String) -> Answer<Operation> {
-        Err(Problem::new(ProblemType::OperationNotFound, format!("operation '{id}' is not known")))
+        Err(Problem::new(
+            ProblemType::OperationNotFound,
+            format!("operation '{id}' is not known"),
+        ))
     }
 }
 
@@ -245,5 +356,8 @@ fn need_consent(given: &Confirm, plan: &str, effects: Vec<String>) -> Answer<()>
     if given.yes || given.confirm.as_deref() == Some(plan) {
         return Ok(());
     }
-    Err(Problem::new(ProblemType::ConfirmationRequired, "this needs your consent").plan(plan, effects))
+    Err(
+        Problem::new(ProblemType::ConfirmationRequired, "this needs your consent")
+            .plan(plan, effects),
+    )
 }

@@ -17,11 +17,16 @@ use crate::policies::{executable, finding, lint_context, read_dir};
 async fn on_disk(d: &Daemon) -> BTreeMap<String, String> {
     let dir = d.config.config.policy_dir.clone();
     let found = tokio::task::spawn_blocking(move || read_dir(dir.as_std_path())).await;
-    let Ok(Ok(entries)) = found else { return BTreeMap::new() };
+    let Ok(Ok(entries)) = found else {
+        return BTreeMap::new();
+    };
     entries
         .into_iter()
         .filter_map(|e| {
-            let file = std::path::Path::new(&e.path).file_name()?.to_str()?.to_string();
+            let file = std::path::Path::new(&e.path)
+                .file_name()?
+                .to_str()?
+                .to_string();
             let name = file.strip_suffix(".toml")?.to_string();
             match e.content {
                 Content::File(bytes) => Some((name, String::from_utf8_lossy(&bytes).into_owned())),
@@ -42,7 +47,10 @@ fn state(active: Option<&ActivePolicy>, disk: Option<&String>) -> PolicyState {
 }
 
 fn zones(d: &Daemon, name: &str) -> u64 {
-    d.zone_list().iter().filter(|z| z.view().row.zone.settings.policy == name).count() as u64
+    d.zone_list()
+        .iter()
+        .filter(|z| z.view().row.zone.settings.policy == name)
+        .count() as u64
 }
 
 fn algorithms(p: &PolicyFile) -> Vec<String> {
@@ -50,7 +58,11 @@ fn algorithms(p: &PolicyFile) -> Vec<String> {
 }
 
 fn hsm(p: &PolicyFile) -> Option<String> {
-    p.policy.key_manager.generation.ksk_home().map(str::to_string)
+    p.policy
+        .key_manager
+        .generation
+        .ksk_home()
+        .map(str::to_string)
 }
 
 pub async fn list(d: &Daemon, page: &PageQuery) -> Answer<List<PolicyItem>> {
@@ -79,7 +91,10 @@ pub async fn show(d: &Daemon, name: &str) -> Answer<Policy> {
     let disk = on_disk(d).await;
     let active = d.policies.load_full();
     let Some(a) = active.get(name) else {
-        return Err(Problem::policy_not_found(name, active.keys().map(String::as_str)));
+        return Err(Problem::policy_not_found(
+            name,
+            active.keys().map(String::as_str),
+        ));
     };
     Ok(Policy {
         policy: name.to_string(),
@@ -101,7 +116,11 @@ pub fn settings(p: &Arc<PolicyFile>) -> Vec<Setting> {
         .map(|s| Setting {
             key: s.key().to_string(),
             value: s.value.clone(),
-            origin: if s.is_default { Origin::Default } else { Origin::Policy },
+            origin: if s.is_default {
+                Origin::Default
+            } else {
+                Origin::Policy
+            },
         })
         .collect()
 }
@@ -111,7 +130,10 @@ pub async fn check(d: &Arc<Daemon>, request: PolicyCheckRequest) -> Answer<Polic
     let entries = match (request.text, request.names) {
         (Some(text), _) => {
             let name = request.name.unwrap_or_else(|| "policy".into());
-            vec![DirEntry { path: format!("{name}.toml"), content: Content::File(text.into_bytes()) }]
+            vec![DirEntry {
+                path: format!("{name}.toml"),
+                content: Content::File(text.into_bytes()),
+            }]
         }
         (None, names) => {
             let dir = d.config.config.policy_dir.clone();
@@ -130,20 +152,31 @@ pub async fn check(d: &Arc<Daemon>, request: PolicyCheckRequest) -> Answer<Polic
         Ok(loaded) => loaded.findings,
         Err(found) => found,
     };
-    Ok(PolicyCheck { findings: found.iter().map(finding).collect() })
+    Ok(PolicyCheck {
+        findings: found.iter().map(finding).collect(),
+    })
 }
 
 fn pick(all: Vec<DirEntry>, names: &[String]) -> Answer<Vec<DirEntry>> {
     let of = |name: &str| {
         let file = format!("{name}.toml");
-        all.iter().find(|e| std::path::Path::new(&e.path).file_name().is_some_and(|f| *f == *file)).cloned()
+        all.iter()
+            .find(|e| {
+                std::path::Path::new(&e.path)
+                    .file_name()
+                    .is_some_and(|f| *f == *file)
+            })
+            .cloned()
     };
     names
         .iter()
         .map(|n| {
             of(n).ok_or_else(|| {
-                Problem::new(ProblemType::PolicyNotFound, format!("there is no file of policy '{n}'"))
-                    .subject(SubjectKind::Policy, n)
+                Problem::new(
+                    ProblemType::PolicyNotFound,
+                    format!("there is no file of policy '{n}'"),
+                )
+                .subject(SubjectKind::Policy, n)
             })
         })
         .collect()

@@ -7,7 +7,8 @@ use cascade_api::common::{Accepted, Acts, Confirm, List, PageQuery, Stage, Subje
 use cascade_api::zones::{
     Evidence, HistoryEntry, HistoryFilter, HistoryKind, Import, KeyRole as ApiRole, KeysOnRemoval,
     Maintenance, MaintenanceRequest, OverrideRequest, ReloadRequest, ResignRequest, ReviewDecision,
-    Source, Then, Verdict, Why, Zone, ZoneAdd, ZoneFilter, ZoneItem, ZonePublished, ZoneRemove, ZoneState,
+    Source, Then, Verdict, Why, Zone, ZoneAdd, ZoneFilter, ZoneItem, ZonePublished, ZoneRemove,
+    ZoneState,
 };
 use cascade_api::{Problem, ProblemType, Role};
 use cascade_archive::{Change, Table};
@@ -39,14 +40,25 @@ fn person(caller: &Caller) -> Actor {
 }
 
 /// Sends a command to a zone and waits for its durable answer.
-async fn ask(z: &ZoneHandle, caller: &Caller, command: Command) -> Answer<cascade_pipeline::Accepted> {
+async fn ask(
+    z: &ZoneHandle,
+    caller: &Caller,
+    command: Command,
+) -> Answer<cascade_pipeline::Accepted> {
     let busy = || {
-        Problem::new(ProblemType::Busy, format!("zone '{}' has too much to do at the moment", z.name))
-            .subject(SubjectKind::Zone, &z.name)
-            .retry_after(2)
+        Problem::new(
+            ProblemType::Busy,
+            format!("zone '{}' has too much to do at the moment", z.name),
+        )
+        .subject(SubjectKind::Zone, &z.name)
+        .retry_after(2)
     };
     let (reply, answer) = tokio::sync::oneshot::channel();
-    let message = Message::Request { command, by: person(caller), reply };
+    let message = Message::Request {
+        command,
+        by: person(caller),
+        reply,
+    };
     z.tx.try_send(message).map_err(|_| busy())?;
     match tokio::time::timeout(COMMAND_BOUND, answer).await {
         Ok(Ok(Ok(accepted))) => Ok(accepted),
@@ -54,7 +66,10 @@ async fn ask(z: &ZoneHandle, caller: &Caller, command: Command) -> Answer<cascad
         Ok(Ok(Err(NotDone::Storage(e)))) => {
             Err(Problem::new(ProblemType::StorageFull, e).subject(SubjectKind::Zone, &z.name))
         }
-        Ok(Err(_)) => Err(bug(format!("zone '{}' did not answer; see the log", z.name))),
+        Ok(Err(_)) => Err(bug(format!(
+            "zone '{}' did not answer; see the log",
+            z.name
+        ))),
         Err(_) => Err(busy().state("the command may still be carried out")),
     }
 }
@@ -71,8 +86,11 @@ fn refusal(z: &ZoneHandle, r: &Refusal) -> Problem {
         RefusalCode::SerialTooLow => ProblemType::SerialNotAhead,
         RefusalCode::Restoring => ProblemType::Starting,
         RefusalCode::Busy => ProblemType::Busy,
-        RefusalCode::MaintenanceState | RefusalCode::NotPinned | RefusalCode::NotPaused
-        | RefusalCode::NothingLive | RefusalCode::Removing => ProblemType::MaintenanceState,
+        RefusalCode::MaintenanceState
+        | RefusalCode::NotPinned
+        | RefusalCode::NotPaused
+        | RefusalCode::NothingLive
+        | RefusalCode::Removing => ProblemType::MaintenanceState,
     };
     let mut p = Problem::new(kind, r.reason.clone())
         .subject(SubjectKind::Zone, &z.name)
@@ -105,7 +123,14 @@ pub fn list(d: &Daemon, f: &ZoneFilter) -> List<ZoneItem> {
         .filter(|i| f.state.is_none_or(|s| s == i.state))
         .filter(|i| f.halted.is_none_or(|h| h == (i.state == ZoneState::Halted)))
         .collect();
-    List::page(items, &PageQuery { limit: f.limit, after: f.after.clone() }, |i| i.zone.clone())
+    List::page(
+        items,
+        &PageQuery {
+            limit: f.limit,
+            after: f.after.clone(),
+        },
+        |i| i.zone.clone(),
+    )
 }
 
 fn item(z: &ZoneHandle, now: cascade_time::Timestamp) -> ZoneItem {
@@ -148,13 +173,23 @@ pub fn show(d: &Daemon, z: &ZoneHandle) -> Zone {
             unsigned: text(&bound.loader_review),
             signed: text(&bound.signer_review),
         }),
-        keys_directory: Some(d.config.config.keys_dir().join(z.id.to_string()).to_string()),
+        keys_directory: Some(
+            d.config
+                .config
+                .keys_dir()
+                .join(z.id.to_string())
+                .to_string(),
+        ),
         hsm: None,
         previous_policy: None,
     }
 }
 
-pub async fn history(d: &Arc<Daemon>, zone: ZoneId, f: HistoryFilter) -> Answer<List<HistoryEntry>> {
+pub async fn history(
+    d: &Arc<Daemon>,
+    zone: ZoneId,
+    f: HistoryFilter,
+) -> Answer<List<HistoryEntry>> {
     let d = d.clone();
     let limit = f.limit.unwrap_or(100).clamp(1, 1000) as usize;
     let all: Vec<(u64, cascade_pipeline::HistoryEntry)> =
@@ -174,7 +209,11 @@ pub async fn history(d: &Arc<Daemon>, zone: ZoneId, f: HistoryFilter) -> Answer<
         items.retain(|e| e.seq > after);
         let more = items.len() > limit;
         items.truncate(limit);
-        let next = if more { items.last().map(|e| e.seq.to_string()) } else { None };
+        let next = if more {
+            items.last().map(|e| e.seq.to_string())
+        } else {
+            None
+        };
         return Ok(List { items, next });
     }
     let skip = items.len().saturating_sub(limit);
@@ -190,8 +229,9 @@ fn history_entry(e: cascade_pipeline::HistoryEntry) -> HistoryEntry {
         event: event.to_string(),
         version: e.version.map(|v| v.to_string()),
         serial: e.serial.map(|s| s.0),
+        // Texts name their cause in parentheses already.
+        cause: e.reason.filter(|r| !e.text.contains(r.as_str())),
         detail: e.text,
-        cause: e.reason,
         actor: e.actor,
         comment: None,
         duration_secs: e.duration_ms.map(|ms| ms as f64 / 1000.0),
@@ -200,9 +240,16 @@ fn history_entry(e: cascade_pipeline::HistoryEntry) -> HistoryEntry {
 
 fn history_kind(event: &str) -> HistoryKind {
     match event {
-        "zone.source-seen" | "zone.loaded" | "zone.load-failed" | "zone.expired" => HistoryKind::Load,
-        "zone.held" | "zone.rejected" | "zone.approved" | "zone.review-pending" | "zone.overridden" => HistoryKind::Review,
-        "zone.signing" | "zone.signed" | "zone.sign-failed" | "zone.verified" | "zone.verify-failed" => HistoryKind::Sign,
+        "zone.source-seen" | "zone.loaded" | "zone.load-failed" | "zone.expired" => {
+            HistoryKind::Load
+        }
+        "zone.held"
+        | "zone.rejected"
+        | "zone.approved"
+        | "zone.review-pending"
+        | "zone.overridden" => HistoryKind::Review,
+        "zone.signing" | "zone.signed" | "zone.sign-failed" | "zone.verified"
+        | "zone.verify-failed" => HistoryKind::Sign,
         "zone.published" | "zone.rolled-back" => HistoryKind::Publish,
         "zone.changed" => HistoryKind::Policy,
         _ => HistoryKind::Operator,
@@ -216,7 +263,11 @@ pub fn why(d: &Daemon, z: &ZoneHandle) -> Why {
     let runway = pz.live.as_ref().map(|l| now.secs_until(l.min_exp));
     let next_at = cascade_pipeline::next_deadline(pz);
     let mut evidence = Vec::new();
-    let note = |what: &str, text: String| Evidence { what: what.into(), text: Some(text), ..Evidence::default() };
+    let note = |what: &str, text: String| Evidence {
+        what: what.into(),
+        text: Some(text),
+        ..Evidence::default()
+    };
     if let Some(r) = &view.row.reports.failed_load {
         let kept = r.diagnostics.kept.iter().take(5);
         evidence.extend(kept.map(|k| note("load", zone::diagnostic_line(k))));
@@ -230,7 +281,12 @@ pub fn why(d: &Daemon, z: &ZoneHandle) -> Why {
     if let Some((_, r)) = &view.row.reports.verify
         && r.verdict == cascade_verifier::Verdict::Refused
     {
-        evidence.extend(r.text().lines().take(5).map(|l| note("verification", l.to_string())));
+        evidence.extend(
+            r.text()
+                .lines()
+                .take(5)
+                .map(|l| note("verification", l.to_string())),
+        );
     }
     let worst = pz.alerts.values().max_by_key(|a| a.severity);
     let (summary, since, actions) = match worst {
@@ -261,7 +317,10 @@ fn healthy(view: &zone::View, now: cascade_time::Timestamp) -> String {
         ),
         None => match &view.keys_wait {
             Some(k) => format!("waits for keys: {k}"),
-            None => format!("nothing is published yet; the zone is {}", pz.api_state().as_str()),
+            None => format!(
+                "nothing is published yet; the zone is {}",
+                pz.api_state().as_str()
+            ),
         },
     }
 }
@@ -272,11 +331,16 @@ pub async fn add(d: &Arc<Daemon>, add: ZoneAdd, dry_run: bool) -> Answer<Zone> {
     let apex = parse_name(&add.zone)?;
     let name = apex.to_lowercase().without_dot();
     if d.zone(&name).is_some() {
-        return Err(Problem::new(ProblemType::ZoneExists, format!("zone '{name}' exists already"))
-            .subject(SubjectKind::Zone, &name)
-            .action(format!("cascade zone edit {name}")));
+        return Err(Problem::new(
+            ProblemType::ZoneExists,
+            format!("zone '{name}' exists already"),
+        )
+        .subject(SubjectKind::Zone, &name)
+        .action(format!("cascade zone edit {name}")));
     }
-    let Some(policy) = d.policy(&add.policy) else { return Err(no_policy(d, &add.policy)) };
+    let Some(policy) = d.policy(&add.policy) else {
+        return Err(no_policy(d, &add.policy));
+    };
     check_source(d, &apex, &add).await?;
     let imports = imports(&add.imports)?;
     let id = ZoneId(random());
@@ -300,13 +364,24 @@ pub async fn add(d: &Arc<Daemon>, add: ZoneAdd, dry_run: bool) -> Answer<Zone> {
             row = import_keys(d, row, apex.clone(), imports).await?;
         }
         store_new(d, &row, &name).await?;
-        let entry = d.directory.add(id, &apex, crate::servers::zone_settings(&policy.file.policy));
+        let entry = d.directory.add(
+            id,
+            &apex,
+            crate::servers::zone_settings(&policy.file.policy),
+        );
         entry.map_err(bug)?;
         let handle = zone::start(d, row.clone(), apex);
         d.zones.write().insert(name.clone(), handle.clone());
         if add.maintenance {
-            let on = Command::MaintenanceOn { resign: true, span: None };
-            let caller = Caller { actor: "cascade".into(), from: "unix".into(), roles: Role::Admin.into() };
+            let on = Command::MaintenanceOn {
+                resign: true,
+                span: None,
+            };
+            let caller = Caller {
+                actor: "cascade".into(),
+                from: "unix".into(),
+                roles: Role::Admin.into(),
+            };
             ask(&handle, &caller, on).await?;
         }
         let mut shown = show(d, &handle);
@@ -335,8 +410,11 @@ pub async fn add(d: &Arc<Daemon>, add: ZoneAdd, dry_run: bool) -> Answer<Zone> {
 fn parse_name(text: &str) -> Answer<Name> {
     let text = if text == "@" { "." } else { text };
     Name::parse(text).map_err(|e| {
-        Problem::new(ProblemType::InvalidValue, format!("'{text}' is not a zone name: {e}"))
-            .action("give a domain name such as example.net")
+        Problem::new(
+            ProblemType::InvalidValue,
+            format!("'{text}' is not a zone name: {e}"),
+        )
+        .action("give a domain name such as example.net")
     })
 }
 
@@ -356,7 +434,10 @@ fn source_text(source: &Source) -> String {
         Source::None {} => "none".into(),
         Source::File { path } => path.clone(),
         Source::Servers { servers } => {
-            let list: Vec<String> = servers.iter().map(|s| format!("{}:{}", s.address, s.port)).collect();
+            let list: Vec<String> = servers
+                .iter()
+                .map(|s| format!("{}:{}", s.address, s.port))
+                .collect();
             list.join(" ")
         }
     }
@@ -368,21 +449,31 @@ async fn check_source(d: &Arc<Daemon>, apex: &Name, add: &ZoneAdd) -> Answer<()>
         Source::File { path } => path.clone(),
         Source::None {} => return Ok(()),
         Source::Servers { .. } => {
-            return Err(Problem::new(ProblemType::InvalidValue, "loading from servers is not built yet")
-                .action("give a zone file: --source /path/to/file"));
+            return Err(Problem::new(
+                ProblemType::InvalidValue,
+                "loading from servers is not built yet",
+            )
+            .action("give a zone file: --source /path/to/file"));
         }
     };
     if !path.starts_with('/') {
-        return Err(Problem::new(ProblemType::InvalidValue, format!("source '{path}' is not an absolute path")));
+        return Err(Problem::new(
+            ProblemType::InvalidValue,
+            format!("source '{path}' is not an absolute path"),
+        ));
     }
     let shown = path.clone();
-    let readable = tokio::task::spawn_blocking(move || cascade_loader::source::check_readable(std::path::Path::new(&path)))
-        .await
-        .map_err(bug)?;
+    let readable = tokio::task::spawn_blocking(move || {
+        cascade_loader::source::check_readable(std::path::Path::new(&path))
+    })
+    .await
+    .map_err(bug)?;
     if let Err(e) = readable
         && !add.allow_missing
     {
-        let user = nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten();
+        let user = nix::unistd::User::from_uid(nix::unistd::geteuid())
+            .ok()
+            .flatten();
         let user = user.map_or_else(|| nix::unistd::geteuid().to_string(), |u| u.name);
         let home = if shown.starts_with("/home/") || shown.starts_with("/root/") {
             " (the service runs with ProtectHome: move the file out of home directories)"
@@ -391,10 +482,15 @@ async fn check_source(d: &Arc<Daemon>, apex: &Name, add: &ZoneAdd) -> Answer<()>
         };
         return Err(Problem::new(
             ProblemType::SourceUnreadable,
-            format!("source of zone '{}' cannot be read by the daemon's user '{user}': {e}{home}", apex.without_dot()),
+            format!(
+                "source of zone '{}' cannot be read by the daemon's user '{user}': {e}{home}",
+                apex.without_dot()
+            ),
         )
         .subject(SubjectKind::File, &shown)
-        .action(format!("make {shown} readable for user {user}, or add --allow-missing")));
+        .action(format!(
+            "make {shown} readable for user {user}, or add --allow-missing"
+        )));
     }
     let _ = d;
     Ok(())
@@ -420,7 +516,12 @@ fn imports(list: &[Import]) -> Answer<Vec<KeyImport>> {
         .collect()
 }
 
-async fn import_keys(d: &Arc<Daemon>, mut row: ZoneRow, apex: Name, list: Vec<KeyImport>) -> Answer<ZoneRow> {
+async fn import_keys(
+    d: &Arc<Daemon>,
+    mut row: ZoneRow,
+    apex: Name,
+    list: Vec<KeyImport>,
+) -> Answer<ZoneRow> {
     let d = d.clone();
     tokio::task::spawn_blocking(move || {
         let zone = keyring::zone_ref(row.zone.id, &apex);
@@ -428,7 +529,9 @@ async fn import_keys(d: &Arc<Daemon>, mut row: ZoneRow, apex: Name, list: Vec<Ke
         d.keyring
             .import(zone, &mut row.keys, &list, &mut || d.new_key_id(), now)
             .map(|()| row)
-            .map_err(|e| Problem::new(ProblemType::ImportMismatch, e.to_string()).state("nothing was added"))
+            .map_err(|e| {
+                Problem::new(ProblemType::ImportMismatch, e.to_string()).state("nothing was added")
+            })
     })
     .await
     .map_err(bug)?
@@ -470,8 +573,15 @@ pub async fn remove(z: &ZoneHandle, caller: &Caller, r: &ZoneRemove) -> Answer<(
         KeysOnRemoval::Purge => Keep::Purge,
     };
     if keys == Keep::Purge {
-        let consent = Confirm { confirm: r.confirm.clone(), yes: r.yes, comment: None };
-        let effects = vec![format!("the keys of zone '{}' are destroyed; signatures cannot be made again", z.name)];
+        let consent = Confirm {
+            confirm: r.confirm.clone(),
+            yes: r.yes,
+            comment: None,
+        };
+        let effects = vec![format!(
+            "the keys of zone '{}' are destroyed; signatures cannot be made again",
+            z.name
+        )];
         need_consent(&consent, &format!("remove-{}", z.id), effects)?;
     }
     ask(z, caller, Command::Remove { keys }).await.map(drop)
@@ -479,14 +589,22 @@ pub async fn remove(z: &ZoneHandle, caller: &Caller, r: &ZoneRemove) -> Answer<(
 
 pub async fn reload(z: &ZoneHandle, caller: &Caller, r: &ReloadRequest) -> Answer<Accepted> {
     if matches!(z.view().row.source, Source::None {}) {
-        return Err(Problem::new(ProblemType::NoSource, format!("zone '{}' has no source to load from", z.name))
-            .subject(SubjectKind::Zone, &z.name));
+        return Err(Problem::new(
+            ProblemType::NoSource,
+            format!("zone '{}' has no source to load from", z.name),
+        )
+        .subject(SubjectKind::Zone, &z.name));
     }
-    ask(z, caller, Command::Load { forced: !r.refresh }).await.map(|a| accepted(z, a))
+    ask(z, caller, Command::Load { forced: !r.refresh })
+        .await
+        .map(|a| accepted(z, a))
 }
 
 pub async fn resign(z: &ZoneHandle, caller: &Caller, r: &ResignRequest) -> Answer<Accepted> {
-    let command = Command::Resign { full: r.full, serial: r.serial.map(Serial) };
+    let command = Command::Resign {
+        full: r.full,
+        serial: r.serial.map(Serial),
+    };
     ask(z, caller, command).await.map(|a| accepted(z, a))
 }
 
@@ -511,8 +629,16 @@ pub async fn review(
     };
     let version = before.row.zone.candidate.review().map(|r| r.version);
     let command = match verdict {
-        Verdict::Approved => Command::Approve { stage: stage(s), of, comment },
-        Verdict::Rejected => Command::Reject { stage: stage(s), of, reason: comment },
+        Verdict::Approved => Command::Approve {
+            stage: stage(s),
+            of,
+            comment,
+        },
+        Verdict::Rejected => Command::Reject {
+            stage: stage(s),
+            of,
+            reason: comment,
+        },
     };
     let done = ask(z, caller, command).await?;
     Ok(ReviewDecision {
@@ -533,24 +659,60 @@ pub async fn review(
     })
 }
 
-pub async fn override_review(z: &ZoneHandle, caller: &Caller, s: Stage, r: &OverrideRequest) -> Answer<Accepted> {
-    let consent = Confirm { confirm: r.confirm.clone(), yes: r.yes, comment: None };
-    let mut effects = vec![format!("the rejected {} version of zone '{}' goes on as if approved", s.as_str(), z.name)];
+pub async fn override_review(
+    z: &ZoneHandle,
+    caller: &Caller,
+    s: Stage,
+    r: &OverrideRequest,
+) -> Answer<Accepted> {
+    let consent = Confirm {
+        confirm: r.confirm.clone(),
+        yes: r.yes,
+        comment: None,
+    };
+    let mut effects = vec![format!(
+        "the rejected {} version of zone '{}' goes on as if approved",
+        s.as_str(),
+        z.name
+    )];
     if r.despite_verification {
         effects.push("a version that verification refused is published; validating resolvers may treat the zone as bogus".into());
     }
-    need_consent(&consent, &format!("override-{}-{}", z.id, s.as_str()), effects)?;
-    let command = Command::Override { stage: stage(s), despite_verification: r.despite_verification };
+    need_consent(
+        &consent,
+        &format!("override-{}-{}", z.id, s.as_str()),
+        effects,
+    )?;
+    let command = Command::Override {
+        stage: stage(s),
+        despite_verification: r.despite_verification,
+    };
     ask(z, caller, command).await.map(|a| accepted(z, a))
 }
 
-pub async fn maintenance_on(d: &Daemon, z: &ZoneHandle, caller: &Caller, r: &MaintenanceRequest) -> Answer<Maintenance> {
+pub async fn maintenance_on(
+    d: &Daemon,
+    z: &ZoneHandle,
+    caller: &Caller,
+    r: &MaintenanceRequest,
+) -> Answer<Maintenance> {
     let now = d.now();
     if r.until.is_some_and(|u| u <= now) {
-        return Err(Problem::new(ProblemType::InvalidValue, "the end of maintenance lies in the past"));
+        return Err(Problem::new(
+            ProblemType::InvalidValue,
+            "the end of maintenance lies in the past",
+        ));
     }
     let span = r.until.map(|u| u.since(now));
-    ask(z, caller, Command::MaintenanceOn { resign: r.resign, span }).await?;
+    ask(
+        z,
+        caller,
+        Command::MaintenanceOn {
+            resign: r.resign,
+            span,
+        },
+    )
+    .await?;
     Ok(Maintenance {
         since: now,
         until: r.until,

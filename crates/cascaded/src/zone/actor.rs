@@ -8,10 +8,10 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use cascade_archive::{Change, Table};
 use cascade_loader::SourceIdentity;
+use cascade_pipeline::state::{JobId, KeySet};
 use cascade_pipeline::{
     Action, Candidate, Event, Fault, Request, RequestId, Zone, next_deadline, restore, step,
 };
-use cascade_pipeline::state::{JobId, KeySet};
 use cascade_time::Timestamp;
 use cascade_verifier::{Outcome, Refused, Verified};
 use cascade_zone::{Name, VersionId, ZoneVersion};
@@ -59,7 +59,12 @@ pub(super) enum Running {
 pub(super) enum Done {
     Loaded(JobId, VersionId, Box<cascade_loader::Outcome>),
     Guard(JobId, cascade_pipeline::guard::GuardReport),
-    Signed(JobId, VersionId, Box<Result<cascade_signer::Signed, (Fault, String)>>, KeySet),
+    Signed(
+        JobId,
+        VersionId,
+        Box<Result<cascade_signer::Signed, (Fault, String)>>,
+        KeySet,
+    ),
     Verified(JobId, VersionId, Box<Outcome<Arc<ZoneVersion>>>),
     Persisted(JobId, Result<(), String>),
     Saved(Result<(), String>),
@@ -224,7 +229,8 @@ impl Actor {
                 let id = RequestId(self.next_request);
                 self.next_request += 1;
                 self.replies.insert(id, reply);
-                self.apply(Event::Request(Request { id, by, command })).await;
+                self.apply(Event::Request(Request { id, by, command }))
+                    .await;
             }
             Message::Policy => {
                 self.policy_changed().await;
@@ -239,13 +245,17 @@ impl Actor {
 
     async fn policy_changed(&mut self) {
         let Some(policy) = self.policy() else { return };
-        let settings = crate::settings::pipeline(&policy.file, policy.revision, &self.d.config.config);
+        let settings =
+            crate::settings::pipeline(&policy.file, policy.revision, &self.d.config.config);
         if settings != self.row.zone.settings {
-            let command = cascade_pipeline::Command::ChangePolicy { settings: Box::new(settings) };
+            let command = cascade_pipeline::Command::ChangePolicy {
+                settings: Box::new(settings),
+            };
             let by = cascade_pipeline::Actor::new("cascade", true);
             let id = RequestId(self.next_request);
             self.next_request += 1;
-            self.apply(Event::Request(Request { id, by, command })).await;
+            self.apply(Event::Request(Request { id, by, command }))
+                .await;
         }
     }
 
@@ -272,9 +282,16 @@ impl Actor {
 
     /// Makes the row and the history of this step durable. False: a request could not be made
     /// durable; it was refused and nothing has changed.
-    async fn commit(&mut self, actions: &[Action], request: Option<RequestId>, before: Zone) -> bool {
+    async fn commit(
+        &mut self,
+        actions: &[Action],
+        request: Option<RequestId>,
+        before: Zone,
+    ) -> bool {
         loop {
-            let Err(e) = self.write(actions).await else { return true };
+            let Err(e) = self.write(actions).await else {
+                return true;
+            };
             self.d.counters.store_errors.fetch_add(1, Ordering::Relaxed);
             tracing::error!(zone = %self.me.name, "state could not be written: {e}");
             if let Some(id) = request {
@@ -296,20 +313,30 @@ impl Actor {
         let gone = actions.iter().any(|a| matches!(a, Action::Forget));
         let key = id.to_string();
         if gone {
-            changes.push(Change::Delete { table: Table::Zones, key: key.clone() });
-            changes.push(Change::Delete { table: Table::Names, key: self.me.name.clone() });
+            changes.push(Change::Delete {
+                table: Table::Zones,
+                key: key.clone(),
+            });
+            changes.push(Change::Delete {
+                table: Table::Names,
+                key: self.me.name.clone(),
+            });
             changes.push(Change::DropHistory { zone: id });
         } else {
             changes.push(Change::put(Table::Zones, &key, &self.row).map_err(|e| e.to_string())?);
             for a in actions {
                 if let Action::Record(entry) = a {
-                    changes.push(Change::history(id, entry.seq, entry, keep).map_err(|e| e.to_string())?);
+                    changes.push(
+                        Change::history(id, entry.seq, entry, keep).map_err(|e| e.to_string())?,
+                    );
                 }
             }
         }
         if let Some(serial) = self.row.zone.used_serial {
             // Outlives the zone: a zone added again never goes back.
-            changes.push(Change::put(Table::Serials, &self.me.name, &serial.0).map_err(|e| e.to_string())?);
+            changes.push(
+                Change::put(Table::Serials, &self.me.name, &serial.0).map_err(|e| e.to_string())?,
+            );
         }
         let d = self.d.clone();
         match tokio::task::spawn_blocking(move || d.state.commit(changes)).await {
@@ -329,7 +356,11 @@ impl Actor {
         }
     }
 
-    pub(super) fn answer(&mut self, id: RequestId, result: Result<cascade_pipeline::Accepted, cascade_pipeline::Refusal>) {
+    pub(super) fn answer(
+        &mut self,
+        id: RequestId,
+        result: Result<cascade_pipeline::Accepted, cascade_pipeline::Refusal>,
+    ) {
         if let Some(reply) = self.replies.remove(&id) {
             let _ = reply.send(result.map_err(NotDone::Refused));
         }
@@ -345,12 +376,19 @@ impl Actor {
             return;
         }
         let Some(policy) = self.policy() else {
-            self.keys_wait = Some(format!("policy '{}' is not loaded", self.row.zone.settings.policy));
+            self.keys_wait = Some(format!(
+                "policy '{}' is not loaded",
+                self.row.zone.settings.policy
+            ));
             return;
         };
         self.keys_busy = true;
         let (d, done) = (self.d.clone(), self.done.clone());
-        let (id, apex, mut rows) = (self.row.zone.id, self.me.apex.clone(), self.row.keys.clone());
+        let (id, apex, mut rows) = (
+            self.row.zone.id,
+            self.me.apex.clone(),
+            self.row.keys.clone(),
+        );
         tokio::task::spawn_blocking(move || {
             let zone = crate::keyring::zone_ref(id, &apex);
             let p = &policy.file.policy;
@@ -391,7 +429,12 @@ impl Actor {
                 }
                 self.keys_wait = Some(e.clone());
                 if let Some(s) = self.waits_for_keys.take() {
-                    self.apply(Event::SignFailed { job: s.job, fault: Fault::Keys, error: e }).await;
+                    self.apply(Event::SignFailed {
+                        job: s.job,
+                        fault: Fault::Keys,
+                        error: e,
+                    })
+                    .await;
                 }
                 self.keys_retry = Some(self.d.now() + KEYS_RETRY);
             }
@@ -402,7 +445,11 @@ impl Actor {
     pub(super) fn show(&self) {
         let mut view = View {
             row: Arc::new(self.row.clone()),
-            versions: self.versions.iter().map(|(id, h)| (*id, h.version().clone())).collect(),
+            versions: self
+                .versions
+                .iter()
+                .map(|(id, h)| (*id, h.version().clone()))
+                .collect(),
             loading: None,
             signing: None,
             verifying: None,

@@ -37,9 +37,16 @@ pub fn write(
         created: now,
         fingerprint: version.full_fingerprint().to_bytes(),
     };
-    let beside = gate.map(|(ledger, report)| Beside { ledger: ledger.cloned(), report: report.clone() });
-    let beside = beside.and_then(|b| serde_json::to_vec(&b).ok()).unwrap_or_default();
-    files.write(kind, &header, version.sums().records, &beside, &|sink| version.export_parts(sink))?;
+    let beside = gate.map(|(ledger, report)| Beside {
+        ledger: ledger.cloned(),
+        report: report.clone(),
+    });
+    let beside = beside
+        .and_then(|b| serde_json::to_vec(&b).ok())
+        .unwrap_or_default();
+    files.write(kind, &header, version.sums().records, &beside, &|sink| {
+        version.export_parts(sink)
+    })?;
     Ok(())
 }
 
@@ -56,13 +63,21 @@ pub enum Read {
 }
 
 /// Reads a version back, on the current compute pool for the parallel part.
-pub fn read(files: &ZoneFiles, zone: ZoneId, kind: Kind, version: VersionId, pool: &rayon::ThreadPool) -> Read {
+pub fn read(
+    files: &ZoneFiles,
+    zone: ZoneId,
+    kind: Kind,
+    version: VersionId,
+    pool: &rayon::ThreadPool,
+) -> Read {
     let whole = match files.recover(zone, kind, version) {
         Ok(Recovery::Whole(w)) => w,
         Ok(Recovery::Missing) => return Read::Missing,
         Ok(Recovery::SignaturesLost { damage }) => return Read::Signatures(damage.to_string()),
         Ok(Recovery::ContentLost { damage, set_aside }) => {
-            let aside = set_aside.map_or(String::new(), |p| format!("; the file is kept as {}", p.display()));
+            let aside = set_aside.map_or(String::new(), |p| {
+                format!("; the file is kept as {}", p.display())
+            });
             return Read::Content(format!("{damage}{aside}"));
         }
         Ok(Recovery::Foreign { damage, .. }) => return Read::Content(damage.to_string()),
@@ -79,7 +94,10 @@ pub fn read(files: &ZoneFiles, zone: ZoneId, kind: Kind, version: VersionId, poo
     }
     let v = Arc::new(v);
     match serde_json::from_slice::<Beside>(&beside) {
-        Ok(Beside { ledger: Some(ledger), report }) => match readmit(v, ledger, report) {
+        Ok(Beside {
+            ledger: Some(ledger),
+            report,
+        }) => match readmit(v, ledger, report) {
             Ok(verified) => Read::Verified(verified),
             Err((v, why)) => {
                 tracing::warn!(zone = %v.apex(), version = %v.id(), "{why}");

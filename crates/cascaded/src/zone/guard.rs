@@ -15,7 +15,10 @@ type Set = Vec<Vec<u8>>;
 /// Counts the change from `old` to `new`, both unsigned. Cost follows the change.
 pub fn count(old: &ZoneVersion, new: &ZoneVersion, serial_not_greater: bool) -> GuardInput {
     let mut touched: BTreeSet<Vec<u8>> = BTreeSet::new();
-    let mut records = Delta { before: old.sums().records, ..Delta::default() };
+    let mut records = Delta {
+        before: old.sums().records,
+        ..Delta::default()
+    };
     diff(old, new, &mut |d| {
         // The SOA changes with every version and counts for nothing.
         if d.rtype == Rtype::SOA {
@@ -32,9 +35,18 @@ pub fn count(old: &ZoneVersion, new: &ZoneVersion, serial_not_greater: bool) -> 
     });
     let mut input = GuardInput {
         baseline: "live".into(),
-        delegations: Delta { before: old.sums().cuts, ..Delta::default() },
-        ds: Delta { before: old.sums().secure, ..Delta::default() },
-        owners: Delta { before: old.sums().owners, ..Delta::default() },
+        delegations: Delta {
+            before: old.sums().cuts,
+            ..Delta::default()
+        },
+        ds: Delta {
+            before: old.sums().secure,
+            ..Delta::default()
+        },
+        owners: Delta {
+            before: old.sums().owners,
+            ..Delta::default()
+        },
         records,
         octets_before: old.sums().wire,
         octets_after: new.sums().wire,
@@ -61,12 +73,21 @@ pub fn count(old: &ZoneVersion, new: &ZoneVersion, serial_not_greater: bool) -> 
 fn set(v: &ZoneVersion, key: &[u8], t: Rtype) -> (Set, Option<u32>) {
     let found = v.owner(key).and_then(|o| {
         let s = o.set(t)?;
-        Some((s.rdatas().map(<[u8]>::to_ascii_lowercase).collect(), Some(s.ttl)))
+        Some((
+            s.rdatas().map(<[u8]>::to_ascii_lowercase).collect(),
+            Some(s.ttl),
+        ))
     });
     found.unwrap_or_default()
 }
 
-fn owner(old: &ZoneVersion, new: &ZoneVersion, key: &[u8], input: &mut GuardInput, note: &mut dyn FnMut(Measure)) {
+fn owner(
+    old: &ZoneVersion,
+    new: &ZoneVersion,
+    key: &[u8],
+    input: &mut GuardInput,
+    note: &mut dyn FnMut(Measure),
+) {
     let (a, b) = (old.owner(key), new.owner(key));
     match (&a, &b) {
         (Some(_), None) => {
@@ -77,7 +98,8 @@ fn owner(old: &ZoneVersion, new: &ZoneVersion, key: &[u8], input: &mut GuardInpu
         _ => {}
     }
     let cut = |o: &Option<cascade_zone::Owner<'_>>| o.as_ref().is_some_and(|o| o.flags().is_cut());
-    let secure = |o: &Option<cascade_zone::Owner<'_>>| o.as_ref().is_some_and(|o| o.flags().is_secure());
+    let secure =
+        |o: &Option<cascade_zone::Owner<'_>>| o.as_ref().is_some_and(|o| o.flags().is_secure());
     match (cut(&a), cut(&b)) {
         (true, false) => {
             input.delegations.removed += 1;
@@ -127,7 +149,8 @@ fn apex(old: &ZoneVersion, new: &ZoneVersion, input: &mut GuardInput) {
         input.minimum = (a.minimum, b.minimum);
     }
     let has_address = |v: &ZoneVersion, key: &[u8]| {
-        v.owner(key).is_some_and(|o| o.set(Rtype::A).is_some() || o.set(Rtype::AAAA).is_some())
+        v.owner(key)
+            .is_some_and(|o| o.set(Rtype::A).is_some() || o.set(Rtype::AAAA).is_some())
     };
     input.apex_glue_lost = after.iter().any(|ns| {
         let key = cascade_zone::key::key_of(new.apex(), ns);
@@ -151,7 +174,12 @@ pub fn rules(g: &Guard) -> Rules {
     ];
     for (measure, l) in limits {
         let share = |p: Option<cascade_policy::Percent>| p.map(|p| u64::from(p.0));
-        let rule = Rule { warn: share(l.warn), hold: share(l.hold), reject: share(l.reject), floor: l.floor };
+        let rule = Rule {
+            warn: share(l.warn),
+            hold: share(l.hold),
+            reject: share(l.reject),
+            floor: l.floor,
+        };
         let off = rule.warn.is_none() && rule.hold.is_none() && rule.reject.is_none();
         rules.set(measure, (!off).then_some(rule));
     }

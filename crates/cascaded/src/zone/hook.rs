@@ -36,13 +36,21 @@ impl Actor {
         let variables = self.variables(&r, &policy.file.name);
         let get = |v| self.versions.get(&v).map(|h| h.version().clone());
         let live = self.row.zone.live.as_ref();
-        let old = live.and_then(|l| get(if r.stage == Stage::Unsigned { l.of } else { l.version }));
+        let old = live.and_then(|l| {
+            get(if r.stage == Stage::Unsigned {
+                l.of
+            } else {
+                l.version
+            })
+        });
         let new = get(r.version);
         let report = serde_json::to_vec_pretty(&self.row.reports).unwrap_or_default();
         let (d, done, zone) = (self.d.clone(), self.done.clone(), self.me.name.clone());
         let timeout = r.deadline.since(now);
         tokio::spawn(async move {
-            let Ok(_turn) = d.hooks.acquire().await else { return };
+            let Ok(_turn) = d.hooks.acquire().await else {
+                return;
+            };
             let made = tokio::task::spawn_blocking(move || Files::make(old, new, &report)).await;
             let end = match made {
                 Ok(Ok(files)) => {
@@ -51,7 +59,17 @@ impl Actor {
                     pass_on(&d.config.config.hooks.environment, &mut environment);
                     let max_output = d.config.config.hooks.max_output.0 as usize;
                     // The files live until the hook has ended.
-                    let end = run(Run { zone, command, environment, timeout, max_output }, kill).await;
+                    let end = run(
+                        Run {
+                            zone,
+                            command,
+                            environment,
+                            timeout,
+                            max_output,
+                        },
+                        kill,
+                    )
+                    .await;
                     drop(files);
                     end
                 }
@@ -69,19 +87,33 @@ impl Actor {
             Stage::Signed => (&bound.signer_review, "signed"),
         };
         let server = servers.first();
-        let source_serial = self.versions.get(&r.unsigned).map(|h| h.version().serial().to_string());
-        let reason = serde_json::to_value(r.reason).ok().and_then(|v| v.as_str().map(str::to_string));
+        let source_serial = self
+            .versions
+            .get(&r.unsigned)
+            .map(|h| h.version().serial().to_string());
+        let reason = serde_json::to_value(r.reason)
+            .ok()
+            .and_then(|v| v.as_str().map(str::to_string));
         let mut out = BTreeMap::new();
         let mut put = |k: &str, v: String| _ = out.insert(format!("CASCADE_{k}"), v);
         put("ZONE", self.me.name.clone());
         put("SERIAL", r.serial.to_string());
         put("SERVER", server.map_or(String::new(), ToString::to_string));
-        put("SERVER_IP", server.map_or(String::new(), |s| s.ip().to_string()));
-        put("SERVER_PORT", server.map_or(String::new(), |s| s.port().to_string()));
+        put(
+            "SERVER_IP",
+            server.map_or(String::new(), |s| s.ip().to_string()),
+        );
+        put(
+            "SERVER_PORT",
+            server.map_or(String::new(), |s| s.port().to_string()),
+        );
         put("STAGE", stage.into());
         put("VERSION", r.version.to_string());
         put("UNSIGNED_SERIAL", source_serial.unwrap_or_default());
-        put("PREVIOUS_SERIAL", r.previous.map_or(String::new(), |s| s.to_string()));
+        put(
+            "PREVIOUS_SERIAL",
+            r.previous.map_or(String::new(), |s| s.to_string()),
+        );
         put("POLICY", policy.into());
         put("REASON", reason.unwrap_or_default());
         put("REVIEW_ID", r.run.0.to_string());
@@ -92,7 +124,11 @@ impl Actor {
 
 #[allow(clippy::disallowed_methods)]
 fn pass_on(more: &[String], out: &mut BTreeMap<String, String>) {
-    for name in PASSED.iter().copied().chain(more.iter().map(String::as_str)) {
+    for name in PASSED
+        .iter()
+        .copied()
+        .chain(more.iter().map(String::as_str))
+    {
         if let Ok(value) = std::env::var(name) {
             out.entry(name.to_string()).or_insert(value);
         }
@@ -106,8 +142,14 @@ struct Files {
 }
 
 impl Files {
-    fn make(old: Option<Arc<ZoneVersion>>, new: Option<Arc<ZoneVersion>>, report: &[u8]) -> std::io::Result<Files> {
-        let dir = tempfile::Builder::new().prefix("cascade-review-").tempdir()?;
+    fn make(
+        old: Option<Arc<ZoneVersion>>,
+        new: Option<Arc<ZoneVersion>>,
+        report: &[u8],
+    ) -> std::io::Result<Files> {
+        let dir = tempfile::Builder::new()
+            .prefix("cascade-review-")
+            .tempdir()?;
         let mut text = Vec::new();
         let mut counts = (0, 0, 0);
         let mut cut = false;
@@ -123,7 +165,9 @@ impl Files {
             };
             match &old {
                 Some(old) => {
-                    let s = diff(old, new, &mut |d| line(d.removed, d.owner, d.rtype, d.ttl, d.rdata));
+                    let s = diff(old, new, &mut |d| {
+                        line(d.removed, d.owner, d.rtype, d.ttl, d.rdata)
+                    });
                     counts = (s.records_added, s.records_removed, s.owners_changed);
                 }
                 None => {
@@ -133,7 +177,9 @@ impl Files {
             }
         }
         if cut {
-            text.extend_from_slice(b"; the rest is left out: the difference is larger than 10 MiB\n");
+            text.extend_from_slice(
+                b"; the rest is left out: the difference is larger than 10 MiB\n",
+            );
         }
         std::fs::write(dir.path().join("diff"), text)?;
         std::fs::write(dir.path().join("report.json"), report)?;
@@ -143,7 +189,10 @@ impl Files {
     fn describe(&self, out: &mut BTreeMap<String, String>) {
         let mut put = |k: &str, v: String| _ = out.insert(format!("CASCADE_{k}"), v);
         put("DIFF", self.dir.path().join("diff").display().to_string());
-        put("REPORT", self.dir.path().join("report.json").display().to_string());
+        put(
+            "REPORT",
+            self.dir.path().join("report.json").display().to_string(),
+        );
         put("ADDED", self.counts.0.to_string());
         put("REMOVED", self.counts.1.to_string());
         put("CHANGED_OWNERS", self.counts.2.to_string());

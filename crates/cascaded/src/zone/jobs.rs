@@ -7,16 +7,16 @@ use std::time::Duration;
 
 use cascade_crypto::Class;
 use cascade_loader::{
-    Checks, Diagnostic, IncludeMode, Level, LoadReport, LoadRequest, Outcome as LoadOutcome, ParseOptions,
-    Severity, SourceIdentity, load_file,
+    Checks, Diagnostic, IncludeMode, Level, LoadReport, LoadRequest, Outcome as LoadOutcome,
+    ParseOptions, Severity, SourceIdentity, load_file,
 };
 use cascade_pipeline::Fault;
 use cascade_policy as policy;
-use cascade_signer::{
-    ClockGuard, DenialPlan, Job, KeepRefresh, Occasion, SerialPolicy, SignError, Signed, SigningPlan, Times,
-    make_apex_set, next_serial, sign,
-};
 use cascade_signer::serial::SerialInput;
+use cascade_signer::{
+    ClockGuard, DenialPlan, Job, KeepRefresh, Occasion, SerialPolicy, SignError, Signed,
+    SigningPlan, Times, make_apex_set, next_serial, sign,
+};
 use cascade_time::{Clock, Timestamp};
 use cascade_verifier::{DenialPolicy, Outcome, OwnKey, Params, Parent};
 use cascade_zone::{Name, Serial, VersionId, ZoneId, ZoneVersion};
@@ -41,11 +41,19 @@ pub struct LoadJob {
 }
 
 /// Loads a zone file.
-pub fn load(job: &LoadJob, pool: &rayon::ThreadPool, clock: &dyn Clock, progress: &cascade_loader::Progress) -> LoadOutcome {
+pub fn load(
+    job: &LoadJob,
+    pool: &rayon::ThreadPool,
+    clock: &dyn Clock,
+    progress: &cascade_loader::Progress,
+) -> LoadOutcome {
     let p = &job.policy.policy;
     let options = ParseOptions {
         checks: checks(&p.loader.checks),
-        max_ttl: p.signer.max_ttl.map(|d| u32::try_from(d.as_secs()).unwrap_or(u32::MAX)),
+        max_ttl: p
+            .signer
+            .max_ttl
+            .map(|d| u32::try_from(d.as_secs()).unwrap_or(u32::MAX)),
         strip: true,
         include: match p.loader.include {
             policy::Include::Beside => IncludeMode::Beside,
@@ -87,13 +95,21 @@ fn checks(set: &policy::Checks) -> Checks {
 
 /// One line that says why a load failed.
 pub fn load_error(report: &LoadReport) -> String {
-    let first = report.diagnostics.kept.iter().find(|d| d.severity == Severity::Error);
+    let first = report
+        .diagnostics
+        .kept
+        .iter()
+        .find(|d| d.severity == Severity::Error);
     match (&report.reason, first) {
         (Some(reason), None) => reason.clone(),
         (_, Some(d)) => {
             let more = report.diagnostics.errors.saturating_sub(1);
             let line = diagnostic_line(d);
-            if more == 0 { line } else { format!("{line} (and {more} more errors)") }
+            if more == 0 {
+                line
+            } else {
+                format!("{line} (and {more} more errors)")
+            }
         }
         (None, None) => "the source could not be loaded".into(),
     }
@@ -101,7 +117,9 @@ pub fn load_error(report: &LoadReport) -> String {
 
 /// `file:line:column: code: message`.
 pub fn diagnostic_line(d: &Diagnostic) -> String {
-    let place = d.place.as_ref().map_or(String::new(), |p| format!("{}:{}:{}: ", p.file, p.line, p.column));
+    let place = d.place.as_ref().map_or(String::new(), |p| {
+        format!("{}:{}:{}: ", p.file, p.line, p.column)
+    });
     format!("{place}{}: {}", d.code, d.message)
 }
 
@@ -144,7 +162,11 @@ pub fn sign_version(
                 policy::SerialKeepRefresh::Bump => KeepRefresh::Bump,
                 policy::SerialKeepRefresh::Hold => KeepRefresh::Hold,
             },
-            occasion: if input.upkeep { Occasion::Upkeep } else { Occasion::Content },
+            occasion: if input.upkeep {
+                Occasion::Upkeep
+            } else {
+                Occasion::Content
+            },
             prev: input.above,
             first: input.first,
             unsigned: input.base.serial(),
@@ -157,19 +179,33 @@ pub fn sign_version(
     if let Some(note) = serial.note {
         tracing::warn!(zone = %input.base.apex(), serial = serial.serial.0, "{note}");
     }
-    let apex = make_apex_set(input.base.apex(), &input.keys.keys, &keyring::apex_options(p), now)
-        .map_err(|e| (Fault::Keys, e.to_string()))?;
+    let apex = make_apex_set(
+        input.base.apex(),
+        &input.keys.keys,
+        &keyring::apex_options(p),
+        now,
+    )
+    .map_err(|e| (Fault::Keys, e.to_string()))?;
     let plan = SigningPlan {
         version: input.version,
         serial: serial.serial,
         apex,
         denial: denial(&p.signer.denial),
         times: times(p),
-        clock: ClockGuard { built_at: BUILT_AT, newest_inception: input.newest_inception },
+        clock: ClockGuard {
+            built_at: BUILT_AT,
+            newest_inception: input.newest_inception,
+        },
         requested_at: input.requested_at,
         reasons: input.reasons.clone(),
     };
-    let job = Job { pool, clock, progress, class: input.class, token_wait: TOKEN_WAIT };
+    let job = Job {
+        pool,
+        clock,
+        progress,
+        class: input.class,
+        token_wait: TOKEN_WAIT,
+    };
     sign(&input.base, &plan, &job, now).map_err(|e| (fault(&e), e.to_string()))
 }
 
@@ -178,7 +214,9 @@ fn fault(e: &SignError) -> Fault {
         SignError::Plan(_) => Fault::Keys,
         SignError::Clock(_) => Fault::Clock,
         SignError::Key { .. } => Fault::Token,
-        SignError::HashCollision { .. } | SignError::TooLarge | SignError::Times(_) => Fault::Content,
+        SignError::HashCollision { .. } | SignError::TooLarge | SignError::Times(_) => {
+            Fault::Content
+        }
         SignError::Build(_) | SignError::Cancelled => Fault::Bug,
     }
 }
@@ -213,7 +251,10 @@ pub fn times(p: &policy::Policy) -> Times {
 pub fn next_due(data_due: Timestamp, policy: &policy::Policy, now: Timestamp) -> Timestamp {
     let options = keyring::apex_options(policy);
     let records = &policy.key_manager.records;
-    let remain = records.dnskey.signature_remain_time.max(records.cds.signature_remain_time);
+    let remain = records
+        .dnskey
+        .signature_remain_time
+        .max(records.cds.signature_remain_time);
     let life = Duration::from_secs(u64::from(options.lifetime)).saturating_sub(remain);
     data_due.min(now + life)
 }
@@ -231,12 +272,18 @@ pub struct VerifyInput {
 }
 
 /// The gate. Full mode: incremental verification pays once signing is incremental.
-pub fn verify(input: VerifyInput, pool: &rayon::ThreadPool, now: Timestamp) -> Outcome<Arc<ZoneVersion>> {
+pub fn verify(
+    input: VerifyInput,
+    pool: &rayon::ThreadPool,
+    now: Timestamp,
+) -> Outcome<Arc<ZoneVersion>> {
     let p = &input.policy.policy;
     let s = &p.signer;
     let hour = 3600;
     let records = &p.key_manager.records;
-    let span = |life: Duration, offset: Duration| secs(life).saturating_add(secs(offset)).saturating_add(hour);
+    let span = |life: Duration, offset: Duration| {
+        secs(life).saturating_add(secs(offset)).saturating_add(hour)
+    };
     let key_spans = [&records.dnskey, &records.cds];
     let own = |dnskey: Vec<u8>| OwnKey {
         dnskey,
@@ -262,9 +309,20 @@ pub fn verify(input: VerifyInput, pool: &rayon::ThreadPool, now: Timestamp) -> O
             .max(),
         denial: Some(match denial(&s.denial) {
             DenialPlan::Nsec => DenialPolicy::Nsec,
-            DenialPlan::Nsec3 { iterations, salt, opt_out } => DenialPolicy::Nsec3 { iterations, salt, opt_out },
+            DenialPlan::Nsec3 {
+                iterations,
+                salt,
+                opt_out,
+            } => DenialPolicy::Nsec3 {
+                iterations,
+                salt,
+                opt_out,
+            },
         }),
-        approved: input.approved.as_ref().map(|a| a as &dyn cascade_verifier::Source),
+        approved: input
+            .approved
+            .as_ref()
+            .map(|a| a as &dyn cascade_verifier::Source),
         sample_seed: input.sample_seed,
         ..Params::file()
     };

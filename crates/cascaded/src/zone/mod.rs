@@ -125,7 +125,11 @@ pub type Reply = oneshot::Sender<Result<Accepted, NotDone>>;
 /// What can be sent to a zone from outside.
 #[derive(Debug)]
 pub enum Message {
-    Request { command: Command, by: Person, reply: Reply },
+    Request {
+        command: Command,
+        by: Person,
+        reply: Reply,
+    },
     /// The policy of the zone has another content.
     Policy,
     /// Keys may be obtainable now: an HSM came, a policy changed.

@@ -40,13 +40,27 @@ impl Actor {
         match action {
             Action::Cancel { job, .. } => self.cancel(job),
             Action::KillHook { run } => self.cancel(run),
-            Action::StartLoad { job, version, forced } => self.start_load(job, version, forced, now),
-            Action::EvaluateGuard { job, version, against } => self.start_guard(job, version, against),
+            Action::StartLoad {
+                job,
+                version,
+                forced,
+            } => self.start_load(job, version, forced, now),
+            Action::EvaluateGuard {
+                job,
+                version,
+                against,
+            } => self.start_guard(job, version, against),
             Action::StartSign(s) => self.start_sign(s, now),
             Action::StartVerify { job, version, .. } => self.start_verify(job, version, now),
             Action::Persist { job, version, .. } => self.start_persist(job, version, now),
-            Action::SaveCandidate { unsigned, signed } => self.save_candidate(unsigned, signed, now),
-            Action::Restore { live, unsigned, signed } => self.start_restore(live, unsigned, signed),
+            Action::SaveCandidate { unsigned, signed } => {
+                self.save_candidate(unsigned, signed, now)
+            }
+            Action::Restore {
+                live,
+                unsigned,
+                signed,
+            } => self.start_restore(live, unsigned, signed),
             Action::SetAside { job, keys } => self.start_set_aside(job, keys),
             Action::ShowForReview { stage, version } => self.show_for_review(stage, version),
             Action::RunHook(run) => self.start_hook(run, now),
@@ -57,14 +71,21 @@ impl Actor {
                 tracing::info!(zone = %self.me.name, version = ?e.version.map(|v| v.0), serial = ?e.serial.map(|s| s.0), reason = ?e.reason, actor = ?e.actor, "{}", e.text);
             }
             Action::Alert(a) => {
-                let hint = a.commands.first().map_or(String::new(), |c| format!("; try: {c}"));
+                let hint = a
+                    .commands
+                    .first()
+                    .map_or(String::new(), |c| format!("; try: {c}"));
                 match a.severity {
-                    Severity::Critical => tracing::error!(zone = %self.me.name, "{}{hint}", a.text),
+                    Severity::Critical => {
+                        tracing::error!(critical = true, zone = %self.me.name, "{}{hint}", a.text)
+                    }
                     Severity::Warning => tracing::warn!(zone = %self.me.name, "{}{hint}", a.text),
                     Severity::Notice => tracing::info!(zone = %self.me.name, "{}{hint}", a.text),
                 }
             }
-            Action::ClearAlert(key) => tracing::info!(zone = %self.me.name, alert = ?key, "alert is over"),
+            Action::ClearAlert(key) => {
+                tracing::info!(zone = %self.me.name, alert = ?key, "alert is over")
+            }
             Action::DropVersion(v) => self.drop_version(v),
             Action::Answer { request, result } => self.answer(request, result),
             Action::SetTimer(at) => self.set_deadline(at),
@@ -93,7 +114,8 @@ impl Actor {
 
     fn start_load(&mut self, job: JobId, version: VersionId, forced: bool, now: Timestamp) {
         let progress = Arc::new(cascade_loader::Progress::default());
-        self.running.insert(job, Running::Load(progress.clone(), now));
+        self.running
+            .insert(job, Running::Load(progress.clone(), now));
         let path = match &self.row.source {
             cascade_api::zones::Source::File { path } => path.clone(),
             other => {
@@ -102,17 +124,26 @@ impl Actor {
                     _ => "loading from servers is not built yet; use a file",
                 };
                 self.running.remove(&job);
-                let event = Event::LoadFailed { job, error: text.into() };
+                let event = Event::LoadFailed {
+                    job,
+                    error: text.into(),
+                };
                 self.later(event);
                 return;
             }
         };
         let Some(policy) = self.policy() else {
             self.running.remove(&job);
-            self.later(Event::LoadFailed { job, error: "the zone's policy is not loaded".into() });
+            self.later(Event::LoadFailed {
+                job,
+                error: "the zone's policy is not loaded".into(),
+            });
             return;
         };
-        let known = self.identity.as_ref().and_then(|(v, i)| Some((self.version(*v)?, i.clone())));
+        let known = self
+            .identity
+            .as_ref()
+            .and_then(|(v, i)| Some((self.version(*v)?, i.clone())));
         let live = self.row.zone.live.as_ref().and_then(|l| self.version(l.of));
         let (current, identity) = match known {
             Some((v, i)) => (Some(v), Some(i)),
@@ -132,9 +163,13 @@ impl Actor {
         let (d, done) = (self.d.clone(), self.done.clone());
         tokio::spawn(async move {
             // Closed never: the semaphore lives as long as the daemon.
-            let Ok(_turn) = d.loads.acquire().await else { return };
+            let Ok(_turn) = d.loads.acquire().await else {
+                return;
+            };
             let (d2, p2) = (d.clone(), progress.clone());
-            let work = tokio::task::spawn_blocking(move || jobs::load(&input, &d2.pool, d2.clock.as_ref(), &p2));
+            let work = tokio::task::spawn_blocking(move || {
+                jobs::load(&input, &d2.pool, d2.clock.as_ref(), &p2)
+            });
             let result = match work.await {
                 Ok(outcome) => Done::Loaded(job, version, Box::new(outcome)),
                 Err(e) => Done::Panicked(job, e.to_string()),
@@ -158,7 +193,10 @@ impl Actor {
                 }
                 _ => Vec::new(),
             };
-            Done::Guard(job, guard::rules(&policy.file.policy.loader.guard).judge(&inputs))
+            Done::Guard(
+                job,
+                guard::rules(&policy.file.policy.loader.guard).judge(&inputs),
+            )
         });
     }
 
@@ -184,8 +222,15 @@ impl Actor {
         let (base, keys, policy) = (self.version(s.unsigned), self.keys.clone(), self.policy());
         let (Some(base), Some(keys), Some(policy)) = (base, keys, policy) else {
             self.running.remove(&job);
-            let why = self.keys_wait.clone().unwrap_or_else(|| "the zone has no keys yet".into());
-            self.later(Event::SignFailed { job, fault: Fault::Keys, error: why });
+            let why = self
+                .keys_wait
+                .clone()
+                .unwrap_or_else(|| "the zone has no keys yet".into());
+            self.later(Event::SignFailed {
+                job,
+                fault: Fault::Keys,
+                error: why,
+            });
             return;
         };
         let live = self.row.zone.live.as_ref();
@@ -199,9 +244,15 @@ impl Actor {
             requested: s.serial,
             upkeep: s.upkeep,
             first: live.is_none(),
-            newest_inception: live.and_then(|l| self.version(l.version)).map(|v| v.made_at() - offset),
+            newest_inception: live
+                .and_then(|l| self.version(l.version))
+                .map(|v| v.made_at() - offset),
             requested_at: now,
-            reasons: s.reasons.iter().map(|r| format!("{r:?}").to_lowercase()).collect(),
+            reasons: s
+                .reasons
+                .iter()
+                .map(|r| format!("{r:?}").to_lowercase())
+                .collect(),
             class: match s.runway {
                 RunwayClass::Critical | RunwayClass::Emergency => Class::Critical,
                 _ if s.upkeep => Class::Normal,
@@ -210,7 +261,9 @@ impl Actor {
         };
         let (d, done, set) = (self.d.clone(), self.done.clone(), keys.set);
         tokio::spawn(async move {
-            let Ok(_turn) = d.signings.acquire().await else { return };
+            let Ok(_turn) = d.signings.acquire().await else {
+                return;
+            };
             let (d2, p2) = (d.clone(), progress.clone());
             let work = tokio::task::spawn_blocking(move || {
                 let now = d2.now();
@@ -228,7 +281,10 @@ impl Actor {
         self.running.insert(job, Running::Verify(now));
         let (Some(v), Some(policy)) = (self.version(version), self.policy()) else {
             self.running.remove(&job);
-            self.later(Event::VerifyImpossible { job, error: "the version or its policy is not at hand".into() });
+            self.later(Event::VerifyImpossible {
+                job,
+                error: "the version or its policy is not at hand".into(),
+            });
             return;
         };
         let approved = self.version(v.unsigned_id());
@@ -264,7 +320,10 @@ impl Actor {
         self.running.insert(job, Running::Other);
         let Some(held) = self.versions.get(&version) else {
             self.running.remove(&job);
-            self.later(Event::PersistFailed { job, error: "the version is not at hand".into() });
+            self.later(Event::PersistFailed {
+                job,
+                error: "the version is not at hand".into(),
+            });
             return;
         };
         let v = held.version().clone();
@@ -313,17 +372,27 @@ impl Actor {
 
     // ---- restore and removal
 
-    fn start_restore(&mut self, live: Option<VersionId>, unsigned: Option<VersionId>, signed: Option<VersionId>) {
+    fn start_restore(
+        &mut self,
+        live: Option<VersionId>,
+        unsigned: Option<VersionId>,
+        signed: Option<VersionId>,
+    ) {
         let (d, done, zone) = (self.d.clone(), self.done.clone(), self.me.id);
         tokio::task::spawn_blocking(move || {
-            let get = |kind, v: Option<VersionId>| v.map(|v| (v, files::read(&d.files, zone, kind, v, &d.pool)));
+            let get = |kind, v: Option<VersionId>| {
+                v.map(|v| (v, files::read(&d.files, zone, kind, v, &d.pool)))
+            };
             let signed = get(Kind::Candidate, signed).map(|(v, r)| match r {
                 // A crash between the snapshot and the commit that makes it live.
                 Read::Missing => (v, files::read(&d.files, zone, Kind::Snapshot, v, &d.pool)),
                 r => (v, r),
             });
-            let restored =
-                Restored { live: get(Kind::Snapshot, live), unsigned: get(Kind::Candidate, unsigned), signed };
+            let restored = Restored {
+                live: get(Kind::Snapshot, live),
+                unsigned: get(Kind::Candidate, unsigned),
+                signed,
+            };
             let _ = done.send(Done::Restored(Box::new(restored)));
         });
     }
@@ -364,7 +433,11 @@ impl Actor {
         match lost {
             Some(lost) => self.apply(Event::RestoreFailed(lost)).await,
             None => {
-                let candidate = if wants_candidate { keepsake } else { Keepsake::None };
+                let candidate = if wants_candidate {
+                    keepsake
+                } else {
+                    Keepsake::None
+                };
                 self.apply(Event::Restored { candidate }).await;
             }
         }
@@ -380,7 +453,11 @@ impl Actor {
                 return Some(Lost::Nothing { why });
             }
             Read::Content(why) => return Some(Lost::Nothing { why }),
-            Read::Missing => return Some(Lost::Nothing { why: "the file of the published version is missing".into() }),
+            Read::Missing => {
+                return Some(Lost::Nothing {
+                    why: "the file of the published version is missing".into(),
+                });
+            }
         };
         let signed = held.version().clone();
         let soa = self.row.sources.get(&v.0).and_then(|(ttl, hex)| {
@@ -388,7 +465,9 @@ impl Actor {
         });
         match soa.map(|soa| self.d.pool.install(|| signed.to_unsigned(soa))) {
             Some(Ok(u)) => _ = self.versions.insert(u.id(), Held::Unsigned(Arc::new(u))),
-            _ => tracing::warn!(zone = %self.me.name, "the unsigned half could not be made again; it comes with the next load"),
+            _ => {
+                tracing::warn!(zone = %self.me.name, "the unsigned half could not be made again; it comes with the next load")
+            }
         }
         self.versions.insert(v, held);
         None
@@ -396,14 +475,24 @@ impl Actor {
 
     fn start_set_aside(&mut self, job: JobId, keys: Keep) {
         self.running.insert(job, Running::Other);
-        let (d, apex, id, rows) = (self.d.clone(), self.me.apex.clone(), self.me.id, self.row.keys.clone());
+        let (d, apex, id, rows) = (
+            self.d.clone(),
+            self.me.apex.clone(),
+            self.me.id,
+            self.row.keys.clone(),
+        );
         spawn_job(&self.done, job, move || {
             let zone = crate::keyring::zone_ref(id, &apex);
             let purged = match keys {
                 Keep::Purge => d.keyring.purge(zone, &rows).map_err(|e| e.to_string()),
                 Keep::Keys => Ok(()),
             };
-            let removed = purged.and_then(|()| d.files.set_zone_aside(id).map(drop).map_err(|e| e.to_string()));
+            let removed = purged.and_then(|()| {
+                d.files
+                    .set_zone_aside(id)
+                    .map(drop)
+                    .map_err(|e| e.to_string())
+            });
             Done::Removed(job, removed)
         });
     }
@@ -411,7 +500,10 @@ impl Actor {
     fn forget(&mut self) {
         self.d.directory.remove(self.me.id);
         self.d.zones.write().remove(&self.me.name);
-        let _ = self.d.notify.try_send(NotifyCommand::Forget { zone: self.me.id });
+        let _ = self
+            .d
+            .notify
+            .try_send(NotifyCommand::Forget { zone: self.me.id });
         self.gone = true;
     }
 
@@ -454,7 +546,14 @@ impl Actor {
                 Some(approved) => {
                     self.d.counters.publications.fetch_add(1, Ordering::Relaxed);
                     let serial = approved.version().serial();
-                    tracing::info!(version = v.0, serial = serial.0, "Published zone {} version {} serial {}", self.me.name, v, serial);
+                    tracing::info!(
+                        version = v.0,
+                        serial = serial.0,
+                        "Published zone {} version {} serial {}",
+                        self.me.name,
+                        v,
+                        serial
+                    );
                     self.d.directory.publish(id, approved)
                 }
                 None => {
@@ -472,7 +571,10 @@ impl Actor {
                 };
                 self.d.directory.withdraw(id, Role::Publication, reason)
             }
-            Serve::Gone => self.d.directory.withdraw(id, Role::Publication, EmptyReason::Withdrawn),
+            Serve::Gone => self
+                .d
+                .directory
+                .withdraw(id, Role::Publication, EmptyReason::Withdrawn),
         };
         if let Err(e) = result {
             tracing::error!(zone = %self.me.name, "publication server: {e}");
@@ -480,16 +582,34 @@ impl Actor {
     }
 
     /// The only way of a version into the publication server.
-    fn approved(&mut self, v: VersionId, now: Timestamp) -> Option<Approved<cascade_verifier::Verified<Arc<ZoneVersion>>>> {
-        let by = self.row.reports.approved_by.clone().unwrap_or_else(|| "policy".into());
+    fn approved(
+        &mut self,
+        v: VersionId,
+        now: Timestamp,
+    ) -> Option<Approved<cascade_verifier::Verified<Arc<ZoneVersion>>>> {
+        let by = self
+            .row
+            .reports
+            .approved_by
+            .clone()
+            .unwrap_or_else(|| "policy".into());
         match self.versions.get(&v)? {
-            Held::Verified(verified) => {
-                Some(Approved::new(verified.clone(), Approval { by, at: now, comment: None }))
-            }
+            Held::Verified(verified) => Some(Approved::new(
+                verified.clone(),
+                Approval {
+                    by,
+                    at: now,
+                    comment: None,
+                },
+            )),
             Held::Refused(refused) => {
                 let live = self.row.zone.live.as_ref().filter(|l| l.version == v)?;
                 let who = live.despite_verification.clone()?;
-                let despite = DespiteVerification { by: who, reason: "override".into(), at: now };
+                let despite = DespiteVerification {
+                    by: who,
+                    reason: "override".into(),
+                    at: now,
+                };
                 self.row.reports.despite = Some(despite.clone());
                 Some(Approved::despite(refused.clone(), despite))
             }
@@ -499,7 +619,12 @@ impl Actor {
     }
 
     /// A published version whose file carried no verdict: the gate decides again.
-    fn judge_again(&mut self, version: Arc<ZoneVersion>, v: VersionId, now: Timestamp) -> Option<Approved<cascade_verifier::Verified<Arc<ZoneVersion>>>> {
+    fn judge_again(
+        &mut self,
+        version: Arc<ZoneVersion>,
+        v: VersionId,
+        now: Timestamp,
+    ) -> Option<Approved<cascade_verifier::Verified<Arc<ZoneVersion>>>> {
         let policy = self.policy()?;
         let own: Vec<Vec<u8>> = self
             .row
@@ -519,7 +644,11 @@ impl Actor {
             highest: None,
             sample_seed: self.row.zone.seed,
         };
-        let approval = Approval { by: "restored".into(), at: now, comment: None };
+        let approval = Approval {
+            by: "restored".into(),
+            at: now,
+            comment: None,
+        };
         match jobs::verify(input, &self.d.pool, now) {
             Outcome::Verified(verified) => {
                 self.versions.insert(v, Held::Verified(verified.clone()));
@@ -528,7 +657,11 @@ impl Actor {
             Outcome::Refused(refused) => {
                 tracing::error!(zone = %self.me.name, "{}", refused.report().text());
                 let who = self.row.zone.live.as_ref()?.despite_verification.clone()?;
-                let despite = DespiteVerification { by: who, reason: "override".into(), at: now };
+                let despite = DespiteVerification {
+                    by: who,
+                    reason: "override".into(),
+                    at: now,
+                };
                 self.versions.insert(v, Held::Refused(refused.clone()));
                 Some(Approved::despite(refused, despite))
             }
@@ -536,7 +669,9 @@ impl Actor {
     }
 
     fn send_notify(&mut self, version: VersionId) {
-        let (Some(v), Some(policy)) = (self.version(version), self.policy()) else { return };
+        let (Some(v), Some(policy)) = (self.version(version), self.policy()) else {
+            return;
+        };
         let keys = crate::servers::tsig_keys(&self.d);
         let targets = policy
             .file
@@ -548,7 +683,9 @@ impl Actor {
             .map(|t| Target {
                 addr: t.addr,
                 key: t.tsig_key.as_ref().and_then(|k| {
-                    cascade_zone::Name::parse(k).ok().and_then(|n| keys.get(&n).cloned())
+                    cascade_zone::Name::parse(k)
+                        .ok()
+                        .and_then(|n| keys.get(&n).cloned())
                 }),
             })
             .collect();
@@ -603,9 +740,16 @@ impl Actor {
                 if outcome != GuardOutcome::Pass {
                     tracing::warn!(zone = %self.me.name, "change guard: {text}");
                 }
-                self.apply(Event::GuardResult { job, outcome, report: Report { text, data } }).await;
+                self.apply(Event::GuardResult {
+                    job,
+                    outcome,
+                    report: Report { text, data },
+                })
+                .await;
             }
-            Done::Signed(job, version, result, set) => self.signed(job, version, *result, set).await,
+            Done::Signed(job, version, result, set) => {
+                self.signed(job, version, *result, set).await
+            }
             Done::Verified(job, version, outcome) => self.verified(job, version, *outcome).await,
             Done::Persisted(job, result) => {
                 self.running.remove(&job);
@@ -622,8 +766,12 @@ impl Actor {
                 self.running.remove(&run);
                 self.d.counters.hook_runs.fetch_add(1, Ordering::Relaxed);
                 match end {
-                    crate::hooks::End::Verdict(verdict) => self.apply(Event::HookDone { run, verdict }).await,
-                    crate::hooks::End::Failed(error) => self.apply(Event::HookFailed { run, error }).await,
+                    crate::hooks::End::Verdict(verdict) => {
+                        self.apply(Event::HookDone { run, verdict }).await
+                    }
+                    crate::hooks::End::Failed(error) => {
+                        self.apply(Event::HookFailed { run, error }).await
+                    }
                 }
             }
             Done::Keys(rows, made) => self.keys_done(rows, made).await,
@@ -648,14 +796,25 @@ impl Actor {
         self.running.remove(&job);
         self.d.counters.loads.fetch_add(1, Ordering::Relaxed);
         match outcome {
-            LoadOutcome::Unchanged { report: _, identity } => {
+            LoadOutcome::Unchanged {
+                report: _,
+                identity,
+            } => {
                 if let (Some(i), Some((_, old))) = (identity, &mut self.identity) {
                     *old = i;
                 }
                 self.row.reports.failed_load = None;
-                self.apply(Event::LoadUnchanged { job, expires_at: None }).await;
+                self.apply(Event::LoadUnchanged {
+                    job,
+                    expires_at: None,
+                })
+                .await;
             }
-            LoadOutcome::Loaded { version: v, report, identity } => {
+            LoadOutcome::Loaded {
+                version: v,
+                report,
+                identity,
+            } => {
                 let v = Arc::new(*v);
                 let loaded = Loaded {
                     content_fp: content_fp(&v),
@@ -673,7 +832,10 @@ impl Actor {
                 self.apply(Event::LoadDone { job, loaded }).await;
             }
             LoadOutcome::Failed { report } => {
-                self.d.counters.load_failures.fetch_add(1, Ordering::Relaxed);
+                self.d
+                    .counters
+                    .load_failures
+                    .fetch_add(1, Ordering::Relaxed);
                 let error = jobs::load_error(&report);
                 tracing::warn!(zone = %self.me.name, "load failed: {error}");
                 self.row.reports.failed_load = Some(report);
@@ -698,13 +860,19 @@ impl Actor {
                 let now = self.d.now();
                 let v = Arc::new(done.version);
                 let report = done.report;
-                self.d.counters.signatures.fetch_add(report.signatures, Ordering::Relaxed);
+                self.d
+                    .counters
+                    .signatures
+                    .fetch_add(report.signatures, Ordering::Relaxed);
                 let min_exp = v.earliest_expiration().unwrap_or(now);
                 let data_due = report.next_due.unwrap_or(min_exp);
                 let policy = self.policy();
-                let due = policy.map_or(data_due, |p| jobs::next_due(data_due, &p.file.policy, now));
+                let due =
+                    policy.map_or(data_due, |p| jobs::next_due(data_due, &p.file.policy, now));
                 let mut reviewed = v.content_fingerprint();
-                reviewed.add(cascade_zone::Fingerprint(u128::from(set.apex) << 64 | u128::from(self.row.zone.settings.signing)));
+                reviewed.add(cascade_zone::Fingerprint(
+                    u128::from(set.apex) << 64 | u128::from(self.row.zone.settings.signing),
+                ));
                 let signed = SignResult {
                     serial: v.serial(),
                     min_exp,
@@ -729,7 +897,12 @@ impl Actor {
         }
     }
 
-    async fn verified(&mut self, job: JobId, version: VersionId, outcome: Outcome<Arc<ZoneVersion>>) {
+    async fn verified(
+        &mut self,
+        job: JobId,
+        version: VersionId,
+        outcome: Outcome<Arc<ZoneVersion>>,
+    ) {
         let started = match self.running.remove(&job) {
             Some(Running::Verify(at)) => at,
             _ => self.d.now(),
@@ -737,7 +910,10 @@ impl Actor {
         let now = self.d.now();
         let mut report = outcome.report().clone();
         report.duration_ms = Some(now.since(started).as_millis() as u64);
-        self.d.counters.verified_signatures.fetch_add(report.counts.signatures_checked, Ordering::Relaxed);
+        self.d
+            .counters
+            .verified_signatures
+            .fetch_add(report.counts.signatures_checked, Ordering::Relaxed);
         let text = Report::text(report.text());
         self.row.reports.set_verify(version, report.clone());
         if report.mode == cascade_verifier::Mode::Full {
@@ -749,11 +925,19 @@ impl Actor {
                 self.apply(Event::VerifyPassed { job, report: text }).await;
             }
             Outcome::Refused(r) => {
-                self.d.counters.verify_refused.fetch_add(1, Ordering::Relaxed);
+                self.d
+                    .counters
+                    .verify_refused
+                    .fetch_add(1, Ordering::Relaxed);
                 tracing::error!(zone = %self.me.name, "verification refused version {version}: {}", report.text());
                 let healable = healable(&report);
                 self.versions.insert(version, Held::Refused(r));
-                self.apply(Event::VerifyRefused { job, healable, report: text }).await;
+                self.apply(Event::VerifyRefused {
+                    job,
+                    healable,
+                    report: text,
+                })
+                .await;
             }
         }
     }
