@@ -980,3 +980,143 @@ fn expire_tells_what_is_left() {
     let got = w.get(&ask("example", Rtype::SOA).option(option::EXPIRE, b""));
     assert_eq!(got.options()[0].1, 1_209_600u32.to_be_bytes());
 }
+
+/// From the gate to the wire: the only way into the published slot.
+#[test]
+fn what_passed_the_gate_is_published() {
+    use crate::directory::PublishError;
+    use cascade_verifier::{Approval, Approved, Params, fingerprint_seed, verify_full};
+
+    for scheme in [Scheme::Nsec, Scheme::Nsec3, Scheme::OptOut] {
+        let v = signed(&maze(), scheme);
+        let params = Params {
+            fingerprint_seed: fingerprint_seed(v.zone()),
+            ..Params::file()
+        };
+        let outcome = verify_full(v.clone(), &params, now());
+        assert!(
+            outcome.report().findings.is_empty(),
+            "{:#?}",
+            outcome.report().findings
+        );
+        let approval = Approval {
+            by: "policy".into(),
+            at: now(),
+            comment: None,
+        };
+        let approved = Approved::new(outcome.verified().unwrap(), approval);
+        let directory = Directory::new();
+        let unknown = directory.publish(v.zone(), approved.clone()).unwrap_err();
+        assert_eq!(unknown, PublishError::UnknownZone(v.zone()));
+        let entry = directory
+            .add(v.zone(), v.apex(), ZoneSettings::default())
+            .unwrap();
+        let w = World {
+            directory,
+            settings: Settings::open(),
+            role: Role::Publication,
+        };
+        assert_eq!(
+            w.get(&ask("web.example", Rtype::A)).reply.rcode,
+            rcode::SERVFAIL
+        );
+        assert!(
+            w.directory
+                .publish(v.zone(), approved.clone())
+                .unwrap()
+                .is_none()
+        );
+        let got = w.get(&ask("web.example", Rtype::A).dnssec());
+        assert_eq!(got.shape(), ["an web.example. A", "an web.example. RRSIG"]);
+        // The version that is replaced goes to the reaper, and a reader of it is not disturbed.
+        let held = entry.published().unwrap();
+        assert!(
+            w.directory
+                .publish(v.zone(), approved.clone())
+                .unwrap()
+                .is_some()
+        );
+        assert_eq!(held.serial().0, 2024);
+        // Under another zone's id it is refused.
+        let other = unsigned("other", "other. 60 SOA a. b. 1 2 3 4 5\nother. 60 NS a.");
+        w.directory
+            .add(other.zone(), other.apex(), ZoneSettings::default())
+            .unwrap();
+        assert!(matches!(
+            w.directory.publish(other.zone(), approved),
+            Err(PublishError::WrongZone { .. })
+        ));
+    }
+}
+
+#[test]
+fn a_directory_of_many_zones() {
+    let directory = Directory::new();
+    let apex = |i: usize| name(&format!("Zone-{i}.{}", ["test", "sub.zone-7.test"][i % 2]));
+    for i in 0..3000 {
+        directory
+            .add(zone_id(&apex(i)), &apex(i), ZoneSettings::default())
+            .unwrap();
+    }
+    assert!(
+        directory
+            .add(
+                zone_id(&name("x")),
+                &name("zone-8.TEST"),
+                ZoneSettings::default()
+            )
+            .is_err()
+    );
+    for i in 0..3000 {
+        let below = apex(i).child(b"A").unwrap();
+        assert_eq!(directory.find(below.as_wire()).unwrap().apex(), &apex(i));
+        assert!(directory.exact(below.as_wire()).is_none());
+        assert_eq!(
+            directory
+                .exact(&apex(i).as_wire().to_ascii_uppercase())
+                .unwrap()
+                .apex(),
+            &apex(i)
+        );
+    }
+    assert!(directory.find(&wire("test")).is_none() && directory.find(&[0]).is_none());
+    assert!(directory.find_above(&wire("zone-8.test")).is_none());
+    for i in (0..3000).step_by(2) {
+        assert_eq!(
+            directory.remove(zone_id(&apex(i))).unwrap().apex(),
+            &apex(i)
+        );
+    }
+    assert!(directory.find(&wire("a.zone-8.test")).is_none());
+    assert_eq!(directory.len(), 1500);
+}
+
+proptest::proptest! {
+    /// Requests with octets changed, cut and added: an answer that decodes, or none.
+    #[test]
+    fn no_request_makes_it_panic(
+        at in proptest::collection::vec((0usize..80, proptest::num::u8::ANY), 0..8),
+        cut in 0usize..40, t in 0u16..300, tail in proptest::collection::vec(proptest::num::u8::ANY, 0..30),
+    ) {
+        let w = world(&signed(&unsigned("example", "example. 9 SOA a. b. 1 2 3 4 5\nexample. 9 NS a.\n*.example. 9 A 192.0.2.1"), Scheme::Nsec3));
+        let mut m = ask("q.example", Rtype(t)).dnssec().option(option::COOKIE, b"12345678").message().0;
+        for (i, b) in at {
+            let n = m.len();
+            m[i % n] = b;
+        }
+        m.truncate(m.len().saturating_sub(cut));
+        m.extend_from_slice(&tail);
+        for transport in [Transport::Udp, Transport::Tcp, Transport::Tls] {
+            let ctx = QueryContext { role: w.role, peer: "::1".parse().unwrap(), transport, now: now(), directory: &w.directory, settings: &w.settings, tls_name: None, limited: false };
+            let mut out = Vec::new();
+            match answer(&m, &ctx, &mut Scratch::default(), &mut out) {
+                Outcome::Dropped | Outcome::Transfer(_) => proptest::prop_assert!(out.is_empty()),
+                _ => {
+                    let parsed = Message::parse(&out).unwrap();
+                    proptest::prop_assert!(parsed.records().all(|r| r.is_ok()));
+                    proptest::prop_assert!(parsed.header.has(flag::QR) && out[..2] == m[..2]);
+                }
+            }
+        }
+    }
+}
