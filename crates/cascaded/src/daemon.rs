@@ -58,19 +58,22 @@ pub struct Counters {
     pub http: Mutex<HashMap<(&'static str, u16), u64>>,
 }
 
-/// Servers by role, for settings and statistics.
-pub type Servers = Mutex<Vec<(cascade_publisher::Role, Arc<cascade_publisher::Stats>)>>;
+/// Statistics of the servers by role.
+pub type ServerStats = Mutex<Vec<(cascade_publisher::Role, Arc<cascade_publisher::Stats>)>>;
 
 pub struct Daemon {
     pub clock: Arc<dyn Clock>,
+    /// The configuration of the start: for everything that only a restart changes.
     pub config: Arc<ConfigFile>,
+    /// The configuration as last read; see [`Daemon::conf`].
+    pub live: ArcSwap<ConfigFile>,
     pub started_at: Timestamp,
     pub state: State,
     pub files: ZoneFiles,
     pub audit: Mutex<AuditLog>,
     pub keyring: Keyring,
     pub policies: ArcSwap<BTreeMap<String, ActivePolicy>>,
-    /// One reload at a time.
+    /// One change at a time of what zones refer to: policies, TSIG keys, the list of zones.
     pub reloading: tokio::sync::Mutex<()>,
     /// By name in lower case, without final dot.
     pub zones: RwLock<BTreeMap<String, Arc<ZoneHandle>>>,
@@ -81,7 +84,12 @@ pub struct Daemon {
     pub hooks: Semaphore,
     pub notify: mpsc::Sender<NotifyCommand>,
     pub bound: ArcSwap<Bound>,
-    pub stats: Servers,
+    pub stats: ServerStats,
+    /// The DNS servers, once they run.
+    pub dns: Mutex<crate::servers::Running>,
+    pub tsig: crate::tsig::Tsig,
+    pub tokens: crate::control::Tokens,
+    pub operations: crate::control::Operations,
     pub counters: Counters,
     pub logging: crate::logging::Handle,
     pub ready: std::sync::atomic::AtomicBool,
@@ -96,6 +104,11 @@ impl std::fmt::Debug for Daemon {
 impl Daemon {
     pub fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// The configuration in force for everything that SIGHUP changes.
+    pub fn conf(&self) -> Arc<ConfigFile> {
+        self.live.load_full()
     }
 
     pub fn zone(&self, name: &str) -> Option<Arc<ZoneHandle>> {
