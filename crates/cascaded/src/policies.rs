@@ -1,5 +1,8 @@
 //! Active policies: stored with the state, replaced only by `cascade policy reload`.
 
+// A problem is made at most once per reload.
+#![allow(clippy::result_large_err)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::Path;

@@ -1,5 +1,8 @@
 //! What the control API can ask of the daemon: the [`Backend`] of the HTTP side.
 
+// A problem is made at most once per request, and only when it is refused.
+#![allow(clippy::result_large_err)]
+
 mod daemon;
 mod data;
 mod edit;
@@ -160,7 +163,7 @@ impl Backend for Control {
     }
     async fn zone_remove(&self, caller: Caller, zone: String, remove: ZoneRemove) -> Answer<()> {
         let z = self.zone(&zone)?;
-        let result = zones::remove(&z, &caller, &remove).await;
+        let result = zones::remove(&self.d, &z, &caller, &remove).await;
         self.audit(&caller, "zone.remove", &z.name, remove.comment, &result);
         result
     }

@@ -228,8 +228,8 @@ fn look(d: &Daemon, n: u64, entry: Entry) -> Answer<Operation> {
         started_at: entry.started_at,
         finished_at,
         step: Some(judged.step),
-        done: counts.map(|(done, _)| done as u64),
-        total: counts.map(|(_, total)| total as u64),
+        done: counts.map(|(done, _)| done),
+        total: counts.map(|(_, total)| total),
         problem: judged.problem,
     })
 }
@@ -277,6 +277,10 @@ fn judge(name: &str, goal: Goal, view: &View, since: &[HistoryEntry]) -> Judged 
     if matches!(zone.candidate, Candidate::Removing { .. }) {
         return removed(name);
     }
+    if facts.behind {
+        // In a moment the view has what the history has.
+        return facts.running(facts.step());
+    }
     match goal {
         Goal::Load { patient } => facts.load(patient, false),
         Goal::Reset => facts.load(false, true),
@@ -303,7 +307,7 @@ impl Facts<'_> {
     /// From the load to the end of what it found.
     fn load(&self, patient: bool, optional: bool) -> Judged {
         let Some(start) = self.position(self.since, &[H::LoadStarted]) else {
-            if self.behind || self.zone.pending.load.is_some() || self.is_loading() {
+            if self.zone.pending.load.is_some() || self.is_loading() {
                 return self.running(self.waiting_to_load());
             }
             if optional {
@@ -331,7 +335,7 @@ impl Facts<'_> {
                 _ => {}
             }
         }
-        if self.behind || self.is_loading() || self.zone.pending.load.is_some() {
+        if self.is_loading() || self.zone.pending.load.is_some() {
             return self.running(self.step());
         }
         if patient && let Some(error) = failed {
@@ -345,9 +349,6 @@ impl Facts<'_> {
 
     /// Content on its way to be published; `after`: the history since it came in.
     fn candidate(&self, v: VersionId, after: &[HistoryEntry]) -> Judged {
-        if self.behind {
-            return self.running(self.step());
-        }
         if self.zone.live.as_ref().is_some_and(|l| l.of >= v) {
             return done("published");
         }
@@ -420,9 +421,6 @@ impl Facts<'_> {
     /// What the lane of upkeep is at; `None` when it rests.
     fn upkeep_lane(&self) -> Option<Judged> {
         let z = self.zone;
-        if self.behind {
-            return Some(self.running(self.step()));
-        }
         if let Candidate::Refused { reason, .. } = z.candidate.parked() {
             let why = format!("verification refused the version: {reason}");
             return Some(self.halted(ProblemType::GateRefused, &why));

@@ -28,6 +28,8 @@ use crate::zone::{self, Mark, Message, NotDone, Reports, ZoneHandle, ZoneRow};
 
 /// A zone answers a command within this time or is reported busy.
 const COMMAND_BOUND: Duration = Duration::from_secs(4);
+/// The answer to a removal waits this long for the files to be set aside.
+const REMOVAL_BOUND: Duration = Duration::from_secs(3);
 
 pub fn stage(s: Stage) -> PStage {
     match s {
@@ -106,7 +108,10 @@ fn refusal(z: &ZoneHandle, r: &Refusal) -> Problem {
     };
     let mut p = Problem::new(kind, r.reason.clone())
         .subject(SubjectKind::Zone, &z.name)
-        .state(format!("zone is {}; nothing changed", r.state.as_str()));
+        .state(format!(
+            "zone is {}; nothing changed",
+            cascade_api::word(&zone_state(&z.view()))
+        ));
     if let Some(c) = r.commands.first() {
         p = p.action(c.clone());
     }
@@ -345,7 +350,16 @@ fn healthy(view: &zone::View, now: cascade_time::Timestamp) -> String {
 pub async fn add(d: &Arc<Daemon>, caller: &Caller, add: ZoneAdd, dry_run: bool) -> Answer<Zone> {
     let apex = parse_name(&add.zone)?;
     let name = apex.to_lowercase().without_dot();
-    let exists = || {
+    let exists = |z: &ZoneHandle| {
+        if zone_state(&z.view()) == ZoneState::Removed {
+            return Problem::new(
+                ProblemType::Busy,
+                format!("zone '{name}' is still being removed"),
+            )
+            .subject(SubjectKind::Zone, &name)
+            .action(format!("cascade why {name}"))
+            .retry_after(2);
+        }
         Problem::new(
             ProblemType::ZoneExists,
             format!("zone '{name}' exists already"),
@@ -353,8 +367,8 @@ pub async fn add(d: &Arc<Daemon>, caller: &Caller, add: ZoneAdd, dry_run: bool) 
         .subject(SubjectKind::Zone, &name)
         .action(format!("cascade zone edit {name}"))
     };
-    if d.zone(&name).is_some() {
-        return Err(exists());
+    if let Some(z) = d.zone(&name) {
+        return Err(exists(&z));
     }
     if add.restore_keys {
         return Err(Problem::new(
@@ -369,8 +383,8 @@ pub async fn add(d: &Arc<Daemon>, caller: &Caller, add: ZoneAdd, dry_run: bool) 
     let imports = imports(&add.imports)?;
     // From here on no policy goes, and nobody else adds the same zone.
     let _one = d.reloading.lock().await;
-    if d.zone(&name).is_some() {
-        return Err(exists());
+    if let Some(z) = d.zone(&name) {
+        return Err(exists(&z));
     }
     let Some(policy) = d.policy(&add.policy) else {
         return Err(no_policy(d, &add.policy));
@@ -424,11 +438,8 @@ pub async fn add(d: &Arc<Daemon>, caller: &Caller, add: ZoneAdd, dry_run: bool) 
     }
     if let Err(e) = store_new(d, &row, &name).await {
         let (d, apex) = (d.clone(), apex.clone());
-        // Nothing is left behind by an add that failed, copies of imported keys least of all.
-        let undo = move || d.keyring.purge(keyring::zone_ref(id, &apex), &row.keys);
-        if let Ok(Err(left)) = tokio::task::spawn_blocking(undo).await {
-            tracing::error!("copies of imported keys stay behind: {left}");
-        }
+        let undo = move || forget_keys(&d, keyring::zone_ref(id, &apex), &row.keys);
+        let _ = tokio::task::spawn_blocking(undo).await;
         return Err(e);
     }
     let entry = d.directory.add(
@@ -579,21 +590,32 @@ async fn import_keys(
         let zone = keyring::zone_ref(row.zone.id, &apex);
         let now = d.now();
         let mut taken = row.keys.clone();
-        d.keyring
+        let done = d
+            .keyring
             .import(zone, &mut taken, &list, &mut || d.new_key_id(), now)
             .map_err(|e| {
                 Problem::new(ProblemType::ImportMismatch, e.to_string()).state("nothing was added")
-            })?;
-        if dry_run {
-            // The copies made for the trial; the originals are not ours to touch.
-            d.keyring.purge(zone, &taken).map_err(bug)?;
-        } else {
-            row.keys = taken;
+            });
+        if dry_run || done.is_err() {
+            forget_keys(&d, zone, if done.is_ok() { &taken } else { &[] });
+            return done.map(|()| row);
         }
+        row.keys = taken;
         Ok(row)
     })
     .await
     .map_err(bug)?
+}
+
+/// Removes copies of imported keys of a zone that does not come to be. The originals are not ours
+/// to touch.
+fn forget_keys(d: &Daemon, zone: cascade_crypto::ZoneRef<'_>, keys: &[keyring::KeyRow]) {
+    if let Err(left) = d.keyring.purge(zone, keys) {
+        tracing::error!("copies of imported keys stay behind: {left}");
+    }
+    // Only if it is empty.
+    let dir = d.config.config.keys_dir().join(zone.id.to_string());
+    let _ = std::fs::remove_dir(dir);
 }
 
 async fn store_new(d: &Arc<Daemon>, row: &ZoneRow, name: &str) -> Answer<()> {
@@ -627,7 +649,7 @@ pub fn warnings(d: &Daemon, policy: &cascade_policy::Policy) -> Vec<Warning> {
 
 // ---- commands
 
-pub async fn remove(z: &ZoneHandle, caller: &Caller, r: &ZoneRemove) -> Answer<()> {
+pub async fn remove(d: &Daemon, z: &ZoneHandle, caller: &Caller, r: &ZoneRemove) -> Answer<()> {
     let keys = match r.keys {
         KeysOnRemoval::Keep => Keep::Keys,
         KeysOnRemoval::Purge => Keep::Purge,
@@ -644,7 +666,15 @@ pub async fn remove(z: &ZoneHandle, caller: &Caller, r: &ZoneRemove) -> Answer<(
         )];
         need_consent(&consent, &format!("remove-{}", z.id), effects)?;
     }
-    ask(z, caller, Command::Remove { keys }).await.map(drop)
+    ask(z, caller, Command::Remove { keys }).await?;
+    // Durable already; who asks next should find the name free, if the disk lets it.
+    let gone = async {
+        while d.zone(&format!("id:{}", z.id)).is_some() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let _ = tokio::time::timeout(REMOVAL_BOUND, gone).await;
+    Ok(())
 }
 
 pub async fn reload(
