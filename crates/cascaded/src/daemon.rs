@@ -58,6 +58,16 @@ pub struct Counters {
     pub http: Mutex<HashMap<(&'static str, u16), u64>>,
 }
 
+/// What the last reading of the configuration left open.
+#[derive(Debug, Default)]
+pub struct ReloadOutcome {
+    pub at: Option<Timestamp>,
+    /// Keys whose new values wait for a restart.
+    pub waiting: Vec<String>,
+    /// Why the file was not taken over.
+    pub error: Option<String>,
+}
+
 /// Statistics of the servers by role.
 pub type ServerStats = Mutex<Vec<(cascade_publisher::Role, Arc<cascade_publisher::Stats>)>>;
 
@@ -67,6 +77,8 @@ pub struct Daemon {
     pub config: Arc<ConfigFile>,
     /// The configuration as last read; see [`Daemon::conf`].
     pub live: ArcSwap<ConfigFile>,
+    /// What became of the last SIGHUP.
+    pub reload: Mutex<ReloadOutcome>,
     pub started_at: Timestamp,
     pub state: State,
     pub files: ZoneFiles,
@@ -119,6 +131,12 @@ impl Daemon {
         let name = if name == "@" { "." } else { name };
         let key = Name::parse(name).ok()?.to_lowercase().without_dot();
         self.zones.read().get(&key).cloned()
+    }
+
+    /// The zone of this name, unless it is another one by now.
+    pub fn zone_of(&self, name: &str, id: ZoneId) -> Option<Arc<ZoneHandle>> {
+        let zones = self.zones.read();
+        zones.get(name).filter(|z| z.id == id).cloned()
     }
 
     pub fn zone_list(&self) -> Vec<Arc<ZoneHandle>> {

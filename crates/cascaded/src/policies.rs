@@ -17,7 +17,6 @@ use cascade_policy::{
 };
 
 use crate::daemon::{ActivePolicy, Daemon, PolicyRow};
-use crate::zone::Message;
 
 /// Policies as an earlier process left them.
 ///
@@ -277,6 +276,7 @@ async fn store(
                 .state("the active policies are unchanged")
         })?;
     d.policies.store(Arc::new(next));
+    let mut told = Vec::new();
     for z in d.zone_list() {
         let policy = z.view().row.zone.settings.policy.clone();
         let changed = changes
@@ -288,9 +288,9 @@ async fn store(
             {
                 entry.set_settings(crate::servers::zone_settings(&p.file.policy));
             }
-            // A full mailbox means that the zone is busy; it looks at its policy at every stage.
-            let _ = z.tx.send(Message::Policy).await;
+            told.push(z);
         }
     }
+    crate::reload::tell_zones(told);
     Ok(())
 }

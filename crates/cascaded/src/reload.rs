@@ -8,10 +8,10 @@ use cascade_policy::{Config, ConfigChange, ConfigFile, config_changes};
 use tokio::sync::Semaphore;
 
 use crate::control::Control;
-use crate::daemon::Daemon;
+use crate::daemon::{Daemon, ReloadOutcome};
 use crate::http::Http;
 use crate::start::{http_settings, limits, read_config};
-use crate::zone::Message;
+use crate::zone::{Message, ZoneHandle};
 
 /// Reads the file again. On an error everything stays as it is. `state_given`: the state directory
 /// was named on the command line, and the file's does not count.
@@ -19,14 +19,13 @@ pub async fn reload(d: &Arc<Daemon>, http: &Http<Control>, state_given: bool) {
     d.logging.reopen();
     let file = d.config.file.clone();
     let read = tokio::task::spawn_blocking(move || read_config(Path::new(&file))).await;
-    let mut new = match read {
-        Ok(Ok(new)) => new,
-        Ok(Err(e)) => {
-            tracing::error!("nothing changed: {e}");
-            return;
-        }
+    let mut new = match read.unwrap_or_else(|e| Err(e.to_string())) {
+        Ok(new) => new,
         Err(e) => {
             tracing::error!("nothing changed: {e}");
+            let mut outcome = d.reload.lock();
+            outcome.at = Some(d.now());
+            outcome.error = Some(e);
             return;
         }
     };
@@ -40,6 +39,11 @@ pub async fn reload(d: &Arc<Daemon>, http: &Http<Control>, state_given: bool) {
     let report = Report::of(&d.config.config, &old.config, &new.config);
     apply(d, http, &old, Arc::new(new)).await;
     report.tell();
+    *d.reload.lock() = ReloadOutcome {
+        at: Some(d.now()),
+        waiting: report.waiting,
+        error: None,
+    };
 }
 
 async fn apply(d: &Arc<Daemon>, http: &Http<Control>, old: &ConfigFile, new: Arc<ConfigFile>) {
@@ -63,10 +67,22 @@ async fn apply(d: &Arc<Daemon>, http: &Http<Control>, old: &ConfigFile, new: Arc
     resize(d, |d| &d.loads, was.loads, is.loads);
     resize(d, |d| &d.signings, was.signings, is.signings);
     resize(d, |d| &d.hooks, was.hooks, is.hooks);
-    for z in d.zone_list() {
-        // Times and counts of the configuration are part of what a zone decides by.
-        let _ = z.tx.send(Message::Policy).await;
-    }
+    // Times and counts of the configuration are part of what a zone decides by.
+    tell_zones(d.zone_list());
+}
+
+/// Has zones look at their policy and the configuration again. One that is busy is waited for, and
+/// nothing else waits with it.
+pub fn tell_zones(zones: Vec<Arc<ZoneHandle>>) {
+    tokio::spawn(async move {
+        for z in zones {
+            if z.tx.try_send(Message::Policy).is_err() {
+                tokio::spawn(async move {
+                    let _ = z.tx.send(Message::Policy).await;
+                });
+            }
+        }
+    });
 }
 
 fn socket_mode(d: &Daemon, new: &Config) {

@@ -196,6 +196,7 @@ async fn serve(
         bound: ArcSwap::from_pointee(sockets.bound.clone()),
         stats: Mutex::new(Vec::new()),
         dns: Mutex::default(),
+        reload: Mutex::default(),
         tsig,
         tokens,
         operations: crate::control::Operations::default(),
@@ -457,6 +458,7 @@ async fn until_stopped(
     let mut hup = get(SignalKind::hangup())?;
     let mut usr1 = get(SignalKind::user_defined1())?;
     let mut usr2 = get(SignalKind::user_defined2())?;
+    let turn = Arc::new(tokio::sync::Mutex::new(()));
     let mut backup = tokio::time::interval(Duration::from_secs(3600));
     backup.tick().await;
     let mut second = tokio::time::interval(Duration::from_secs(1));
@@ -467,9 +469,14 @@ async fn until_stopped(
             _ = term.recv() => return Ok(()),
             _ = int.recv() => return Ok(()),
             _ = hup.recv() => {
-                systemd::reloading();
-                reload::reload(d, http, state_given).await;
-                systemd::ready("serving");
+                // Beside the loop: a slow look-up of a group must not delay a stop.
+                let (d, http, turn) = (d.clone(), http.clone(), turn.clone());
+                tokio::spawn(async move {
+                    let _one = turn.lock().await;
+                    systemd::reloading();
+                    reload::reload(&d, &http, state_given).await;
+                    systemd::ready("serving");
+                });
             }
             _ = usr2.recv() => d.logging.reopen(),
             _ = usr1.recv() => summary(d),

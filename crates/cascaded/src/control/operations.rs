@@ -77,9 +77,6 @@ impl Operations {
         mark: Mark,
         now: Timestamp,
     ) -> String {
-        let mut t = self.0.lock();
-        t.last += 1;
-        let n = t.last;
         let entry = Entry {
             kind,
             zone: z.id,
@@ -89,6 +86,14 @@ impl Operations {
             started_at: now,
             over: None,
         };
+        self.insert(entry)
+    }
+
+    fn insert(&self, entry: Entry) -> String {
+        let mut t = self.0.lock();
+        let now = entry.started_at;
+        t.last += 1;
+        let n = t.last;
         t.entries.insert(n, entry);
         while t.entries.len() > KEPT {
             t.entries.pop_first();
@@ -200,7 +205,7 @@ fn look(d: &Daemon, n: u64, entry: Entry) -> Answer<Operation> {
     let (judged, finished_at) = match &entry.over {
         Some((judged, at)) => (judged.clone(), Some(*at)),
         None => {
-            let zone = d.zone(&format!("id:{}", entry.zone));
+            let zone = d.zone_of(&entry.name, entry.zone);
             let judged = match &zone {
                 // Its history went with it.
                 None => removed(&entry.name),
@@ -566,5 +571,55 @@ fn done(step: &str) -> Judged {
         state: OperationState::Done,
         step: step.into(),
         problem: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(at: u64) -> Entry {
+        Entry {
+            kind: "reload",
+            zone: ZoneId([1; 16]),
+            name: "example.net".into(),
+            goal: Goal::Upkeep,
+            mark: 1,
+            started_at: Timestamp::from_secs(at as i64),
+            over: None,
+        }
+    }
+
+    #[test]
+    fn the_table_is_bounded_by_number_and_age() {
+        let ops = Operations::default();
+        let now = Timestamp::from_secs(1_000);
+        for _ in 0..KEPT + 10 {
+            ops.insert(entry(1_000));
+        }
+        assert_eq!(ops.all(now).len(), KEPT);
+        assert!(ops.get(10, now).is_none());
+        assert!(ops.get(11, now).is_some());
+        let tomorrow = now + KEPT_FOR + Duration::from_secs(1);
+        assert_eq!(ops.all(tomorrow).len(), 0);
+        assert_eq!(ops.insert(entry(200_000)), format!("op-{}", KEPT + 11));
+    }
+
+    #[test]
+    fn an_end_is_final() {
+        let ops = Operations::default();
+        ops.insert(entry(1_000));
+        let (first, later) = (Timestamp::from_secs(1_001), Timestamp::from_secs(1_002));
+        assert_eq!(ops.settle(1, &done("published"), first), Some(first));
+        assert_eq!(ops.settle(1, &removed("example.net"), later), Some(first));
+        let kept = ops.get(1, later).and_then(|e| e.over).map(|(j, _)| j.state);
+        assert_eq!(kept, Some(OperationState::Done));
+    }
+
+    #[test]
+    fn ids() {
+        assert_eq!(number("op-7"), Some(7));
+        assert_eq!(number("7"), None);
+        assert_eq!(number("op-x"), None);
     }
 }

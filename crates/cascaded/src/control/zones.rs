@@ -309,15 +309,35 @@ pub fn why(d: &Daemon, z: &ZoneHandle) -> Why {
         );
     }
     let worst = pz.alerts.values().max_by_key(|a| a.severity);
-    let (summary, since, actions) = match worst {
+    let mut acts = worst.map(|a| super::daemon::acts(a.key));
+    let (mut summary, since, mut actions) = match worst {
         Some(a) => (a.text.clone(), Some(a.since), a.commands.clone()),
         None => (healthy(&view, now), None, Vec::new()),
     };
+    if view.bug.is_some() {
+        summary = "halted by an internal fault; what is published stays served".into();
+        acts = Some(Acts::Cascade);
+        evidence.push(note("bug", "the log names the place".into()));
+        actions = vec![
+            "journalctl -u cascaded".into(),
+            "systemctl restart cascaded".into(),
+        ];
+    } else if acts.is_none() && pz.live.is_none() {
+        // Not an alert yet, and still somebody may have to do something.
+        match (&view.keys_wait, &view.row.reports.failed_load) {
+            (Some(_), _) => acts = Some(Acts::Operator),
+            (None, Some(_)) => {
+                acts = Some(Acts::Source);
+                actions.push(format!("cascade zone reload {}", z.name));
+            }
+            (None, None) => {}
+        }
+    }
     Why {
         zone: z.name.clone(),
         summary,
         since,
-        acts: worst.map(|_| Acts::Operator),
+        acts,
         evidence,
         next_at,
         next: next_at.map(|_| "looks again".into()),
@@ -337,6 +357,10 @@ fn healthy(view: &zone::View, now: cascade_time::Timestamp) -> String {
         ),
         None => match &view.keys_wait {
             Some(k) => format!("waits for keys: {k}"),
+            None if view.row.reports.failed_load.is_some() => format!(
+                "nothing is published yet: {} could not be loaded",
+                source_text(&view.row.source)
+            ),
             None => format!(
                 "nothing is published yet; the zone is {}",
                 pz.api_state().as_str()
@@ -669,7 +693,7 @@ pub async fn remove(d: &Daemon, z: &ZoneHandle, caller: &Caller, r: &ZoneRemove)
     ask(z, caller, Command::Remove { keys }).await?;
     // Durable already; who asks next should find the name free, if the disk lets it.
     let gone = async {
-        while d.zone(&format!("id:{}", z.id)).is_some() {
+        while d.zone_of(&z.name, z.id).is_some() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };

@@ -11,9 +11,13 @@ const SECRET: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 async fn tsig_keys_are_kept_used_and_not_shown() {
     let mut d = Daemon::start().await;
     // A policy that names a key nobody knows is refused (P03).
+    let secondary = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let to = secondary.local_addr().unwrap();
     d.policy(
         "xfr",
-        "[server.outbound]\nprovide-xfr-to = [\"127.0.0.1^xfr1\"]\n",
+        &format!(
+            "[server.outbound]\nprovide-xfr-to = [\"127.0.0.1^xfr1\"]\nsend-notify-to = [\"{to}^XFR1\"]\n"
+        ),
     );
     let p = d
         .refused(
@@ -77,6 +81,13 @@ async fn tsig_keys_are_kept_used_and_not_shown() {
     let added: Value = d.ok(Method::Post, "/v1/zones", add).await;
     d.over(added["operation"].as_str().unwrap()).await;
     transfers(&d).await;
+    let mut notify = [0; 512];
+    let wait = std::time::Duration::from_secs(5);
+    let got = tokio::time::timeout(wait, secondary.recv(&mut notify)).await;
+    let n = got.expect("a NOTIFY comes").unwrap();
+    // Opcode NOTIFY, and a TSIG record.
+    assert_eq!(notify[2] >> 3 & 15, 4);
+    assert!(notify[..n].windows(11).any(|w| w == b"hmac-sha256"));
 
     let list: Value = d.get("/v1/tsig-keys").await;
     assert_eq!(list["items"][1]["policies"], json!(["xfr"]));

@@ -243,3 +243,66 @@ async fn names_of_every_kind() {
     let zones: Value = d.get("/v1/zones").await;
     assert_eq!(zones["items"], json!([]));
 }
+
+#[tokio::test]
+async fn what_ends_without_a_version() {
+    let d = Daemon::start().await;
+    d.policy(
+        "default",
+        "[loader.review]\nmode = \"manual\"\non-reject = \"discard\"\n",
+    );
+    let _: Value = d.ok(Method::Post, "/v1/policies/reload", json!({})).await;
+    let file = d.zone_file("zone", ZONE);
+    let added: Value = d
+        .ok(Method::Post, "/v1/zones", d.add("example.net", &file))
+        .await;
+    let first = added["operation"].as_str().unwrap().to_string();
+    let reject = "/v1/zones/example.net/reviews/unsigned/1/reject";
+    let body = json!({ "comment": "not today" });
+    for _ in 0..200 {
+        if d.try_call::<Value>(Method::Post, reject, &body)
+            .await
+            .is_ok()
+        {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let op = d.over(&first).await;
+    assert_eq!(op.state, OperationState::Rejected, "{op:?}");
+    assert!(op.problem.unwrap().detail.contains("not today"));
+
+    // Asked for again by a person it is offered again; a reset abandons it.
+    let reload = || async {
+        let a: Value = d
+            .ok(Method::Post, "/v1/zones/example.net/reload", json!({}))
+            .await;
+        a["operation"].as_str().unwrap().to_string()
+    };
+    let second = reload().await;
+    let review = || async {
+        for _ in 0..200 {
+            let z: Value = d.get("/v1/zones/example.net").await;
+            if z["state"] == "unsigned-review" {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        panic!("no review");
+    };
+    review().await;
+    let a: Value = d
+        .ok(Method::Post, "/v1/zones/example.net/reset", json!({}))
+        .await;
+    let reset = d.over(a["operation"].as_str().unwrap()).await;
+    assert_eq!(reset.state, OperationState::Done, "{reset:?}");
+    assert_eq!(d.over(&second).await.state, OperationState::Cancelled);
+
+    // Removal ends what is left.
+    let third = reload().await;
+    review().await;
+    let _: Value = d
+        .ok(Method::Delete, "/v1/zones/example.net", json!({}))
+        .await;
+    assert_eq!(d.over(&third).await.state, OperationState::Cancelled);
+}

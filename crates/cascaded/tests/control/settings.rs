@@ -137,10 +137,16 @@ async fn sighup_takes_over_what_may_change() {
     d.signal("HUP");
     d.logged("nothing changed: ").await;
     assert!(d.tcp::<Value>(None, Method::Get, status, ()).await.is_err());
+    let health: Value = d.get("/v1/health").await;
+    let stale = |h: &Value| h.to_string().matches("config-stale").count();
+    // The error, and the key that waits since the reload before.
+    assert_eq!(stale(&health), 2, "{health}");
     d.configure("");
     d.signal("HUP");
     for _ in 0..200 {
-        if d.tcp::<Value>(None, Method::Get, status, ()).await.is_ok() {
+        let health: Value = d.get("/v1/health").await;
+        if stale(&health) == 0 {
+            assert!(d.tcp::<Value>(None, Method::Get, status, ()).await.is_ok());
             return;
         }
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
