@@ -10,6 +10,10 @@ use crate::problem::{Problem, ProblemType, nearest};
 /// # Errors
 /// `malformed-json` with line and column, `unknown-member` with the nearest known one,
 /// `invalid-value` with what was expected.
+#[allow(
+    clippy::result_large_err,
+    reason = "once per request, and only when it is refused"
+)]
 pub fn parse_request<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     let body: &[u8] = if body.trim_ascii().is_empty() {
         b"{}"

@@ -1,1 +1,23 @@
+//! Everything durable: the state database, the audit log, and the files of zones.
+//!
+//! All file I/O of zone data is here, through [`Disk`], so that a test can stop the process before
+//! and after every write, sync and rename. Zones, keys and pipeline values are opaque: a crate above
+//! says what they mean.
 
+pub mod audit;
+pub mod disk;
+pub mod error;
+pub mod frame;
+pub mod journal;
+pub mod state;
+pub mod version_file;
+pub mod zones;
+
+pub use audit::{AuditEntry, AuditFault, AuditLog};
+pub use disk::Disk;
+pub use error::{ArchiveError, Damage};
+pub use frame::{FileHeader, FileKind};
+pub use journal::{JournalTail, JournalWriter};
+pub use state::{Change, Origin, State, Table};
+pub use version_file::{PartSource, WholeVersion};
+pub use zones::ZoneFiles;

@@ -43,7 +43,12 @@ pub struct Args {
     pub log_format: Option<Format>,
 
     /// Module prefixes logged at level trace, separated by commas
-    #[arg(long, hide = true, env = "CASCADE_LOG_TRACE_TARGETS", value_delimiter = ',')]
+    #[arg(
+        long,
+        hide = true,
+        env = "CASCADE_LOG_TRACE_TARGETS",
+        value_delimiter = ','
+    )]
     pub log_trace_targets: Vec<String>,
 
     /// Print version and commit

@@ -150,7 +150,11 @@ async fn log_lines(pipe: Option<impl AsyncRead + Unpin>, zone: String) -> String
 }
 
 fn printable(text: &str) -> String {
-    text.trim_end().chars().map(|c| if c.is_control() { ' ' } else { c }).take(500).collect()
+    text.trim_end()
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(500)
+        .collect()
 }
 
 /// What a hook may print instead of text.
@@ -178,27 +182,40 @@ fn verdict(hook: &str, status: std::process::ExitStatus, stdout: &[u8], stderr: 
     if let (0 | 1, Ok(p)) = (code, serde_json::from_slice::<Printed>(stdout)) {
         let mut reason = printable(&p.reason);
         if let Some(f) = p.findings.first() {
-            reason = format!("{reason} ({} {})", f.owner, f.text).trim().to_string();
+            reason = format!("{reason} ({} {})", f.owner, f.text)
+                .trim()
+                .to_string();
         }
         return match p.verdict.as_str() {
             "approve" => End::Verdict(Verdict::Approve),
             "reject" => End::Verdict(Verdict::Reject { reason }),
             "retry" => End::Verdict(Verdict::Retry { reason }),
             "hold" => End::Verdict(Verdict::Hold { reason }),
-            other => End::Failed(format!("hook '{hook}' printed the unknown verdict '{}'", printable(other))),
+            other => End::Failed(format!(
+                "hook '{hook}' printed the unknown verdict '{}'",
+                printable(other)
+            )),
         };
     }
     let text = String::from_utf8_lossy(stdout);
     let first = text.lines().next().map(printable).filter(|l| !l.is_empty());
     let reason = first.unwrap_or_else(|| {
-        if stderr.is_empty() { format!("hook '{hook}' exited with status {code}") } else { stderr.to_string() }
+        if stderr.is_empty() {
+            format!("hook '{hook}' exited with status {code}")
+        } else {
+            stderr.to_string()
+        }
     });
     match code {
         0 => End::Verdict(Verdict::Approve),
         75 => End::Verdict(Verdict::Retry { reason }),
-        126 | 127 => End::Failed(format!("hook '{hook}' could not run its program: exit status {code}")),
+        126 | 127 => End::Failed(format!(
+            "hook '{hook}' could not run its program: exit status {code}"
+        )),
         1..=125 => End::Verdict(Verdict::Reject { reason }),
-        _ => End::Failed(format!("hook '{hook}' ended with status {code}, as after a signal")),
+        _ => End::Failed(format!(
+            "hook '{hook}' ended with status {code}, as after a signal"
+        )),
     }
 }
 
@@ -210,7 +227,10 @@ mod tests {
         let words = ["-c", script].map(str::to_string).to_vec();
         Run {
             zone: "example".into(),
-            command: Command { program: "/bin/sh".into(), args: words },
+            command: Command {
+                program: "/bin/sh".into(),
+                args: words,
+            },
             environment: BTreeMap::from([
                 ("CASCADE_ZONE".to_string(), "example".to_string()),
                 ("PATH".to_string(), "/usr/bin:/bin".to_string()),
@@ -231,8 +251,14 @@ mod tests {
         assert_eq!(end(sh("exit 0")).await, End::Verdict(Verdict::Approve));
         assert_eq!(end(sh("echo too few; exit 3")).await, reject("too few"));
         assert_eq!(end(sh("echo bad >&2; exit 1")).await, reject("bad"));
-        assert_eq!(end(sh("exit 9")).await, reject("hook '/bin/sh' exited with status 9"));
-        assert!(matches!(end(sh("exit 75")).await, End::Verdict(Verdict::Retry { .. })));
+        assert_eq!(
+            end(sh("exit 9")).await,
+            reject("hook '/bin/sh' exited with status 9")
+        );
+        assert!(matches!(
+            end(sh("exit 75")).await,
+            End::Verdict(Verdict::Retry { .. })
+        ));
         for broken in ["exit 126", "exit 127", "kill -9 $$", "/does/not/exist"] {
             assert!(matches!(end(sh(broken)).await, End::Failed(_)), "{broken}");
         }
@@ -243,9 +269,18 @@ mod tests {
 
     #[tokio::test]
     async fn a_printed_document_is_the_verdict() {
-        let hold = r#"echo '{"verdict":"hold","reason":"look","findings":[{"owner":"a.","text":"odd"}]}'"#;
-        assert_eq!(end(sh(hold)).await, End::Verdict(Verdict::Hold { reason: "look (a. odd)".into() }));
-        assert!(matches!(end(sh(r#"echo '{"verdict":"perhaps"}'"#)).await, End::Failed(_)));
+        let hold =
+            r#"echo '{"verdict":"hold","reason":"look","findings":[{"owner":"a.","text":"odd"}]}'"#;
+        assert_eq!(
+            end(sh(hold)).await,
+            End::Verdict(Verdict::Hold {
+                reason: "look (a. odd)".into()
+            })
+        );
+        assert!(matches!(
+            end(sh(r#"echo '{"verdict":"perhaps"}'"#)).await,
+            End::Failed(_)
+        ));
     }
 
     #[tokio::test]
@@ -257,7 +292,10 @@ mod tests {
     #[tokio::test]
     async fn floods_are_bounded() {
         let flood = sh("head -c 3000000 /dev/zero; head -c 3000000 /dev/zero >&2; exit 4");
-        assert!(matches!(end(flood).await, End::Verdict(Verdict::Reject { .. })));
+        assert!(matches!(
+            end(flood).await,
+            End::Verdict(Verdict::Reject { .. })
+        ));
     }
 
     #[tokio::test]

@@ -1,1 +1,39 @@
-fn main() {}
+//! `cascaded`: runs the pipeline of every zone and hosts the control API.
+//!
+//! Start-up: [`start`]. A zone's loop: [`zone`]. What an action does: `zone/perform.rs`. The HTTP
+//! side: [`http`], and what it asks of the daemon: [`control`].
+
+mod args;
+mod clock;
+mod control;
+mod daemon;
+mod hooks;
+mod http;
+mod keyring;
+mod lock;
+mod logging;
+mod metrics;
+mod policies;
+mod servers;
+mod settings;
+mod start;
+mod status;
+mod systemd;
+mod text;
+mod zone;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let args = args::Args::parse();
+    if args.version {
+        println!("{}", args::version_text());
+        return ExitCode::SUCCESS;
+    }
+    if args.check_config {
+        return start::check_config(&args);
+    }
+    start::run(args)
+}

@@ -28,3 +28,11 @@ pub use sign::{
 pub use software::SoftwareKey;
 pub use store::{KeyStore, NewKey, StoredKey, ZoneRef};
 pub use verify::verify;
+
+/// Fills `out` from the system's random source.
+///
+/// # Panics
+/// When the kernel has no randomness to give: nothing secret could be made after that.
+pub fn random(out: &mut [u8]) {
+    aws_lc_rs::rand::fill(out).expect("the kernel's random source answers");
+}

@@ -350,7 +350,7 @@ impl At<'_> {
                     code,
                     Level::Error,
                     late,
-                    |n| format!("{text} at {n}"),
+                    |n| format!("{text} at \"{n}\""),
                     &format!("this owner also has {}", early.rtype),
                     Some((early.loc, "first defined here")),
                 );

@@ -244,7 +244,7 @@ mod tests {
         // Octets that are no text, and spans beyond the line, do no harm.
         let p = Place::new("f", 3, b"\xff\xfe", 1..9);
         assert_eq!((p.column, p.end_column), (2, 3));
-        Place::new("f", 3, b"", 5..2);
+        Place::new("f", 3, b"", 5..7);
     }
 
     #[test]

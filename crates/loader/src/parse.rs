@@ -36,7 +36,7 @@ pub struct Env<'a> {
 /// What flows from chunk to chunk.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Carry {
-    /// Last stated owner, wire form.
+    /// Last stated owner, wire form; empty when it could not be read, which was reported.
     pub owner: Option<Vec<u8>>,
     /// Last stated TTL (RFC 1035 §5.1).
     pub ttl: Option<u32>,
@@ -78,6 +78,7 @@ pub fn parse_chunk<S: RecordSink>(
         state: chunk.state.clone(),
         carried: carry.ttl,
         owner: Owner::default(),
+        rtype: None,
         rdata: Vec::with_capacity(512),
         noted_include: false,
         parsed: Parsed {
@@ -92,13 +93,19 @@ pub fn parse_chunk<S: RecordSink>(
             full: false,
         },
     };
-    if let Some(owner) = &carry.owner {
-        parser.owner.wire.extend_from_slice(owner);
-        parser.owner.place(env);
-        parser.owner.carried = true;
+    match &carry.owner {
+        Some(owner) if owner.is_empty() => parser.owner.broken = true,
+        Some(owner) => {
+            parser.owner.wire.extend_from_slice(owner);
+            parser.owner.place(env);
+            parser.owner.carried = true;
+        }
+        None => {}
     }
     parser.run();
-    if !parser.owner.carried && parser.owner.stated {
+    if parser.owner.broken {
+        parser.parsed.out.owner = Some(Vec::new());
+    } else if !parser.owner.carried && parser.owner.stated {
         parser.parsed.out.owner = Some(parser.owner.wire);
     }
     parser.parsed
@@ -146,6 +153,8 @@ struct Parser<'a, 'e, S> {
     state: State,
     carried: Option<u32>,
     owner: Owner<'a>,
+    /// Type of the current entry, once read.
+    rtype: Option<Rtype>,
     rdata: Vec<u8>,
     noted_include: bool,
     parsed: Parsed<S>,
@@ -169,6 +178,7 @@ impl<'a, S: RecordSink> Parser<'a, '_, S> {
                 continue;
             }
             self.entry = pos;
+            self.rtype = None;
             let mut lex = Lexer::new(self.src, pos);
             let done = match first {
                 b'$' => self.directive(&mut lex),
@@ -252,6 +262,7 @@ impl<'a, S: RecordSink> Parser<'a, '_, S> {
         let none_stated = !self.owner.stated && !self.owner.broken;
         self.parsed.used_owner |= field.is_some() && (none_stated || self.owner.carried);
         let (rtype, ttl, type_token) = self.prefix(lex, field)?;
+        self.rtype = Some(rtype);
         if field.is_some() && none_stated {
             return Err(problem(
                 Code::NO_OWNER,
@@ -561,6 +572,7 @@ impl<'a, S: RecordSink> Parser<'a, '_, S> {
         if self.parsed.diagnostics.count(p.code, severity) {
             let mut d = diagnostic(self.env.files, self.chunk.file, self.line, self.entry, p);
             d.severity = severity;
+            d.rtype = self.rtype.map(|t| t.to_string());
             // A directive has no owner.
             if self.owner.stated && self.src.get(self.entry) != Some(&b'$') {
                 d.owner = Some(show(&self.owner.wire));
@@ -621,7 +633,9 @@ pub fn diagnostic(
 fn not_a_type(t: &Token<'_>) -> Box<Problem> {
     let text = t.show();
     if ["CH", "HS", "CS", "NONE", "ANY"].iter().any(|c| t.is(c))
-        || (text.len() > 5 && text[..text.floor_char_boundary(5)].eq_ignore_ascii_case("CLASS"))
+        || text
+            .get(..5)
+            .is_some_and(|t| t.eq_ignore_ascii_case("CLASS"))
     {
         return problem(
             Code::CLASS,

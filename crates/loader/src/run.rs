@@ -1,7 +1,7 @@
 //! A load's parsing as a whole: plan, parallel waves, and one result in file order.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rayon::prelude::*;
 
@@ -78,20 +78,40 @@ pub fn parse_plan<S: RecordSink + Send>(
         .collect();
     let mut parsed: Vec<Option<Parsed<S>>> = first.into_iter().chain(rest).collect();
 
-    let carries = carries(plan, &parsed);
-    parsed.par_iter_mut().enumerate().for_each(|(i, slot)| {
-        let (Some(p), Some(chunk), Some(carry)) = (
-            slot.as_mut(),
-            plan.items.get(i).and_then(chunk_of),
-            carries.get(i),
-        ) else {
-            return;
-        };
-        let assumed = if i == 0 { &nothing } else { &assumed };
-        if (p.used_ttl && carry.ttl != assumed.ttl) || (p.used_owner && carry.owner.is_some()) {
-            *p = parse_chunk(env, chunk, carry, sink());
+    // What a chunk states last can itself depend on what flowed in (a `$GENERATE` that fails for
+    // want of a TTL states fewer owners), so this repeats until nothing is parsed again. Each
+    // round settles at least the first chunk that was not; nearly always there is one round.
+    let mut used: Vec<Carry> = vec![assumed; parsed.len()];
+    if let Some(first) = used.first_mut() {
+        *first = Carry::default();
+    }
+    loop {
+        let carries = carries(plan, &parsed);
+        let again = AtomicBool::new(false);
+        parsed
+            .par_iter_mut()
+            .zip(&mut used)
+            .enumerate()
+            .for_each(|(i, (slot, used))| {
+                let (Some(p), Some(chunk), Some(carry)) = (
+                    slot.as_mut(),
+                    plan.items.get(i).and_then(chunk_of),
+                    carries.get(i),
+                ) else {
+                    return;
+                };
+                if (p.used_ttl && carry.ttl != used.ttl)
+                    || (p.used_owner && carry.owner != used.owner)
+                {
+                    *p = parse_chunk(env, chunk, carry, sink());
+                    *used = carry.clone();
+                    again.store(true, Ordering::Relaxed);
+                }
+            });
+        if !again.into_inner() {
+            break;
         }
-    });
+    }
     merge(env, plan, parsed)
 }
 

@@ -87,6 +87,23 @@ pub enum IncludeError {
     Read(#[from] ReadError),
 }
 
+/// Whether a file can be read now; nothing of it is read.
+///
+/// # Errors
+/// Names the path and the first component that refuses.
+pub fn check_readable(path: &Path) -> Result<(), ReadError> {
+    let file = fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(OFlag::O_NONBLOCK.bits())
+        .open(path)
+        .map_err(|e| unreadable(path, e))?;
+    match file.metadata() {
+        Ok(m) if m.is_file() => Ok(()),
+        Ok(_) => Err(ReadError::NotAFile { path: path.to_path_buf() }),
+        Err(e) => Err(unreadable(path, e)),
+    }
+}
+
 /// Stats a file; `None` if it cannot be.
 pub fn stat(path: &Path) -> Option<FileStat> {
     fs::metadata(path).ok().map(|m| stat_of(path, &m))

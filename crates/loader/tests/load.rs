@@ -1,4 +1,5 @@
 //! Loads from files and octets: outcome, version, report, diagnostics.
+#![allow(clippy::unwrap_used)] // a test may panic
 
 use std::fs;
 use std::path::Path;
@@ -398,7 +399,9 @@ fn findings_do_not_depend_on_chunks() {
 
 #[test]
 fn conflict_as_people_see_it() {
-    let text = format!("{HEAD}www   3600 IN A 192.0.2.7\nweb A 192.0.2.8\nwww   3600 IN CNAME web.example.\n");
+    let text = format!(
+        "{HEAD}www   3600 IN A 192.0.2.7\nweb A 192.0.2.8\nwww   3600 IN CNAME web.example.\n"
+    );
     let outcome = load_text(&text, &options());
     insta::assert_snapshot!(render::render_all(&outcome.report().diagnostics));
 }

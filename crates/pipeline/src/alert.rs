@@ -18,6 +18,7 @@ pub enum AlertKey {
     Review,
     UpkeepReview,
     Rejected,
+    Discarded,
     Refused,
     Retry,
     UpkeepRetry,
@@ -78,6 +79,7 @@ pub(crate) fn deadlines(zone: &Zone, push: &mut dyn FnMut(Timestamp)) {
             push(live.min_exp - span);
         }
     }
+    zone.rejected.iter().for_each(|(_, until)| push(*until));
     let token = zone.settings.limits.token_alert;
     if let Candidate::AwaitRetry { retry, .. } = zone.candidate.parked()
         && retry.cause == Cause::Failed(Fault::Token)
@@ -242,7 +244,7 @@ impl Alerts<'_> {
                 Severity::Warning
             }
             Cause::Failed(Fault::Keys) => {
-                commands.push(format!("cascade keyset get {}", self.zone.name));
+                commands.push(format!("cascade keyset {} list", self.zone.name));
                 Severity::Warning
             }
             Cause::Refused => {
@@ -275,8 +277,16 @@ impl Alerts<'_> {
         }
         if let Some((since, what)) = &z.conflict {
             let text = format!("transfers are held: {what}");
-            let cmds = [format!("cascade keyset import {}", z.name)];
+            let cmds = [format!("cascade keyset {} import", z.name)];
             self.raise(AlertKey::Conflict, Severity::Critical, *since, text, &cmds);
+        }
+        if let Some((_, until)) = z.rejected
+            && until > self.now
+        {
+            let text = "the last content was rejected and dropped; what is live stays".to_owned();
+            let cmds = [self.cmd("history"), self.cmd("reload")];
+            let since = until - z.settings.limits.remember_rejected;
+            self.raise(AlertKey::Discarded, Severity::Warning, since, text, &cmds);
         }
         self.source();
         let Some(live) = &z.live else { return };
@@ -352,7 +362,10 @@ impl Alerts<'_> {
                 Severity::Warning
             };
             let error = s.error.as_deref().unwrap_or("no answer from the source");
-            let text = format!("loading failed {} times in a row: {error}", s.failures);
+            let text = match s.failures {
+                0 => format!("the source grows old: {error}"),
+                n => format!("loading failed {n} times in a row: {error}"),
+            };
             self.raise(
                 AlertKey::Source,
                 severity,

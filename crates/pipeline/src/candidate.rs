@@ -339,10 +339,12 @@ impl Machine {
         if let Some((cause, error)) = self.blocked(&cand, work) {
             return self.park(cand, work, cause, &error, inherit, None);
         }
+        if work != Work::Review {
+            self.yield_upkeep();
+        }
         match work {
             Work::Review => self.unsigned_review(cand),
             Work::Sign(mode) => {
-                self.yield_upkeep();
                 let reason = match cand.origin {
                     Origin::Rollback { .. } => Reason::Rollback,
                     Origin::Source | Origin::Edit { .. } => Reason::Content,
@@ -506,12 +508,14 @@ impl Machine {
 
     /// Tries again what waited, when its time has come or nothing stands in the way any more.
     pub(crate) fn settle_candidate(&mut self) {
-        let Candidate::AwaitRetry { cand, retry } = &self.z.candidate else {
+        let loading = matches!(self.z.candidate, Candidate::Loading(_));
+        let Candidate::AwaitRetry { cand, retry } = self.z.candidate.parked() else {
             return;
         };
         match retry.cause {
             Cause::Failed(_) | Cause::Review | Cause::Refused => {
-                if retry.at.is_some_and(|at| at > self.now) {
+                // What failed waits for newer content that is being read.
+                if loading || retry.at.is_some_and(|at| at > self.now) {
                     return;
                 }
             }
@@ -523,8 +527,19 @@ impl Machine {
                 }
             }
         }
-        let Candidate::AwaitRetry { cand, retry } = std::mem::take(&mut self.z.candidate) else {
-            return;
+        // A gate that opened lets it go on at once, whatever is being read beside it.
+        let load = self.set_load_aside();
+        self.retry_candidate();
+        self.take_load_back(load);
+    }
+
+    fn retry_candidate(&mut self) {
+        let (cand, retry) = match std::mem::take(&mut self.z.candidate) {
+            Candidate::AwaitRetry { cand, retry } => (cand, retry),
+            other => {
+                self.z.candidate = other;
+                return;
+            }
         };
         let failed = matches!(retry.cause, Cause::Failed(_));
         let attempt = retry.attempt.saturating_add(u32::from(failed));

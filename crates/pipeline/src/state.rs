@@ -611,7 +611,8 @@ impl ApiState {
 }
 
 impl Zone {
-    /// A zone that was just added: nothing live, the first load asked for.
+    /// A zone that was just added: nothing live, the first load asked for (the first event, of
+    /// whatever kind, starts it).
     pub fn new(id: ZoneId, name: &str, source: &str, settings: Settings, seed: u64) -> Zone {
         Zone {
             id,
@@ -625,7 +626,14 @@ impl Zone {
             live: None,
             candidate: Candidate::Idle,
             upkeep: Upkeep::Idle,
-            pending: Pending::default(),
+            pending: Pending {
+                load: Some(PendingLoad {
+                    forced: false,
+                    trigger: Trigger::Added,
+                    since: Timestamp::EPOCH,
+                }),
+                ..Pending::default()
+            },
             modes: Modes::default(),
             storage_full: None,
             clock_unsafe: None,
@@ -647,12 +655,13 @@ impl Zone {
             return RunwayClass::Normal;
         };
         let left = live.min_exp.since(now);
+        // At the limit itself the class has changed: that is when the timer fires.
         let r = &self.settings.runway;
-        if left < r.emergency.min(r.critical) {
+        if left <= r.emergency.min(r.critical) {
             RunwayClass::Emergency
-        } else if left < r.critical {
+        } else if left <= r.critical {
             RunwayClass::Critical
-        } else if left < r.warning {
+        } else if left <= r.warning {
             RunwayClass::Late
         } else {
             RunwayClass::Normal

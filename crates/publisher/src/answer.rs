@@ -41,6 +41,7 @@ pub enum Outcome {
 pub struct Reply {
     pub rcode: u16,
     pub qtype: Rtype,
+    pub opcode: u8,
     pub truncated: bool,
     pub cookie: Option<bool>,
     pub why: Why,
@@ -76,7 +77,12 @@ pub struct Scratch {
 }
 
 /// Answers one message. The answer is appended to `out`.
-pub fn answer(query: &[u8], ctx: &QueryContext<'_>, scratch: &mut Scratch, out: &mut Vec<u8>) -> Outcome {
+pub fn answer(
+    query: &[u8],
+    ctx: &QueryContext<'_>,
+    scratch: &mut Scratch,
+    out: &mut Vec<u8>,
+) -> Outcome {
     match Request::parse(query) {
         Ok(request) => respond(&request, ctx, scratch, out),
         Err(bad) if bad.kind == Malformed::Ignore => Outcome::Dropped,
@@ -84,9 +90,20 @@ pub fn answer(query: &[u8], ctx: &QueryContext<'_>, scratch: &mut Scratch, out: 
     }
 }
 
-fn respond(request: &Request<'_>, ctx: &QueryContext<'_>, scratch: &mut Scratch, out: &mut Vec<u8>) -> Outcome {
+fn respond(
+    request: &Request<'_>,
+    ctx: &QueryContext<'_>,
+    scratch: &mut Scratch,
+    out: &mut Vec<u8>,
+) -> Outcome {
     scratch.options.clear();
-    let mut r = Responder { request, ctx, options: std::mem::take(&mut scratch.options), tsig: None, cookie: None };
+    let mut r = Responder {
+        request,
+        ctx,
+        options: std::mem::take(&mut scratch.options),
+        tsig: None,
+        cookie: None,
+    };
     let outcome = r.run(scratch, out);
     scratch.options = r.options;
     outcome
@@ -102,15 +119,34 @@ fn refuse_malformed(query: &[u8], bad: &BadRequest, out: &mut Vec<u8>) -> Reply 
         && let Some((name, rest)) = q.split_at_checked(q.len().saturating_sub(4))
         && rest.len() == 4
     {
-        c.question(name, Rtype(u16::from_be_bytes([rest[0], rest[1]])), u16::from_be_bytes([rest[2], rest[3]]));
+        c.question(
+            name,
+            Rtype(u16::from_be_bytes([rest[0], rest[1]])),
+            u16::from_be_bytes([rest[2], rest[3]]),
+        );
     }
     if bad.has_opt {
         // Fits: header, question and an empty OPT stay below 512 octets.
-        let _ = c.record_with(Section::Additional, &[0], Rtype::OPT, MAX_UDP as u16, 0, |_| {});
+        let _ = c.record_with(
+            Section::Additional,
+            &[0],
+            Rtype::OPT,
+            MAX_UDP as u16,
+            0,
+            |_| {},
+        );
     }
     c.finish();
     let why = if known { Why::Malformed } else { Why::Opcode };
-    Reply { rcode: code, qtype: Rtype(0), truncated: false, cookie: None, why, version: None }
+    Reply {
+        rcode: code,
+        qtype: Rtype(0),
+        opcode: bad.header.opcode(),
+        truncated: false,
+        cookie: None,
+        why,
+        version: None,
+    }
 }
 
 fn reply_flags(header: &Header) -> u16 {
@@ -149,11 +185,17 @@ impl Responder<'_> {
         let Some(entry) = self.find_zone() else {
             // RFC 5936 §2.2.1: a transfer of what is no zone here.
             let transfer = matches!(request.qtype, Rtype::AXFR | Rtype::IXFR);
-            let code = if transfer { rcode::NOTAUTH } else { rcode::REFUSED };
+            let code = if transfer {
+                rcode::NOTAUTH
+            } else {
+                rcode::REFUSED
+            };
             let ede = (Ede::NotAuthoritative, "zone is not served here");
             return Outcome::Reply(self.short(code, Why::NoZone, Some(ede), out));
         };
-        let Some(slot) = entry.slot(self.ctx.role) else { return Outcome::Dropped };
+        let Some(slot) = entry.slot(self.ctx.role) else {
+            return Outcome::Dropped;
+        };
         let version = match &**slot {
             Slot::Live(version) => version,
             Slot::Empty(reason) => return Outcome::Reply(self.not_ready(*reason, out)),
@@ -171,14 +213,28 @@ impl Responder<'_> {
     fn check_envelope(&mut self, out: &mut Vec<u8>) -> Option<Reply> {
         let header = &self.request.header;
         if !matches!(header.opcode(), opcode::QUERY | opcode::NOTIFY) {
-            let text = if header.opcode() == opcode::UPDATE { "UPDATE is not supported" } else { "" };
-            return Some(self.short(rcode::NOTIMP, Why::Opcode, Some((Ede::NotSupported, text)), out));
+            let text = if header.opcode() == opcode::UPDATE {
+                "UPDATE is not supported"
+            } else {
+                ""
+            };
+            return Some(self.short(
+                rcode::NOTIMP,
+                Why::Opcode,
+                Some((Ede::NotSupported, text)),
+                out,
+            ));
         }
         if self.request.edns.is_some_and(|e| e.version > 0) {
             return Some(self.short(rcode::BADVERS, Why::Version, None, out));
         }
         if let Some(tsig) = &self.request.tsig {
-            match ServerTsig::verify(&self.ctx.settings.keys, self.request.msg, tsig, self.ctx.now) {
+            match ServerTsig::verify(
+                &self.ctx.settings.keys,
+                self.request.msg,
+                tsig,
+                self.ctx.now,
+            ) {
                 Ok(state) => self.tsig = Some(state),
                 Err(refusal) => {
                     // The error record is made from the request's, so it goes on last.
@@ -204,13 +260,19 @@ impl Responder<'_> {
         if edns.option(option::TCP_KEEPALIVE).is_some() && self.ctx.transport != Transport::Udp {
             // RFC 7828 §3.1: units of 100 ms.
             let idle = (settings.tcp_idle.as_millis() / 100).min(0xffff) as u16;
-            push_option(option::TCP_KEEPALIVE, &idle.to_be_bytes(), &mut self.options);
+            push_option(
+                option::TCP_KEEPALIVE,
+                &idle.to_be_bytes(),
+                &mut self.options,
+            );
         }
         let secrets = settings.cookies.as_ref();
         let sent = edns.option(option::COOKIE);
         if let (Some(secrets), Some(cookie)) = (secrets, sent) {
             let state = secrets.check(cookie, self.ctx.peer, self.ctx.now);
-            let client = cookie.first_chunk::<8>().filter(|_| state != CookieState::Malformed);
+            let client = cookie
+                .first_chunk::<8>()
+                .filter(|_| state != CookieState::Malformed);
             let Some(client) = client else {
                 return Some(self.short(rcode::FORMERR, Why::Malformed, None, out));
             };
@@ -239,7 +301,11 @@ impl Responder<'_> {
         let t = request.qtype;
         if t.is_meta() && !matches!(t, Rtype::AXFR | Rtype::IXFR | Rtype::ANY) {
             // RFC 9824 §3.4 for NXNAME.
-            let code = if t == Rtype::NXNAME { rcode::FORMERR } else { rcode::REFUSED };
+            let code = if t == Rtype::NXNAME {
+                rcode::FORMERR
+            } else {
+                rcode::REFUSED
+            };
             return Some(self.short(code, Why::MetaType, Some((Ede::InvalidQueryType, "")), out));
         }
         if !self.allowed(&ctx.settings.allow) {
@@ -272,12 +338,19 @@ impl Responder<'_> {
         if reason == EmptyReason::Expired {
             push_ede(Ede::NoReachableAuthority, "", &mut self.options);
         }
-        self.short(rcode::SERVFAIL, Why::NoData(reason), Some((Ede::NotReady, reason.text())), out)
+        self.short(
+            rcode::SERVFAIL,
+            Why::NoData(reason),
+            Some((Ede::NotReady, reason.text())),
+            out,
+        )
     }
 
     /// EXPIRE (RFC 7314) and ZONEVERSION (RFC 9660), when asked for.
     fn zone_options(&mut self, entry: &ZoneEntry, soa: &[u8], serial: Serial) {
-        let Some(edns) = self.request.edns else { return };
+        let Some(edns) = self.request.edns else {
+            return;
+        };
         if edns.option(option::EXPIRE).is_some() && self.ctx.role == Role::Publication {
             let left = match entry.settings().expires {
                 Some(at) => self.ctx.now.secs_until(at).clamp(0, u32::MAX as i64) as u32,
@@ -285,7 +358,10 @@ impl Responder<'_> {
             };
             push_option(option::EXPIRE, &left.to_be_bytes(), &mut self.options);
         }
-        if edns.option(option::ZONEVERSION).is_some_and(<[u8]>::is_empty) {
+        if edns
+            .option(option::ZONEVERSION)
+            .is_some_and(<[u8]>::is_empty)
+        {
             let mut data = [0u8; 6];
             data[0] = entry.apex().label_count() as u8;
             data[2..].copy_from_slice(&serial.0.to_be_bytes());
@@ -302,7 +378,12 @@ impl Responder<'_> {
         let request = self.request;
         let dnssec = version.is_signed() && request.edns.is_some_and(|e| e.dnssec_ok);
         let composer = self.open(out, flag::AA);
-        let lookup = Lookup::new(version, composer, dnssec, self.ctx.transport == Transport::Udp);
+        let lookup = Lookup::new(
+            version,
+            composer,
+            dnssec,
+            self.ctx.transport == Transport::Udp,
+        );
         let (composer, found) = lookup.run(request.qname, request.qtype, scratch);
         let why = found.broken.map_or(Why::Answered, Why::Broken);
         self.finish(composer, found.rcode);
@@ -326,19 +407,34 @@ impl Responder<'_> {
             }
             _ => None,
         };
-        let Some(text) = text else { return self.short(rcode::REFUSED, Why::Class, None, out) };
+        let Some(text) = text else {
+            return self.short(rcode::REFUSED, Why::Class, None, out);
+        };
         let mut c = self.open(out, flag::AA);
         let text = &text[..text.len().min(255)];
-        let _ = c.record_with(Section::Answer, request.qname, Rtype::TXT, CLASS_CH, 0, |o| {
-            o.push(text.len() as u8);
-            o.extend_from_slice(text);
-        });
+        let _ = c.record_with(
+            Section::Answer,
+            request.qname,
+            Rtype::TXT,
+            CLASS_CH,
+            0,
+            |o| {
+                o.push(text.len() as u8);
+                o.extend_from_slice(text);
+            },
+        );
         self.finish(c, rcode::NOERROR);
         self.reply(rcode::NOERROR, Why::Answered, false)
     }
 
     /// An answer that is nothing but a code.
-    pub fn short(&mut self, code: u16, why: Why, ede: Option<(Ede, &str)>, out: &mut Vec<u8>) -> Reply {
+    pub fn short(
+        &mut self,
+        code: u16,
+        why: Why,
+        ede: Option<(Ede, &str)>,
+        out: &mut Vec<u8>,
+    ) -> Reply {
         if let (Some((ede, text)), true) = (ede, self.request.edns.is_some()) {
             push_ede(ede, text, &mut self.options);
         }
@@ -360,14 +456,27 @@ impl Responder<'_> {
     }
 
     pub fn reply(&self, rcode: u16, why: Why, truncated: bool) -> Reply {
-        Reply { rcode, qtype: self.request.qtype, truncated, cookie: self.cookie, why, version: None }
+        Reply {
+            rcode,
+            qtype: self.request.qtype,
+            opcode: self.request.header.opcode(),
+            truncated,
+            cookie: self.cookie,
+            why,
+            version: None,
+        }
     }
 
     /// Begins the answer: header and question.
     pub fn open<'o>(&self, out: &'o mut Vec<u8>, flags: u16) -> Composer<'o> {
         let request = self.request;
         let limit = self.limit().saturating_sub(self.reserve());
-        let mut c = Composer::new(out, limit, request.header.id, reply_flags(&request.header) | flags);
+        let mut c = Composer::new(
+            out,
+            limit,
+            request.header.id,
+            reply_flags(&request.header) | flags,
+        );
         if request.has_question() {
             c.question(request.qname, request.qtype, request.qclass);
         }
@@ -385,7 +494,10 @@ impl Responder<'_> {
 
     /// Room for OPT and TSIG.
     fn reserve(&self) -> usize {
-        let opt = self.request.edns.map_or(0, |_| OPT_LEN + self.options.len());
+        let opt = self
+            .request
+            .edns
+            .map_or(0, |_| OPT_LEN + self.options.len());
         opt + self.tsig.as_ref().map_or(0, ServerTsig::record_len)
     }
 
@@ -397,9 +509,16 @@ impl Responder<'_> {
             c.set_limit(0xffff);
             let ttl = (code as u32 >> 4) << 24 | if edns.dnssec_ok { 0x8000 } else { 0 };
             let options = &self.options;
-            let _ = c.record_with(Section::Additional, &[0], Rtype::OPT, MAX_UDP as u16, ttl, |o| {
-                o.extend_from_slice(options);
-            });
+            let _ = c.record_with(
+                Section::Additional,
+                &[0],
+                Rtype::OPT,
+                MAX_UDP as u16,
+                ttl,
+                |o| {
+                    o.extend_from_slice(options);
+                },
+            );
         }
         let (out, start) = c.finish();
         if let Some(tsig) = &mut self.tsig {
@@ -414,12 +533,19 @@ impl Responder<'_> {
         }
         let total = len + self.reserve() + 4;
         let padded = total.next_multiple_of(PADDING_BLOCK).min(0xffff);
-        push_option(option::PADDING, &[0; PADDING_BLOCK][..padded.saturating_sub(total)], &mut self.options);
+        push_option(
+            option::PADDING,
+            &[0; PADDING_BLOCK][..padded.saturating_sub(total)],
+            &mut self.options,
+        );
     }
 }
 
 /// A number of SOA RDATA by its place behind the two names: serial 0, refresh 4, retry 8, expire 12, minimum 16.
 pub(crate) fn soa_tail(soa: &[u8], at: usize) -> u32 {
-    let field = soa.len().checked_sub(20).and_then(|start| soa.get(start + at..start + at + 4));
+    let field = soa
+        .len()
+        .checked_sub(20)
+        .and_then(|start| soa.get(start + at..start + at + 4));
     field.map_or(0, |b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]))
 }

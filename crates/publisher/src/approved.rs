@@ -1,17 +1,3 @@
-//! Stands for the gate's types until they are here.
+//! Where the type of what may be published comes from: the gate alone makes it.
 
-#[derive(Debug, Clone)]
-pub struct Verified<V> {
-    version: V,
-}
-
-#[derive(Debug, Clone)]
-pub struct Approved<T> {
-    inner: T,
-}
-
-impl<V> Approved<Verified<V>> {
-    pub fn version(&self) -> &V {
-        &self.inner.version
-    }
-}
+pub use cascade_verifier::{Approved, Verified};

@@ -14,11 +14,12 @@ use crate::answer::{Outcome, Responder, Why};
 use crate::context::Transport;
 use crate::directory::{Role, ZoneEntry};
 
-/// Largest message on TCP.
+/// Messages are closed at this size: all of their names can be pointed to (14 bits), which saves
+/// more than larger messages would, and on TLS one message with its length is one record.
+const CLOSE_AT: usize = 16_384 - 2;
+/// A record that is larger than that gets a message of its own up to this size.
 const MAX_MESSAGE: usize = 0xffff;
-/// On TLS one message is one TLS record.
-const MAX_TLS_MESSAGE: usize = 16_384 - 2;
-/// Longest owner name and fixed part of a record.
+/// Longest owner name and fixed part of a record: what may be written before it is cut again.
 const MAX_HEAD: usize = 255 + 10;
 
 /// A transfer that was granted and has yet to get its turn.
@@ -49,7 +50,11 @@ impl TransferRequest {
         let key = self.tsig.as_ref().map(|t| t.key().name());
         let tls = self.tls_name.as_deref();
         let zone = self.entry.settings();
-        let acl = if self.role == Role::Publication { &zone.provide_xfr_to } else { &settings.allow };
+        let acl = if self.role == Role::Publication {
+            &zone.provide_xfr_to
+        } else {
+            &settings.allow
+        };
         acl.allows(self.peer, key, tls)
     }
 
@@ -71,7 +76,11 @@ impl TransferRequest {
     }
 
     fn head(&self, code: u16, out: &mut Vec<u8>) {
-        let flags = if code == rcode::NOERROR { self.flags | flag::AA } else { self.flags | code };
+        let flags = if code == rcode::NOERROR {
+            self.flags | flag::AA
+        } else {
+            self.flags | code
+        };
         out.extend_from_slice(&self.id.to_be_bytes());
         out.extend_from_slice(&flags.to_be_bytes());
         out.extend_from_slice(&[0; 8]);
@@ -93,7 +102,12 @@ impl TransferRequest {
 }
 
 /// The table of publishing.md §6.1.
-pub(crate) fn decide(r: &mut Responder<'_>, entry: &Arc<ZoneEntry>, version: &Arc<ZoneVersion>, out: &mut Vec<u8>) -> Outcome {
+pub(crate) fn decide(
+    r: &mut Responder<'_>,
+    entry: &Arc<ZoneEntry>,
+    version: &Arc<ZoneVersion>,
+    out: &mut Vec<u8>,
+) -> Outcome {
     let (request, ctx) = (r.request, r.ctx);
     let settings = entry.settings();
     let allowed = match ctx.role {
@@ -105,7 +119,11 @@ pub(crate) fn decide(r: &mut Responder<'_>, entry: &Arc<ZoneEntry>, version: &Ar
         Outcome::Reply(r.short(rcode::REFUSED, Why::Acl, Some((Ede::Prohibited, text)), out))
     };
     if !allowed {
-        return refuse(r, "transfer is not allowed from this address or with this key", out);
+        return refuse(
+            r,
+            "transfer is not allowed from this address or with this key",
+            out,
+        );
     }
     let udp = ctx.transport == Transport::Udp;
     if request.qtype == Rtype::AXFR && udp {
@@ -149,12 +167,22 @@ pub(crate) fn decide(r: &mut Responder<'_>, entry: &Arc<ZoneEntry>, version: &Ar
     }))
 }
 
-fn one_soa(r: &mut Responder<'_>, version: &ZoneVersion, out: &mut Vec<u8>) -> crate::answer::Reply {
+fn one_soa(
+    r: &mut Responder<'_>,
+    version: &ZoneVersion,
+    out: &mut Vec<u8>,
+) -> crate::answer::Reply {
     let mut c = r.open(out, flag::AA);
     let name = version.apex().as_wire();
     // One SOA always fits into 512 octets beside its question: 12 + 259 + 12 + 530 can exceed
     // that only for names near the limit, and is then cut like any other answer.
-    let fits = c.record(cascade_wire::Section::Answer, name, Rtype::SOA, version.soa_ttl(), version.soa());
+    let fits = c.record(
+        cascade_wire::Section::Answer,
+        name,
+        Rtype::SOA,
+        version.soa_ttl(),
+        version.soa(),
+    );
     if fits.is_err() {
         c.flags(0, flag::TC);
     }
@@ -179,7 +207,8 @@ pub struct Transfer {
     state: Stage,
     now: Draft,
     next: Draft,
-    max: usize,
+    /// Octets kept free for OPT and TSIG.
+    reserve: usize,
     sent_first: bool,
     /// Records given out, the SOA at both ends counted.
     pub records: u64,
@@ -194,7 +223,6 @@ enum Stage {
 
 impl Transfer {
     pub fn new(request: TransferRequest) -> Self {
-        let limit = if request.transport == Transport::Tls { MAX_TLS_MESSAGE } else { MAX_MESSAGE };
         let reserve = request.tsig.as_ref().map_or(0, ServerTsig::record_len)
             + request.opt.as_ref().map_or(0, |o| 11 + o.len());
         let mut t = Transfer {
@@ -203,7 +231,7 @@ impl Transfer {
             state: Stage::Records,
             now: Draft::default(),
             next: Draft::default(),
-            max: limit - reserve,
+            reserve,
             sent_first: false,
             records: 0,
             request,
@@ -247,14 +275,14 @@ impl Transfer {
     fn read_block(&mut self) {
         let version = self.request.version.clone();
         let (units, blocks) = (version.unit_count(), version.block_count());
-        let (apex, max) = (version.apex().as_wire(), self.max);
+        let (apex, reserve) = (version.apex().as_wire(), self.reserve);
         let (skip, mut index, mut stalled) = (self.skip, 0usize, false);
         let (now, next) = (&mut self.now, &mut self.next);
         let mut put = |r: Record<'_>| {
             if index >= skip && !stalled {
-                if !now.full && now.push(&r, apex, max) {
+                if !now.full && now.push(&r, apex, reserve) {
                     // In the first message.
-                } else if next.push(&r, apex, max) {
+                } else if next.push(&r, apex, reserve) {
                     now.full = true;
                 } else {
                     stalled = true;
@@ -285,8 +313,13 @@ impl Transfer {
     fn close(&mut self) {
         let version = self.request.version.clone();
         let apex = version.apex().as_wire();
-        let soa = Record { owner: apex, rtype: Rtype::SOA, ttl: version.soa_ttl(), rdata: version.soa() };
-        if self.now.push(&soa, apex, self.max) || self.next.push(&soa, apex, self.max) {
+        let soa = Record {
+            owner: apex,
+            rtype: Rtype::SOA,
+            ttl: version.soa_ttl(),
+            rdata: version.soa(),
+        };
+        if self.now.push(&soa, apex, self.reserve) || self.next.push(&soa, apex, self.reserve) {
             self.state = Stage::Done;
         }
     }
@@ -331,7 +364,7 @@ struct Draft {
 impl Draft {
     fn open(&mut self, request: &TransferRequest, first: bool) {
         self.out.clear();
-        self.out.reserve(MAX_MESSAGE + 2);
+        self.out.reserve(CLOSE_AT + MAX_HEAD);
         self.out.extend_from_slice(&[0, 0]);
         (self.count, self.full, self.apex_at, self.owner_at) = (0, false, 0, 0);
         self.owner.clear();
@@ -350,10 +383,8 @@ impl Draft {
     }
 
     /// Appends a record; `false` and nothing written when it does not fit.
-    fn push(&mut self, r: &Record<'_>, apex: &[u8], max: usize) -> bool {
-        // Uncompressed is the upper bound; near the end of a message the exact size decides.
+    fn push(&mut self, r: &Record<'_>, apex: &[u8], reserve: usize) -> bool {
         let start = self.out.len();
-        let bound = start - 2 + MAX_HEAD + r.rdata.len();
         if self.count == u16::MAX {
             return false;
         }
@@ -368,7 +399,12 @@ impl Draft {
         self.push_rdata(r.rtype, r.rdata, apex);
         let len = (self.out.len() - rdata_at) as u16;
         self.out[rdata_at - 2..rdata_at].copy_from_slice(&len.to_be_bytes());
-        if bound > max && self.out.len() - 2 > max {
+        let max = if self.count == 0 {
+            MAX_MESSAGE
+        } else {
+            CLOSE_AT
+        };
+        if self.out.len() - 2 > max - reserve {
             self.out.truncate(start);
             self.apex_at = apex_at;
             self.owner_at = 0;
@@ -381,23 +417,40 @@ impl Draft {
     fn push_owner(&mut self, owner: &[u8], apex: &[u8]) {
         let here = self.out.len() - 2;
         if self.owner_at != 0 && self.owner == owner {
-            self.out.extend_from_slice(&(0xc000 | self.owner_at).to_be_bytes());
+            self.out
+                .extend_from_slice(&(0xc000 | self.owner_at).to_be_bytes());
+            return;
+        }
+        if self.owner_at != 0
+            && let Some(keep) = below(owner, &self.owner)
+        {
+            // Glue below its cut, for one.
+            self.out.extend_from_slice(&owner[..keep]);
+            self.out
+                .extend_from_slice(&(0xc000 | self.owner_at).to_be_bytes());
+            self.remember(owner, here);
             return;
         }
         let labels = owner.len().saturating_sub(apex.len());
         if self.apex_at != 0 && owner.ends_with(apex) {
             if labels == 0 {
-                self.out.extend_from_slice(&(0xc000 | self.apex_at).to_be_bytes());
+                self.out
+                    .extend_from_slice(&(0xc000 | self.apex_at).to_be_bytes());
                 return;
             }
             self.out.extend_from_slice(&owner[..labels]);
-            self.out.extend_from_slice(&(0xc000 | self.apex_at).to_be_bytes());
+            self.out
+                .extend_from_slice(&(0xc000 | self.apex_at).to_be_bytes());
         } else {
             self.out.extend_from_slice(owner);
             if here + labels < 0x4000 && owner.ends_with(apex) && apex.len() > 1 {
                 self.apex_at = (here + labels) as u16;
             }
         }
+        self.remember(owner, here);
+    }
+
+    fn remember(&mut self, owner: &[u8], here: usize) {
         // A pointer has 14 bits; farther names are written again.
         self.owner_at = if here < 0x4000 { here as u16 } else { 0 };
         self.owner.clear();
@@ -407,28 +460,33 @@ impl Draft {
     }
 
     fn push_rdata(&mut self, rtype: Rtype, rdata: &[u8], apex: &[u8]) {
-        if self.apex_at == 0 || !composer::may_compress(rtype) {
+        if !composer::may_compress(rtype) {
             self.out.extend_from_slice(rdata);
             return;
         }
-        let pointer = (0xc000 | self.apex_at).to_be_bytes();
         let mut done = 0;
-        let out = &mut self.out;
+        let (out, owner) = (&mut self.out, &self.owner);
+        let (owner_at, apex_at) = (self.owner_at, self.apex_at);
         canon::for_each_name(rtype, rdata, |range| {
-            if let Some(keep) = below_apex(&rdata[range.clone()], apex) {
+            let name = &rdata[range.clone()];
+            let known = [(owner_at, &owner[..]), (apex_at, apex)]
+                .into_iter()
+                .filter(|(at, _)| *at != 0)
+                .find_map(|(at, suffix)| Some((at, below(name, suffix)?)));
+            if let Some((at, keep)) = known {
                 out.extend_from_slice(&rdata[done..range.start + keep]);
-                out.extend_from_slice(&pointer);
+                out.extend_from_slice(&(0xc000 | at).to_be_bytes());
                 done = range.end;
             }
         });
-        out.extend_from_slice(&rdata[done..]);
+        self.out.extend_from_slice(&rdata[done..]);
     }
 }
 
-/// Octets of the labels in front of the apex, when `name` ends in it on a label boundary.
-fn below_apex(name: &[u8], apex: &[u8]) -> Option<usize> {
-    let split = name.len().checked_sub(apex.len())?;
-    if apex.len() <= 1 || &name[split..] != apex {
+/// Octets of the labels in front of `suffix`, when `name` ends in exactly it on a label boundary.
+fn below(name: &[u8], suffix: &[u8]) -> Option<usize> {
+    let split = name.len().checked_sub(suffix.len())?;
+    if suffix.len() <= 1 || &name[split..] != suffix {
         return None;
     }
     let mut at = 0;

@@ -166,7 +166,11 @@ pub enum PublishError {
     #[error("zone {0} is not served; add it first")]
     UnknownZone(ZoneId),
     #[error("this version belongs to zone {found} ({apex}), not to zone {zone}")]
-    WrongZone { zone: ZoneId, found: ZoneId, apex: Name },
+    WrongZone {
+        zone: ZoneId,
+        found: ZoneId,
+        apex: Name,
+    },
     #[error("zone {0} is served already")]
     AlreadyServed(Name),
 }
@@ -200,7 +204,9 @@ impl Directory {
     pub fn new() -> Self {
         Directory {
             hasher: RandomState::default(),
-            shards: (0..SHARDS).map(|_| ArcSwap::from_pointee(Shard::default())).collect(),
+            shards: (0..SHARDS)
+                .map(|_| ArcSwap::from_pointee(Shard::default()))
+                .collect(),
             by_id: RwLock::default(),
         }
     }
@@ -214,7 +220,12 @@ impl Directory {
     }
 
     /// Makes a zone known; all its slots are empty.
-    pub fn add(&self, id: ZoneId, apex: &Name, settings: ZoneSettings) -> Result<Arc<ZoneEntry>, PublishError> {
+    pub fn add(
+        &self,
+        id: ZoneId,
+        apex: &Name,
+        settings: ZoneSettings,
+    ) -> Result<Arc<ZoneEntry>, PublishError> {
         let mut ids = self.by_id.write();
         let key: Box<[u8]> = apex.as_wire().to_ascii_lowercase().into();
         let shard = &self.shards[self.shard_of(&key)];
@@ -253,7 +264,8 @@ impl Directory {
 
     /// The zone whose apex is `apex`, an uncompressed name.
     pub fn exact(&self, apex: &[u8]) -> Option<Arc<ZoneEntry>> {
-        self.find_from(apex, 0).filter(|e| e.apex.as_wire().len() == apex.len())
+        self.find_from(apex, 0)
+            .filter(|e| e.apex.as_wire().len() == apex.len())
     }
 
     /// The zone with the longest apex at or above `qname`, an uncompressed name.
@@ -264,7 +276,11 @@ impl Directory {
     /// The same strictly above `qname`.
     pub fn find_above(&self, qname: &[u8]) -> Option<Arc<ZoneEntry>> {
         let first = 1 + *qname.first()? as usize;
-        if first == 1 { None } else { self.find_from(qname, first) }
+        if first == 1 {
+            None
+        } else {
+            self.find_from(qname, first)
+        }
     }
 
     /// Makes an approved version the one that is served. From the next query on all addresses show
@@ -278,25 +294,49 @@ impl Directory {
     }
 
     /// Shows an unsigned candidate on the loader review servers.
-    pub fn review_unsigned(&self, zone: ZoneId, version: Arc<ZoneVersion>) -> Result<Option<Arc<ZoneVersion>>, PublishError> {
+    pub fn review_unsigned(
+        &self,
+        zone: ZoneId,
+        version: Arc<ZoneVersion>,
+    ) -> Result<Option<Arc<ZoneVersion>>, PublishError> {
         self.store(zone, 0, version)
     }
 
     /// Shows a signed candidate on the signer review servers.
-    pub fn review_signed(&self, zone: ZoneId, version: Arc<ZoneVersion>) -> Result<Option<Arc<ZoneVersion>>, PublishError> {
+    pub fn review_signed(
+        &self,
+        zone: ZoneId,
+        version: Arc<ZoneVersion>,
+    ) -> Result<Option<Arc<ZoneVersion>>, PublishError> {
         self.store(zone, 1, version)
     }
 
     /// Empties the slot of a role; queries are answered SERVFAIL with the reason.
-    pub fn withdraw(&self, zone: ZoneId, role: Role, reason: EmptyReason) -> Result<Option<Arc<ZoneVersion>>, PublishError> {
+    pub fn withdraw(
+        &self,
+        zone: ZoneId,
+        role: Role,
+        reason: EmptyReason,
+    ) -> Result<Option<Arc<ZoneVersion>>, PublishError> {
         let entry = self.by_id(zone).ok_or(PublishError::UnknownZone(zone))?;
-        Ok(role.slot().and_then(|slot| entry.swap(slot, Slot::Empty(reason))))
+        Ok(role
+            .slot()
+            .and_then(|slot| entry.swap(slot, Slot::Empty(reason))))
     }
 
-    fn store(&self, zone: ZoneId, slot: usize, version: Arc<ZoneVersion>) -> Result<Option<Arc<ZoneVersion>>, PublishError> {
+    pub(crate) fn store(
+        &self,
+        zone: ZoneId,
+        slot: usize,
+        version: Arc<ZoneVersion>,
+    ) -> Result<Option<Arc<ZoneVersion>>, PublishError> {
         let entry = self.by_id(zone).ok_or(PublishError::UnknownZone(zone))?;
         if version.zone() != zone || version.apex() != &entry.apex {
-            return Err(PublishError::WrongZone { zone, found: version.zone(), apex: version.apex().clone() });
+            return Err(PublishError::WrongZone {
+                zone,
+                found: version.zone(),
+                apex: version.apex().clone(),
+            });
         }
         Ok(entry.swap(slot, Slot::Live(version)))
     }

@@ -3,8 +3,8 @@
 //! One server code; a role differs only in slot, access list and what it may do. Everything is
 //! answered from one zone version taken once per query or transfer.
 
-mod approved;
 pub mod answer;
+mod approved;
 pub mod axfr;
 pub mod context;
 pub mod directory;
@@ -22,3 +22,12 @@ pub use context::{QueryContext, Settings, Transport};
 pub use directory::{Directory, EmptyReason, PublishError, Role, ZoneEntry, ZoneSettings};
 pub use notify::NotifyIn;
 pub use stats::{Counter, Stats};
+
+#[cfg(test)]
+mod axfr_tests;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod validate;

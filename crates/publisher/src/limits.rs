@@ -94,7 +94,11 @@ impl TransferGate {
         r.total += 1;
         *r.by_address.entry(peer).or_default() += 1;
         *r.by_pair.entry((zone, peer)).or_default() += 1;
-        Some(Turn { gate: self.clone(), zone, peer })
+        Some(Turn {
+            gate: self.clone(),
+            zone,
+            peer,
+        })
     }
 
     /// Waits in line for a turn; `None` when the line is full or the wait too long.
@@ -216,7 +220,10 @@ pub struct Connection {
 
 impl Connections {
     pub fn new(limits: ConnectionLimits) -> Arc<Self> {
-        Arc::new(Connections { limits: Mutex::new(limits), open: Mutex::default() })
+        Arc::new(Connections {
+            limits: Mutex::new(limits),
+            open: Mutex::default(),
+        })
     }
 
     pub fn set_limits(&self, limits: ConnectionLimits) {
@@ -249,9 +256,20 @@ impl Connections {
         open.next += 1;
         let id = open.next;
         let close = Arc::new(Notify::new());
-        open.places.insert(id, PlaceState { peer, idle_since: Some(id), close: close.clone() });
+        open.places.insert(
+            id,
+            PlaceState {
+                peer,
+                idle_since: Some(id),
+                close: close.clone(),
+            },
+        );
         *open.by_address.entry(peer).or_default() += 1;
-        Some(Connection { table: self.clone(), id, close })
+        Some(Connection {
+            table: self.clone(),
+            id,
+            close,
+        })
     }
 }
 
@@ -311,9 +329,16 @@ mod tests {
 
     #[test]
     fn transfers_are_bounded() {
-        let gate = TransferGate::new(TransferLimits { total: 3, per_address: 2, ..TransferLimits::default() });
+        let gate = TransferGate::new(TransferLimits {
+            total: 3,
+            per_address: 2,
+            ..TransferLimits::default()
+        });
         let a = gate.try_turn(zone(1), ip(1)).unwrap();
-        assert!(gate.try_turn(zone(1), ip(1)).is_none(), "one per zone and address");
+        assert!(
+            gate.try_turn(zone(1), ip(1)).is_none(),
+            "one per zone and address"
+        );
         let _b = gate.try_turn(zone(2), ip(1)).unwrap();
         assert!(gate.try_turn(zone(3), ip(1)).is_none(), "two per address");
         let _c = gate.try_turn(zone(1), ip(2)).unwrap();
@@ -323,9 +348,14 @@ mod tests {
         assert_eq!(gate.running(), 2);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn waiting_in_line() {
-        let gate = TransferGate::new(TransferLimits { total: 1, queue: 1, ..TransferLimits::default() });
+        let gate = TransferGate::new(TransferLimits {
+            total: 1,
+            queue: 1,
+            wait: Duration::from_millis(50),
+            ..TransferLimits::default()
+        });
         let first = gate.try_turn(zone(1), ip(1)).unwrap();
         let second = tokio::spawn({
             let gate = gate.clone();
@@ -334,17 +364,27 @@ mod tests {
         while gate.waiting() == 0 {
             tokio::task::yield_now().await;
         }
-        assert!(gate.turn(zone(1), ip(3)).await.is_none(), "the line is full");
+        assert!(
+            gate.turn(zone(1), ip(3)).await.is_none(),
+            "the line is full"
+        );
         drop(first);
         let second = second.await.unwrap();
         assert!(second.is_some());
-        assert!(gate.turn(zone(1), ip(4)).await.is_none(), "30 s are over");
+        assert!(
+            gate.turn(zone(1), ip(4)).await.is_none(),
+            "the wait is over"
+        );
         assert_eq!((gate.running(), gate.waiting()), (1, 0));
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn the_longest_idle_connection_makes_room() {
-        let limits = ConnectionLimits { total: 3, per_address: 2, ..ConnectionLimits::default() };
+        let limits = ConnectionLimits {
+            total: 3,
+            per_address: 2,
+            ..ConnectionLimits::default()
+        };
         let table = Connections::new(limits);
         let a = table.enter(ip(1)).unwrap();
         let b = table.enter(ip(1)).unwrap();
@@ -360,7 +400,11 @@ mod tests {
         let _e = table.enter(ip(3)).unwrap();
         assert_eq!(table.len(), 3);
         drop(b);
-        assert_eq!(table.len(), 3, "an evicted connection has no place to give back");
+        assert_eq!(
+            table.len(),
+            3,
+            "an evicted connection has no place to give back"
+        );
         drop((a, c));
         assert_eq!(table.len(), 1);
     }

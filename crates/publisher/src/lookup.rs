@@ -3,10 +3,10 @@
 
 use cascade_wire::reader::CLASS_IN;
 use cascade_wire::{Composer, Full, NameBuf, Section, flag, rcode};
+use cascade_zone::Rtype;
 use cascade_zone::key;
 use cascade_zone::name::wire_len;
 use cascade_zone::version::{Owner, RRset, Sig, ZoneVersion};
-use cascade_zone::Rtype;
 
 use crate::answer::{Scratch, soa_tail};
 use crate::proof::Proofs;
@@ -39,6 +39,7 @@ impl From<Full> for Stop {
 }
 
 /// What the authority section begins with.
+#[allow(clippy::large_enum_variant)] // one a time, on the stack; a box would be an allocation
 enum Authority<'v> {
     Nothing,
     Soa,
@@ -66,28 +67,55 @@ pub(crate) struct Lookup<'v, 'o> {
 impl<'v, 'o> Lookup<'v, 'o> {
     pub fn new(version: &'v ZoneVersion, msg: Composer<'o>, dnssec: bool, udp: bool) -> Self {
         let proofs = Proofs::new(version, dnssec);
-        Lookup { version, msg, dnssec, udp, proofs, authority: Authority::Nothing, targets: None }
+        Lookup {
+            version,
+            msg,
+            dnssec,
+            udp,
+            proofs,
+            authority: Authority::Nothing,
+            targets: None,
+        }
     }
 
     /// Writes all sections; on trouble nothing but the question is left.
-    pub fn run(mut self, qname: &[u8], qtype: Rtype, scratch: &mut Scratch) -> (Composer<'o>, Found) {
+    pub fn run(
+        mut self,
+        qname: &[u8],
+        qtype: Rtype,
+        scratch: &mut Scratch,
+    ) -> (Composer<'o>, Found) {
         let bare = self.msg.mark();
         let mut code = rcode::NOERROR;
-        let done = self.answer(qname, qtype, &mut code, scratch).and_then(|()| {
-            self.authority(scratch)?;
-            self.additional(scratch)
-        });
+        let done = self
+            .answer(qname, qtype, &mut code, scratch)
+            .and_then(|()| {
+                self.authority(scratch)?;
+                self.additional(scratch)
+            });
         let found = match done {
-            Ok(()) => Found { rcode: code, truncated: false, broken: None },
+            Ok(()) => Found {
+                rcode: code,
+                truncated: false,
+                broken: None,
+            },
             Err(Stop::Full) => {
                 self.msg.rollback(bare);
                 self.msg.flags(0, flag::TC);
-                Found { rcode: code, truncated: true, broken: None }
+                Found {
+                    rcode: code,
+                    truncated: true,
+                    broken: None,
+                }
             }
             Err(Stop::Broken(why)) => {
                 self.msg.rollback(bare);
                 self.msg.flags(flag::AA, 0);
-                Found { rcode: rcode::SERVFAIL, truncated: false, broken: Some(why) }
+                Found {
+                    rcode: rcode::SERVFAIL,
+                    truncated: false,
+                    broken: Some(why),
+                }
             }
         };
         (self.msg, found)
@@ -95,7 +123,13 @@ impl<'v, 'o> Lookup<'v, 'o> {
 
     // ---- answer section
 
-    fn answer(&mut self, qname: &[u8], qtype: Rtype, code: &mut u16, s: &mut Scratch) -> Result<(), Stop> {
+    fn answer(
+        &mut self,
+        qname: &[u8],
+        qtype: Rtype,
+        code: &mut u16,
+        s: &mut Scratch,
+    ) -> Result<(), Stop> {
         let mut current = NameBuf::new();
         current.set(qname);
         let mut passed: Vec<NameBuf> = Vec::new();
@@ -110,7 +144,9 @@ impl<'v, 'o> Lookup<'v, 'o> {
                 return Ok(());
             }
             passed.push(before);
-            let met = passed.iter().any(|n| n.as_wire().eq_ignore_ascii_case(current.as_wire()));
+            let met = passed
+                .iter()
+                .any(|n| n.as_wire().eq_ignore_ascii_case(current.as_wire()));
             if met || passed.len() > MAX_STEPS {
                 return Ok(());
             }
@@ -118,7 +154,13 @@ impl<'v, 'o> Lookup<'v, 'o> {
     }
 
     /// Answers for one name, whose key is in the scratch; `true`: go on at the new `current`.
-    fn step(&mut self, current: &mut NameBuf, qtype: Rtype, code: &mut u16, s: &mut Scratch) -> Result<bool, Stop> {
+    fn step(
+        &mut self,
+        current: &mut NameBuf,
+        qtype: Rtype,
+        code: &mut u16,
+        s: &mut Scratch,
+    ) -> Result<bool, Stop> {
         let version = self.version;
         let closest = version.closest(&s.key);
         if let Some(stop) = closest.stop {
@@ -175,7 +217,13 @@ impl<'v, 'o> Lookup<'v, 'o> {
     }
 
     /// At or below a zone cut: DS at the cut itself is ours, all else is referred.
-    fn at_cut(&mut self, cut: Owner<'v>, current: &NameBuf, qtype: Rtype, s: &mut Scratch) -> Result<(), Stop> {
+    fn at_cut(
+        &mut self,
+        cut: Owner<'v>,
+        current: &NameBuf,
+        qtype: Rtype,
+        s: &mut Scratch,
+    ) -> Result<(), Stop> {
         if qtype == Rtype::DS && cut.key() == s.key {
             match cut.set(Rtype::DS) {
                 Some(set) => self.put(Section::Answer, current.as_wire(), &cut, &set, set.ttl)?,
@@ -200,9 +248,19 @@ impl<'v, 'o> Lookup<'v, 'o> {
     }
 
     /// RFC 6672 §3.2: the DNAME and a CNAME made from it. `false`: the new name is too long.
-    fn dname(&mut self, owner: &Owner<'v>, current: &mut NameBuf, s: &mut Scratch) -> Result<bool, Stop> {
-        let set = owner.set(Rtype::DNAME).ok_or(Stop::Broken("DNAME owner without DNAME"))?;
-        let target = set.rdatas().next().ok_or(Stop::Broken("DNAME without RDATA"))?;
+    fn dname(
+        &mut self,
+        owner: &Owner<'v>,
+        current: &mut NameBuf,
+        s: &mut Scratch,
+    ) -> Result<bool, Stop> {
+        let set = owner
+            .set(Rtype::DNAME)
+            .ok_or(Stop::Broken("DNAME owner without DNAME"))?;
+        let target = set
+            .rdatas()
+            .next()
+            .ok_or(Stop::Broken("DNAME without RDATA"))?;
         s.wire.clear();
         owner.push_wire(&mut s.wire);
         let owner_len = s.wire.len();
@@ -219,20 +277,34 @@ impl<'v, 'o> Lookup<'v, 'o> {
         if !next.set(&s.wire) {
             return Ok(false);
         }
-        self.msg.record(Section::Answer, name, Rtype::CNAME, set.ttl, next.as_wire())?;
+        self.msg
+            .record(Section::Answer, name, Rtype::CNAME, set.ttl, next.as_wire())?;
         *current = next;
         Ok(true)
     }
 
     /// `owner`: an existing name or the wildcard that stands in for `current`.
-    fn at_owner(&mut self, owner: &Owner<'v>, current: &mut NameBuf, qtype: Rtype) -> Result<AtOwner, Stop> {
-        let keeps = matches!(
-            qtype,
-            Rtype::CNAME | Rtype::ANY | Rtype::RRSIG | Rtype::NSEC | Rtype::KEY | Rtype::NXT
-        );
+    fn at_owner(
+        &mut self,
+        owner: &Owner<'v>,
+        current: &mut NameBuf,
+        qtype: Rtype,
+    ) -> Result<AtOwner, Stop> {
+        // RFC 2181 §10.1 and RFC 4034 let these stand beside a CNAME. Where they do not, the CNAME
+        // is the answer: a denial would show its bit and be taken for bogus (RFC 5155 §8.5).
+        let keeps = match qtype {
+            Rtype::CNAME | Rtype::ANY => true,
+            Rtype::NSEC => owner.nsec().is_some(),
+            Rtype::RRSIG => self.version.is_signed(),
+            Rtype::KEY | Rtype::NXT => owner.set(qtype).is_some(),
+            _ => false,
+        };
         if !keeps && let Some(set) = owner.set(Rtype::CNAME) {
             self.put(Section::Answer, current.as_wire(), owner, &set, set.ttl)?;
-            let target = set.rdatas().next().ok_or(Stop::Broken("CNAME without RDATA"))?;
+            let target = set
+                .rdatas()
+                .next()
+                .ok_or(Stop::Broken("CNAME without RDATA"))?;
             let mut next = NameBuf::new();
             if !next.set(target) {
                 return Err(Stop::Broken("CNAME with a malformed target"));
@@ -257,7 +329,9 @@ impl<'v, 'o> Lookup<'v, 'o> {
                 }
             }
             _ => {
-                let Some(set) = owner.set(qtype) else { return Ok(AtOwner::NoData) };
+                let Some(set) = owner.set(qtype) else {
+                    return Ok(AtOwner::NoData);
+                };
                 self.put(Section::Answer, name, owner, &set, set.ttl)?;
                 if has_targets(qtype) {
                     self.targets = Some((set, *current));
@@ -266,7 +340,11 @@ impl<'v, 'o> Lookup<'v, 'o> {
             }
         }
         let none = self.msg.count(Section::Answer) == before;
-        Ok(if none { AtOwner::NoData } else { AtOwner::Found })
+        Ok(if none {
+            AtOwner::NoData
+        } else {
+            AtOwner::Found
+        })
     }
 
     /// RFC 8482 §4.1 over UDP: one RRset.
@@ -292,11 +370,16 @@ impl<'v, 'o> Lookup<'v, 'o> {
             Authority::Referral(cut) => {
                 s.wire.clear();
                 cut.push_wire(&mut s.wire);
-                let ns = cut.set(Rtype::NS).ok_or(Stop::Broken("zone cut without NS"))?;
+                let ns = cut
+                    .set(Rtype::NS)
+                    .ok_or(Stop::Broken("zone cut without NS"))?;
                 for rdata in ns.rdatas() {
-                    self.msg.record(Section::Authority, &s.wire, Rtype::NS, ns.ttl, rdata)?;
+                    self.msg
+                        .record(Section::Authority, &s.wire, Rtype::NS, ns.ttl, rdata)?;
                 }
-                if self.dnssec && let Some(ds) = cut.set(Rtype::DS) {
+                if self.dnssec
+                    && let Some(ds) = cut.set(Rtype::DS)
+                {
                     self.put(Section::Authority, &s.wire, &cut, &ds, ds.ttl)?;
                 }
                 self.authority = Authority::Referral(cut);
@@ -314,7 +397,9 @@ impl<'v, 'o> Lookup<'v, 'o> {
     /// RFC 2308 §3: TTL is the smaller of the SOA's own and its MINIMUM.
     fn put_soa(&mut self) -> Result<(), Stop> {
         let apex = self.version.apex_owner();
-        let soa = apex.set(Rtype::SOA).ok_or(Stop::Broken("zone without SOA"))?;
+        let soa = apex
+            .set(Rtype::SOA)
+            .ok_or(Stop::Broken("zone without SOA"))?;
         let ttl = soa.ttl.min(soa_tail(self.version.soa(), 16));
         let name = self.version.apex().clone();
         self.put(Section::Authority, name.as_wire(), &apex, &soa, ttl)
@@ -325,12 +410,26 @@ impl<'v, 'o> Lookup<'v, 'o> {
             s.wire.clear();
             row.push_owner(&mut s.wire);
             let ttl = row.ttl();
-            self.msg.record_with(Section::Authority, &s.wire, Rtype::NSEC3, CLASS_IN, ttl, |o| row.push_rdata(o))?;
+            self.msg.record_with(
+                Section::Authority,
+                &s.wire,
+                Rtype::NSEC3,
+                CLASS_IN,
+                ttl,
+                |o| row.push_rdata(o),
+            )?;
             for sig in row.sigs() {
                 let mut known = true;
-                self.msg.record_with(Section::Authority, &s.wire, Rtype::RRSIG, CLASS_IN, ttl, |o| {
-                    known = row.push_rrsig(&sig, o);
-                })?;
+                self.msg.record_with(
+                    Section::Authority,
+                    &s.wire,
+                    Rtype::RRSIG,
+                    CLASS_IN,
+                    ttl,
+                    |o| {
+                        known = row.push_rrsig(&sig, o);
+                    },
+                )?;
                 known_key(known)?;
             }
         }
@@ -349,7 +448,9 @@ impl<'v, 'o> Lookup<'v, 'o> {
     /// RFC 9471: addresses of name servers at or below the cut must fit; those of siblings are
     /// added while there is room.
     fn glue(&mut self, cut: &Owner<'v>, s: &mut Scratch) -> Result<(), Stop> {
-        let Some(ns) = cut.set(Rtype::NS) else { return Ok(()) };
+        let Some(ns) = cut.set(Rtype::NS) else {
+            return Ok(());
+        };
         for in_domain in [true, false] {
             for target in ns.rdatas() {
                 s.key.clear();
@@ -358,7 +459,9 @@ impl<'v, 'o> Lookup<'v, 'o> {
                 {
                     continue;
                 }
-                let Some(owner) = self.version.owner(&s.key) else { continue };
+                let Some(owner) = self.version.owner(&s.key) else {
+                    continue;
+                };
                 if !in_domain && self.is_renamed(&owner) {
                     continue;
                 }
@@ -373,9 +476,13 @@ impl<'v, 'o> Lookup<'v, 'o> {
 
     /// Addresses of what NS, MX, SRV, SVCB and HTTPS point to inside the zone, while there is room.
     fn target_addresses(&mut self, s: &mut Scratch) -> Result<(), Stop> {
-        let Some((set, owner_name)) = self.targets.take() else { return Ok(()) };
+        let Some((set, owner_name)) = self.targets.take() else {
+            return Ok(());
+        };
         for (i, rdata) in set.rdatas().take(MAX_TARGETS).enumerate() {
-            let Some(target) = target_of(set.rtype, rdata, owner_name.as_wire()) else { continue };
+            let Some(target) = target_of(set.rtype, rdata, owner_name.as_wire()) else {
+                continue;
+            };
             let seen = set
                 .rdatas()
                 .take(i)
@@ -385,7 +492,9 @@ impl<'v, 'o> Lookup<'v, 'o> {
             if seen || !key::push_key(self.version.apex(), target, &mut s.key) {
                 continue;
             }
-            let Some(owner) = self.version.owner(&s.key) else { continue };
+            let Some(owner) = self.version.owner(&s.key) else {
+                continue;
+            };
             if self.is_renamed(&owner) {
                 continue;
             }
@@ -400,12 +509,18 @@ impl<'v, 'o> Lookup<'v, 'o> {
     /// Occluded by a DNAME, so not to be found by asking.
     fn is_renamed(&self, owner: &Owner<'v>) -> bool {
         owner.flags().is_occluded()
-            && self.version.closest(owner.key()).stop.is_some_and(|s| !s.flags().is_cut())
+            && self
+                .version
+                .closest(owner.key())
+                .stop
+                .is_some_and(|s| !s.flags().is_cut())
     }
 
     fn put_addresses(&mut self, name: &[u8], owner: &Owner<'v>) -> Result<(), Stop> {
         for rtype in [Rtype::A, Rtype::AAAA] {
-            let Some(set) = owner.set(rtype) else { continue };
+            let Some(set) = owner.set(rtype) else {
+                continue;
+            };
             let mark = self.msg.mark();
             let put = self.put(Section::Additional, name, owner, &set, set.ttl);
             if put.is_err() {
@@ -419,7 +534,14 @@ impl<'v, 'o> Lookup<'v, 'o> {
     // ---- records
 
     /// An RRset, under DO with its signatures.
-    fn put(&mut self, section: Section, name: &[u8], owner: &Owner<'v>, set: &RRset<'v>, ttl: u32) -> Result<(), Stop> {
+    fn put(
+        &mut self,
+        section: Section,
+        name: &[u8],
+        owner: &Owner<'v>,
+        set: &RRset<'v>,
+        ttl: u32,
+    ) -> Result<(), Stop> {
         for rdata in set.rdatas() {
             self.msg.record(section, name, set.rtype, ttl, rdata)?;
         }
@@ -429,7 +551,14 @@ impl<'v, 'o> Lookup<'v, 'o> {
         Ok(())
     }
 
-    fn put_sigs(&mut self, section: Section, name: &[u8], owner: &Owner<'v>, set: &RRset<'v>, ttl: u32) -> Result<(), Stop> {
+    fn put_sigs(
+        &mut self,
+        section: Section,
+        name: &[u8],
+        owner: &Owner<'v>,
+        set: &RRset<'v>,
+        ttl: u32,
+    ) -> Result<(), Stop> {
         let labels = self.labels(owner);
         for sig in owner.sigs(set.index) {
             self.put_sig(section, name, &sig, labels, set.ttl, ttl)?;
@@ -438,16 +567,28 @@ impl<'v, 'o> Lookup<'v, 'o> {
     }
 
     fn put_nsec(&mut self, section: Section, name: &[u8], owner: &Owner<'v>) -> Result<(), Stop> {
-        let nsec = owner.nsec().ok_or(Stop::Broken("denial record is missing"))?;
-        self.msg.record_with(section, name, Rtype::NSEC, CLASS_IN, nsec.ttl, |o| nsec.push_rdata(o))?;
+        let nsec = owner
+            .nsec()
+            .ok_or(Stop::Broken("denial record is missing"))?;
+        self.msg
+            .record_with(section, name, Rtype::NSEC, CLASS_IN, nsec.ttl, |o| {
+                nsec.push_rdata(o)
+            })?;
         if self.dnssec {
             self.put_nsec_sigs(section, name, owner)?;
         }
         Ok(())
     }
 
-    fn put_nsec_sigs(&mut self, section: Section, name: &[u8], owner: &Owner<'v>) -> Result<(), Stop> {
-        let Some(nsec) = owner.nsec() else { return Ok(()) };
+    fn put_nsec_sigs(
+        &mut self,
+        section: Section,
+        name: &[u8],
+        owner: &Owner<'v>,
+    ) -> Result<(), Stop> {
+        let Some(nsec) = owner.nsec() else {
+            return Ok(());
+        };
         let labels = self.labels(owner);
         for sig in nsec.sigs() {
             self.put_sig(section, name, &sig, labels, nsec.ttl, nsec.ttl)?;
@@ -455,12 +596,21 @@ impl<'v, 'o> Lookup<'v, 'o> {
         Ok(())
     }
 
-    fn put_sig(&mut self, section: Section, name: &[u8], sig: &Sig<'_>, labels: u8, original: u32, ttl: u32) -> Result<(), Stop> {
+    fn put_sig(
+        &mut self,
+        section: Section,
+        name: &[u8],
+        sig: &Sig<'_>,
+        labels: u8,
+        original: u32,
+        ttl: u32,
+    ) -> Result<(), Stop> {
         let version = self.version;
         let mut known = true;
-        self.msg.record_with(section, name, Rtype::RRSIG, CLASS_IN, ttl, |o| {
-            known = sig.push_rdata(version, labels, original, o);
-        })?;
+        self.msg
+            .record_with(section, name, Rtype::RRSIG, CLASS_IN, ttl, |o| {
+                known = sig.push_rdata(version, labels, original, o);
+            })?;
         known_key(known)
     }
 
@@ -473,11 +623,20 @@ impl<'v, 'o> Lookup<'v, 'o> {
 }
 
 fn known_key(known: bool) -> Result<(), Stop> {
-    if known { Ok(()) } else { Err(Stop::Broken("signature of a key that the version does not know")) }
+    if known {
+        Ok(())
+    } else {
+        Err(Stop::Broken(
+            "signature of a key that the version does not know",
+        ))
+    }
 }
 
 fn has_targets(rtype: Rtype) -> bool {
-    matches!(rtype, Rtype::NS | Rtype::MX | Rtype::SRV | Rtype::SVCB | Rtype::HTTPS)
+    matches!(
+        rtype,
+        Rtype::NS | Rtype::MX | Rtype::SRV | Rtype::SVCB | Rtype::HTTPS
+    )
 }
 
 /// The name that RDATA points to.
@@ -490,6 +649,7 @@ fn target_of<'a>(rtype: Rtype, rdata: &'a [u8], owner: &'a [u8]) -> Option<&'a [
     };
     let target = &rest[..wire_len(rest).ok()?];
     // RFC 9460 §2.5.2: in service mode the root stands for the owner itself.
-    let itself = matches!(rtype, Rtype::SVCB | Rtype::HTTPS) && target == [0] && !rdata.starts_with(&[0, 0]);
+    let itself =
+        matches!(rtype, Rtype::SVCB | Rtype::HTTPS) && target == [0] && !rdata.starts_with(&[0, 0]);
     Some(if itself { owner } else { target })
 }

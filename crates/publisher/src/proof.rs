@@ -23,7 +23,12 @@ const COLLISION: Stop = Stop::Broken("NSEC3 hash of the name equals that of an e
 
 impl<'v> Proofs<'v> {
     pub fn new(version: &'v ZoneVersion, wanted: bool) -> Self {
-        Proofs { version, wanted, nsec: Vec::new(), nsec3: Vec::new() }
+        Proofs {
+            version,
+            wanted,
+            nsec: Vec::new(),
+            nsec3: Vec::new(),
+        }
     }
 
     /// The owner exists without the type. Also: an insecure cut (RFC 5155 §7.2.4, §7.2.7).
@@ -93,7 +98,12 @@ impl<'v> Proofs<'v> {
     }
 
     /// The wildcard that would answer lacks the type (RFC 5155 §7.2.5).
-    pub fn wildcard_no_data(&mut self, wild: &Owner<'v>, encloser: usize, s: &mut Scratch) -> Result<(), Stop> {
+    pub fn wildcard_no_data(
+        &mut self,
+        wild: &Owner<'v>,
+        encloser: usize,
+        s: &mut Scratch,
+    ) -> Result<(), Stop> {
         if !self.wanted {
             return Ok(());
         }
@@ -106,7 +116,11 @@ impl<'v> Proofs<'v> {
             Denial::Nsec3 { .. } => {
                 self.closest_provable(encloser, s)?;
                 let hash = self.hash(wild.key(), &mut s.wire);
-                if self.matching(&hash) { Ok(()) } else { Err(Stop::Broken("wildcard without NSEC3")) }
+                if self.matching(&hash) {
+                    Ok(())
+                } else {
+                    Err(Stop::Broken("wildcard without NSEC3"))
+                }
             }
         }
     }
@@ -134,7 +148,9 @@ impl<'v> Proofs<'v> {
         if self.matching(&hash) {
             return Ok(());
         }
-        let parent = key::parent(&s.key).ok_or(Stop::Broken("apex without NSEC3"))?.len();
+        let parent = key::parent(&s.key)
+            .ok_or(Stop::Broken("apex without NSEC3"))?
+            .len();
         self.closest_provable(parent, s).map(|_| ())
     }
 
@@ -147,25 +163,37 @@ impl<'v> Proofs<'v> {
             if self.matching(&hash) {
                 break;
             }
-            len = key::parent(&s.key[..len]).ok_or(Stop::Broken("apex without NSEC3"))?.len();
+            len = key::parent(&s.key[..len])
+                .ok_or(Stop::Broken("apex without NSEC3"))?
+                .len();
         }
         self.cover_next_closer(len, s)?;
         Ok(len)
     }
 
     fn cover_next_closer(&mut self, encloser: usize, s: &mut Scratch) -> Result<(), Stop> {
-        let more = s.key[encloser..].iter().position(|&b| b == 0).map_or(0, |i| i + 1);
+        let more = s.key[encloser..]
+            .iter()
+            .position(|&b| b == 0)
+            .map_or(0, |i| i + 1);
         let hash = self.hash(&s.key[..encloser + more], &mut s.wire);
         self.cover(&hash)
     }
 
     fn matching(&mut self, hash: &[u8; 20]) -> bool {
-        let row = self.version.chain().and_then(|c| c.matching(self.version, hash));
+        let row = self
+            .version
+            .chain()
+            .and_then(|c| c.matching(self.version, hash));
         row.map(|r| self.add_nsec3(r)).is_some()
     }
 
     fn cover(&mut self, hash: &[u8; 20]) -> Result<(), Stop> {
-        let row = self.version.chain().and_then(|c| c.covering(self.version, hash)).ok_or(COLLISION)?;
+        let row = self
+            .version
+            .chain()
+            .and_then(|c| c.covering(self.version, hash))
+            .ok_or(COLLISION)?;
         self.add_nsec3(row);
         Ok(())
     }
@@ -178,13 +206,19 @@ impl<'v> Proofs<'v> {
 
     /// RFC 5155 §5, over the name in lower case.
     fn hash(&self, key: &[u8], wire: &mut Vec<u8>) -> [u8; 20] {
-        let Denial::Nsec3 { params, .. } = self.version.denial() else { return [0; 20] };
+        let Denial::Nsec3 { params, .. } = self.version.denial() else {
+            return [0; 20];
+        };
         wire.clear();
         key::push_wire(key, None, self.version.apex_lower(), wire);
         wire.extend_from_slice(&params.salt);
         let mut hash: [u8; 20] = Sha1::digest(&wire[..]).into();
         for _ in 0..params.iterations {
-            hash = Sha1::new().chain_update(hash).chain_update(&params.salt).finalize().into();
+            hash = Sha1::new()
+                .chain_update(hash)
+                .chain_update(&params.salt)
+                .finalize()
+                .into();
         }
         hash
     }

@@ -80,7 +80,10 @@ pub struct Stats {
 
 impl Stats {
     pub fn qtype(&self, qtype: Rtype) -> &Counter {
-        let i = QTYPES.iter().position(|(t, _)| *t == qtype).unwrap_or(QTYPES.len());
+        let i = QTYPES
+            .iter()
+            .position(|(t, _)| *t == qtype)
+            .unwrap_or(QTYPES.len());
         &self.qtypes[i]
     }
 

@@ -44,8 +44,8 @@ pub(crate) struct Rows {
 
 /// True if the owner has an NSEC3 record: nothing occluded, and with opt-out no insecure cut.
 fn bears(flags: Flags, params: &Nsec3Params) -> bool {
-    let is_insecure = flags.is_cut() && !flags.is_secure();
-    !flags.is_occluded() && !(params.opt_out && is_insecure)
+    let opted_out = params.opt_out && flags.is_cut() && !flags.is_secure();
+    !flags.is_occluded() && !opted_out
 }
 
 /// What one unit gives.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cascade_crypto::dnskey::Role;
-use cascade_crypto::{Algorithm, DigestType, Dnskey, SigningKey, push_ds_rdata};
+use cascade_crypto::{DigestType, Dnskey, SigningKey, push_ds_rdata};
 use cascade_time::Timestamp;
 use cascade_zone::{KeyId, Name, Rtype, Serial, VersionId};
 use thiserror::Error;
@@ -133,8 +133,12 @@ pub enum PlanError {
     Salt(usize),
     #[error("the zone name is too long for NSEC3 owner names (RFC 5155 §3); use NSEC")]
     NameTooLong,
-    #[error("{0} cannot sign in this build")]
-    NotAvailable(Algorithm),
+    #[error(
+        "signatures over the DNSKEY RRset would last {left} s, less than its TTL {ttl} s or more than 2^30 s; set the key records' lifetime right"
+    )]
+    ApexLifetime { left: i64, ttl: u32 },
+    #[error("signatures over the DNSKEY RRset would begin in the future; make the apex set anew")]
+    ApexInception,
     #[error("the unsigned version has no well formed SOA")]
     NoSoa,
     #[error("the version to be signed is signed already")]
@@ -146,10 +150,22 @@ const MAX_ITERATIONS: u16 = 50;
 
 impl SigningPlan {
     /// Refuses what would make a bogus or impossible zone.
-    pub fn check(&self, apex: &Name) -> Result<(), PlanError> {
+    pub fn check(&self, apex: &Name, now: Timestamp) -> Result<(), PlanError> {
         let set = &self.apex;
         if set.dnskey.is_empty() {
             return Err(PlanError::NoDnskey);
+        }
+        // keys.md §12: never published with inception ahead, or outlived by a cached copy.
+        let (inception, expiration) = (
+            Timestamp::from_wire(set.inception, now),
+            Timestamp::from_wire(set.expiration, now),
+        );
+        let left = now.secs_until(expiration);
+        if left < set.ttl as i64 || left > 1 << 30 {
+            return Err(PlanError::ApexLifetime { left, ttl: set.ttl });
+        }
+        if inception > now {
+            return Err(PlanError::ApexInception);
         }
         for algorithm in set.algorithms() {
             let signs = |keys: &[Arc<dyn SigningKey>]| {

@@ -69,7 +69,7 @@ pub fn sign(
     if base.is_signed() {
         return Err(PlanError::NotUnsigned.into());
     }
-    plan.check(base.apex())?;
+    plan.check(base.apex(), now)?;
     plan.times.check()?;
     plan.clock.check(plan.times.inception_offset, now)?;
     let soa = base.soa_fields().ok_or(PlanError::NoSoa)?;

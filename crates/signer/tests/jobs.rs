@@ -92,6 +92,21 @@ fn plans_that_would_be_bogus() {
         Some(NoDnskey)
     );
 
+    let with = |change: &dyn Fn(&mut ApexSet)| {
+        let mut p = plan(&base, &csk, DenialPlan::Nsec);
+        change(&mut p.apex);
+        run_with(&base, &p, 1, now(), &Progress::new()).unwrap_err()
+    };
+    let at = now().to_wire();
+    let short = ApexLifetime {
+        left: 3599,
+        ttl: 3600,
+    };
+    assert_eq!(with(&|s| s.expiration = at + 3599), plan_error(short));
+    let endless = with(&|s| s.expiration = at + (1 << 30) + 1);
+    assert!(matches!(endless, SignError::Plan(ApexLifetime { .. })));
+    assert_eq!(with(&|s| s.inception = at + 1), plan_error(ApexInception));
+
     let long = zone(
         &format!("{0}.{0}.{0}.{1}.", "a".repeat(62), "b".repeat(40)),
         "@ SOA ns h 1 2 3 4 5",

@@ -171,7 +171,7 @@ pub(crate) fn is_content(rtype: u16, at_apex: bool) -> bool {
         rtype,
         t::SOA | t::DNSKEY | t::CDS | t::CDNSKEY | t::NSEC3PARAM | t::ZONEMD
     );
-    !is_denial_or_signature(rtype) && !(at_apex && signer_apex)
+    !(is_denial_or_signature(rtype) || at_apex && signer_apex)
 }
 
 /// The sum of fingerprints: order-free, so it can be carried forward by differences.

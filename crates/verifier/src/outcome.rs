@@ -117,7 +117,7 @@ fn check_runway(ctx: &Context<'_>, earliest: u32, work: &mut Work) {
 pub struct Verified<V> {
     version: V,
     report: VerifyReport,
-    ledger: Option<Ledger>,
+    ledger: Option<Box<Ledger>>,
 }
 
 impl<V> Verified<V> {
@@ -132,7 +132,7 @@ impl<V> Verified<V> {
     /// Of a version that was published despite a refusal there is none: its successor is judged in
     /// full.
     pub fn ledger(&self) -> Option<&Ledger> {
-        self.ledger.as_ref()
+        self.ledger.as_deref()
     }
 }
 
@@ -173,7 +173,7 @@ impl<V> Outcome<V> {
             _ => Outcome::Verified(Verified {
                 version,
                 report,
-                ledger: Some(ledger),
+                ledger: Some(Box::new(ledger)),
             }),
         }
     }
@@ -295,10 +295,7 @@ pub fn readmit<V: crate::source::Source>(
         return Err((version, NotReadmitted::NotPassed));
     }
     let apex = crate::context::Apex::read(&version);
-    let full = match version.claims() {
-        Some(claims) => Some(Octets(claims.full.to_be_bytes())),
-        None => None,
-    };
+    let full = version.claims().map(|c| Octets(c.full.to_be_bytes()));
     if full != Some(ledger.full) {
         return Err((version, NotReadmitted::Fingerprint));
     }
@@ -311,6 +308,6 @@ pub fn readmit<V: crate::source::Source>(
     Ok(Verified {
         version,
         report,
-        ledger: Some(ledger),
+        ledger: Some(Box::new(ledger)),
     })
 }

@@ -100,11 +100,7 @@ fn walk(rtype: u16, rdata: &[u8], mut f: impl FnMut(std::ops::Range<usize>)) -> 
                 rdata.get(at)?;
                 at = rdata.len();
             }
-            b'*' => {
-                if at <= rdata.len() {
-                    at = rdata.len();
-                }
-            }
+            b'*' if at <= rdata.len() => at = rdata.len(),
             _ => {}
         }
         if at > rdata.len() {

@@ -67,36 +67,6 @@ impl Default for Batch {
 }
 
 impl Batch {
-    /// Appends the signed octets (RFC 4034 §3.1.8.1) and gives where they start.
-    fn push_message(&mut self, sig: &Rrsig<'_>, group: &Group, set: &[Rec]) -> usize {
-        let start = self.octets.len();
-        let out = &mut self.octets;
-        out.extend_from_slice(sig.head);
-        let mut owner = group.name.as_slice();
-        let mut prefix: &[u8] = &[];
-        if (sig.labels as usize) < wire::label_count(owner) - wire::is_wildcard(owner) as usize {
-            owner = wire::suffix(owner, sig.labels as usize);
-            prefix = b"\x01*";
-        }
-        let mut last: Option<&[u8]> = None;
-        for rec in set {
-            let rdata = group.rdata(rec);
-            // RFC 4034 §6.3: duplicates count once.
-            if last == Some(rdata) {
-                continue;
-            }
-            last = Some(rdata);
-            out.extend_from_slice(prefix);
-            out.extend_from_slice(owner);
-            out.extend_from_slice(&rec.rtype.to_be_bytes());
-            out.extend_from_slice(&[0, 1]);
-            out.extend_from_slice(&sig.original_ttl.to_be_bytes());
-            out.extend_from_slice(&(rdata.len() as u16).to_be_bytes());
-            out.extend_from_slice(rdata);
-        }
-        start
-    }
-
     /// Verifies all that was collected; V03 for what does not.
     pub(crate) fn flush(&mut self, keys: &Keys, sink: &mut Sink) {
         self.jobs.sort_by_key(|j| j.key);
@@ -119,6 +89,33 @@ impl Batch {
     pub(crate) fn finish(&mut self, keys: &Keys, sink: &mut Sink) {
         self.flush(keys, sink);
         (self.jobs, self.octets) = (Vec::new(), Vec::new());
+    }
+}
+
+/// Appends the signed octets (RFC 4034 §3.1.8.1).
+pub(crate) fn push_message(out: &mut Vec<u8>, sig: &Rrsig<'_>, group: &Group, set: &[Rec]) {
+    out.extend_from_slice(sig.head);
+    let mut owner = group.name.as_slice();
+    let mut prefix: &[u8] = &[];
+    if (sig.labels as usize) < wire::label_count(owner) - wire::is_wildcard(owner) as usize {
+        owner = wire::suffix(owner, sig.labels as usize);
+        prefix = b"\x01*";
+    }
+    let mut last: Option<&[u8]> = None;
+    for rec in set {
+        let rdata = group.rdata(rec);
+        // RFC 4034 §6.3: duplicates count once.
+        if last == Some(rdata) {
+            continue;
+        }
+        last = Some(rdata);
+        out.extend_from_slice(prefix);
+        out.extend_from_slice(owner);
+        out.extend_from_slice(&rec.rtype.to_be_bytes());
+        out.extend_from_slice(&[0, 1]);
+        out.extend_from_slice(&sig.original_ttl.to_be_bytes());
+        out.extend_from_slice(&(rdata.len() as u16).to_be_bytes());
+        out.extend_from_slice(rdata);
     }
 }
 
@@ -181,7 +178,8 @@ pub(crate) fn check_rrsig(
     if !labels_fit {
         return None;
     }
-    let start = batch.push_message(&sig, group, set);
+    let start = batch.octets.len();
+    push_message(&mut batch.octets, &sig, group, set);
     if candidates.count_ones() == 1 && trust == Trust::Batched {
         let key = candidates.trailing_zeros() as usize;
         let message = (start as u32, (batch.octets.len() - start) as u32);

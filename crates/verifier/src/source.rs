@@ -55,44 +55,52 @@ pub trait Source: Sync {
     }
 }
 
-impl<S: Source + Send + ?Sized> Source for Arc<S> {
-    fn apex(&self) -> &[u8] {
-        (**self).apex()
-    }
-    fn unit_count(&self) -> usize {
-        (**self).unit_count()
-    }
-    fn unit(&self, index: usize, f: &mut dyn FnMut(Rr<'_>)) {
-        (**self).unit(index, f);
-    }
-    fn block_count(&self) -> usize {
-        (**self).block_count()
-    }
-    fn block(&self, index: usize, f: &mut dyn FnMut(Rr<'_>)) {
-        (**self).block(index, f);
-    }
-    fn at(&self, owner: &[u8], f: &mut dyn FnMut(Rr<'_>)) {
-        (**self).at(owner, f);
-    }
-    fn hashed_at(&self, owner: &[u8], f: &mut dyn FnMut(Rr<'_>)) {
-        (**self).hashed_at(owner, f);
-    }
-    fn next_owner(&self, name: &[u8], out: &mut Vec<u8>) -> bool {
-        (**self).next_owner(name, out)
-    }
-    fn previous_owner(&self, name: &[u8], out: &mut Vec<u8>) -> bool {
-        (**self).previous_owner(name, out)
-    }
-    fn next_hashed(&self, name: &[u8], out: &mut Vec<u8>) -> bool {
-        (**self).next_hashed(name, out)
-    }
-    fn previous_hashed(&self, name: &[u8], out: &mut Vec<u8>) -> bool {
-        (**self).previous_hashed(name, out)
-    }
-    fn claims(&self) -> Option<Claims> {
-        (**self).claims()
-    }
+/// A pointer to a source is a source.
+macro_rules! pointer {
+    ($t:ty $(, $life:lifetime)?) => {
+        impl<$($life,)? S: Source + Send + ?Sized> Source for $t {
+            fn apex(&self) -> &[u8] {
+                (**self).apex()
+            }
+            fn unit_count(&self) -> usize {
+                (**self).unit_count()
+            }
+            fn unit(&self, index: usize, f: &mut dyn FnMut(Rr<'_>)) {
+                (**self).unit(index, f);
+            }
+            fn block_count(&self) -> usize {
+                (**self).block_count()
+            }
+            fn block(&self, index: usize, f: &mut dyn FnMut(Rr<'_>)) {
+                (**self).block(index, f);
+            }
+            fn at(&self, owner: &[u8], f: &mut dyn FnMut(Rr<'_>)) {
+                (**self).at(owner, f);
+            }
+            fn hashed_at(&self, owner: &[u8], f: &mut dyn FnMut(Rr<'_>)) {
+                (**self).hashed_at(owner, f);
+            }
+            fn next_owner(&self, name: &[u8], out: &mut Vec<u8>) -> bool {
+                (**self).next_owner(name, out)
+            }
+            fn previous_owner(&self, name: &[u8], out: &mut Vec<u8>) -> bool {
+                (**self).previous_owner(name, out)
+            }
+            fn next_hashed(&self, name: &[u8], out: &mut Vec<u8>) -> bool {
+                (**self).next_hashed(name, out)
+            }
+            fn previous_hashed(&self, name: &[u8], out: &mut Vec<u8>) -> bool {
+                (**self).previous_hashed(name, out)
+            }
+            fn claims(&self) -> Option<Claims> {
+                (**self).claims()
+            }
+        }
+    };
 }
+
+pointer!(Arc<S>);
+pointer!(&'a S, 'a);
 
 /// Records per unit and per block of a [`RecordList`].
 const UNIT: usize = 256;

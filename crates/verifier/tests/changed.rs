@@ -1,5 +1,8 @@
 //! Changed mode says what full mode says, and keeps the same ledger.
 
+// Helpers of tests: a panic is a failed test.
+#![allow(clippy::unwrap_used)]
+
 mod common;
 use cascade_verifier::{
     Check, Delta, Ledger, Mode, Outcome, Params, Predecessor, RecordList, Rr, Verdict,

@@ -1,5 +1,8 @@
 //! Generated zones and generated mutations: good ones pass, bad ones never.
 
+// Helpers of tests: a panic is a failed test.
+#![allow(clippy::unwrap_used)]
+
 mod common;
 use cascade_verifier::{Params, Verdict, verify_records};
 use common::random::*;

@@ -1,6 +1,9 @@
 //! One fault in a correctly signed zone, and the check that must tell it. Numbers as in the table
 //! of mutations that the gate is designed against.
 
+// Helpers of tests: a panic is a failed test.
+#![allow(clippy::unwrap_used)]
+
 mod common;
 use cascade_time::Timestamp;
 use cascade_verifier::{

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cascade_time::Timestamp;
+use rayon::prelude::*;
 
 use crate::build::BuildError;
 use crate::denial::{Chain, Denial};
@@ -133,6 +134,42 @@ impl Draft {
         }
         version.tree = Tree::from_items(items);
         version.chain = chain;
+        Ok(version.assemble())
+    }
+}
+
+impl ZoneVersion {
+    /// The unsigned version that a signed one was made from: signatures, chain and the signer's
+    /// apex sets are gone, the SOA is `soa` (TTL and RDATA) again. Leaves are shared.
+    ///
+    /// # Errors
+    /// A SOA without RDATA.
+    pub fn to_unsigned(&self, soa: (u32, Vec<u8>)) -> Result<ZoneVersion, BuildError> {
+        let mut sets = owned_sets(self);
+        sets.retain(|t, _| !t.is_signer_apex());
+        if soa.1.is_empty() {
+            return Err(BuildError::NoSoa);
+        }
+        sets.insert(Rtype::SOA, (soa.0, vec![soa.1]));
+        let mut kinds = Kinds::clone(&self.kinds);
+        let flags = self.apex_owner().flags();
+        let u = encode_apex(self.zone, &self.apex_lower, flags, &sets, &mut kinds);
+        let mut version = ZoneVersion {
+            id: self.of,
+            kinds: Arc::new(kinds),
+            keys: Arc::new(KeyTable::new()),
+            denial: Denial::None,
+            chain: None,
+            ..self.clone()
+        };
+        let leaves: Vec<&LeafRef> = self.tree.iter().collect();
+        let items = leaves
+            .into_par_iter()
+            .map(|l| LeafRef::new(l.u.clone(), None, sum_pair(&version, 1, &l.u, None)))
+            .collect();
+        version.tree = Tree::from_items(items);
+        let sums = sum_pair(&version, 0, &u, None);
+        version.apex = LeafRef::new(u, None, sums);
         Ok(version.assemble())
     }
 }

@@ -353,6 +353,10 @@ proptest! {
             }
         }
 
+        let bare = s.to_unsigned((v.soa_ttl(), v.soa().to_vec())).unwrap();
+        prop_assert_eq!(records_of(&bare), records_of(&v));
+        prop_assert_eq!((bare.id(), bare.sums()), (v.id(), v.sums()));
+
         let parts = export(&s);
         let back = ZoneVersion::import_parts(parts.clone().into_iter()).unwrap();
         prop_assert_eq!(records_of(&back), records);
@@ -371,10 +375,13 @@ proptest! {
         let j = at.index(parts[i].1.len());
         if cut { parts[i].1.truncate(j) } else { parts[i].1[j] ^= 1 << bit }
         if let Ok(back) = ZoneVersion::import_parts(parts.into_iter()) {
-            // Octets that say nothing about records (key ids, version ids, made_at) may pass;
-            // files carry a CRC for those.
+            // Octets that say nothing about records (key ids, version ids, made_at, the spelling of
+            // owners) may pass; files carry a CRC for those.
+            let lower = |v: &ZoneVersion| -> Vec<_> {
+                records_of(v).into_iter().map(|(o, t, ttl, r)| (o.to_ascii_lowercase(), t, ttl, r)).collect()
+            };
             prop_assert_eq!(back.full_fingerprint(), s.full_fingerprint());
-            prop_assert!(records_of(&back) == records_of(&s) || back.apex() != s.apex());
+            prop_assert!(lower(&back) == lower(&s) || back.apex() != s.apex());
         }
     }
 }

@@ -123,7 +123,7 @@ pub fn check_role(
         format!("{who} has role {held}; {what} needs role {needed}"),
     )
     .action(if unix {
-        "run as root or join group cascade"
+        "run as root or join group cascade, for example with sudo"
     } else {
         "cascade token add <name> --role <role>"
     });

@@ -3,6 +3,9 @@
 //! `router` finds the row of the route table, `guard` refuses what must not come in, `dispatch`
 //! calls the [`Backend`], `answer` writes. Nothing here knows what a zone is.
 
+// A problem is made at most once per request, and only when it is refused.
+#![allow(clippy::result_large_err)]
+
 mod answer;
 mod backend;
 mod caller;

@@ -55,12 +55,7 @@ pub struct World {
 
 impl World {
     pub fn new(settings: Settings) -> Self {
-        let mut zone = Zone::new(ZoneId([7; 16]), "example.net", "file", settings, 42);
-        zone.pending.load = Some(PendingLoad {
-            forced: false,
-            trigger: Trigger::Added,
-            since: Timestamp::from_secs(START),
-        });
+        let zone = Zone::new(ZoneId([7; 16]), "example.net", "file", settings, 42);
         World {
             disk: serde_json::to_vec(&zone).unwrap(),
             zone,
@@ -93,13 +88,15 @@ impl World {
         self.events += 1;
         let name = event.name();
         let before = self.zone.clone();
-        let twice = step(before.clone(), event.clone(), self.now);
+        // Some of them twice: the same each time.
+        let twice = self
+            .events
+            .is_multiple_of(4)
+            .then(|| step(before.clone(), event.clone(), self.now));
         let (zone, actions) = step(before, event, self.now);
-        assert_eq!(
-            (&zone, &actions),
-            (&twice.0, &twice.1),
-            "P8: step is deterministic"
-        );
+        if let Some((z, a)) = twice {
+            assert_eq!((&zone, &actions), (&z, &a), "P8: step is deterministic");
+        }
         self.log.push(format!(
             "{name} -> {} / {} : {}",
             zone.candidate.name(),
@@ -115,8 +112,10 @@ impl World {
 
     fn commit(&mut self) {
         self.disk = serde_json::to_vec(&self.zone).unwrap();
-        let back: Zone = serde_json::from_slice(&self.disk).unwrap();
-        assert_eq!(back, self.zone, "the durable form is the value");
+        if self.events.is_multiple_of(8) {
+            let back: Zone = serde_json::from_slice(&self.disk).unwrap();
+            assert_eq!(back, self.zone, "the durable form is the value");
+        }
         self.committed_live = self.zone.live.as_ref().map(|l| l.version);
     }
 
@@ -218,8 +217,6 @@ impl World {
                 Cause::Maintenance => person(AlertKey::Maintenance),
                 Cause::Clock => assert!(z.clock_unsafe.is_some()),
                 Cause::Storage => assert!(z.storage_full.is_some()),
-                // Newer content is on its way, or the load's end looks at it again.
-                _ if matches!(z.candidate, Candidate::Loading(_)) => {}
                 Cause::OtherLane => assert!(z.upkeep.is_active(), "P6\n{}", self.tail()),
                 _ => assert!(retry.at.is_some(), "P6"),
             },

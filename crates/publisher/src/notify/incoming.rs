@@ -39,7 +39,10 @@ pub(crate) fn incoming(r: &mut Responder<'_>, out: &mut Vec<u8>) -> Outcome {
         return Outcome::Reply(r.short(rcode::REFUSED, Why::MetaType, Some(ede), out));
     }
     if !r.allowed(&entry.settings().notify_from) && !r.allowed(&ctx.settings.notify_allow) {
-        let ede = (Ede::Prohibited, "NOTIFY is not allowed from this address or with this key");
+        let ede = (
+            Ede::Prohibited,
+            "NOTIFY is not allowed from this address or with this key",
+        );
         return Outcome::Reply(r.short(rcode::REFUSED, Why::Acl, Some(ede), out));
     }
     let notify = NotifyIn {

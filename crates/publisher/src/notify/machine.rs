@@ -45,11 +45,18 @@ pub enum NotifyAnswer {
 /// What people should know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Notice {
-    Acknowledged { serial: Serial },
+    Acknowledged {
+        serial: Serial,
+    },
     /// The first failure after success; `None`: no answer at all.
-    Failing { serial: Serial, answer: Option<NotifyAnswer> },
+    Failing {
+        serial: Serial,
+        answer: Option<NotifyAnswer>,
+    },
     /// Failing for longer than `notify-give-up`; retries go on.
-    GivenUp { serial: Serial },
+    GivenUp {
+        serial: Serial,
+    },
 }
 
 /// One (zone, target).
@@ -116,17 +123,31 @@ impl Machine {
     }
 
     /// An answer to the sending under way; outside of one it says nothing new.
-    pub fn answered(&mut self, answer: NotifyAnswer, now: Timestamp, random: u32) -> (Option<Send>, Option<Notice>) {
-        let NotifyState::Sending { n, .. } = self.state else { return (None, None) };
+    pub fn answered(
+        &mut self,
+        answer: NotifyAnswer,
+        now: Timestamp,
+        random: u32,
+    ) -> (Option<Send>, Option<Notice>) {
+        let NotifyState::Sending { n, .. } = self.state else {
+            return (None, None);
+        };
         match answer {
             // RFC 1996 §3.8: NOTIMP is the answer of servers that do not know NOTIFY.
             NotifyAnswer::Code(rcode::NOERROR | rcode::NOTIMP) => {
                 (self.failing_since, self.gave_up, self.pauses) = (None, false, 0);
                 self.state = match self.watched && self.rounds < MAX_ROUNDS {
-                    true => NotifyState::Acked { until: now + SEEN_WITHIN },
+                    true => NotifyState::Acked {
+                        until: now + SEEN_WITHIN,
+                    },
                     false => NotifyState::Idle,
                 };
-                (None, Some(Notice::Acknowledged { serial: self.serial }))
+                (
+                    None,
+                    Some(Notice::Acknowledged {
+                        serial: self.serial,
+                    }),
+                )
             }
             NotifyAnswer::Truncated if !self.tcp => {
                 self.tcp = true;
@@ -143,7 +164,9 @@ impl Machine {
         }
         match self.state {
             NotifyState::Idle => (None, None),
-            NotifyState::Sending { n, .. } if n + 1 < MAX_SENDINGS => (Some(self.send(n + 1, now, random)), None),
+            NotifyState::Sending { n, .. } if n + 1 < MAX_SENDINGS => {
+                (Some(self.send(n + 1, now, random)), None)
+            }
             NotifyState::Sending { .. } => (None, self.pause(None, now)),
             NotifyState::Waiting { .. } => {
                 let notice = self.given_up(now);
@@ -168,17 +191,28 @@ impl Machine {
         let span = FIRST_TIMEOUT * 2u32.pow(n.min(5));
         // Plus or minus 20 %, so that targets of many zones spread out.
         let percent = 80 + random % 41;
-        self.state = NotifyState::Sending { n, until: now + span * percent / 100 };
-        Send { serial: self.serial, tcp: self.tcp || n >= TCP_FROM }
+        self.state = NotifyState::Sending {
+            n,
+            until: now + span * percent / 100,
+        };
+        Send {
+            serial: self.serial,
+            tcp: self.tcp || n >= TCP_FROM,
+        }
     }
 
     fn pause(&mut self, answer: Option<NotifyAnswer>, now: Timestamp) -> Option<Notice> {
         let span = FIRST_PAUSE * 2u32.pow(self.pauses.min(8));
         self.pauses += 1;
-        self.state = NotifyState::Waiting { until: now + span.min(LONGEST_PAUSE) };
+        self.state = NotifyState::Waiting {
+            until: now + span.min(LONGEST_PAUSE),
+        };
         if self.failing_since.is_none() {
             self.failing_since = Some(now);
-            return Some(Notice::Failing { serial: self.serial, answer });
+            return Some(Notice::Failing {
+                serial: self.serial,
+                answer,
+            });
         }
         self.given_up(now)
     }
@@ -189,7 +223,9 @@ impl Machine {
             return None;
         }
         self.gave_up = true;
-        Some(Notice::GivenUp { serial: self.serial })
+        Some(Notice::GivenUp {
+            serial: self.serial,
+        })
     }
 }
 
@@ -206,7 +242,13 @@ mod tests {
     /// `random` 20 means a factor of exactly 1.
     fn started() -> Machine {
         let mut m = Machine::new(Serial(1), HOUR, false);
-        assert_eq!(m.published(Serial(2), at(0), 20), Send { serial: Serial(2), tcp: false });
+        assert_eq!(
+            m.published(Serial(2), at(0), 20),
+            Send {
+                serial: Serial(2),
+                tcp: false
+            }
+        );
         m
     }
 
@@ -215,7 +257,10 @@ mod tests {
         for code in [rcode::NOERROR, rcode::NOTIMP] {
             let mut m = started();
             let (send, notice) = m.answered(NotifyAnswer::Code(code), at(1), 0);
-            assert_eq!((send, notice), (None, Some(Notice::Acknowledged { serial: Serial(2) })));
+            assert_eq!(
+                (send, notice),
+                (None, Some(Notice::Acknowledged { serial: Serial(2) }))
+            );
             assert_eq!(m.state(), NotifyState::Idle);
             // A second answer says nothing new.
             assert_eq!(m.answered(NotifyAnswer::Code(5), at(1), 0), (None, None));
@@ -237,7 +282,16 @@ mod tests {
         assert_eq!(tcp, [false, false, true, true, true]);
         now += 64;
         let (send, notice) = m.on_time(at(now), 20);
-        assert_eq!((send, notice), (None, Some(Notice::Failing { serial: Serial(2), answer: None })));
+        assert_eq!(
+            (send, notice),
+            (
+                None,
+                Some(Notice::Failing {
+                    serial: Serial(2),
+                    answer: None
+                })
+            )
+        );
         assert_eq!(m.deadline(), Some(at(now + 60)));
     }
 
@@ -258,20 +312,37 @@ mod tests {
             assert!(send.is_some());
         }
         assert_eq!(spans, [60, 120, 240, 480, 900, 900, 900, 900]);
-        let first = Notice::Failing { serial: Serial(2), answer: Some(NotifyAnswer::Code(5)) };
+        let first = Notice::Failing {
+            serial: Serial(2),
+            answer: Some(NotifyAnswer::Code(5)),
+        };
         assert_eq!(notices, [first, Notice::GivenUp { serial: Serial(2) }]);
         // Success ends it, and the next failure is reported again.
         m.answered(NotifyAnswer::Code(0), at(now), 20);
         m.published(Serial(3), at(now), 20);
-        assert!(matches!(m.answered(NotifyAnswer::BadTsig, at(now), 20).1, Some(Notice::Failing { .. })));
+        assert!(matches!(
+            m.answered(NotifyAnswer::BadTsig, at(now), 20).1,
+            Some(Notice::Failing { .. })
+        ));
     }
 
     #[test]
     fn truncated_goes_on_over_tcp_and_a_new_version_starts_over() {
         let mut m = started();
-        assert!(m.answered(NotifyAnswer::Truncated, at(1), 20).0.unwrap().tcp);
+        assert!(
+            m.answered(NotifyAnswer::Truncated, at(1), 20)
+                .0
+                .unwrap()
+                .tcp
+        );
         m.answered(NotifyAnswer::Code(2), at(1), 20);
-        assert_eq!(m.published(Serial(9), at(2), 20), Send { serial: Serial(9), tcp: false });
+        assert_eq!(
+            m.published(Serial(9), at(2), 20),
+            Send {
+                serial: Serial(9),
+                tcp: false
+            }
+        );
         assert_eq!(m.deadline(), Some(at(4)));
     }
 
@@ -281,11 +352,20 @@ mod tests {
         m.published(Serial(2), at(0), 20);
         for round in 0..5 {
             m.answered(NotifyAnswer::Code(0), at(round * 60), 20);
-            assert_eq!(m.state(), NotifyState::Acked { until: at(round * 60 + 60) });
+            assert_eq!(
+                m.state(),
+                NotifyState::Acked {
+                    until: at(round * 60 + 60)
+                }
+            );
             assert!(m.on_time(at(round * 60 + 60), 20).0.is_some());
         }
         m.answered(NotifyAnswer::Code(0), at(400), 20);
-        assert_eq!(m.state(), NotifyState::Idle, "after five rounds it is left alone");
+        assert_eq!(
+            m.state(),
+            NotifyState::Idle,
+            "after five rounds it is left alone"
+        );
         m.published(Serial(3), at(500), 20);
         m.seen(Serial(2));
         assert_ne!(m.state(), NotifyState::Idle);

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use cascade_time::Timestamp;
 use cascade_wire::reader::CLASS_IN;
-use cascade_wire::{ClientTsig, Composer, Header, Message, Section, TsigError, TsigKey, WireError, flag, opcode};
+use cascade_wire::{
+    ClientTsig, Composer, Header, Message, Section, TsigError, TsigKey, WireError, flag, opcode,
+};
 use cascade_zone::{Name, Rtype};
 use thiserror::Error;
 
@@ -24,7 +26,14 @@ pub fn compose(
     c.question(apex.as_wire(), Rtype::SOA, CLASS_IN);
     // A SOA that does not fit is left out: it is a hint only (RFC 1996 §3.7).
     let _ = c.record(Section::Answer, apex.as_wire(), Rtype::SOA, soa_ttl, soa);
-    let _ = c.record_with(Section::Additional, &[0], Rtype::OPT, MAX_UDP as u16, 0, |_| {});
+    let _ = c.record_with(
+        Section::Additional,
+        &[0],
+        Rtype::OPT,
+        MAX_UDP as u16,
+        0,
+        |_| {},
+    );
     let (out, start) = c.finish();
     key.map(|key| ClientTsig::request(key.clone(), out, start, now))
 }

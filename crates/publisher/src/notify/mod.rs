@@ -7,6 +7,6 @@ mod sender;
 
 pub use incoming::NotifyIn;
 pub(crate) use incoming::incoming;
-pub use machine::{Machine, NotifyAnswer, NotifyState, Notice, Send};
+pub use machine::{Machine, Notice, NotifyAnswer, NotifyState, Send};
 pub use message::{AnswerError, check_answer, compose};
 pub use sender::{NotifyCommand, NotifyEvent, NotifySender, SenderSettings, Target};

@@ -33,11 +33,22 @@ pub struct Target {
 pub enum NotifyCommand {
     /// A version is served; its targets as the policy has them now. Targets that are missing are
     /// forgotten.
-    Published { zone: ZoneId, apex: Name, serial: Serial, soa_ttl: u32, soa: Vec<u8>, targets: Vec<Target> },
+    Published {
+        zone: ZoneId,
+        apex: Name,
+        serial: Serial,
+        soa_ttl: u32,
+        soa: Vec<u8>,
+        targets: Vec<Target>,
+    },
     /// The zone was removed.
     Forget { zone: ZoneId },
     /// The watch saw a secondary serve this serial.
-    Seen { zone: ZoneId, addr: SocketAddr, serial: Serial },
+    Seen {
+        zone: ZoneId,
+        addr: SocketAddr,
+        serial: Serial,
+    },
 }
 
 /// What happened, for `zone status`, the log and the health page.
@@ -119,10 +130,16 @@ impl NotifySender {
         mut commands: mpsc::Receiver<NotifyCommand>,
         events: mpsc::Sender<NotifyEvent>,
     ) -> std::io::Result<()> {
-        let v4 = UdpSocket::bind((settings.source_v4.unwrap_or(Ipv4Addr::UNSPECIFIED), 0)).await.ok();
-        let v6 = UdpSocket::bind((settings.source_v6.unwrap_or(Ipv6Addr::UNSPECIFIED), 0)).await.ok();
+        let v4 = UdpSocket::bind((settings.source_v4.unwrap_or(Ipv4Addr::UNSPECIFIED), 0))
+            .await
+            .ok();
+        let v6 = UdpSocket::bind((settings.source_v6.unwrap_or(Ipv6Addr::UNSPECIFIED), 0))
+            .await
+            .ok();
         if v4.is_none() && v6.is_none() {
-            return Err(std::io::Error::other("no UDP socket for NOTIFY could be bound"));
+            return Err(std::io::Error::other(
+                "no UDP socket for NOTIFY could be bound",
+            ));
         }
         let (tcp, mut tcp_answers) = mpsc::channel(MAX_TCP);
         let mut me = NotifySender {
@@ -170,8 +187,25 @@ impl NotifySender {
 
     fn command(&mut self, command: NotifyCommand) {
         match command {
-            NotifyCommand::Published { zone, apex, serial, soa_ttl, soa, targets } => {
-                self.published(zone, Zone { apex, soa_ttl, soa, jobs: HashMap::new() }, serial, targets);
+            NotifyCommand::Published {
+                zone,
+                apex,
+                serial,
+                soa_ttl,
+                soa,
+                targets,
+            } => {
+                self.published(
+                    zone,
+                    Zone {
+                        apex,
+                        soa_ttl,
+                        soa,
+                        jobs: HashMap::new(),
+                    },
+                    serial,
+                    targets,
+                );
             }
             NotifyCommand::Forget { zone } => {
                 for (addr, job) in self.zones.remove(&zone).map(|z| z.jobs).unwrap_or_default() {
@@ -179,7 +213,11 @@ impl NotifySender {
                 }
             }
             NotifyCommand::Seen { zone, addr, serial } => {
-                if let Some(job) = self.zones.get_mut(&zone).and_then(|z| z.jobs.get_mut(&addr)) {
+                if let Some(job) = self
+                    .zones
+                    .get_mut(&zone)
+                    .and_then(|z| z.jobs.get_mut(&addr))
+                {
                     job.machine.seen(serial);
                 }
             }
@@ -200,7 +238,13 @@ impl NotifySender {
             };
             let send = machine.published(serial, now, (self.random)());
             self.queue.push_front((zone, target.addr, send));
-            let job = Job { machine, key: target.key, queued: true, id: 0, tsig: None };
+            let job = Job {
+                machine,
+                key: target.key,
+                queued: true,
+                id: 0,
+                tsig: None,
+            };
             fresh.jobs.insert(target.addr, job);
         }
         self.zones.insert(zone, fresh);
@@ -208,11 +252,17 @@ impl NotifySender {
 
     /// A message that may answer a NOTIFY.
     fn arrived(&mut self, message: &[u8], from: SocketAddr) {
-        let Some(id) = message.first_chunk::<2>().map(|b| u16::from_be_bytes(*b)) else { return };
+        let Some(id) = message.first_chunk::<2>().map(|b| u16::from_be_bytes(*b)) else {
+            return;
+        };
         let from = canonical(from);
         let now = self.clock.now();
-        let Some(zone) = self.by_id.get(&(id, from)).and_then(|z| self.zones.get(z)) else { return };
-        let Some(job) = zone.jobs.get(&from) else { return };
+        let Some(zone) = self.by_id.get(&(id, from)).and_then(|z| self.zones.get(z)) else {
+            return;
+        };
+        let Some(job) = zone.jobs.get(&from) else {
+            return;
+        };
         let answer = match check_answer(message, &zone.apex, id, job.tsig.as_ref(), now) {
             Ok((_, true)) => NotifyAnswer::Truncated,
             Ok((code, false)) => NotifyAnswer::Code(code),
@@ -226,14 +276,34 @@ impl NotifySender {
     fn answered(&mut self, from: SocketAddr, id: u16, answer: NotifyAnswer) {
         let now = self.clock.now();
         let random = (self.random)();
-        let Some(zone) = self.by_id.remove(&(id, from)) else { return };
-        let Some(job) = self.zones.get_mut(&zone).and_then(|z| z.jobs.get_mut(&from)) else { return };
+        let Some(zone) = self.by_id.remove(&(id, from)) else {
+            return;
+        };
+        let Some(job) = self
+            .zones
+            .get_mut(&zone)
+            .and_then(|z| z.jobs.get_mut(&from))
+        else {
+            return;
+        };
         let (send, notice) = job.machine.answered(answer, now, random);
         self.follow(zone, from, send, notice);
     }
 
-    fn follow(&mut self, zone: ZoneId, target: SocketAddr, send: Option<Send>, notice: Option<Notice>) {
-        let Some(job) = self.zones.get_mut(&zone).and_then(|z| z.jobs.get_mut(&target)) else { return };
+    fn follow(
+        &mut self,
+        zone: ZoneId,
+        target: SocketAddr,
+        send: Option<Send>,
+        notice: Option<Notice>,
+    ) {
+        let Some(job) = self
+            .zones
+            .get_mut(&zone)
+            .and_then(|z| z.jobs.get_mut(&target))
+        else {
+            return;
+        };
         match (send, job.machine.deadline()) {
             (Some(send), _) => {
                 job.queued = true;
@@ -243,7 +313,11 @@ impl NotifySender {
             (None, None) => {}
         }
         if let Some(notice) = notice {
-            let _ = self.events.try_send(NotifyEvent { zone, target, notice });
+            let _ = self.events.try_send(NotifyEvent {
+                zone,
+                target,
+                notice,
+            });
         }
     }
 
@@ -254,8 +328,13 @@ impl NotifySender {
                 return;
             }
             self.due.pop();
-            let job = self.zones.get_mut(&zone).and_then(|z| z.jobs.get_mut(&target));
-            let Some(job) = job.filter(|j| !j.queued && j.machine.deadline() == Some(at)) else { continue };
+            let job = self
+                .zones
+                .get_mut(&zone)
+                .and_then(|z| z.jobs.get_mut(&target));
+            let Some(job) = job.filter(|j| !j.queued && j.machine.deadline() == Some(at)) else {
+                continue;
+            };
             let (send, notice) = job.machine.on_time(now, (self.random)());
             self.by_id.remove(&(job.id, canonical(target)));
             self.follow(zone, target, send, notice);
@@ -266,8 +345,13 @@ impl NotifySender {
         if !self.queue.is_empty() {
             return Duration::from_millis(20);
         }
-        let next = self.due.peek().map(|Reverse((at, _, _))| at.since(self.clock.now()));
-        next.map_or(Duration::from_secs(60), |d| d.clamp(Duration::from_millis(5), Duration::from_secs(60)))
+        let next = self
+            .due
+            .peek()
+            .map(|Reverse((at, _, _))| at.since(self.clock.now()));
+        next.map_or(Duration::from_secs(60), |d| {
+            d.clamp(Duration::from_millis(5), Duration::from_secs(60))
+        })
     }
 
     /// Sends what the rates allow now.
@@ -282,7 +366,9 @@ impl NotifySender {
             if self.sent >= self.settings.rate {
                 return;
             }
-            let Some((zone, target, send)) = self.queue.pop_front() else { return };
+            let Some((zone, target, send)) = self.queue.pop_front() else {
+                return;
+            };
             let to = self.sent_to.entry(target.ip()).or_default();
             let tcp_full = send.tcp && self.tcp_running >= MAX_TCP;
             if *to >= self.settings.rate_per_address || tcp_full {
@@ -295,11 +381,21 @@ impl NotifySender {
         }
     }
 
-    fn send_one(&mut self, zone_id: ZoneId, target: SocketAddr, send: Send, socket: Option<&UdpSocket>) {
+    fn send_one(
+        &mut self,
+        zone_id: ZoneId,
+        target: SocketAddr,
+        send: Send,
+        socket: Option<&UdpSocket>,
+    ) {
         let id = (self.random)() as u16;
         let now = self.clock.now();
-        let Some(zone) = self.zones.get_mut(&zone_id) else { return };
-        let Some(job) = zone.jobs.get_mut(&target) else { return };
+        let Some(zone) = self.zones.get_mut(&zone_id) else {
+            return;
+        };
+        let Some(job) = zone.jobs.get_mut(&target) else {
+            return;
+        };
         // Overtaken by a newer version, whose own sending is in the queue.
         if !job.queued || job.machine.serial() != send.serial {
             return;
@@ -310,7 +406,15 @@ impl NotifySender {
             self.due.push(Reverse((at, zone_id, target)));
         }
         let mut message = vec![0, 0];
-        job.tsig = compose(&zone.apex, zone.soa_ttl, &zone.soa, id, job.key.as_ref(), now, &mut message);
+        job.tsig = compose(
+            &zone.apex,
+            zone.soa_ttl,
+            &zone.soa,
+            id,
+            job.key.as_ref(),
+            now,
+            &mut message,
+        );
         job.id = id;
         frame::close_frame(&mut message, 0);
         self.by_id.insert((id, canonical(target)), zone_id);
@@ -343,7 +447,10 @@ async fn over_tcp(
     let _ = done.send((canonical(target), id, answer)).await;
 }
 
-async fn receive(socket: &Option<UdpSocket>, buf: &mut [u8]) -> std::io::Result<(usize, SocketAddr)> {
+async fn receive(
+    socket: &Option<UdpSocket>,
+    buf: &mut [u8],
+) -> std::io::Result<(usize, SocketAddr)> {
     match socket {
         Some(socket) => socket.recv_from(buf).await,
         None => std::future::pending().await,
@@ -382,11 +489,20 @@ mod tests {
             n
         });
         let clock = Arc::new(Wall(tokio::time::Instant::now()));
-        let task = tokio::spawn(NotifySender::run(SenderSettings::default(), clock.clone(), random, rx, tx));
+        let task = tokio::spawn(NotifySender::run(
+            SenderSettings::default(),
+            clock.clone(),
+            random,
+            rx,
+            tx,
+        ));
         let zone = ZoneId([1; 16]);
         let apex = Name::parse("example").unwrap();
         let soa = [&[0u8; 2][..], &7u32.to_be_bytes(), &[0; 16]].concat();
-        let target = Target { addr: secondary.local_addr().unwrap(), key: Some(Arc::new(key())) };
+        let target = Target {
+            addr: secondary.local_addr().unwrap(),
+            key: Some(Arc::new(key())),
+        };
         commands
             .send(NotifyCommand::Published {
                 zone,
@@ -401,10 +517,19 @@ mod tests {
         let mut buf = [0u8; 1500];
         let (n, from) = secondary.recv_from(&mut buf).await.unwrap();
         let request = Request::parse(&buf[..n]).unwrap();
-        assert_eq!((request.header.opcode(), request.answer_serial), (4, Some(7)));
+        assert_eq!(
+            (request.header.opcode(), request.answer_serial),
+            (4, Some(7))
+        );
         assert!(request.header.has(cascade_wire::flag::AA) && request.edns.is_some());
         let keys = TsigKeys::new([key()]);
-        let mut tsig = ServerTsig::verify(&keys, request.msg, request.tsig.as_ref().unwrap(), clock.now()).unwrap();
+        let mut tsig = ServerTsig::verify(
+            &keys,
+            request.msg,
+            request.tsig.as_ref().unwrap(),
+            clock.now(),
+        )
+        .unwrap();
         let mut answer = buf[..request.question_end].to_vec();
         answer[2] |= 0x80;
         answer[6..12].fill(0);
@@ -413,9 +538,19 @@ mod tests {
         secondary.send_to(&foreign, from).await.unwrap();
         tsig.sign(&mut answer, 0, clock.now());
         secondary.send_to(&answer, from).await.unwrap();
-        let event = tokio::time::timeout(Duration::from_secs(1), events.recv()).await.unwrap().unwrap();
+        let event = tokio::time::timeout(Duration::from_secs(1), events.recv())
+            .await
+            .unwrap()
+            .unwrap();
         let acknowledged = Notice::Acknowledged { serial: Serial(7) };
-        assert_eq!(event, NotifyEvent { zone, target: target.addr, notice: acknowledged });
+        assert_eq!(
+            event,
+            NotifyEvent {
+                zone,
+                target: target.addr,
+                notice: acknowledged
+            }
+        );
         drop(commands);
         task.await.unwrap().unwrap();
     }

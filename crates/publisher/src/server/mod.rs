@@ -56,7 +56,10 @@ pub struct TransferTimes {
 
 impl Default for TransferTimes {
     fn default() -> Self {
-        TransferTimes { stall: Duration::from_secs(600), retired: Duration::from_secs(4 * 3600) }
+        TransferTimes {
+            stall: Duration::from_secs(600),
+            retired: Duration::from_secs(4 * 3600),
+        }
     }
 }
 
@@ -89,7 +92,11 @@ impl Server {
             stats: Arc::default(),
             log: LogGate::default(),
         });
-        Server { shared, stop: watch::channel(false).0, tasks: JoinSet::new() }
+        Server {
+            shared,
+            stop: watch::channel(false).0,
+            tasks: JoinSet::new(),
+        }
     }
 
     pub fn stats(&self) -> Arc<Stats> {
@@ -120,7 +127,11 @@ impl Server {
         socket.set_nonblocking(true)?;
         let addr = socket.local_addr()?;
         let socket = tokio::net::UdpSocket::from_std(socket)?;
-        self.tasks.spawn(udp::serve(self.shared.clone(), socket, self.stop.subscribe()));
+        self.tasks.spawn(udp::serve(
+            self.shared.clone(),
+            socket,
+            self.stop.subscribe(),
+        ));
         Ok(addr)
     }
 
@@ -129,7 +140,11 @@ impl Server {
         listener.set_nonblocking(true)?;
         let addr = listener.local_addr()?;
         let listener = tokio::net::TcpListener::from_std(listener)?;
-        self.tasks.spawn(tcp::serve(self.shared.clone(), listener, self.stop.subscribe()));
+        self.tasks.spawn(tcp::serve(
+            self.shared.clone(),
+            listener,
+            self.stop.subscribe(),
+        ));
         Ok(addr)
     }
 
@@ -148,7 +163,10 @@ pub fn bind_udp(addr: SocketAddr, reuse_port: bool) -> io::Result<std::net::UdpS
     let fd = open(addr, socket::SockType::Datagram, reuse_port)?;
     // More than the system's limit is cut by the kernel, which is fine.
     let _ = socket::setsockopt(&fd, sockopt::RcvBuf, &UDP_BUFFER);
-    socket::bind(std::os::fd::AsRawFd::as_raw_fd(&fd), &socket::SockaddrStorage::from(addr))?;
+    socket::bind(
+        std::os::fd::AsRawFd::as_raw_fd(&fd),
+        &socket::SockaddrStorage::from(addr),
+    )?;
     Ok(std::net::UdpSocket::from(fd))
 }
 
@@ -157,13 +175,24 @@ pub fn bind_tcp(addr: SocketAddr, reuse_port: bool) -> io::Result<std::net::TcpL
     let fd = open(addr, socket::SockType::Stream, reuse_port)?;
     // A restart must not wait for old connections in TIME_WAIT.
     socket::setsockopt(&fd, sockopt::ReuseAddr, &true)?;
-    socket::bind(std::os::fd::AsRawFd::as_raw_fd(&fd), &socket::SockaddrStorage::from(addr))?;
+    socket::bind(
+        std::os::fd::AsRawFd::as_raw_fd(&fd),
+        &socket::SockaddrStorage::from(addr),
+    )?;
     socket::listen(&fd.as_fd(), socket::Backlog::new(BACKLOG)?)?;
     Ok(std::net::TcpListener::from(fd))
 }
 
-fn open(addr: SocketAddr, kind: socket::SockType, reuse_port: bool) -> io::Result<std::os::fd::OwnedFd> {
-    let family = if addr.is_ipv4() { socket::AddressFamily::Inet } else { socket::AddressFamily::Inet6 };
+fn open(
+    addr: SocketAddr,
+    kind: socket::SockType,
+    reuse_port: bool,
+) -> io::Result<std::os::fd::OwnedFd> {
+    let family = if addr.is_ipv4() {
+        socket::AddressFamily::Inet
+    } else {
+        socket::AddressFamily::Inet6
+    };
     let fd = socket::socket(family, kind, socket::SockFlag::SOCK_CLOEXEC, None)?;
     if addr.is_ipv6() {
         // [::] does not take the place of 0.0.0.0, which may be bound too.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cascade_wire::frame::{Frames, close_frame};
+use cascade_wire::opcode;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -26,7 +27,11 @@ const READ: usize = 8 * 1024;
 /// Answers are written once so much has gathered; reading waits meanwhile.
 const MAX_UNSENT: usize = 64 * 1024;
 
-pub(super) async fn serve(shared: Arc<Shared>, listener: TcpListener, mut stop: watch::Receiver<bool>) {
+pub(super) async fn serve(
+    shared: Arc<Shared>,
+    listener: TcpListener,
+    mut stop: watch::Receiver<bool>,
+) {
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -50,7 +55,13 @@ pub(super) async fn serve(shared: Arc<Shared>, listener: TcpListener, mut stop: 
         shared.stats.tcp_accepted.one();
         // Answers are written whole, so waiting to fill segments only delays them.
         let _ = stream.set_nodelay(true);
-        let client = Client { shared: shared.clone(), peer, transport: Transport::Tcp, tls_name: None, place };
+        let client = Client {
+            shared: shared.clone(),
+            peer,
+            transport: Transport::Tcp,
+            tls_name: None,
+            place,
+        };
         connections.spawn(client.run(stream, stop.clone()));
     }
     while connections.join_next().await.is_some() {}
@@ -79,7 +90,11 @@ impl Drop for OpenGauge {
 }
 
 impl Client {
-    async fn run<S: AsyncRead + AsyncWrite + Unpin>(self, mut stream: S, mut stop: watch::Receiver<bool>) {
+    async fn run<S: AsyncRead + AsyncWrite + Unpin>(
+        self,
+        mut stream: S,
+        mut stop: watch::Receiver<bool>,
+    ) {
         self.shared.stats.tcp_open.one();
         let _gauge = OpenGauge(self.shared.clone());
         let limits = self.shared.common.connections.limits();
@@ -88,12 +103,19 @@ impl Client {
         let mut scratch = Scratch::default();
         let mut out = Vec::with_capacity(4096);
         loop {
-            match self.answer_all(&mut stream, &mut frames, &mut scratch, &mut out, &mut stop).await {
+            match self
+                .answer_all(&mut stream, &mut frames, &mut scratch, &mut out, &mut stop)
+                .await
+            {
                 Ok(0) => {}
                 Ok(_) => idle.as_mut().reset(Instant::now() + limits.idle),
                 Err(_) => return,
             }
-            if self.read(&mut stream, &mut frames, &mut idle, &mut stop).await.is_err() {
+            if self
+                .read(&mut stream, &mut frames, &mut idle, &mut stop)
+                .await
+                .is_err()
+            {
                 return;
             }
         }
@@ -130,7 +152,7 @@ impl Client {
         }
     }
 
-    /// Answers every whole query that has arrived; gives their number.
+    /// Answers every whole query that has arrived; gives the number of answers.
     async fn answer_all<S: AsyncWrite + Unpin>(
         &self,
         stream: &mut S,
@@ -142,6 +164,7 @@ impl Client {
         out.clear();
         let mut n = 0;
         loop {
+            let before = out.len();
             let outcome = match frames.next_message() {
                 Ok(Some(query)) => self.answer_one(query, scratch, out),
                 Ok(None) => break,
@@ -150,10 +173,13 @@ impl Client {
                     return Err(End::Closed);
                 }
             };
-            if n == 0 {
-                self.place.set_busy(true);
+            // What gets no answer does not keep the connection open either.
+            if out.len() > before || outcome.is_some() {
+                if n == 0 {
+                    self.place.set_busy(true);
+                }
+                n += 1;
             }
-            n += 1;
             if let Some(request) = outcome {
                 self.flush(stream, out).await?;
                 self.transfer(stream, *request, out, stop).await?;
@@ -169,7 +195,12 @@ impl Client {
         Ok(n)
     }
 
-    fn answer_one(&self, query: &[u8], scratch: &mut Scratch, out: &mut Vec<u8>) -> Option<Box<TransferRequest>> {
+    fn answer_one(
+        &self,
+        query: &[u8],
+        scratch: &mut Scratch,
+        out: &mut Vec<u8>,
+    ) -> Option<Box<TransferRequest>> {
         let shared = &self.shared;
         let counter = match self.transport {
             Transport::Tls => &shared.stats.tls_queries,
@@ -206,7 +237,11 @@ impl Client {
         None
     }
 
-    async fn flush<S: AsyncWrite + Unpin>(&self, stream: &mut S, out: &mut Vec<u8>) -> Result<(), End> {
+    async fn flush<S: AsyncWrite + Unpin>(
+        &self,
+        stream: &mut S,
+        out: &mut Vec<u8>,
+    ) -> Result<(), End> {
         if out.is_empty() {
             return Ok(());
         }
@@ -244,7 +279,10 @@ impl Client {
             return Ok(());
         }
         shared.stats.transfers_failed.one();
-        if shared.log.open(peer, Kind::TransferFailed, shared.common.clock.now()) {
+        if shared
+            .log
+            .open(peer, Kind::TransferFailed, shared.common.clock.now())
+        {
             let apex = transfer.request().version.apex();
             tracing::warn!(%peer, zone = %apex, records = transfer.records, "zone transfer broke off");
         }
@@ -267,7 +305,9 @@ impl Client {
             }
             let version = transfer.request().version.id();
             let entry = transfer.request().entry.clone();
-            let Some(message) = transfer.next_message(now) else { return Ok(()) };
+            let Some(message) = transfer.next_message(now) else {
+                return Ok(());
+            };
             let mut rest = message;
             while !rest.is_empty() {
                 let n = tokio::select! {
@@ -278,7 +318,9 @@ impl Client {
                     _ = stop.changed() => return Err(End::Stopped),
                 };
                 rest = &rest[n..];
-                let current = entry.slot(shared.role).and_then(|s| s.version().map(|v| v.id()));
+                let current = entry
+                    .slot(shared.role)
+                    .and_then(|s| s.version().map(|v| v.id()));
                 let age = shared.common.clock.monotonic().saturating_sub(started);
                 if current != Some(version) && age > times.retired {
                     return Err(End::Closed);
@@ -324,12 +366,29 @@ impl Shared {
             Why::Tsig => s.tsig_failed.one(),
             Why::Broken(what) if self.log.open(ctx.peer, Kind::Broken, ctx.now) => {
                 let version = reply.version.map(|(zone, id, _)| (zone, id));
-                tracing::error!(?version, what, "answered SERVFAIL: the zone's data contradict themselves");
+                tracing::error!(
+                    ?version,
+                    what,
+                    "answered SERVFAIL: the zone's data contradict themselves"
+                );
             }
             _ => {}
         }
-        let transfer = matches!(reply.qtype, cascade_zone::Rtype::AXFR | cascade_zone::Rtype::IXFR);
-        if reply.why == Why::Acl && transfer && self.log.open(ctx.peer, Kind::TransferRefused, ctx.now) {
+        let transfer = matches!(
+            reply.qtype,
+            cascade_zone::Rtype::AXFR | cascade_zone::Rtype::IXFR
+        );
+        let refused = reply.why == Why::Acl || reply.why == Why::Tsig;
+        if refused && reply.opcode == opcode::NOTIFY {
+            s.notify_refused.one();
+            if self.log.open(ctx.peer, Kind::NotifyRefused, ctx.now) {
+                tracing::warn!(peer = %ctx.peer, code = reply.rcode, "NOTIFY refused");
+            }
+        }
+        if reply.why == Why::Acl
+            && transfer
+            && self.log.open(ctx.peer, Kind::TransferRefused, ctx.now)
+        {
             tracing::warn!(peer = %ctx.peer, "zone transfer refused by the access list");
         }
     }

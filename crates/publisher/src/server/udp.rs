@@ -45,7 +45,13 @@ pub(super) async fn serve(shared: Arc<Shared>, socket: UdpSocket, mut stop: watc
 }
 
 /// Answers one datagram; `true`: `out` is to be sent.
-fn one(shared: &Shared, query: &[u8], peer: SocketAddr, scratch: &mut Scratch, out: &mut Vec<u8>) -> bool {
+fn one(
+    shared: &Shared,
+    query: &[u8],
+    peer: SocketAddr,
+    scratch: &mut Scratch,
+    out: &mut Vec<u8>,
+) -> bool {
     let now = shared.common.clock.now();
     shared.stats.udp_queries.one();
     let over = shared.rate.over(peer.ip(), now);

@@ -1,0 +1,556 @@
+//! The state database: values by key in typed tables, and the history of each zone.
+//!
+//! Values are JSON; what they mean is for the crates above. All changes of one transition go into
+//! one commit; commits that wait for the disk at the same time share its sync.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use cascade_zone::ZoneId;
+use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::disk::{Disk, MODE_STATE, temporary};
+use crate::error::ArchiveError;
+use crate::zones::free_name;
+
+/// Version of the tables' layout.
+pub const SCHEMA: u32 = 1;
+/// Backups kept: `.bak-1` is the newest.
+pub const BACKUPS: u32 = 3;
+
+macro_rules! tables {
+    ($($t:ident $name:literal $doc:literal;)*) => {
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Table { $(#[doc = $doc] $t,)* }
+
+        impl Table {
+            pub const ALL: &'static [Table] = &[$(Table::$t,)*];
+
+            pub fn name(self) -> &'static str {
+                match self { $(Table::$t => $name,)* }
+            }
+        }
+    };
+}
+
+tables! {
+    Zones "zones" "Zone id -> the zone's durable value with its positions.";
+    Names "names" "Zone name -> zone id.";
+    Policies "policies" "Policy name -> text and revision.";
+    Keys "keys" "Zone id -> what the key manager knows.";
+    TsigKeys "tsig-keys" "TSIG key name -> key.";
+    Hsms "hsms" "HSM name -> its configuration.";
+    Tokens "tokens" "API token name -> role and digest.";
+    Serials "serials" "Zone id -> highest serial ever shown; outlives the zone.";
+    Settings "settings" "Everything else of the daemon.";
+}
+
+const HISTORY: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("history");
+const META: TableDefinition<'static, &str, u32> = TableDefinition::new("meta");
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    Put {
+        table: Table,
+        key: String,
+        value: Vec<u8>,
+    },
+    Delete {
+        table: Table,
+        key: String,
+    },
+    /// Appends to a zone's history and drops what is older than the last `keep` numbers.
+    History {
+        zone: ZoneId,
+        seq: u64,
+        entry: Vec<u8>,
+        keep: u64,
+    },
+    DropHistory {
+        zone: ZoneId,
+    },
+}
+
+impl Change {
+    pub fn put<T: Serialize>(table: Table, key: &str, value: &T) -> Result<Change, ArchiveError> {
+        Ok(Change::Put {
+            table,
+            key: key.to_owned(),
+            value: encode(table, key, value)?,
+        })
+    }
+
+    pub fn history<T: Serialize>(
+        zone: ZoneId,
+        seq: u64,
+        entry: &T,
+        keep: u64,
+    ) -> Result<Change, ArchiveError> {
+        let entry = serde_json::to_vec(entry).map_err(|e| ArchiveError::Value {
+            table: "history",
+            key: seq.to_string(),
+            detail: e.to_string(),
+        })?;
+        Ok(Change::History {
+            zone,
+            seq,
+            entry,
+            keep,
+        })
+    }
+}
+
+/// Where the state that was opened comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// There was nothing: a new installation.
+    New,
+    Existing,
+    /// Parts of it were damaged; it was taken back to the last commit that is whole.
+    Repaired,
+    /// The state could not be opened; this backup was. Every zone is to be treated as recovered
+    /// from a backup. The damaged file is kept under this name.
+    Backup {
+        from: PathBuf,
+        damaged: Option<PathBuf>,
+    },
+}
+
+pub struct State {
+    db: Database,
+    path: PathBuf,
+    disk: Disk,
+    queue: Mutex<Queue>,
+    turn: Condvar,
+}
+
+/// Commits that wait for one another: whoever comes first writes for all.
+#[derive(Default)]
+struct Queue {
+    waiting: Vec<(u64, Vec<Change>)>,
+    next: u64,
+    /// A leader is writing.
+    busy: bool,
+    /// Results not yet fetched.
+    done: Vec<(u64, Result<(), ArchiveError>)>,
+}
+
+impl State {
+    /// Opens `root/state.redb`. Never creates an empty one where there was one before.
+    pub fn open(disk: &Disk, root: &Path) -> Result<(State, Origin), ArchiveError> {
+        disk.make_dir(root)?;
+        let path = root.join("state.redb");
+        let (db, origin) = if path.exists() {
+            match open_db(&path) {
+                Ok((db, true)) => (db, Origin::Existing),
+                Ok((db, false)) => (db, Origin::Repaired),
+                Err(Unopened::Error(e)) => return Err(e),
+                Err(Unopened::Damaged) => from_backup(disk, &path, true)?,
+            }
+        } else if backups(&path).iter().any(|p| p.exists()) {
+            from_backup(disk, &path, false)?
+        } else if disk.list(&root.join("zone-state"))?.is_empty() {
+            (create_db(disk, &path)?, Origin::New)
+        } else {
+            return Err(ArchiveError::StateMissing { path });
+        };
+        let state = State {
+            db,
+            path,
+            disk: disk.clone(),
+            queue: Mutex::new(Queue::default()),
+            turn: Condvar::new(),
+        };
+        Ok((state, origin))
+    }
+
+    /// Makes all changes durable together. When this returns they are; on an error none is.
+    /// Calls from several threads share one write.
+    pub fn commit(&self, changes: Vec<Change>) -> Result<(), ArchiveError> {
+        let mut q = self.lock();
+        let ticket = q.next;
+        q.next += 1;
+        q.waiting.push((ticket, changes));
+        loop {
+            if let Some(i) = q.done.iter().position(|(t, _)| *t == ticket) {
+                return q.done.swap_remove(i).1;
+            }
+            if q.busy {
+                q = self.turn.wait(q).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            q.busy = true;
+            let batch = std::mem::take(&mut q.waiting);
+            drop(q);
+            let result = self.write(&batch);
+            q = self.lock();
+            q.busy = false;
+            q.done
+                .extend(batch.into_iter().map(|(t, _)| (t, result.clone())));
+            self.turn.notify_all();
+        }
+    }
+
+    pub fn get<T: DeserializeOwned>(
+        &self,
+        table: Table,
+        key: &str,
+    ) -> Result<Option<T>, ArchiveError> {
+        let tx = self.db.begin_read().map_err(|e| self.err("read", e))?;
+        let t = tx
+            .open_table(definition(table))
+            .map_err(|e| self.err("read", e))?;
+        let value = t.get(key).map_err(|e| self.err("read", e))?;
+        value.map(|v| decode(table, key, v.value())).transpose()
+    }
+
+    /// Entries with keys after `after`, in order of keys, at most `limit`.
+    pub fn list<T: DeserializeOwned>(
+        &self,
+        table: Table,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, T)>, ArchiveError> {
+        use std::ops::Bound;
+        let tx = self.db.begin_read().map_err(|e| self.err("read", e))?;
+        let t = tx
+            .open_table(definition(table))
+            .map_err(|e| self.err("read", e))?;
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let range = t
+            .range::<&str>((from, Bound::Unbounded))
+            .map_err(|e| self.err("read", e))?;
+        let mut out = Vec::new();
+        for entry in range.take(limit) {
+            let (k, v) = entry.map_err(|e| self.err("read", e))?;
+            out.push((k.value().to_owned(), decode(table, k.value(), v.value())?));
+        }
+        Ok(out)
+    }
+
+    /// History of a zone, newest first: entries with numbers below `before`, at most `limit`.
+    pub fn history<T: DeserializeOwned>(
+        &self,
+        zone: ZoneId,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<(u64, T)>, ArchiveError> {
+        let tx = self.db.begin_read().map_err(|e| self.err("read", e))?;
+        let t = tx.open_table(HISTORY).map_err(|e| self.err("read", e))?;
+        let (from, to) = (
+            history_key(zone, 0),
+            history_key(zone, before.unwrap_or(u64::MAX)),
+        );
+        let range = t
+            .range::<&[u8]>(&from[..]..&to[..])
+            .map_err(|e| self.err("read", e))?;
+        let mut out = Vec::new();
+        for entry in range.rev().take(limit) {
+            let (k, v) = entry.map_err(|e| self.err("read", e))?;
+            let seq = k
+                .value()
+                .last_chunk::<8>()
+                .map_or(0, |b| u64::from_be_bytes(*b));
+            let value = serde_json::from_slice(v.value()).map_err(|e| ArchiveError::Value {
+                table: "history",
+                key: seq.to_string(),
+                detail: e.to_string(),
+            })?;
+            out.push((seq, value));
+        }
+        Ok(out)
+    }
+
+    /// A consistent copy as it is now, durable under `to`; an older file of that name is replaced
+    /// only when the new one is complete.
+    pub fn backup_to(&self, to: &Path) -> Result<(), ArchiveError> {
+        let tmp = temporary(to);
+        self.disk.remove(&tmp)?;
+        let copied = self
+            .copy_into(&tmp)
+            .and_then(|()| self.disk.rename(&tmp, to));
+        if copied.is_err() {
+            let _ = self.disk.remove(&tmp);
+        }
+        copied
+    }
+
+    /// The hourly copy: `.bak-1` is the new one, older ones move on, the oldest goes.
+    pub fn rotate_backup(&self) -> Result<(), ArchiveError> {
+        let names = backups(&self.path);
+        let fresh = temporary(&self.path.with_extension("redb.bak"));
+        self.backup_to(&fresh)?;
+        for pair in names.windows(2).rev() {
+            if let [newer, older] = pair
+                && newer.exists()
+            {
+                self.disk.rename(newer, older)?;
+            }
+        }
+        match names.first() {
+            Some(first) => self.disk.rename(&fresh, first),
+            None => Ok(()),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        // The queue is consistent at every await point; a panicking waiter harms nobody.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self, batch: &[(u64, Vec<Change>)]) -> Result<(), ArchiveError> {
+        let changes = batch.iter().flat_map(|(_, c)| c);
+        let tx = self.db.begin_write().map_err(|e| self.err("begin", e))?;
+        for change in changes {
+            self.apply(&tx, change)?;
+        }
+        tx.commit().map_err(|e| self.err("commit", e))
+    }
+
+    fn apply(&self, tx: &redb::WriteTransaction, change: &Change) -> Result<(), ArchiveError> {
+        let err = |e: redb::StorageError| self.err("write", e);
+        let open = |e: redb::TableError| self.err("write", e);
+        match change {
+            Change::Put { table, key, value } => {
+                let mut t = tx.open_table(definition(*table)).map_err(open)?;
+                t.insert(key.as_str(), value.as_slice()).map_err(err)?;
+            }
+            Change::Delete { table, key } => {
+                let mut t = tx.open_table(definition(*table)).map_err(open)?;
+                t.remove(key.as_str()).map_err(err)?;
+            }
+            Change::History {
+                zone,
+                seq,
+                entry,
+                keep,
+            } => {
+                let mut t = tx.open_table(HISTORY).map_err(open)?;
+                t.insert(&history_key(*zone, *seq)[..], entry.as_slice())
+                    .map_err(err)?;
+                let first = history_key(*zone, 0);
+                let end = history_key(*zone, (*seq + 1).saturating_sub(*keep));
+                t.retain_in::<&[u8], _>(&first[..]..&end[..], |_, _| false)
+                    .map_err(err)?;
+            }
+            Change::DropHistory { zone } => {
+                let mut t = tx.open_table(HISTORY).map_err(open)?;
+                let (first, end) = (history_key(*zone, 0), history_key(*zone, u64::MAX));
+                t.retain_in::<&[u8], _>(&first[..]..=&end[..], |_, _| false)
+                    .map_err(err)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn copy_into(&self, to: &Path) -> Result<(), ArchiveError> {
+        let read = self.db.begin_read().map_err(|e| self.err("back up", e))?;
+        let db = create_db(&self.disk, to)?;
+        let write = db.begin_write().map_err(|e| self.err("back up", e))?;
+        let copy = || -> Result<(), redb::Error> {
+            for table in Table::ALL {
+                let from = read.open_table(definition(*table))?;
+                let mut into = write.open_table(definition(*table))?;
+                for entry in from.iter()? {
+                    let (k, v) = entry?;
+                    into.insert(k.value(), v.value())?;
+                }
+            }
+            let from = read.open_table(HISTORY)?;
+            let mut into = write.open_table(HISTORY)?;
+            for entry in from.iter()? {
+                let (k, v) = entry?;
+                into.insert(k.value(), v.value())?;
+            }
+            Ok(())
+        };
+        copy().map_err(|e| self.err("back up", e))?;
+        write.commit().map_err(|e| self.err("back up", e))
+    }
+
+    fn err(&self, op: &'static str, e: impl Into<redb::Error>) -> ArchiveError {
+        state_error(op, &self.path, e)
+    }
+}
+
+fn definition(table: Table) -> TableDefinition<'static, &'static str, &'static [u8]> {
+    TableDefinition::new(table.name())
+}
+
+fn encode<T: Serialize>(table: Table, key: &str, value: &T) -> Result<Vec<u8>, ArchiveError> {
+    serde_json::to_vec(value).map_err(|e| ArchiveError::Value {
+        table: table.name(),
+        key: key.to_owned(),
+        detail: e.to_string(),
+    })
+}
+
+fn decode<T: DeserializeOwned>(table: Table, key: &str, bytes: &[u8]) -> Result<T, ArchiveError> {
+    serde_json::from_slice(bytes).map_err(|e| ArchiveError::Value {
+        table: table.name(),
+        key: key.to_owned(),
+        detail: e.to_string(),
+    })
+}
+
+/// Zone id, then the number in big-endian, so that order of keys is order of time.
+fn history_key(zone: ZoneId, seq: u64) -> [u8; 24] {
+    let mut key = [0; 24];
+    key[..16].copy_from_slice(&zone.0);
+    key[16..].copy_from_slice(&seq.to_be_bytes());
+    key
+}
+
+fn state_error(op: &'static str, path: &Path, e: impl Into<redb::Error>) -> ArchiveError {
+    match e.into() {
+        redb::Error::Io(io) => ArchiveError::io(op, path, io),
+        other => ArchiveError::State {
+            op,
+            path: path.to_owned(),
+            detail: other.to_string(),
+        },
+    }
+}
+
+fn backups(path: &Path) -> Vec<PathBuf> {
+    (1..=BACKUPS)
+        .map(|n| {
+            let mut name = path.as_os_str().to_owned();
+            name.push(format!(".bak-{n}"));
+            PathBuf::from(name)
+        })
+        .collect()
+}
+
+enum Unopened {
+    /// The file is not a database that can be read.
+    Damaged,
+    /// Something else, which a backup would not help against.
+    Error(ArchiveError),
+}
+
+fn create_db(disk: &Disk, path: &Path) -> Result<Database, ArchiveError> {
+    // Made here first, for its mode: it decides about keys and approvals.
+    drop(disk.create(path, MODE_STATE)?);
+    let db = Database::create(path).map_err(|e| state_error("create", path, e))?;
+    let make = || -> Result<(), redb::Error> {
+        let tx = db.begin_write()?;
+        for table in Table::ALL {
+            tx.open_table(definition(*table))?;
+        }
+        tx.open_table(HISTORY)?;
+        tx.open_table(META)?.insert("schema", SCHEMA)?;
+        tx.commit()?;
+        Ok(())
+    };
+    make().map_err(|e| state_error("create", path, e))?;
+    disk.sync_dir_of(path)?;
+    Ok(db)
+}
+
+/// Opens, compares every page with its check sum and walks through every table once: a database
+/// that opens but cannot be read is damaged. Says whether it was whole.
+fn open_db(path: &Path) -> Result<(Database, bool), Unopened> {
+    // The database library asserts its own format; a damaged file must not end the daemon.
+    let opened = std::panic::catch_unwind(|| Database::open(path));
+    let mut db = match opened {
+        Ok(Ok(db)) => db,
+        Ok(Err(DatabaseError::DatabaseAlreadyOpen)) => {
+            return Err(Unopened::Error(ArchiveError::InUse {
+                path: path.to_owned(),
+            }));
+        }
+        Ok(Err(DatabaseError::Storage(redb::StorageError::Io(e))))
+            if !matches!(
+                e.kind(),
+                std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof
+            ) =>
+        {
+            return Err(Unopened::Error(ArchiveError::Io {
+                op: "open",
+                path: path.to_owned(),
+                source: Arc::new(e),
+            }));
+        }
+        Ok(Err(_)) | Err(_) => return Err(Unopened::Damaged),
+    };
+    let check = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let whole = db.check_integrity()?;
+        Ok::<_, redb::Error>((walk(&db)?, whole))
+    }));
+    match check {
+        Ok(Ok((SCHEMA, whole))) => Ok((db, whole)),
+        Ok(Ok((found, _))) if found > SCHEMA => Err(Unopened::Error(ArchiveError::Newer {
+            path: path.to_owned(),
+            found,
+            known: SCHEMA,
+        })),
+        _ => Err(Unopened::Damaged),
+    }
+}
+
+fn walk(db: &Database) -> Result<u32, redb::Error> {
+    let tx = db.begin_read()?;
+    let schema = tx.open_table(META)?.get("schema")?.map_or(0, |v| v.value());
+    if schema > SCHEMA {
+        return Ok(schema);
+    }
+    for table in Table::ALL {
+        for entry in tx.open_table(definition(*table))?.iter()? {
+            entry?;
+        }
+    }
+    for entry in tx.open_table(HISTORY)?.iter()? {
+        entry?;
+    }
+    Ok(schema)
+}
+
+/// The newest backup that opens takes the state's place; the damaged state is kept beside it.
+fn from_backup(
+    disk: &Disk,
+    path: &Path,
+    damaged: bool,
+) -> Result<(Database, Origin), ArchiveError> {
+    for backup in backups(path) {
+        if !backup.exists() {
+            continue;
+        }
+        match open_db(&backup) {
+            Ok((db, _)) => drop(db),
+            Err(Unopened::Damaged) => continue,
+            Err(Unopened::Error(e)) => return Err(e),
+        }
+        let bytes = disk.read(&backup)?;
+        let tmp = temporary(path);
+        let mut file = disk.create(&tmp, MODE_STATE)?;
+        disk.write(&mut file, &tmp, &bytes)?;
+        disk.sync(&file, &tmp)?;
+        let kept = damaged.then(|| free_name(&path.with_extension("redb.damaged")));
+        if let Some(kept) = &kept {
+            disk.rename(path, kept)?;
+        }
+        disk.rename(&tmp, path)?;
+        let db = match open_db(path) {
+            Ok((db, _)) => db,
+            Err(Unopened::Error(e)) => return Err(e),
+            Err(Unopened::Damaged) => {
+                return Err(ArchiveError::StateUnusable {
+                    path: path.to_owned(),
+                });
+            }
+        };
+        return Ok((
+            db,
+            Origin::Backup {
+                from: backup,
+                damaged: kept,
+            },
+        ));
+    }
+    Err(ArchiveError::StateUnusable {
+        path: path.to_owned(),
+    })
+}

@@ -1,0 +1,120 @@
+//! `zone status --detailed`: keys, rolls, signatures, secondaries.
+
+use cascade_api::keys::{Key, KeyState, Roll};
+use cascade_api::status::ZoneStatus;
+use cascade_api::word;
+use cascade_time::Timestamp;
+
+use crate::output::{ago, clean, signed_span};
+use crate::report::span;
+
+pub fn detail(s: &ZoneStatus, now: Timestamp, out: &mut String) {
+    let mut line = |text: String| {
+        out.push_str(&text);
+        out.push('\n');
+    };
+    line("DNSSEC keys:".to_string());
+    for key in &s.keys {
+        line(format!("  {} tagged {}:", key.role.upper(), key.tag));
+        line(format!("    Reference: {}", clean(&key.reference)));
+        if let Some(label) = key.label.as_ref().filter(|l| !label_is_id(l, key)) {
+            line(format!("    Label: {}", clean(label)));
+        }
+        if key.signing {
+            line("    Actively used for signing".to_string());
+        }
+    }
+    line("  Details:".to_string());
+    for key in &s.keys {
+        line(format!("    {}", key_line(key, now)));
+    }
+    for roll in &s.rolls {
+        roll_lines(roll, now).into_iter().for_each(&mut line);
+    }
+    if let Some(sig) = &s.signatures {
+        let refresh = sig
+            .next_refresh_at
+            .map_or("none".to_string(), Timestamp::to_human);
+        line(format!(
+            "Signatures: first expires {}, next refresh {refresh}, runway {}",
+            sig.first_expires_at.to_human(),
+            signed_span(sig.runway_secs)
+        ));
+    }
+    for sec in &s.secondaries {
+        let serial = sec
+            .serial
+            .map_or("no answer".to_string(), |n| format!("serial {n}"));
+        let lag = match sec.lag_secs {
+            Some(0) => ", up to date".to_string(),
+            Some(n) => format!(", {} behind", span(n)),
+            None => String::new(),
+        };
+        let asked = sec
+            .asked_at
+            .map_or(String::new(), |at| format!(", asked {}", ago(at, now)));
+        line(format!(
+            "Secondary {}: {serial}{lag}{asked}",
+            clean(&sec.server)
+        ));
+    }
+}
+
+/// One sentence on a key's life, as `zone status --detailed` and `status keys` say it.
+pub fn key_line(key: &Key, now: Timestamp) -> String {
+    let reference = clean(&key.reference);
+    match (key.state, key.expires_at, key.remove_at) {
+        (KeyState::Generated, _, _) => format!("key {reference} is not yet published"),
+        (KeyState::Retired | KeyState::Dead, _, Some(at)) => {
+            format!(
+                "key {reference} is retired and will be removed at {}",
+                at.to_human()
+            )
+        }
+        (KeyState::Retired | KeyState::Dead | KeyState::Removed | KeyState::Revoked, _, None) => {
+            format!("key {reference} is {}", word(&key.state))
+        }
+        (_, None, _) if key.imported => {
+            format!("key {reference} is imported and does not expire")
+        }
+        (_, None, _) => format!(
+            "key {reference} does not expire. No validity period is configured for the key type"
+        ),
+        (_, Some(at), _) if at <= now => {
+            format!("key {reference} has expired at {}", at.to_human())
+        }
+        (_, Some(at), _) => format!("key {reference} expires at {}", at.to_human()),
+    }
+}
+
+fn roll_lines(roll: &Roll, now: Timestamp) -> Vec<String> {
+    let mut lines = vec![format!(
+        "Roll of the {} ({}): {}",
+        word(&roll.kind).to_uppercase(),
+        clean(&roll.roll_type),
+        clean(&roll.state)
+    )];
+    if let Some(who) = &roll.waits_for {
+        let since = roll.since.or(roll.started_at);
+        let since = since.map_or(String::new(), |at| format!(" since {}", ago(at, now)));
+        lines.push(format!("  Waits for {}{since}", clean(who)));
+    }
+    if let Some(at) = roll.next_look.or(roll.earliest_at) {
+        lines.push(format!("  Next look at {}", ago(at, now)));
+    }
+    lines.push(match &roll.next_command {
+        Some(command) => format!("  Next step: {}", clean(command)),
+        None => "  Next step: automatic".to_string(),
+    });
+    lines
+}
+
+/// Tokens that cannot store a label show the id instead, in another case or not.
+fn label_is_id(label: &str, key: &Key) -> bool {
+    label.is_empty()
+        || label.eq_ignore_ascii_case(&key.id)
+        || key
+            .reference
+            .to_ascii_lowercase()
+            .contains(&format!("/{}_", label.to_ascii_lowercase()))
+}

@@ -1,0 +1,214 @@
+//! The daemon as a whole: what it is, what it serves, whether it is well.
+
+use cascade_api::common::{Acts, Level, Subject, SubjectKind};
+use cascade_api::daemon::{
+    Addresses, Check, ExpiringKey, HaltedZone, Health, Info, QueueItem, QueueState, Status,
+    StatusKeys, ZoneCounts, ZoneKeys,
+};
+use cascade_api::zones::ZoneState;
+use cascade_pipeline::{AlertKey, Severity};
+
+use crate::daemon::Daemon;
+use crate::status::{self, zone_state};
+use crate::zone::{View, ZoneHandle};
+
+/// Keys listed as first to expire.
+const FIRST: usize = 5;
+
+pub fn info(d: &Daemon) -> Info {
+    Info {
+        version: env!("CARGO_PKG_VERSION").into(),
+        commit: option_env!("CASCADE_COMMIT").map(str::to_string),
+        api: cascade_api::API_VERSION.into(),
+        started_at: d.started_at,
+        schema: cascade_archive::state::SCHEMA,
+        features: Vec::new(),
+    }
+}
+
+pub fn status(d: &Daemon) -> Status {
+    let bound = d.bound.load();
+    let text = |l: &[std::net::SocketAddr]| l.iter().map(ToString::to_string).collect();
+    let zones = d.zone_list();
+    let mut counts = ZoneCounts {
+        configured: zones.len() as u64,
+        ..ZoneCounts::default()
+    };
+    let mut queue = Vec::new();
+    for z in &zones {
+        let view = z.view();
+        counts.published += u64::from(view.row.zone.live.is_some());
+        if zone_state(&view) == ZoneState::Halted {
+            let halted = status::zone(d, z).halted;
+            counts.halted.push(HaltedZone {
+                zone: z.name.clone(),
+                reason: halted.map_or_else(String::new, |h| h.reason),
+            });
+        }
+        queue.extend(queued(z, &view));
+    }
+    Status {
+        addresses: Addresses {
+            loaded_review: text(&bound.loader_review),
+            signed_review: text(&bound.signer_review),
+            server: text(&bound.publication),
+        },
+        zones: counts,
+        queue,
+        hsms: Vec::new(),
+    }
+}
+
+fn queued(z: &ZoneHandle, view: &View) -> Option<QueueItem> {
+    let p = view.signing.as_ref()?;
+    let (done, total) = p.units();
+    let waiting = p.stage() == cascade_signer::Stage::Waiting;
+    Some(QueueItem {
+        state: if waiting {
+            QueueState::Waiting
+        } else {
+            QueueState::Running
+        },
+        since: view.row.reports.sign.as_ref()?.requested_at,
+        zone: z.name.clone(),
+        action: if waiting {
+            "waiting".into()
+        } else {
+            "signing".into()
+        },
+        done: (total > 0).then(|| done as f64 / total as f64),
+    })
+}
+
+pub fn status_keys(d: &Daemon) -> StatusKeys {
+    let now = d.now();
+    let mut expiring = Vec::new();
+    let mut zones = Vec::new();
+    for z in d.zone_list() {
+        let view = z.view();
+        let policy = d.policy(&view.row.zone.settings.policy);
+        let keys: Vec<_> = view
+            .row
+            .keys
+            .iter()
+            .filter_map(|k| status::key(k, policy.as_ref().map(|p| &p.file.policy)))
+            .collect();
+        expiring.extend(keys.iter().filter_map(|k| {
+            let at = k.expires_at?;
+            Some(ExpiringKey {
+                zone: z.name.clone(),
+                key: k.reference.clone(),
+                left_secs: now.secs_until(at),
+            })
+        }));
+        zones.push(ZoneKeys {
+            zone: z.name.clone(),
+            keys,
+            rolls: Vec::new(),
+        });
+    }
+    expiring.sort_by_key(|e| e.left_secs);
+    expiring.truncate(FIRST);
+    StatusKeys {
+        first_to_expire: expiring,
+        zones,
+    }
+}
+
+/// Derived from outcomes: a zone that should be served and is not is critical.
+pub fn health(d: &Daemon) -> Health {
+    let now = d.now();
+    let mut checks = Vec::new();
+    for z in d.zone_list() {
+        let view = z.view();
+        zone_checks(&z, &view, now, &mut checks);
+    }
+    let failed = d
+        .counters
+        .store_errors
+        .load(std::sync::atomic::Ordering::Relaxed);
+    if failed > 0 {
+        checks.push(Check {
+            check: "storage".into(),
+            subject: None,
+            level: Level::Warning,
+            since: None,
+            acts: Some(Acts::Storage),
+            detail: format!("{failed} writes of state have failed since the start"),
+            action: Some("df -h; journalctl -u cascaded".into()),
+            last_run: Some(now),
+        });
+    }
+    let level = checks.iter().map(|c| c.level).max().unwrap_or(Level::Ok);
+    Health {
+        healthy: level <= Level::Info,
+        level,
+        at: now,
+        checks,
+    }
+}
+
+fn zone_checks(z: &ZoneHandle, view: &View, now: cascade_time::Timestamp, out: &mut Vec<Check>) {
+    let subject = Some(Subject {
+        kind: SubjectKind::Zone,
+        name: z.name.clone(),
+    });
+    let pz = &view.row.zone;
+    for a in pz.alerts.values() {
+        let (check, acts) = match a.key {
+            AlertKey::Runway => ("runway", Acts::Operator),
+            AlertKey::Held
+            | AlertKey::Review
+            | AlertKey::UpkeepReview
+            | AlertKey::Rejected
+            | AlertKey::Refused => ("halted", Acts::Operator),
+            AlertKey::Source | AlertKey::SourceExpired => ("source-expiry", Acts::Source),
+            AlertKey::Storage => ("storage", Acts::Storage),
+            AlertKey::Clock => ("clock", Acts::Operator),
+            AlertKey::DespiteVerification => ("verification", Acts::Operator),
+            _ => ("zone", Acts::Operator),
+        };
+        out.push(Check {
+            check: check.into(),
+            subject: subject.clone(),
+            level: match a.severity {
+                Severity::Notice => Level::Info,
+                Severity::Warning => Level::Warning,
+                Severity::Critical => Level::Critical,
+            },
+            since: Some(a.since),
+            acts: Some(acts),
+            detail: a.text.clone(),
+            action: Some(format!("cascade why {}", z.name)),
+            last_run: Some(now),
+        });
+    }
+    let serving = pz.live.is_some() && !pz.is_expired();
+    if let Some(bug) = &view.bug {
+        out.push(Check {
+            check: "halted".into(),
+            subject: subject.clone(),
+            level: Level::Critical,
+            since: None,
+            acts: Some(Acts::Cascade),
+            detail: bug.clone(),
+            action: Some("systemctl restart cascaded".into()),
+            last_run: Some(now),
+        });
+    }
+    if !serving && pz.alerts.is_empty() && view.keys_wait.is_some() {
+        out.push(Check {
+            check: "serving".into(),
+            subject,
+            level: Level::Warning,
+            since: Some(view.row.added_at),
+            acts: Some(Acts::Operator),
+            detail: format!(
+                "not published yet; waits for keys: {}",
+                view.keys_wait.clone().unwrap_or_default()
+            ),
+            action: Some(format!("cascade why {}", z.name)),
+            last_run: Some(now),
+        });
+    }
+}

@@ -1,0 +1,384 @@
+//! Versions, differences, exports, keys and their records.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use cascade_api::common::{List, PageQuery, Stage, SubjectKind};
+use cascade_api::keys::{Key, KeyFilter, KeyRecords, KeyRecordsQuery, RecordKind};
+use cascade_api::zones::{
+    Change, Diff, DiffCounts, DiffEnd, DiffQuery, ExportQuery, Version, VersionStatus,
+};
+use cascade_api::{Problem, ProblemType};
+use cascade_crypto::{DigestType, push_ds_rdata};
+use cascade_zone::{Rtype, VersionId, ZoneVersion, diff as zone_diff};
+use tokio::sync::mpsc;
+
+use super::Answer;
+use crate::daemon::Daemon;
+use crate::http::Streamed;
+use crate::keyring::{self, KeyRole, KeyRow};
+use crate::zone::{View, ZoneHandle};
+
+/// Records of a difference that are sent unless the caller says otherwise.
+const DIFF_LIMIT: u64 = 10_000;
+/// Pieces of an export that wait for the reader.
+const EXPORT_QUEUE: usize = 4;
+const EXPORT_PIECE: usize = 64 * 1024;
+
+fn status(view: &View, v: &ZoneVersion) -> VersionStatus {
+    let z = &view.row.zone;
+    let live = z
+        .live
+        .as_ref()
+        .is_some_and(|l| l.version == v.id() || l.of == v.id());
+    let cand = z.candidate.cand().is_some_and(|c| {
+        c.version == v.id() || c.signed.as_ref().is_some_and(|s| s.version == v.id())
+    });
+    match (live, cand) {
+        (true, _) => VersionStatus::Published,
+        (_, true) => VersionStatus::Candidate,
+        _ => VersionStatus::Retained,
+    }
+}
+
+fn describe(view: &View, v: &ZoneVersion) -> Version {
+    Version {
+        version: v.id().to_string(),
+        stage: if v.is_signed() {
+            Stage::Signed
+        } else {
+            Stage::Unsigned
+        },
+        serial: v.serial().0,
+        of: v.unsigned_id().to_string(),
+        made_at: v.made_at(),
+        records: v.sums().records,
+        size_bytes: v.sums().wire,
+        status: status(view, v),
+    }
+}
+
+pub fn versions(z: &ZoneHandle, page: &PageQuery) -> List<Version> {
+    let view = z.view();
+    let all: Vec<Version> = view.versions.values().map(|v| describe(&view, v)).collect();
+    let number = |v: &Version| {
+        format!(
+            "{:020}",
+            v.version
+                .trim_start_matches('v')
+                .parse::<u64>()
+                .unwrap_or(0)
+        )
+    };
+    List::page(all, page, number)
+}
+
+pub fn version(z: &ZoneHandle, name: &str) -> Answer<Version> {
+    let view = z.view();
+    let v = find(z, &view, Some(name), None)?;
+    Ok(describe(&view, &v))
+}
+
+/// `v<N>`, `serial:<N>`, `current`, `candidate`, `previous`.
+fn find(
+    z: &ZoneHandle,
+    view: &View,
+    name: Option<&str>,
+    stage: Option<Stage>,
+) -> Answer<Arc<ZoneVersion>> {
+    let pz = &view.row.zone;
+    let unsigned = stage == Some(Stage::Unsigned);
+    let live = pz
+        .live
+        .as_ref()
+        .map(|l| if unsigned { l.of } else { l.version });
+    let get = |id: VersionId| view.versions.get(&id).cloned();
+    let wanted = name.unwrap_or("current");
+    let found = match wanted {
+        "current" => live.and_then(get),
+        "candidate" => pz
+            .candidate
+            .cand()
+            .and_then(|c| match (&c.signed, unsigned) {
+                (Some(s), false) => get(s.version),
+                _ => get(c.version),
+            }),
+        "previous" => {
+            let mut ids: Vec<VersionId> = pz
+                .retained
+                .iter()
+                .map(|r| if unsigned { r.of } else { r.version })
+                .collect();
+            ids.retain(|v| Some(*v) != live);
+            ids.into_iter().max().and_then(get)
+        }
+        other => {
+            let by_id = other
+                .strip_prefix('v')
+                .and_then(|n| n.parse().ok())
+                .map(VersionId);
+            let by_serial = other
+                .strip_prefix("serial:")
+                .and_then(|n| n.parse::<u32>().ok());
+            match (by_id, by_serial) {
+                (Some(id), _) => get(id),
+                (_, Some(s)) => view
+                    .versions
+                    .values()
+                    .find(|v| v.serial().0 == s && v.is_signed() != unsigned)
+                    .cloned(),
+                _ => {
+                    return Err(Problem::new(
+                        ProblemType::InvalidValue,
+                        format!("'{other}' names no version"),
+                    )
+                    .action("write v<N>, serial:<N>, current, previous or candidate"));
+                }
+            }
+        }
+    };
+    found.ok_or_else(|| {
+        Problem::new(
+            ProblemType::VersionNotFound,
+            format!("zone '{}' has no version '{wanted}' in memory", z.name),
+        )
+        .subject(SubjectKind::Version, wanted)
+        .action(format!("cascade zone show {}", z.name))
+    })
+}
+
+fn is_dnssec(t: Rtype) -> bool {
+    t.is_denial_or_signature()
+}
+
+pub fn diff(z: &ZoneHandle, q: &DiffQuery) -> Answer<Diff> {
+    let view = z.view();
+    let stage = q.stage.unwrap_or(Stage::Signed);
+    let from = find(
+        z,
+        &view,
+        Some(q.from.as_deref().unwrap_or("previous")),
+        Some(stage),
+    )?;
+    let to = find(
+        z,
+        &view,
+        Some(q.to.as_deref().unwrap_or("current")),
+        Some(stage),
+    )?;
+    let limit = q.limit.unwrap_or(DIFF_LIMIT);
+    let mut counts = DiffCounts::default();
+    let mut changes = Vec::new();
+    let mut last: Option<(Vec<u8>, Rtype)> = None;
+    zone_diff(&from, &to, &mut |d| {
+        match d.rtype {
+            Rtype::RRSIG => counts.signatures += 1,
+            t if is_dnssec(t) => counts.denial += 1,
+            _ => {}
+        }
+        if is_dnssec(d.rtype) && !q.dnssec {
+            return;
+        }
+        if d.removed {
+            counts.removed += 1;
+        } else {
+            counts.added += 1;
+        }
+        let set = (d.owner.to_vec(), d.rtype);
+        if last.as_ref() != Some(&set) {
+            counts.rrsets_changed += 1;
+            last = Some(set);
+        }
+        if (changes.len() as u64) < limit {
+            let op = if d.removed { "-" } else { "+" };
+            changes.push(Change {
+                op: op.into(),
+                record: crate::text::record(d.owner, d.rtype, d.ttl, d.rdata),
+            });
+        }
+    });
+    let end = |v: &ZoneVersion| DiffEnd {
+        version: v.id().to_string(),
+        serial: v.serial().0,
+    };
+    Ok(Diff {
+        zone: z.name.clone(),
+        stage,
+        from: end(&from),
+        to: end(&to),
+        counts,
+        changes,
+    })
+}
+
+/// The zone as text, one record a line, in pieces that wait for the reader.
+pub fn export(z: &ZoneHandle, q: &ExportQuery) -> Answer<Streamed> {
+    let view = z.view();
+    let v = find(
+        z,
+        &view,
+        q.version.as_deref(),
+        Some(q.stage.unwrap_or(Stage::Signed)),
+    )?;
+    let (tx, pieces) = mpsc::channel(EXPORT_QUEUE);
+    let json = q.json;
+    tokio::task::spawn_blocking(move || {
+        let mut buf = String::with_capacity(EXPORT_PIECE + 4096);
+        let mut gone = false;
+        let mut emit = |r: cascade_zone::Record<'_>| {
+            if gone {
+                return;
+            }
+            let line = crate::text::record(r.owner, r.rtype, r.ttl, r.rdata);
+            if json {
+                let doc = serde_json::json!({ "record": line, "type": r.rtype.to_string() });
+                buf.push_str(&doc.to_string());
+            } else {
+                buf.push_str(&line);
+            }
+            buf.push('\n');
+            if buf.len() >= EXPORT_PIECE {
+                gone = tx
+                    .blocking_send(Ok(Bytes::from(std::mem::take(&mut buf))))
+                    .is_err();
+            }
+        };
+        v.for_each_record(&mut emit);
+        if !gone && !buf.is_empty() {
+            let _ = tx.blocking_send(Ok(Bytes::from(buf)));
+        }
+    });
+    let content_type = if json {
+        "application/x-ndjson"
+    } else {
+        "text/dns"
+    };
+    Ok(Streamed {
+        content_type,
+        pieces,
+    })
+}
+
+// ---- keys
+
+pub fn keys(d: &Daemon, z: &ZoneHandle, f: &KeyFilter) -> List<Key> {
+    let view = z.view();
+    let policy = d.policy(&view.row.zone.settings.policy);
+    let policy = policy.as_ref().map(|p| &p.file.policy);
+    let all = view
+        .row
+        .keys
+        .iter()
+        .filter_map(|k| crate::status::key(k, policy))
+        .collect();
+    List::page(
+        all,
+        &PageQuery {
+            limit: f.limit,
+            after: f.after.clone(),
+        },
+        |k| k.id.clone(),
+    )
+}
+
+pub fn key(d: &Daemon, z: &ZoneHandle, name: &str) -> Answer<Key> {
+    let view = z.view();
+    let policy = d.policy(&view.row.zone.settings.policy);
+    let row = find_key(z, &view, name)?;
+    crate::status::key(row, policy.as_ref().map(|p| &p.file.policy))
+        .ok_or_else(|| super::bug(format!("key {} cannot be read from the state", row.short)))
+}
+
+/// By id, by reference, or by tag when only one key has it.
+fn find_key<'a>(z: &ZoneHandle, view: &'a View, name: &str) -> Answer<&'a KeyRow> {
+    let rows = &view.row.keys;
+    let missing = |detail: String| {
+        Problem::new(ProblemType::KeyNotFound, detail)
+            .subject(SubjectKind::Key, name)
+            .action(format!("cascade keyset {} list", z.name))
+    };
+    if let Some(k) = rows
+        .iter()
+        .find(|k| k.short == name || k.reference == name || k.id == name)
+    {
+        return Ok(k);
+    }
+    let tag = |k: &&KeyRow| k.dnskey().is_some_and(|d| d.key_tag().to_string() == name);
+    let with_tag: Vec<&KeyRow> = rows.iter().filter(tag).collect();
+    match with_tag[..] {
+        [one] => Ok(one),
+        [] => Err(missing(format!("zone '{}' has no key '{name}'", z.name))),
+        _ => Err(missing(format!(
+            "several keys of zone '{}' have tag {name}; give the key's id",
+            z.name
+        ))),
+    }
+}
+
+pub fn key_records(
+    d: &Daemon,
+    z: &ZoneHandle,
+    kind: RecordKind,
+    q: &KeyRecordsQuery,
+) -> Answer<KeyRecords> {
+    let view = z.view();
+    let Some(policy) = d.policy(&view.row.zone.settings.policy) else {
+        return Err(Problem::policy_not_found(
+            &view.row.zone.settings.policy,
+            [],
+        ));
+    };
+    let p = &policy.file.policy;
+    let digests = match q.digest.as_deref().map(str::to_ascii_lowercase).as_deref() {
+        None => keyring::digests(p),
+        Some("sha256" | "sha-256") => vec![DigestType::Sha256],
+        Some("sha384" | "sha-384") => vec![DigestType::Sha384],
+        Some(other) => {
+            return Err(Problem::new(
+                ProblemType::InvalidValue,
+                format!("'{other}' is not a digest for DS; use sha256 or sha384"),
+            ));
+        }
+    };
+    let only = match &q.key {
+        Some(name) => Some(find_key(z, &view, name)?.id.clone()),
+        None => None,
+    };
+    let ttl = keyring::apex_options(p).ttl;
+    let mut records = Vec::new();
+    for row in view
+        .row
+        .keys
+        .iter()
+        .filter(|r| only.as_ref().is_none_or(|id| *id == r.id))
+    {
+        let Some(dnskey) = row.dnskey() else { continue };
+        let at_parent = matches!(row.role, KeyRole::Ksk | KeyRole::Csk);
+        let mut line = |t: Rtype, rdata: &[u8]| {
+            records.push(crate::text::record(
+                z.apex.to_lowercase().as_wire(),
+                t,
+                ttl,
+                rdata,
+            ));
+        };
+        match kind {
+            RecordKind::Dnskey => line(Rtype::DNSKEY, dnskey.rdata()),
+            RecordKind::Cdnskey if at_parent => line(Rtype::CDNSKEY, dnskey.rdata()),
+            RecordKind::Ds | RecordKind::Cds if at_parent => {
+                let t = if kind == RecordKind::Ds {
+                    Rtype::DS
+                } else {
+                    Rtype::CDS
+                };
+                for &digest in &digests {
+                    let mut rdata = Vec::new();
+                    push_ds_rdata(&z.apex, &dnskey, digest, &mut rdata);
+                    line(t, &rdata);
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(KeyRecords { records })
+}

@@ -1,0 +1,363 @@
+//! What the control API can ask of the daemon: the [`Backend`] of the HTTP side.
+
+mod daemon;
+mod data;
+mod policies;
+mod zones;
+
+use std::sync::Arc;
+
+use cascade_api::common::{Accepted, Commented, Confirm, List, PageQuery, Stage};
+use cascade_api::daemon::{Health, Info, Logging, LoggingEdit, Operation, Status, StatusKeys};
+use cascade_api::keys::{Key, KeyFilter, KeyRecords, KeyRecordsQuery, RecordKind};
+use cascade_api::policies::{
+    Policy, PolicyCheck, PolicyCheckRequest, PolicyItem, PolicyReload, PolicyReloaded,
+};
+use cascade_api::status::ZoneStatus;
+use cascade_api::zones::{
+    Diff, DiffQuery, ExportQuery, HistoryEntry, HistoryFilter, Maintenance, MaintenanceRequest,
+    OverrideRequest, ReloadRequest, ResignRequest, ReviewDecision, Verdict, Version, Why, Zone,
+    ZoneAdd, ZoneFilter, ZoneItem, ZoneRemove,
+};
+use cascade_api::{Problem, ProblemType, Roles, Route};
+use cascade_archive::AuditEntry;
+
+use crate::daemon::Daemon;
+use crate::http::{Backend, Caller, Streamed};
+use crate::zone::ZoneHandle;
+
+type Answer<T> = Result<T, Problem>;
+
+/// The daemon as the HTTP side sees it.
+pub struct Control {
+    pub d: Arc<Daemon>,
+}
+
+impl Control {
+    fn zone(&self, name: &str) -> Answer<Arc<ZoneHandle>> {
+        self.d.zone(name).ok_or_else(|| {
+            let known = self.d.zones.read();
+            Problem::zone_not_found(name, known.keys().map(String::as_str))
+        })
+    }
+
+    /// Audits what a changing call came to.
+    fn audit<T>(
+        &self,
+        caller: &Caller,
+        action: &str,
+        subject: &str,
+        comment: Option<String>,
+        result: &Answer<T>,
+    ) {
+        let problem = result.as_ref().err();
+        self.d.audit(AuditEntry {
+            actor: caller.actor.clone(),
+            from: caller.from.clone(),
+            action: action.into(),
+            subject: subject.into(),
+            request_digest: None,
+            result: match problem {
+                None => "ok".into(),
+                Some(p) if p.status < 500 => "refused".into(),
+                Some(_) => "failed".into(),
+            },
+            problem: problem.map(|p| p.kind.slug().to_string()),
+            comment,
+        });
+    }
+}
+
+fn bug(e: impl std::fmt::Display) -> Problem {
+    Problem::new(ProblemType::Bug, e.to_string())
+}
+
+impl Backend for Control {
+    async fn ready(&self) -> Result<(), String> {
+        if self.d.ready.load(std::sync::atomic::Ordering::Acquire) {
+            Ok(())
+        } else {
+            Err("starting".into())
+        }
+    }
+
+    async fn metrics(&self) -> String {
+        crate::metrics::page(&self.d)
+    }
+
+    async fn authenticate(&self, _token: &str) -> Option<(String, Roles)> {
+        None
+    }
+
+    async fn refused(&self, caller: &Caller, route: &'static Route, path: &str, problem: &Problem) {
+        let result: Answer<()> = Err(problem.clone());
+        self.audit(caller, route.path, path, None, &result);
+    }
+
+    fn answered(&self, route: Option<&'static Route>, status: u16, _took: std::time::Duration) {
+        let path = route.map_or("unknown", |r| r.path);
+        *self
+            .d
+            .counters
+            .http
+            .lock()
+            .entry((path, status))
+            .or_default() += 1;
+    }
+
+    async fn info(&self) -> Answer<Info> {
+        Ok(daemon::info(&self.d))
+    }
+    async fn status(&self) -> Answer<Status> {
+        Ok(daemon::status(&self.d))
+    }
+    async fn status_keys(&self) -> Answer<StatusKeys> {
+        Ok(daemon::status_keys(&self.d))
+    }
+    async fn health(&self, _deep: bool) -> Answer<Health> {
+        Ok(daemon::health(&self.d))
+    }
+
+    async fn zone_list(&self, filter: ZoneFilter) -> Answer<List<ZoneItem>> {
+        Ok(zones::list(&self.d, &filter))
+    }
+    async fn zone_add(&self, caller: Caller, add: ZoneAdd, dry_run: bool) -> Answer<Zone> {
+        let (subject, comment) = (add.zone.clone(), add.comment.clone());
+        let result = zones::add(&self.d, add, dry_run).await;
+        if !dry_run {
+            self.audit(&caller, "zone.add", &subject, comment, &result);
+        }
+        result
+    }
+    async fn zone_show(&self, zone: String) -> Answer<Zone> {
+        Ok(zones::show(&self.d, &*self.zone(&zone)?))
+    }
+    async fn zone_remove(&self, caller: Caller, zone: String, remove: ZoneRemove) -> Answer<()> {
+        let z = self.zone(&zone)?;
+        let result = zones::remove(&z, &caller, &remove).await;
+        self.audit(&caller, "zone.remove", &z.name, remove.comment, &result);
+        result
+    }
+    async fn zone_status(&self, zone: String) -> Answer<ZoneStatus> {
+        Ok(crate::status::zone(&self.d, &*self.zone(&zone)?))
+    }
+    async fn zone_why(&self, zone: String) -> Answer<Why> {
+        Ok(zones::why(&self.d, &*self.zone(&zone)?))
+    }
+    async fn zone_history(
+        &self,
+        zone: String,
+        filter: HistoryFilter,
+    ) -> Answer<List<HistoryEntry>> {
+        zones::history(&self.d, self.zone(&zone)?.id, filter).await
+    }
+    async fn versions(&self, zone: String, page: PageQuery) -> Answer<List<Version>> {
+        Ok(data::versions(&*self.zone(&zone)?, &page))
+    }
+    async fn version(&self, zone: String, version: String) -> Answer<Version> {
+        data::version(&*self.zone(&zone)?, &version)
+    }
+    async fn zone_diff(&self, zone: String, query: DiffQuery) -> Answer<Diff> {
+        let z = self.zone(&zone)?;
+        tokio::task::spawn_blocking(move || data::diff(&z, &query))
+            .await
+            .map_err(bug)?
+    }
+    async fn zone_export(&self, zone: String, query: ExportQuery) -> Answer<Streamed> {
+        data::export(&*self.zone(&zone)?, &query)
+    }
+    async fn zone_reload(
+        &self,
+        caller: Caller,
+        zone: String,
+        request: ReloadRequest,
+    ) -> Answer<Accepted> {
+        let z = self.zone(&zone)?;
+        let result = zones::reload(&z, &caller, &request).await;
+        self.audit(&caller, "zone.reload", &z.name, request.comment, &result);
+        result
+    }
+    async fn zone_resign(
+        &self,
+        caller: Caller,
+        zone: String,
+        request: ResignRequest,
+    ) -> Answer<Accepted> {
+        let z = self.zone(&zone)?;
+        let result = zones::resign(&z, &caller, &request).await;
+        self.audit(&caller, "zone.resign", &z.name, request.comment, &result);
+        result
+    }
+    async fn zone_reset(
+        &self,
+        caller: Caller,
+        zone: String,
+        request: Commented,
+    ) -> Answer<Accepted> {
+        let z = self.zone(&zone)?;
+        let result = zones::reset(&z, &caller).await;
+        self.audit(&caller, "zone.reset", &z.name, request.comment, &result);
+        result
+    }
+    async fn review(
+        &self,
+        caller: Caller,
+        zone: String,
+        stage: Stage,
+        serial: u32,
+        verdict: Verdict,
+        comment: Option<String>,
+    ) -> Answer<ReviewDecision> {
+        let z = self.zone(&zone)?;
+        let action = match verdict {
+            Verdict::Approved => "zone.approve",
+            Verdict::Rejected => "zone.reject",
+        };
+        let result = zones::review(
+            &self.d,
+            &z,
+            &caller,
+            stage,
+            serial,
+            verdict,
+            comment.clone(),
+        )
+        .await;
+        self.audit(
+            &caller,
+            action,
+            &format!("{} {} {serial}", z.name, stage.as_str()),
+            comment,
+            &result,
+        );
+        result
+    }
+    async fn review_override(
+        &self,
+        caller: Caller,
+        zone: String,
+        stage: Stage,
+        request: OverrideRequest,
+    ) -> Answer<Accepted> {
+        let z = self.zone(&zone)?;
+        let result = zones::override_review(&z, &caller, stage, &request).await;
+        self.audit(
+            &caller,
+            "zone.override",
+            &format!("{} {}", z.name, stage.as_str()),
+            request.comment,
+            &result,
+        );
+        result
+    }
+    async fn maintenance_on(
+        &self,
+        caller: Caller,
+        zone: String,
+        request: MaintenanceRequest,
+    ) -> Answer<Maintenance> {
+        let z = self.zone(&zone)?;
+        let result = zones::maintenance_on(&self.d, &z, &caller, &request).await;
+        self.audit(
+            &caller,
+            "zone.maintenance.enable",
+            &z.name,
+            request.comment,
+            &result,
+        );
+        result
+    }
+    async fn maintenance_off(
+        &self,
+        caller: Caller,
+        zone: String,
+        comment: Option<String>,
+    ) -> Answer<()> {
+        let z = self.zone(&zone)?;
+        let result = zones::maintenance_off(&z, &caller).await;
+        self.audit(
+            &caller,
+            "zone.maintenance.disable",
+            &z.name,
+            comment,
+            &result,
+        );
+        result
+    }
+
+    async fn key_list(&self, zone: String, filter: KeyFilter) -> Answer<List<Key>> {
+        Ok(data::keys(&self.d, &*self.zone(&zone)?, &filter))
+    }
+    async fn key_show(&self, zone: String, key: String) -> Answer<Key> {
+        data::key(&self.d, &*self.zone(&zone)?, &key)
+    }
+    async fn key_records(
+        &self,
+        zone: String,
+        kind: RecordKind,
+        query: KeyRecordsQuery,
+    ) -> Answer<KeyRecords> {
+        data::key_records(&self.d, &*self.zone(&zone)?, kind, &query)
+    }
+
+    async fn policy_list(&self, page: PageQuery) -> Answer<List<PolicyItem>> {
+        policies::list(&self.d, &page).await
+    }
+    async fn policy_show(&self, policy: String) -> Answer<Policy> {
+        policies::show(&self.d, &policy).await
+    }
+    async fn policy_check(&self, request: PolicyCheckRequest) -> Answer<PolicyCheck> {
+        policies::check(&self.d, request).await
+    }
+    async fn policy_reload(
+        &self,
+        caller: Caller,
+        request: PolicyReload,
+        dry_run: bool,
+    ) -> Answer<PolicyReloaded> {
+        let result = crate::policies::reload(&self.d, dry_run).await;
+        if !dry_run {
+            self.audit(
+                &caller,
+                "policy.reload",
+                "policies",
+                request.comment,
+                &result,
+            );
+        }
+        result
+    }
+
+    async fn logging(&self) -> Answer<Logging> {
+        Ok(self.d.logging.current())
+    }
+    async fn logging_edit(&self, caller: Caller, edit: LoggingEdit) -> Answer<Logging> {
+        let result = self
+            .d
+            .logging
+            .change(&edit, self.d.now())
+            .map_err(|e| Problem::new(ProblemType::InvalidValue, e));
+        self.audit(&caller, "logging.change", "logging", edit.comment, &result);
+        result
+    }
+    async fn operation_list(&self, _page: PageQuery) -> Answer<List<Operation>> {
+        Ok(List::whole(Vec::new()))
+    }
+    async fn operation(&self, id: String) -> Answer<Operation> {
+        Err(Problem::new(
+            ProblemType::OperationNotFound,
+            format!("operation '{id}' is not known"),
+        ))
+    }
+}
+
+/// What a call that needs consent answers without it.
+fn need_consent(given: &Confirm, plan: &str, effects: Vec<String>) -> Answer<()> {
+    if given.yes || given.confirm.as_deref() == Some(plan) {
+        return Ok(());
+    }
+    Err(
+        Problem::new(ProblemType::ConfirmationRequired, "this needs your consent")
+            .plan(plan, effects),
+    )
+}

@@ -1,0 +1,727 @@
+//! Zones: adding, removing, asking, deciding.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cascade_api::common::{Accepted, Acts, Confirm, List, PageQuery, Stage, SubjectKind, Warning};
+use cascade_api::zones::{
+    Evidence, HistoryEntry, HistoryFilter, HistoryKind, Import, KeyRole as ApiRole, KeysOnRemoval,
+    Maintenance, MaintenanceRequest, OverrideRequest, ReloadRequest, ResignRequest, ReviewDecision,
+    Source, Then, Verdict, Why, Zone, ZoneAdd, ZoneFilter, ZoneItem, ZonePublished, ZoneRemove,
+    ZoneState,
+};
+use cascade_api::{Problem, ProblemType, Role};
+use cascade_archive::{Change, Table};
+use cascade_pipeline::event::Subject;
+use cascade_pipeline::settings::OnReject;
+use cascade_pipeline::state::Stage as PStage;
+use cascade_pipeline::{Actor, Command, Keep, Refusal, RefusalCode, Zone as PZone};
+use cascade_zone::{Name, Serial, ZoneId};
+
+use super::{Answer, bug, need_consent};
+use crate::daemon::{Daemon, random};
+use crate::http::Caller;
+use crate::keyring::{self, Import as KeyImport, KeyRole};
+use crate::status::zone_state;
+use crate::zone::{self, Message, NotDone, Reports, ZoneHandle, ZoneRow};
+
+/// A zone answers a command within this time or is reported busy.
+const COMMAND_BOUND: Duration = Duration::from_secs(4);
+
+pub fn stage(s: Stage) -> PStage {
+    match s {
+        Stage::Unsigned => PStage::Unsigned,
+        Stage::Signed => PStage::Signed,
+    }
+}
+
+fn person(caller: &Caller) -> Actor {
+    Actor::new(&caller.actor, caller.roles.has(Role::Approver))
+}
+
+/// Sends a command to a zone and waits for its durable answer.
+async fn ask(
+    z: &ZoneHandle,
+    caller: &Caller,
+    command: Command,
+) -> Answer<cascade_pipeline::Accepted> {
+    let busy = || {
+        Problem::new(
+            ProblemType::Busy,
+            format!("zone '{}' has too much to do at the moment", z.name),
+        )
+        .subject(SubjectKind::Zone, &z.name)
+        .retry_after(2)
+    };
+    let (reply, answer) = tokio::sync::oneshot::channel();
+    let message = Message::Request {
+        command,
+        by: person(caller),
+        reply,
+    };
+    z.tx.try_send(message).map_err(|_| busy())?;
+    match tokio::time::timeout(COMMAND_BOUND, answer).await {
+        Ok(Ok(Ok(accepted))) => Ok(accepted),
+        Ok(Ok(Err(NotDone::Refused(r)))) => Err(refusal(z, &r)),
+        Ok(Ok(Err(NotDone::Storage(e)))) => {
+            Err(Problem::new(ProblemType::StorageFull, e).subject(SubjectKind::Zone, &z.name))
+        }
+        Ok(Err(_)) => Err(bug(format!(
+            "zone '{}' did not answer; see the log",
+            z.name
+        ))),
+        Err(_) => Err(busy().state("the command may still be carried out")),
+    }
+}
+
+fn refusal(z: &ZoneHandle, r: &Refusal) -> Problem {
+    let kind = match r.code {
+        RefusalCode::NotUnderReview | RefusalCode::WrongVersion => ProblemType::NotUnderReview,
+        RefusalCode::NotHalted => ProblemType::NotHalted,
+        RefusalCode::NotRejected => ProblemType::NotRejected,
+        RefusalCode::GateRefused => ProblemType::GateRefused,
+        RefusalCode::Halted | RefusalCode::AlreadyApproved => ProblemType::Halted,
+        RefusalCode::NotApprover => ProblemType::NotAllowed,
+        RefusalCode::UnknownVersion => ProblemType::VersionNotFound,
+        RefusalCode::SerialTooLow => ProblemType::SerialNotAhead,
+        RefusalCode::Restoring => ProblemType::Starting,
+        RefusalCode::Busy => ProblemType::Busy,
+        RefusalCode::MaintenanceState
+        | RefusalCode::NotPinned
+        | RefusalCode::NotPaused
+        | RefusalCode::NothingLive
+        | RefusalCode::Removing => ProblemType::MaintenanceState,
+    };
+    let mut p = Problem::new(kind, r.reason.clone())
+        .subject(SubjectKind::Zone, &z.name)
+        .state(format!("zone is {}; nothing changed", r.state.as_str()));
+    if let Some(c) = r.commands.first() {
+        p = p.action(c.clone());
+    }
+    p
+}
+
+fn accepted(z: &ZoneHandle, a: cascade_pipeline::Accepted) -> Accepted {
+    Accepted {
+        zone: z.name.clone(),
+        operation: None,
+        queued: !a.note.is_empty(),
+        detail: (!a.note.is_empty()).then_some(a.note),
+        warnings: Vec::new(),
+    }
+}
+
+// ---- reading
+
+pub fn list(d: &Daemon, f: &ZoneFilter) -> List<ZoneItem> {
+    let now = d.now();
+    let items: Vec<ZoneItem> = d
+        .zone_list()
+        .iter()
+        .map(|z| item(z, now))
+        .filter(|i| f.policy.as_ref().is_none_or(|p| *p == i.policy))
+        .filter(|i| f.state.is_none_or(|s| s == i.state))
+        .filter(|i| f.halted.is_none_or(|h| h == (i.state == ZoneState::Halted)))
+        .collect();
+    List::page(
+        items,
+        &PageQuery {
+            limit: f.limit,
+            after: f.after.clone(),
+        },
+        |i| i.zone.clone(),
+    )
+}
+
+fn item(z: &ZoneHandle, now: cascade_time::Timestamp) -> ZoneItem {
+    let view = z.view();
+    let pz = &view.row.zone;
+    let live = pz.live.as_ref();
+    ZoneItem {
+        zone: z.name.clone(),
+        id: z.id.to_string(),
+        policy: pz.settings.policy.clone(),
+        state: zone_state(&view),
+        serial: live.map(|l| l.serial.0),
+        runway_secs: live.map(|l| now.secs_until(l.min_exp)),
+        notes: pz.alerts.values().map(|a| a.text.clone()).collect(),
+    }
+}
+
+pub fn show(d: &Daemon, z: &ZoneHandle) -> Zone {
+    let view = z.view();
+    let pz = &view.row.zone;
+    let bound = d.bound.load();
+    let text = |l: &[std::net::SocketAddr]| l.iter().map(ToString::to_string).collect();
+    let policy = d.policy(&pz.settings.policy);
+    Zone {
+        zone: z.name.clone(),
+        id: z.id.to_string(),
+        policy: pz.settings.policy.clone(),
+        state: zone_state(&view),
+        source: view.row.source.clone(),
+        added_at: view.row.added_at,
+        published: pz.live.as_ref().map(|l| ZonePublished {
+            version: l.version.to_string(),
+            serial: l.serial.0,
+            at: l.published_at,
+        }),
+        operation: None,
+        warnings: Vec::new(),
+        settings: policy.map_or_else(Vec::new, |p| super::policies::settings(&p.file)),
+        review_addresses: Some(cascade_api::zones::ReviewAddresses {
+            unsigned: text(&bound.loader_review),
+            signed: text(&bound.signer_review),
+        }),
+        keys_directory: Some(
+            d.config
+                .config
+                .keys_dir()
+                .join(z.id.to_string())
+                .to_string(),
+        ),
+        hsm: None,
+        previous_policy: None,
+    }
+}
+
+pub async fn history(
+    d: &Arc<Daemon>,
+    zone: ZoneId,
+    f: HistoryFilter,
+) -> Answer<List<HistoryEntry>> {
+    let d = d.clone();
+    let limit = f.limit.unwrap_or(100).clamp(1, 1000) as usize;
+    let all: Vec<(u64, cascade_pipeline::HistoryEntry)> =
+        tokio::task::spawn_blocking(move || d.state.history(zone, None, 10_000))
+            .await
+            .map_err(bug)?
+            .map_err(bug)?;
+    // Newest first in the store; people read oldest first, and want the newest `limit`.
+    let mut items: Vec<HistoryEntry> = all
+        .into_iter()
+        .map(|(_, e)| history_entry(e))
+        .filter(|e| f.since.is_none_or(|s| e.at >= s))
+        .filter(|e| f.kind.is_none_or(|k| k == e.kind))
+        .collect();
+    items.reverse();
+    if let Some(after) = f.after {
+        items.retain(|e| e.seq > after);
+        let more = items.len() > limit;
+        items.truncate(limit);
+        let next = if more {
+            items.last().map(|e| e.seq.to_string())
+        } else {
+            None
+        };
+        return Ok(List { items, next });
+    }
+    let skip = items.len().saturating_sub(limit);
+    Ok(List::whole(items.split_off(skip)))
+}
+
+fn history_entry(e: cascade_pipeline::HistoryEntry) -> HistoryEntry {
+    let event = e.kind.event();
+    HistoryEntry {
+        seq: e.seq,
+        at: e.at,
+        kind: history_kind(event),
+        event: event.to_string(),
+        version: e.version.map(|v| v.to_string()),
+        serial: e.serial.map(|s| s.0),
+        // Texts name their cause in parentheses already.
+        cause: e.reason.filter(|r| !e.text.contains(r.as_str())),
+        detail: e.text,
+        actor: e.actor,
+        comment: None,
+        duration_secs: e.duration_ms.map(|ms| ms as f64 / 1000.0),
+    }
+}
+
+fn history_kind(event: &str) -> HistoryKind {
+    match event {
+        "zone.source-seen" | "zone.loaded" | "zone.load-failed" | "zone.expired" => {
+            HistoryKind::Load
+        }
+        "zone.held"
+        | "zone.rejected"
+        | "zone.approved"
+        | "zone.review-pending"
+        | "zone.overridden" => HistoryKind::Review,
+        "zone.signing" | "zone.signed" | "zone.sign-failed" | "zone.verified"
+        | "zone.verify-failed" => HistoryKind::Sign,
+        "zone.published" | "zone.rolled-back" => HistoryKind::Publish,
+        "zone.changed" => HistoryKind::Policy,
+        _ => HistoryKind::Operator,
+    }
+}
+
+pub fn why(d: &Daemon, z: &ZoneHandle) -> Why {
+    let view = z.view();
+    let pz = &view.row.zone;
+    let now = d.now();
+    let runway = pz.live.as_ref().map(|l| now.secs_until(l.min_exp));
+    let next_at = cascade_pipeline::next_deadline(pz);
+    let mut evidence = Vec::new();
+    let note = |what: &str, text: String| Evidence {
+        what: what.into(),
+        text: Some(text),
+        ..Evidence::default()
+    };
+    if let Some(r) = &view.row.reports.failed_load {
+        let kept = r.diagnostics.kept.iter().take(5);
+        evidence.extend(kept.map(|k| note("load", zone::diagnostic_line(k))));
+        if let Some(reason) = &r.reason {
+            evidence.push(note("load", reason.clone()));
+        }
+    }
+    if let Some(k) = &view.keys_wait {
+        evidence.push(note("keys", k.clone()));
+    }
+    if let Some((_, r)) = &view.row.reports.verify
+        && r.verdict == cascade_verifier::Verdict::Refused
+    {
+        evidence.extend(
+            r.text()
+                .lines()
+                .take(5)
+                .map(|l| note("verification", l.to_string())),
+        );
+    }
+    let worst = pz.alerts.values().max_by_key(|a| a.severity);
+    let (summary, since, actions) = match worst {
+        Some(a) => (a.text.clone(), Some(a.since), a.commands.clone()),
+        None => (healthy(&view, now), None, Vec::new()),
+    };
+    Why {
+        zone: z.name.clone(),
+        summary,
+        since,
+        acts: worst.map(|_| Acts::Operator),
+        evidence,
+        next_at,
+        next: next_at.map(|t| format!("looks again at {}", t.to_human())),
+        runway_secs: runway,
+        actions,
+    }
+}
+
+fn healthy(view: &zone::View, now: cascade_time::Timestamp) -> String {
+    let pz = &view.row.zone;
+    match &pz.live {
+        Some(l) => format!(
+            "published as serial {}; signatures are refreshed at {} and valid for {}",
+            l.serial,
+            l.next_due.to_human(),
+            cascade_time::format_span(l.min_exp.since(now))
+        ),
+        None => match &view.keys_wait {
+            Some(k) => format!("waits for keys: {k}"),
+            None => format!(
+                "nothing is published yet; the zone is {}",
+                pz.api_state().as_str()
+            ),
+        },
+    }
+}
+
+// ---- adding
+
+pub async fn add(d: &Arc<Daemon>, add: ZoneAdd, dry_run: bool) -> Answer<Zone> {
+    let apex = parse_name(&add.zone)?;
+    let name = apex.to_lowercase().without_dot();
+    if d.zone(&name).is_some() {
+        return Err(Problem::new(
+            ProblemType::ZoneExists,
+            format!("zone '{name}' exists already"),
+        )
+        .subject(SubjectKind::Zone, &name)
+        .action(format!("cascade zone edit {name}")));
+    }
+    let Some(policy) = d.policy(&add.policy) else {
+        return Err(no_policy(d, &add.policy));
+    };
+    check_source(d, &apex, &add).await?;
+    let imports = imports(&add.imports)?;
+    let id = ZoneId(random());
+    let settings = crate::settings::pipeline(&policy.file, policy.revision, &d.config.config);
+    let seed = u64::from_le_bytes(random());
+    let mut pz = PZone::new(id, &name, &source_text(&add.source), settings, seed);
+    let used: Option<u32> = d.state.get(Table::Serials, &name).map_err(bug)?;
+    pz.used_serial = used.map(Serial);
+    let mut row = ZoneRow {
+        zone: pz,
+        apex: apex.to_string(),
+        source: add.source.clone(),
+        added_at: d.now(),
+        keys: Vec::new(),
+        sources: Default::default(),
+        reports: Reports::default(),
+    };
+    let warnings = warnings(&policy.file.policy);
+    if !dry_run {
+        if !imports.is_empty() {
+            row = import_keys(d, row, apex.clone(), imports).await?;
+        }
+        store_new(d, &row, &name).await?;
+        let entry = d.directory.add(
+            id,
+            &apex,
+            crate::servers::zone_settings(&policy.file.policy),
+        );
+        entry.map_err(bug)?;
+        let handle = zone::start(d, row.clone(), apex);
+        d.zones.write().insert(name.clone(), handle.clone());
+        if add.maintenance {
+            let on = Command::MaintenanceOn {
+                resign: true,
+                span: None,
+            };
+            let caller = Caller {
+                actor: "cascade".into(),
+                from: "unix".into(),
+                roles: Role::Admin.into(),
+            };
+            ask(&handle, &caller, on).await?;
+        }
+        let mut shown = show(d, &handle);
+        shown.warnings = warnings;
+        shown.settings = Vec::new();
+        return Ok(shown);
+    }
+    Ok(Zone {
+        zone: name,
+        id: id.to_string(),
+        policy: add.policy,
+        state: ZoneState::WaitingSource,
+        source: add.source,
+        added_at: row.added_at,
+        published: None,
+        operation: None,
+        warnings,
+        settings: Vec::new(),
+        review_addresses: None,
+        keys_directory: None,
+        hsm: None,
+        previous_policy: None,
+    })
+}
+
+fn parse_name(text: &str) -> Answer<Name> {
+    let text = if text == "@" { "." } else { text };
+    Name::parse(text).map_err(|e| {
+        Problem::new(
+            ProblemType::InvalidValue,
+            format!("'{text}' is not a zone name: {e}"),
+        )
+        .action("give a domain name such as example.net")
+    })
+}
+
+fn no_policy(d: &Daemon, name: &str) -> Problem {
+    let known = d.policies.load();
+    let file = d.config.config.policy_dir.join(format!("{name}.toml"));
+    let p = Problem::policy_not_found(name, known.keys().map(String::as_str));
+    if cascade_policy::is_name(name) && file.as_std_path().exists() {
+        let detail = format!("policy '{name}' is not loaded; its file {file} is there");
+        return Problem { detail, ..p }.action("cascade policy reload");
+    }
+    p
+}
+
+fn source_text(source: &Source) -> String {
+    match source {
+        Source::None {} => "none".into(),
+        Source::File { path } => path.clone(),
+        Source::Servers { servers } => {
+            let list: Vec<String> = servers
+                .iter()
+                .map(|s| format!("{}:{}", s.address, s.port))
+                .collect();
+            list.join(" ")
+        }
+    }
+}
+
+/// The source must be readable now, unless the operator says that it comes later.
+async fn check_source(d: &Arc<Daemon>, apex: &Name, add: &ZoneAdd) -> Answer<()> {
+    let path = match &add.source {
+        Source::File { path } => path.clone(),
+        Source::None {} => return Ok(()),
+        Source::Servers { .. } => {
+            return Err(Problem::new(
+                ProblemType::InvalidValue,
+                "loading from servers is not built yet",
+            )
+            .action("give a zone file: --source /path/to/file"));
+        }
+    };
+    if !path.starts_with('/') {
+        return Err(Problem::new(
+            ProblemType::InvalidValue,
+            format!("source '{path}' is not an absolute path"),
+        ));
+    }
+    let shown = path.clone();
+    let readable = tokio::task::spawn_blocking(move || {
+        cascade_loader::source::check_readable(std::path::Path::new(&path))
+    })
+    .await
+    .map_err(bug)?;
+    if let Err(e) = readable
+        && !add.allow_missing
+    {
+        let user = nix::unistd::User::from_uid(nix::unistd::geteuid())
+            .ok()
+            .flatten();
+        let user = user.map_or_else(|| nix::unistd::geteuid().to_string(), |u| u.name);
+        let home = if shown.starts_with("/home/") || shown.starts_with("/root/") {
+            " (the service runs with ProtectHome: move the file out of home directories)"
+        } else {
+            ""
+        };
+        return Err(Problem::new(
+            ProblemType::SourceUnreadable,
+            format!(
+                "source of zone '{}' cannot be read by the daemon's user '{user}': {e}{home}",
+                apex.without_dot()
+            ),
+        )
+        .subject(SubjectKind::File, &shown)
+        .action(format!(
+            "make {shown} readable for user {user}, or add --allow-missing"
+        )));
+    }
+    let _ = d;
+    Ok(())
+}
+
+fn imports(list: &[Import]) -> Answer<Vec<KeyImport>> {
+    list.iter()
+        .map(|i| match i {
+            Import::Public { path } => Ok(KeyImport::Public { path: path.clone() }),
+            Import::File { role, public, .. } => Ok(KeyImport::File {
+                role: match role {
+                    ApiRole::Ksk => KeyRole::Ksk,
+                    ApiRole::Zsk => KeyRole::Zsk,
+                    ApiRole::Csk => KeyRole::Csk,
+                },
+                path: public.clone(),
+            }),
+            Import::Kmip { hsm, .. } => Err(Problem::new(
+                ProblemType::HsmNotFound,
+                format!("HSM '{hsm}' is not registered; this release keeps keys in files"),
+            )),
+        })
+        .collect()
+}
+
+async fn import_keys(
+    d: &Arc<Daemon>,
+    mut row: ZoneRow,
+    apex: Name,
+    list: Vec<KeyImport>,
+) -> Answer<ZoneRow> {
+    let d = d.clone();
+    tokio::task::spawn_blocking(move || {
+        let zone = keyring::zone_ref(row.zone.id, &apex);
+        let now = d.now();
+        d.keyring
+            .import(zone, &mut row.keys, &list, &mut || d.new_key_id(), now)
+            .map(|()| row)
+            .map_err(|e| {
+                Problem::new(ProblemType::ImportMismatch, e.to_string()).state("nothing was added")
+            })
+    })
+    .await
+    .map_err(bug)?
+}
+
+async fn store_new(d: &Arc<Daemon>, row: &ZoneRow, name: &str) -> Answer<()> {
+    let id = row.zone.id.to_string();
+    let changes = vec![
+        Change::put(Table::Zones, &id, row).map_err(bug)?,
+        Change::put(Table::Names, name, &id).map_err(bug)?,
+    ];
+    let d = d.clone();
+    tokio::task::spawn_blocking(move || d.state.commit(changes))
+        .await
+        .map_err(bug)?
+        .map_err(|e| Problem::new(ProblemType::StorageFull, e.to_string()))
+}
+
+/// What a new zone of this policy will have to wait for.
+fn warnings(policy: &cascade_policy::Policy) -> Vec<Warning> {
+    let g = &policy.key_manager.generation;
+    let mut hsms: Vec<&str> = [g.ksk_home(), g.zsk_home()].into_iter().flatten().collect();
+    hsms.dedup();
+    hsms.into_iter()
+        .map(|h| Warning {
+            policy: None,
+            code: Some("P04".into()),
+            detail: format!("HSM '{h}' is not registered; the zone waits for its keys"),
+            action: Some(format!("cascade hsm add {h} <host>")),
+        })
+        .collect()
+}
+
+// ---- commands
+
+pub async fn remove(z: &ZoneHandle, caller: &Caller, r: &ZoneRemove) -> Answer<()> {
+    let keys = match r.keys {
+        KeysOnRemoval::Keep => Keep::Keys,
+        KeysOnRemoval::Purge => Keep::Purge,
+    };
+    if keys == Keep::Purge {
+        let consent = Confirm {
+            confirm: r.confirm.clone(),
+            yes: r.yes,
+            comment: None,
+        };
+        let effects = vec![format!(
+            "the keys of zone '{}' are destroyed; signatures cannot be made again",
+            z.name
+        )];
+        need_consent(&consent, &format!("remove-{}", z.id), effects)?;
+    }
+    ask(z, caller, Command::Remove { keys }).await.map(drop)
+}
+
+pub async fn reload(z: &ZoneHandle, caller: &Caller, r: &ReloadRequest) -> Answer<Accepted> {
+    if matches!(z.view().row.source, Source::None {}) {
+        return Err(Problem::new(
+            ProblemType::NoSource,
+            format!("zone '{}' has no source to load from", z.name),
+        )
+        .subject(SubjectKind::Zone, &z.name));
+    }
+    ask(z, caller, Command::Load { forced: !r.refresh })
+        .await
+        .map(|a| accepted(z, a))
+}
+
+pub async fn resign(z: &ZoneHandle, caller: &Caller, r: &ResignRequest) -> Answer<Accepted> {
+    let command = Command::Resign {
+        full: r.full,
+        serial: r.serial.map(Serial),
+    };
+    ask(z, caller, command).await.map(|a| accepted(z, a))
+}
+
+pub async fn reset(z: &ZoneHandle, caller: &Caller) -> Answer<Accepted> {
+    ask(z, caller, Command::Reset).await.map(|a| accepted(z, a))
+}
+
+pub async fn review(
+    d: &Daemon,
+    z: &ZoneHandle,
+    caller: &Caller,
+    s: Stage,
+    serial: u32,
+    verdict: Verdict,
+    comment: Option<String>,
+) -> Answer<ReviewDecision> {
+    let of = Some(Subject::Serial(Serial(serial)));
+    let before = z.view();
+    let rules = match s {
+        Stage::Unsigned => &before.row.zone.settings.unsigned_review,
+        Stage::Signed => &before.row.zone.settings.signed_review,
+    };
+    let version = before.row.zone.candidate.review().map(|r| r.version);
+    let command = match verdict {
+        Verdict::Approved => Command::Approve {
+            stage: stage(s),
+            of,
+            comment,
+        },
+        Verdict::Rejected => Command::Reject {
+            stage: stage(s),
+            of,
+            reason: comment,
+        },
+    };
+    let done = ask(z, caller, command).await?;
+    Ok(ReviewDecision {
+        zone: z.name.clone(),
+        stage: s,
+        serial,
+        version: version.map_or_else(String::new, |v| v.to_string()),
+        verdict,
+        by: caller.actor.clone(),
+        at: d.now(),
+        then: match (verdict, rules.on_reject) {
+            (Verdict::Approved, _) if done.missing > 0 => Then::Wait,
+            (Verdict::Approved, _) if s == Stage::Unsigned => Then::Sign,
+            (Verdict::Approved, _) => Then::Publish,
+            (Verdict::Rejected, OnReject::Discard) => Then::Discard,
+            (Verdict::Rejected, OnReject::Halt) => Then::Halt,
+        },
+    })
+}
+
+pub async fn override_review(
+    z: &ZoneHandle,
+    caller: &Caller,
+    s: Stage,
+    r: &OverrideRequest,
+) -> Answer<Accepted> {
+    let consent = Confirm {
+        confirm: r.confirm.clone(),
+        yes: r.yes,
+        comment: None,
+    };
+    let mut effects = vec![format!(
+        "the rejected {} version of zone '{}' goes on as if approved",
+        s.as_str(),
+        z.name
+    )];
+    if r.despite_verification {
+        effects.push("a version that verification refused is published; validating resolvers may treat the zone as bogus".into());
+    }
+    need_consent(
+        &consent,
+        &format!("override-{}-{}", z.id, s.as_str()),
+        effects,
+    )?;
+    let command = Command::Override {
+        stage: stage(s),
+        despite_verification: r.despite_verification,
+    };
+    ask(z, caller, command).await.map(|a| accepted(z, a))
+}
+
+pub async fn maintenance_on(
+    d: &Daemon,
+    z: &ZoneHandle,
+    caller: &Caller,
+    r: &MaintenanceRequest,
+) -> Answer<Maintenance> {
+    let now = d.now();
+    if r.until.is_some_and(|u| u <= now) {
+        return Err(Problem::new(
+            ProblemType::InvalidValue,
+            "the end of maintenance lies in the past",
+        ));
+    }
+    let span = r.until.map(|u| u.since(now));
+    ask(
+        z,
+        caller,
+        Command::MaintenanceOn {
+            resign: r.resign,
+            span,
+        },
+    )
+    .await?;
+    Ok(Maintenance {
+        since: now,
+        until: r.until,
+        resign: r.resign,
+        by: Some(caller.actor.clone()),
+        comment: r.comment.clone(),
+    })
+}
+
+pub async fn maintenance_off(z: &ZoneHandle, caller: &Caller) -> Answer<()> {
+    ask(z, caller, Command::MaintenanceOff).await.map(drop)
+}

@@ -1,0 +1,147 @@
+//! What all zones share: configuration, state, policies, pools, the directory of the servers.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use cascade_archive::{AuditEntry, AuditLog, State, ZoneFiles};
+use cascade_policy::{ConfigFile, PolicyFile};
+use cascade_publisher::Directory;
+use cascade_publisher::notify::NotifyCommand;
+use cascade_time::{Clock, Timestamp};
+use cascade_zone::{KeyId, Name, ZoneId};
+use parking_lot::{Mutex, RwLock};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Semaphore, mpsc};
+
+use crate::keyring::Keyring;
+use crate::zone::ZoneHandle;
+
+/// A stored policy: its text is parsed again at every start, by the rules of the program.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PolicyRow {
+    pub text: String,
+    pub file: String,
+    pub revision: u64,
+}
+
+/// An active policy.
+#[derive(Debug, Clone)]
+pub struct ActivePolicy {
+    pub file: Arc<PolicyFile>,
+    pub revision: u64,
+}
+
+/// Addresses that are bound, as people write them.
+#[derive(Debug, Clone, Default)]
+pub struct Bound {
+    pub loader_review: Vec<std::net::SocketAddr>,
+    pub signer_review: Vec<std::net::SocketAddr>,
+    pub publication: Vec<std::net::SocketAddr>,
+    pub notify: Vec<std::net::SocketAddr>,
+}
+
+/// Counters of the metrics page that no other part keeps.
+#[derive(Debug, Default)]
+pub struct Counters {
+    pub signatures: AtomicU64,
+    pub verified_signatures: AtomicU64,
+    pub verify_refused: AtomicU64,
+    pub loads: AtomicU64,
+    pub load_failures: AtomicU64,
+    pub publications: AtomicU64,
+    pub hook_runs: AtomicU64,
+    pub panics: AtomicU64,
+    pub audit_entries: AtomicU64,
+    pub store_errors: AtomicU64,
+    pub http: Mutex<HashMap<(&'static str, u16), u64>>,
+}
+
+/// Servers by role, for settings and statistics.
+pub type Servers = Mutex<Vec<(cascade_publisher::Role, Arc<cascade_publisher::Stats>)>>;
+
+pub struct Daemon {
+    pub clock: Arc<dyn Clock>,
+    pub config: Arc<ConfigFile>,
+    pub started_at: Timestamp,
+    pub state: State,
+    pub files: ZoneFiles,
+    pub audit: Mutex<AuditLog>,
+    pub keyring: Keyring,
+    pub policies: ArcSwap<BTreeMap<String, ActivePolicy>>,
+    /// One reload at a time.
+    pub reloading: tokio::sync::Mutex<()>,
+    /// By name in lower case, without final dot.
+    pub zones: RwLock<BTreeMap<String, Arc<ZoneHandle>>>,
+    pub directory: Arc<Directory>,
+    pub pool: Arc<rayon::ThreadPool>,
+    pub loads: Semaphore,
+    pub signings: Semaphore,
+    pub hooks: Semaphore,
+    pub notify: mpsc::Sender<NotifyCommand>,
+    pub bound: ArcSwap<Bound>,
+    pub stats: Servers,
+    pub counters: Counters,
+    pub logging: crate::logging::Handle,
+    pub ready: std::sync::atomic::AtomicBool,
+}
+
+impl std::fmt::Debug for Daemon {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Daemon")
+    }
+}
+
+impl Daemon {
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    pub fn zone(&self, name: &str) -> Option<Arc<ZoneHandle>> {
+        if let Some(id) = name.strip_prefix("id:") {
+            let id = ZoneId::parse(id)?;
+            return self.zones.read().values().find(|z| z.id == id).cloned();
+        }
+        let name = if name == "@" { "." } else { name };
+        let key = Name::parse(name).ok()?.to_lowercase().without_dot();
+        self.zones.read().get(&key).cloned()
+    }
+
+    pub fn zone_list(&self) -> Vec<Arc<ZoneHandle>> {
+        self.zones.read().values().cloned().collect()
+    }
+
+    pub fn policy(&self, name: &str) -> Option<ActivePolicy> {
+        self.policies.load().get(name).cloned()
+    }
+
+    /// 16 random octets.
+    pub fn random_id(&self) -> [u8; 16] {
+        random()
+    }
+
+    pub fn new_key_id(&self) -> KeyId {
+        KeyId(self.random_id())
+    }
+
+    /// Writes an audit entry; it is durable when this returns. A log that cannot be written is
+    /// counted and reported, and never stops an operation that keeps zones served.
+    pub fn audit(&self, entry: AuditEntry) {
+        let now = self.now();
+        match self.audit.lock().append(now, &entry) {
+            Ok(_) => _ = self.counters.audit_entries.fetch_add(1, Ordering::Relaxed),
+            Err(e) => {
+                self.counters.store_errors.fetch_add(1, Ordering::Relaxed);
+                tracing::error!("audit log: {e}");
+            }
+        }
+    }
+}
+
+/// Octets of the system's random source.
+pub fn random<const N: usize>() -> [u8; N] {
+    let mut out = [0u8; N];
+    cascade_crypto::random(&mut out);
+    out
+}

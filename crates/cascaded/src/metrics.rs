@@ -1,0 +1,384 @@
+//! The Prometheus page: built from views and counters, without a lock that zone work needs.
+
+use std::fmt::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use cascade_api::zones::ZoneState;
+use cascade_publisher::Role;
+
+use crate::daemon::Daemon;
+use crate::status::zone_state;
+
+const STATES: [(ZoneState, &str); 13] = [
+    (ZoneState::WaitingSource, "waiting-source"),
+    (ZoneState::WaitingKeys, "waiting-keys"),
+    (ZoneState::Loading, "loading"),
+    (ZoneState::UnsignedReview, "unsigned-review"),
+    (ZoneState::Signing, "signing"),
+    (ZoneState::Verifying, "verifying"),
+    (ZoneState::SignedReview, "signed-review"),
+    (ZoneState::Publishing, "publishing"),
+    (ZoneState::Published, "published"),
+    (ZoneState::Halted, "halted"),
+    (ZoneState::Expired, "expired"),
+    (ZoneState::Restoring, "restoring"),
+    (ZoneState::Removed, "removed"),
+];
+
+/// The text format of Prometheus, version 0.0.4.
+pub fn page(d: &Daemon) -> String {
+    let mut p = Page::default();
+    p.gauge("cascade_build_info", "Version of the daemon.");
+    p.line(
+        "cascade_build_info",
+        &[("version", env!("CARGO_PKG_VERSION"))],
+        1.0,
+    );
+    p.gauge(
+        "cascade_start_timestamp_seconds",
+        "When the daemon started.",
+    );
+    p.line(
+        "cascade_start_timestamp_seconds",
+        &[],
+        d.started_at.secs() as f64,
+    );
+    zones(d, &mut p);
+    counters(d, &mut p);
+    servers(d, &mut p);
+    p.out
+}
+
+fn zones(d: &Daemon, p: &mut Page) {
+    let now = d.now();
+    let all: Vec<_> = d
+        .zone_list()
+        .into_iter()
+        .map(|z| (z.name.clone(), z.view()))
+        .collect();
+    p.gauge("cascade_zones", "Number of zones in each state.");
+    for (state, word) in STATES {
+        let n = all.iter().filter(|(_, v)| zone_state(v) == state).count();
+        p.line("cascade_zones", &[("state", word)], n as f64);
+    }
+    p.gauge("cascade_zone_state", "1 for the present state of the zone.");
+    for (name, v) in &all {
+        let word = STATES
+            .iter()
+            .find(|(s, _)| *s == zone_state(v))
+            .map_or("", |(_, w)| w);
+        p.line(
+            "cascade_zone_state",
+            &[("zone", name), ("state", word)],
+            1.0,
+        );
+    }
+    p.gauge("cascade_zone_halted", "1 when the zone needs a decision.");
+    for (name, v) in &all {
+        let halted = f64::from(u8::from(zone_state(v) == ZoneState::Halted));
+        p.line("cascade_zone_halted", &[("zone", name)], halted);
+    }
+    p.gauge(
+        "cascade_zone_rrsig_runway_seconds",
+        "Until the first signature in service expires; negative when past.",
+    );
+    for (name, v) in &all {
+        if let Some(l) = &v.row.zone.live {
+            p.line(
+                "cascade_zone_rrsig_runway_seconds",
+                &[("zone", name)],
+                now.secs_until(l.min_exp) as f64,
+            );
+        }
+    }
+    p.gauge(
+        "cascade_zone_next_refresh_timestamp_seconds",
+        "When signatures are refreshed next.",
+    );
+    for (name, v) in &all {
+        if let Some(l) = &v.row.zone.live {
+            p.line(
+                "cascade_zone_next_refresh_timestamp_seconds",
+                &[("zone", name)],
+                l.next_due.secs() as f64,
+            );
+        }
+    }
+    p.gauge("cascade_zone_serial", "Serial of the zone by stage.");
+    for (name, v) in &all {
+        let z = &v.row.zone;
+        if let Some(c) = z.candidate.cand() {
+            p.line(
+                "cascade_zone_serial",
+                &[("zone", name), ("stage", "unsigned")],
+                f64::from(c.source_serial.0),
+            );
+            if let Some(s) = &c.signed {
+                p.line(
+                    "cascade_zone_serial",
+                    &[("zone", name), ("stage", "signed")],
+                    f64::from(s.serial.0),
+                );
+            }
+        }
+        if let Some(l) = &z.live {
+            p.line(
+                "cascade_zone_serial",
+                &[("zone", name), ("stage", "source")],
+                f64::from(l.source_serial.0),
+            );
+            p.line(
+                "cascade_zone_serial",
+                &[("zone", name), ("stage", "published")],
+                f64::from(l.serial.0),
+            );
+        }
+    }
+    sizes(&all, p);
+}
+
+fn sizes(all: &[(String, std::sync::Arc<crate::zone::View>)], p: &mut Page) {
+    let published = |v: &crate::zone::View| {
+        let l = v.row.zone.live.as_ref()?;
+        Some((l.published_at, v.versions.get(&l.version)?.clone()))
+    };
+    p.gauge("cascade_zone_records", "Records of the published version.");
+    for (name, v) in all {
+        if let Some((_, version)) = published(v) {
+            p.line(
+                "cascade_zone_records",
+                &[("zone", name), ("stage", "published")],
+                version.sums().records as f64,
+            );
+        }
+    }
+    p.gauge(
+        "cascade_zone_size_bytes",
+        "Octets of the published version's records, uncompressed.",
+    );
+    for (name, v) in all {
+        if let Some((_, version)) = published(v) {
+            p.line(
+                "cascade_zone_size_bytes",
+                &[("zone", name), ("stage", "published")],
+                version.sums().wire as f64,
+            );
+        }
+    }
+    p.gauge(
+        "cascade_zone_published_timestamp_seconds",
+        "When the published version was published.",
+    );
+    for (name, v) in all {
+        if let Some((at, _)) = published(v) {
+            p.line(
+                "cascade_zone_published_timestamp_seconds",
+                &[("zone", name)],
+                at.secs() as f64,
+            );
+        }
+    }
+    p.gauge(
+        "cascade_verify_last_full_timestamp_seconds",
+        "Last full verification of the zone.",
+    );
+    for (name, v) in all {
+        if let Some(at) = v.row.reports.last_full_at {
+            p.line(
+                "cascade_verify_last_full_timestamp_seconds",
+                &[("zone", name)],
+                at.secs() as f64,
+            );
+        }
+    }
+}
+
+fn counters(d: &Daemon, p: &mut Page) {
+    let c = &d.counters;
+    let list: [(&str, &str, &AtomicU64); 10] = [
+        (
+            "cascade_signatures_total",
+            "Signatures made.",
+            &c.signatures,
+        ),
+        (
+            "cascade_verified_signatures_total",
+            "Signatures checked by the verification gate.",
+            &c.verified_signatures,
+        ),
+        (
+            "cascade_verify_failures_total",
+            "Versions refused by the verification gate.",
+            &c.verify_refused,
+        ),
+        ("cascade_load_attempts_total", "Loads of zones.", &c.loads),
+        (
+            "cascade_load_failures_total",
+            "Loads that failed.",
+            &c.load_failures,
+        ),
+        (
+            "cascade_zone_publications_total",
+            "Versions published.",
+            &c.publications,
+        ),
+        ("cascade_hook_runs_total", "Review hooks run.", &c.hook_runs),
+        (
+            "cascade_store_errors_total",
+            "Writes of state that failed.",
+            &c.store_errors,
+        ),
+        (
+            "cascade_audit_entries_total",
+            "Entries of the audit log written.",
+            &c.audit_entries,
+        ),
+        (
+            "cascade_panics_total",
+            "Faults caught; each halts one zone at most.",
+            &c.panics,
+        ),
+    ];
+    for (name, help, value) in list {
+        p.counter(name, help);
+        p.line(name, &[], value.load(Ordering::Relaxed) as f64);
+    }
+    p.counter(
+        "cascade_log_dropped_total",
+        "Log lines dropped because their target was too slow.",
+    );
+    p.line("cascade_log_dropped_total", &[], d.logging.dropped() as f64);
+    p.counter(
+        "cascade_http_requests_total",
+        "Requests to the control API.",
+    );
+    let http = d.counters.http.lock().clone();
+    let mut rows: Vec<_> = http.into_iter().collect();
+    rows.sort();
+    for ((route, status), n) in rows {
+        p.line(
+            "cascade_http_requests_total",
+            &[("route", route), ("status", &status.to_string())],
+            n as f64,
+        );
+    }
+}
+
+fn servers(d: &Daemon, p: &mut Page) {
+    let stats = d.stats.lock().clone();
+    let word = |r: Role| match r {
+        Role::Publication => "publish",
+        Role::LoaderReview => "unsigned",
+        Role::SignerReview => "signed",
+        Role::NotifyListener => "notify",
+    };
+    p.counter(
+        "cascade_dns_queries_total",
+        "DNS messages answered, by transport.",
+    );
+    for (role, s) in &stats {
+        for (transport, n) in [
+            ("udp", s.udp_queries.get()),
+            ("tcp", s.tcp_queries.get()),
+            ("tls", s.tls_queries.get()),
+        ] {
+            p.line(
+                "cascade_dns_queries_total",
+                &[("server", word(*role)), ("transport", transport)],
+                n as f64,
+            );
+        }
+    }
+    p.counter(
+        "cascade_dns_responses_total",
+        "DNS answers by response code.",
+    );
+    for (role, s) in &stats {
+        for (code, n) in s.rcodes.iter().enumerate().filter(|(_, n)| n.get() > 0) {
+            let code = code.to_string();
+            p.line(
+                "cascade_dns_responses_total",
+                &[("server", word(*role)), ("rcode", &code)],
+                n.get() as f64,
+            );
+        }
+    }
+    p.counter("cascade_transfers_total", "Zone transfers by result.");
+    for (role, s) in &stats {
+        for (result, n) in [
+            ("ok", s.transfers_done.get()),
+            ("failed", s.transfers_failed.get()),
+            ("busy", s.transfers_busy.get()),
+        ] {
+            p.line(
+                "cascade_transfers_total",
+                &[("server", word(*role)), ("result", result)],
+                n as f64,
+            );
+        }
+    }
+    p.gauge("cascade_transfers_running", "Zone transfers under way.");
+    for (role, s) in &stats {
+        p.line(
+            "cascade_transfers_running",
+            &[("server", word(*role))],
+            s.transfers_running.get() as f64,
+        );
+    }
+}
+
+#[derive(Default)]
+struct Page {
+    out: String,
+}
+
+impl Page {
+    fn head(&mut self, name: &str, help: &str, kind: &str) {
+        // Writing to a string cannot fail.
+        let _ = write!(self.out, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+    }
+
+    fn gauge(&mut self, name: &str, help: &str) {
+        self.head(name, help, "gauge");
+    }
+
+    fn counter(&mut self, name: &str, help: &str) {
+        self.head(name, help, "counter");
+    }
+
+    fn line(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
+        self.out.push_str(name);
+        if !labels.is_empty() {
+            self.out.push('{');
+            for (i, (k, v)) in labels.iter().enumerate() {
+                let comma = if i > 0 { "," } else { "" };
+                let _ = write!(self.out, "{comma}{k}=\"{}\"", escape(v));
+            }
+            self.out.push('}');
+        }
+        let _ = writeln!(self.out, " {value}");
+    }
+}
+
+/// Label values: backslash, quote and line feed are escaped.
+fn escape(v: &str) -> String {
+    v.replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_escaped() {
+        let mut p = Page::default();
+        p.gauge("a", "Help.");
+        p.line("a", &[("zone", "x\"\\046")], 1.5);
+        assert_eq!(
+            p.out,
+            "# HELP a Help.\n# TYPE a gauge\na{zone=\"x\\\"\\\\046\"} 1.5\n"
+        );
+    }
+}

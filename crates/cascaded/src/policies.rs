@@ -1,0 +1,289 @@
+//! Active policies: stored with the state, replaced only by `cascade policy reload`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+
+use cascade_api::common::{Finding, Level as ApiLevel, Warning};
+use cascade_api::policies::{ChangeKind, PolicyChange as ApiChange, PolicyReloaded};
+use cascade_api::{Problem, ProblemType};
+use cascade_archive::{Change, Table};
+use cascade_policy::{
+    Content, Diagnostic, DirEntry, LintContext, MAX_FILE, PolicyChange, PolicySet, parse_policy,
+};
+
+use crate::daemon::{ActivePolicy, Daemon, PolicyRow};
+use crate::zone::Message;
+
+static NO_KEYS: BTreeSet<String> = BTreeSet::new();
+
+/// Policies as an earlier process left them.
+///
+/// # Errors
+/// A stored text that this program does not accept: names the policy and all findings.
+pub fn stored(state: &cascade_archive::State) -> Result<BTreeMap<String, ActivePolicy>, String> {
+    let rows: Vec<(String, PolicyRow)> = state
+        .list(Table::Policies, None, usize::MAX)
+        .map_err(|e| e.to_string())?;
+    let mut out = BTreeMap::new();
+    for (name, row) in rows {
+        let file = parse_policy(&name, &row.file, row.text.as_bytes()).map_err(|found| {
+            let lines: Vec<String> = found.iter().map(Diagnostic::one_line).collect();
+            format!(
+                "the stored policy '{name}' is not accepted by this release:\n  {}",
+                lines.join("\n  ")
+            )
+        })?;
+        out.insert(
+            name,
+            ActivePolicy {
+                file: Arc::new(file),
+                revision: row.revision,
+            },
+        );
+    }
+    Ok(out)
+}
+
+/// Entries of the policy directory, as they are.
+///
+/// # Errors
+/// The directory cannot be read: names it and the reason.
+pub fn read_dir(dir: &Path) -> Result<Vec<DirEntry>, String> {
+    let list = std::fs::read_dir(dir).map_err(|e| {
+        format!(
+            "policy directory {} cannot be read: {e}; it must be readable by the daemon's user",
+            dir.display()
+        )
+    })?;
+    let mut out = Vec::new();
+    for entry in list {
+        let entry = entry.map_err(|e| format!("policy directory {}: {e}", dir.display()))?;
+        let path = entry.path();
+        let content = if path.is_dir() {
+            Content::Directory
+        } else {
+            match read_bounded(&path) {
+                Ok(bytes) => Content::File(bytes),
+                Err(e) => Content::Unreadable(e.to_string()),
+            }
+        };
+        out.push(DirEntry {
+            path: path.display().to_string(),
+            content,
+        });
+    }
+    Ok(out)
+}
+
+fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut out = Vec::new();
+    std::fs::File::open(path)?
+        .take(MAX_FILE as u64 + 1)
+        .read_to_end(&mut out)?;
+    Ok(out)
+}
+
+/// Rules that look at more than the file.
+pub fn lint_context<'a>(d: &'a Daemon, runs: &'a dyn Fn(&str) -> bool) -> LintContext<'a> {
+    let c = &d.config.config;
+    LintContext {
+        // No TSIG keys and no HSMs can be registered yet.
+        tsig_keys: Some(&NO_KEYS),
+        hsms: Some(&[]),
+        published_beyond_loopback: c.server.servers.iter().any(|s| !s.addr.ip().is_loopback()),
+        loader_review_server: Some(!c.loader.review.servers.is_empty()),
+        signer_review_server: Some(!c.signer.review.servers.is_empty()),
+        hooks_timeout: Some(c.hooks.timeout),
+        runs: Some(runs),
+        ..LintContext::default()
+    }
+}
+
+/// True if the daemon's user may execute the program.
+pub fn executable(program: &str) -> bool {
+    use nix::unistd::{AccessFlags, access};
+    let path = Path::new(program);
+    if path.is_absolute() {
+        return path.is_file() && access(path, AccessFlags::X_OK).is_ok();
+    }
+    // A bare name is searched where the hook's PATH has it; only a missing one is reported there.
+    true
+}
+
+pub fn finding(d: &Diagnostic) -> Finding {
+    Finding {
+        file: (!d.file.is_empty()).then(|| d.file.clone()),
+        line: d.line.map(u64::from),
+        column: d.column.map(u64::from),
+        code: Some(d.code.to_string()),
+        level: Some(match d.level {
+            cascade_policy::Level::Error => ApiLevel::Error,
+            cascade_policy::Level::Warning => ApiLevel::Warning,
+            cascade_policy::Level::Note => ApiLevel::Info,
+        }),
+        detail: d.message(),
+        suggestion: d.suggestion.clone(),
+    }
+}
+
+fn warning(d: &Diagnostic) -> Warning {
+    let place = match (d.line, d.column) {
+        (Some(l), Some(c)) => format!("{}:{l}:{c}: ", d.file),
+        _ => String::new(),
+    };
+    Warning {
+        policy: d.policy.clone(),
+        code: Some(d.code.to_string()),
+        detail: format!("{place}{}", d.message()),
+        action: d.suggestion.clone(),
+    }
+}
+
+/// Reads the directory, checks everything, stores all or nothing, tells the zones.
+pub async fn reload(d: &Arc<Daemon>, dry_run: bool) -> Result<PolicyReloaded, Problem> {
+    let _one = d.reloading.lock().await;
+    let dir = d.config.config.policy_dir.clone();
+    let found = tokio::task::spawn_blocking(move || read_dir(dir.as_std_path()))
+        .await
+        .map_err(|e| Problem::new(ProblemType::Bug, e.to_string()))?
+        .map_err(|e| Problem::new(ProblemType::PolicyInvalid, e))?;
+    let runs = |p: &str| executable(p);
+    let loaded = PolicySet::load(&found, &lint_context(d, &runs)).map_err(|found| {
+        let errors: Vec<&Diagnostic> = found.iter().filter(|f| f.is_error()).collect();
+        let n = errors.len();
+        Problem::new(
+            ProblemType::PolicyInvalid,
+            format!(
+                "policies not reloaded: {n} error{}",
+                if n == 1 { "" } else { "s" }
+            ),
+        )
+        .errors(errors.into_iter().map(finding).collect())
+        .state("the active policies are unchanged")
+        .action("correct the files, then: cascade policy reload")
+    })?;
+    let active = d.policies.load_full();
+    let mut old = PolicySet::default();
+    active.values().for_each(|p| old.insert(p.file.clone()));
+    let mut new = loaded.set;
+    let mut warnings: Vec<Warning> = loaded
+        .findings
+        .iter()
+        .filter(|f| f.level == cascade_policy::Level::Warning)
+        .map(warning)
+        .collect();
+    let used: BTreeSet<String> = d
+        .zone_list()
+        .iter()
+        .map(|z| z.view().row.zone.settings.policy.clone())
+        .collect();
+    for (name, policy) in active.iter() {
+        if new.get(name).is_none() && used.contains(name) {
+            new.insert(policy.file.clone());
+            warnings.push(Warning {
+                policy: Some(name.clone()),
+                code: None,
+                detail: format!(
+                    "the file of policy '{name}' is gone, but zones use it; it is kept"
+                ),
+                action: Some(format!("cascade zone list --policy {name}")),
+            });
+        }
+    }
+    let changes: Vec<(String, PolicyChange)> = old
+        .diff(&new)
+        .into_iter()
+        .map(|(n, c)| (n.to_string(), c))
+        .collect();
+    let answer = PolicyReloaded {
+        changes: changes
+            .iter()
+            .map(|(policy, c)| ApiChange {
+                policy: policy.clone(),
+                change: change_kind(*c),
+            })
+            .collect(),
+        warnings,
+        plan: None,
+    };
+    if dry_run {
+        return Ok(answer);
+    }
+    store(d, &active, &new, &changes).await?;
+    Ok(answer)
+}
+
+fn change_kind(c: PolicyChange) -> ChangeKind {
+    match c {
+        PolicyChange::Added => ChangeKind::Added,
+        PolicyChange::Removed => ChangeKind::Removed,
+        PolicyChange::Updated => ChangeKind::Updated,
+        PolicyChange::Unchanged => ChangeKind::Unchanged,
+    }
+}
+
+async fn store(
+    d: &Arc<Daemon>,
+    active: &BTreeMap<String, ActivePolicy>,
+    new: &PolicySet,
+    changes: &[(String, PolicyChange)],
+) -> Result<(), Problem> {
+    let mut next = BTreeMap::new();
+    let mut writes = Vec::new();
+    let bug = |e: String| Problem::new(ProblemType::Bug, e);
+    for (name, file) in new.iter() {
+        let before = active.get(name);
+        let changed = changes
+            .iter()
+            .any(|(n, c)| n == name && *c != PolicyChange::Unchanged);
+        let revision = before.map_or(1, |b| b.revision + u64::from(changed));
+        let row = PolicyRow {
+            text: file.text.clone(),
+            file: file.file.clone(),
+            revision,
+        };
+        writes.push(Change::put(Table::Policies, name, &row).map_err(|e| bug(e.to_string()))?);
+        next.insert(
+            name.to_string(),
+            ActivePolicy {
+                file: file.clone(),
+                revision,
+            },
+        );
+    }
+    for (name, c) in changes {
+        if *c == PolicyChange::Removed {
+            writes.push(Change::Delete {
+                table: Table::Policies,
+                key: name.clone(),
+            });
+        }
+    }
+    let d2 = d.clone();
+    tokio::task::spawn_blocking(move || d2.state.commit(writes))
+        .await
+        .map_err(|e| bug(e.to_string()))?
+        .map_err(|e| {
+            Problem::new(ProblemType::StorageFull, e.to_string())
+                .state("the active policies are unchanged")
+        })?;
+    d.policies.store(Arc::new(next));
+    for z in d.zone_list() {
+        let policy = z.view().row.zone.settings.policy.clone();
+        let changed = changes
+            .iter()
+            .any(|(n, c)| *n == policy && *c != PolicyChange::Unchanged);
+        if changed {
+            if let Some(p) = d.policy(&policy)
+                && let Some(entry) = d.directory.by_id(z.id)
+            {
+                entry.set_settings(crate::servers::zone_settings(&p.file.policy));
+            }
+            // A full mailbox means that the zone is busy; it looks at its policy at every stage.
+            let _ = z.tx.send(Message::Policy).await;
+        }
+    }
+    Ok(())
+}

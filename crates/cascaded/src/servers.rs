@@ -1,0 +1,236 @@
+//! The DNS servers of the daemon: sockets by configuration, settings by role.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cascade_policy::{AclEntry, ConfigFile, ListenAddr, Transport};
+use cascade_publisher::limits::{ConnectionLimits, Connections, TransferGate, TransferLimits};
+use cascade_publisher::server::{Common, Server, TransferTimes, bind_tcp, bind_udp};
+use cascade_publisher::{Directory, NotifyIn, Role, Settings, ZoneSettings};
+use cascade_time::Clock;
+use cascade_wire::cookie::{Secret, Secrets};
+use cascade_wire::{Acl, TsigKeys};
+use tokio::sync::mpsc;
+
+use crate::daemon::{Bound, Daemon, random};
+
+/// Accepted NOTIFYs that wait to be handed to their zone.
+pub const NOTIFY_QUEUE: usize = 1024;
+
+/// A policy's or the configuration's list, compiled.
+pub fn acl(entries: &[AclEntry]) -> Acl {
+    let compiled = entries
+        .iter()
+        // Validation has read every entry with the same grammar.
+        .filter_map(|e| cascade_wire::acl::AclEntry::parse(&e.text()).ok())
+        .map(|(e, _)| e)
+        .collect();
+    Acl::compile(compiled)
+}
+
+/// TSIG keys known to the daemon.
+pub fn tsig_keys(_d: &Daemon) -> Arc<TsigKeys> {
+    Arc::new(TsigKeys::default())
+}
+
+/// How one zone is served, by its policy.
+pub fn zone_settings(policy: &cascade_policy::Policy) -> ZoneSettings {
+    let out = &policy.server.outbound;
+    ZoneSettings {
+        provide_xfr_to: acl(&out.provide_xfr_to),
+        notify_from: Acl::none(),
+        require_tls: out.tls == cascade_policy::TransferTls::Required,
+        expires: None,
+    }
+}
+
+/// Everything that listens, bound but not yet serving.
+pub struct Sockets {
+    list: Vec<(Role, Vec<std::net::UdpSocket>, Vec<std::net::TcpListener>)>,
+    pub bound: Bound,
+}
+
+/// Binds all DNS addresses of the configuration.
+///
+/// # Errors
+/// Names the address and the list it stands in. An IPv6 address that the host cannot have is left
+/// out with a warning when another address of its list is bound.
+pub fn bind(config: &ConfigFile) -> Result<Sockets, String> {
+    let c = &config.config;
+    let lists = [
+        (
+            Role::NotifyListener,
+            "loader.notify-listeners",
+            &c.loader.notify_listeners,
+        ),
+        (
+            Role::LoaderReview,
+            "loader.review.servers",
+            &c.loader.review.servers,
+        ),
+        (
+            Role::SignerReview,
+            "signer.review.servers",
+            &c.signer.review.servers,
+        ),
+        (Role::Publication, "server.servers", &c.server.servers),
+    ];
+    let mut sockets = Sockets {
+        list: Vec::new(),
+        bound: Bound::default(),
+    };
+    for (role, key, list) in lists {
+        let (mut udp, mut tcp, mut bound) = (Vec::new(), Vec::new(), Vec::new());
+        for listen in list {
+            match bind_one(listen, &mut udp, &mut tcp) {
+                Ok(addr) => bound.push(addr),
+                Err(e) if no_ipv6(listen.addr, &e) && list.len() > 1 => {
+                    tracing::warn!(
+                        "{} of {key} is left out: the host has no IPv6 ({e})",
+                        listen.addr
+                    );
+                }
+                Err(e) => return Err(bind_error(listen.addr, key, &e)),
+            }
+        }
+        match role {
+            Role::NotifyListener => sockets.bound.notify = bound,
+            Role::LoaderReview => sockets.bound.loader_review = bound,
+            Role::SignerReview => sockets.bound.signer_review = bound,
+            Role::Publication => sockets.bound.publication = bound,
+        }
+        sockets.list.push((role, udp, tcp));
+    }
+    Ok(sockets)
+}
+
+fn bind_one(
+    listen: &ListenAddr,
+    udp: &mut Vec<std::net::UdpSocket>,
+    tcp: &mut Vec<std::net::TcpListener>,
+) -> std::io::Result<SocketAddr> {
+    let mut addr = listen.addr;
+    if listen.transport != Transport::Udp {
+        let listener = bind_tcp(addr, false)?;
+        addr = listener.local_addr()?;
+        tcp.push(listener);
+    }
+    if listen.transport != Transport::Tcp {
+        let socket = bind_udp(addr, false)?;
+        addr = socket.local_addr()?;
+        udp.push(socket);
+    }
+    Ok(addr)
+}
+
+fn no_ipv6(addr: SocketAddr, e: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{AddrNotAvailable, Unsupported};
+    // EAFNOSUPPORT has no kind of its own.
+    addr.is_ipv6()
+        && (matches!(e.kind(), AddrNotAvailable | Unsupported) || e.raw_os_error() == Some(97))
+}
+
+fn bind_error(addr: SocketAddr, key: &str, e: &std::io::Error) -> String {
+    let help = match e.kind() {
+        std::io::ErrorKind::AddrInUse => format!(
+            "; another program has it (see: ss -lntup 'sport = :{}'); stop it or change {key}",
+            addr.port()
+        ),
+        std::io::ErrorKind::PermissionDenied => {
+            "; ports below 1024 need CAP_NET_BIND_SERVICE".to_string()
+        }
+        _ => format!("; change {key}"),
+    };
+    format!("cannot listen on {addr} ({key}): {e}{help}")
+}
+
+/// Starts serving; must be called within the async runtime.
+///
+/// # Errors
+/// The runtime does not take a socket.
+pub fn serve(
+    sockets: Sockets,
+    config: &ConfigFile,
+    directory: Arc<Directory>,
+    clock: Arc<dyn Clock>,
+    notify: mpsc::Sender<NotifyIn>,
+) -> std::io::Result<Vec<(Role, Server)>> {
+    let s = &config.config.server;
+    let connections = Connections::new(ConnectionLimits {
+        total: s.max_tcp_clients as usize,
+        idle: s.tcp_idle_timeout,
+        ..ConnectionLimits::default()
+    });
+    let transfers = TransferGate::new(TransferLimits {
+        total: s.max_transfers as usize,
+        ..TransferLimits::default()
+    });
+    let cookies = Secrets::new(Secret(random()), clock.now());
+    let common = Common {
+        directory,
+        clock,
+        connections,
+        transfers,
+        notify,
+    };
+    let mut servers = Vec::new();
+    for (role, udp, tcp) in sockets.list {
+        let settings = settings(role, config, cookies.clone());
+        let mut server = Server::new(role, common.clone(), settings);
+        server.set_transfer_times(TransferTimes {
+            stall: s.transfer_timeout,
+            ..TransferTimes::default()
+        });
+        if role == Role::Publication {
+            server.set_answer_rate(s.answer_rate);
+        }
+        for socket in udp {
+            server.serve_udp(socket)?;
+        }
+        for listener in tcp {
+            server.serve_tcp(listener)?;
+        }
+        servers.push((role, server));
+    }
+    Ok(servers)
+}
+
+fn settings(role: Role, config: &ConfigFile, cookies: Secrets) -> Settings {
+    let c = &config.config;
+    let allow = match role {
+        Role::LoaderReview => acl(&c.loader.review.allow),
+        Role::SignerReview => acl(&c.signer.review.allow),
+        Role::Publication | Role::NotifyListener => Acl::any(),
+    };
+    Settings {
+        allow,
+        notify_allow: acl(&c.loader.notify_allow),
+        nsid: c.server.nsid.as_ref().map(|n| nsid(n)),
+        version_text: format!("Cascade {}", env!("CARGO_PKG_VERSION")),
+        cookies: Some(cookies),
+        tcp_idle: c.server.tcp_idle_timeout,
+        ..Settings::open()
+    }
+}
+
+fn nsid(configured: &str) -> Vec<u8> {
+    if configured != "hostname" {
+        return configured.as_bytes().to_vec();
+    }
+    nix::unistd::gethostname()
+        .ok()
+        .and_then(|h| h.into_string().ok())
+        .unwrap_or_default()
+        .into_bytes()
+}
+
+/// Ends all servers; answers under way go out first.
+pub async fn stop(servers: Vec<(Role, Server)>, grace: Duration) {
+    let all = servers.into_iter().map(|(_, s)| s.stop(grace));
+    let mut set = tokio::task::JoinSet::new();
+    for one in all {
+        set.spawn(one);
+    }
+    while set.join_next().await.is_some() {}
+}

@@ -1,0 +1,494 @@
+//! Start-up and stop: configuration, state, zones, sockets, ready; and back.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use cascade_archive::{AuditLog, Disk, Origin, State, Table, ZoneFiles};
+use cascade_pipeline::state::Trigger;
+use cascade_policy::{ConfigFile, Diagnostic, MAX_FILE, parse_config};
+use cascade_publisher::notify::{NotifySender, SenderSettings};
+use cascade_publisher::server::Server;
+use cascade_publisher::{Directory, Role};
+use cascade_time::Clock;
+use cascade_zone::Name;
+use parking_lot::{Mutex, RwLock};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Semaphore, mpsc, watch};
+
+use crate::args::{Args, state_dir};
+use crate::clock::SystemClock;
+use crate::control::Control;
+use crate::daemon::{Counters, Daemon, random};
+use crate::http::{Admins, Http, Settings as HttpSettings};
+use crate::zone::{Message, ZoneRow};
+use crate::{policies, servers, systemd, zone};
+
+/// NOTIFYs that wait to be sent.
+const NOTIFY_OUT: usize = 10_000;
+/// After a stop, answers under way and running steps have this long.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// `--check-config`: everything that can be found out without starting anything.
+pub fn check_config(args: &Args) -> ExitCode {
+    let config = match read_config(&args.config) {
+        Ok(c) => c,
+        Err(e) => return fail(&e),
+    };
+    let mut errors = Vec::new();
+    match policies::read_dir(config.config.policy_dir.as_std_path()) {
+        Err(e) => errors.push(e),
+        Ok(entries) => {
+            let context = cascade_policy::LintContext::default();
+            if let Err(found) = cascade_policy::PolicySet::load(&entries, &context) {
+                errors.extend(
+                    found
+                        .iter()
+                        .filter(|d| d.is_error())
+                        .map(Diagnostic::one_line),
+                );
+            }
+        }
+    }
+    if let Err(e) = servers::bind(&config) {
+        errors.push(e);
+    }
+    if errors.is_empty() {
+        println!("{}: ok", args.config.display());
+        return ExitCode::SUCCESS;
+    }
+    errors.iter().for_each(|e| eprintln!("{e}"));
+    ExitCode::FAILURE
+}
+
+fn fail(e: &str) -> ExitCode {
+    eprintln!("cascaded: {e}");
+    ExitCode::FAILURE
+}
+
+fn read_config(path: &Path) -> Result<ConfigFile, String> {
+    use std::io::Read;
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)
+        .and_then(|f| f.take(MAX_FILE as u64 + 1).read_to_end(&mut bytes))
+        .map_err(|e| {
+            format!(
+                "configuration {} cannot be read: {e}\n  Try: cascade template config > {}",
+                path.display(),
+                path.display()
+            )
+        })?;
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    parse_config(&path.display().to_string(), &bytes).map_err(|found| {
+        let lines: Vec<String> = found.iter().map(|d| d.snippet(&text, false)).collect();
+        format!(
+            "configuration {} is not valid\n{}",
+            path.display(),
+            lines.join("\n")
+        )
+    })
+}
+
+/// Runs the daemon to its end.
+pub fn run(args: Args) -> ExitCode {
+    let mut config = match read_config(&args.config) {
+        Ok(c) => c,
+        Err(e) => return fail(&e),
+    };
+    if let Some(path) = &args.state {
+        match camino::Utf8PathBuf::from_path_buf(state_dir(path)) {
+            Ok(p) => config.config.state_dir = p,
+            Err(p) => return fail(&format!("--state {}: not UTF-8", p.display())),
+        }
+    }
+    let logging = match crate::logging::init(&config.config.daemon, &args) {
+        Ok(l) => l,
+        Err(e) => return fail(&e),
+    };
+    let threads = config.config.daemon.worker_threads as usize;
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.enable_all();
+    if threads > 0 {
+        builder.worker_threads(threads);
+    }
+    let runtime = match builder.build() {
+        Ok(r) => r,
+        Err(e) => return fail(&format!("async runtime: {e}")),
+    };
+    let result = runtime.block_on(serve(Arc::new(config), logging));
+    // Blocking work that is still under way is safe to cut: nothing of it was acknowledged.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            tracing::error!("{e}");
+            fail(&e)
+        }
+    }
+}
+
+async fn serve(config: Arc<ConfigFile>, logging: crate::logging::Handle) -> Result<(), String> {
+    let c = &config.config;
+    let passed = systemd::sockets_passed()?;
+    if passed > 0 {
+        return Err(format!(
+            "{passed} sockets were passed by the service manager; socket activation is not built yet: disable cascaded.socket"
+        ));
+    }
+    tracing::info!("Cascade version {}", env!("CARGO_PKG_VERSION"));
+    for w in &config.warnings {
+        tracing::warn!("{}", w.one_line());
+    }
+    let state_path = c.state_dir.as_std_path().to_path_buf();
+    let disk = Disk::new();
+    disk.make_dir(&state_path).map_err(|e| e.to_string())?;
+    let mut lock = crate::lock::Lock::take(&state_path).map_err(|e| e.to_string())?;
+    lock.write_pid().map_err(|e| e.to_string())?;
+    let (state, origin) = State::open(&disk, &state_path).map_err(|e| e.to_string())?;
+    if let Origin::Backup { from, .. } = &origin {
+        tracing::error!(
+            "state was restored from the backup {}; check every zone",
+            from.display()
+        );
+    }
+    let active = policies::stored(&state)?;
+    let audit = AuditLog::open(&disk, &state_path.join("audit.log")).map_err(|e| e.to_string())?;
+    let sockets = servers::bind(&config)?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let (notify_tx, notify_rx) = mpsc::channel(NOTIFY_OUT);
+    let (in_tx, in_rx) = mpsc::channel(servers::NOTIFY_QUEUE);
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let or = |configured: u32, default: usize| {
+        if configured == 0 {
+            default
+        } else {
+            configured as usize
+        }
+    };
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(or(c.signer.threads, cpus))
+        .thread_name(|i| format!("compute-{i}"))
+        .build()
+        .map_err(|e| format!("compute pool: {e}"))?;
+    let directory = Arc::new(Directory::new());
+    let d = Arc::new(Daemon {
+        started_at: clock.now(),
+        files: ZoneFiles::new(&disk, &state_path),
+        audit: Mutex::new(audit),
+        keyring: crate::keyring::Keyring::new(c.keys_dir().as_std_path()),
+        policies: ArcSwap::from_pointee(active),
+        reloading: tokio::sync::Mutex::new(()),
+        zones: RwLock::new(BTreeMap::new()),
+        directory: directory.clone(),
+        pool: Arc::new(pool),
+        loads: Semaphore::new(or(c.loader.max_concurrent_loads, (cpus / 2).clamp(1, 16))),
+        signings: Semaphore::new(or(c.signer.max_concurrent_zones, cpus)),
+        hooks: Semaphore::new(c.hooks.max_running as usize),
+        notify: notify_tx,
+        bound: ArcSwap::from_pointee(sockets.bound.clone()),
+        stats: Mutex::new(Vec::new()),
+        counters: Counters::default(),
+        logging,
+        ready: AtomicBool::new(false),
+        clock: clock.clone(),
+        config: config.clone(),
+        state,
+    });
+    restore_zones(&d).await?;
+    let dns = servers::serve(sockets, &config, directory, clock.clone(), in_tx)
+        .map_err(|e| e.to_string())?;
+    *d.stats.lock() = dns.iter().map(|(r, s)| (*r, s.stats())).collect();
+    start_notify(&d, &dns, notify_rx, in_rx);
+    let (stop_tx, stop_rx) = watch::channel(false);
+    let api = start_api(&d, stop_rx).await?;
+    d.ready.store(true, Ordering::Release);
+    tracing::info!("Cascade is fully initialized.");
+    systemd::ready("serving");
+    until_stopped(&d).await?;
+    systemd::stopping("stopping");
+    tracing::info!("stopping");
+    let _ = stop_tx.send(true);
+    for z in d.zone_list() {
+        let _ = z.tx.try_send(Message::Stop);
+    }
+    let _ = tokio::time::timeout(GRACE, api).await;
+    servers::stop(dns, GRACE).await;
+    if let Some(path) = &d.config.config.remote_control.socket.0 {
+        let _ = std::fs::remove_file(path);
+    }
+    Ok(())
+}
+
+/// Every zone that an earlier process left gets its task; each is served as soon as it is read.
+async fn restore_zones(d: &Arc<Daemon>) -> Result<(), String> {
+    let rows: Vec<(String, ZoneRow)> = d
+        .state
+        .list(Table::Zones, None, usize::MAX)
+        .map_err(|e| e.to_string())?;
+    let n = rows.len();
+    let mut started = Vec::with_capacity(n);
+    for (id, row) in rows {
+        let Ok(apex) = Name::parse(&row.apex) else {
+            tracing::error!(
+                "zone {id} has the unreadable name '{}' in the state; it is left alone",
+                row.apex
+            );
+            continue;
+        };
+        let settings = match d.policy(&row.zone.settings.policy) {
+            Some(p) => servers::zone_settings(&p.file.policy),
+            None => {
+                tracing::error!(zone = %row.zone.name, "policy '{}' of the zone is not in the state", row.zone.settings.policy);
+                Default::default()
+            }
+        };
+        if let Err(e) = d.directory.add(row.zone.id, &apex, settings) {
+            tracing::error!(zone = %row.zone.name, "{e}");
+            continue;
+        }
+        let handle = zone::start_restored(d, row, apex);
+        d.zones.write().insert(handle.name.clone(), handle.clone());
+        started.push(handle);
+    }
+    // Ready means: every zone that can be served is served.
+    let mut left = started;
+    while !left.is_empty() {
+        left.retain(|z| {
+            z.view().row.zone.api_state() == cascade_pipeline::state::ApiState::Restoring
+        });
+        if !left.is_empty() {
+            systemd::status(&format!("restoring zones: {} of {n}", n - left.len()));
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+    for z in d.zone_list() {
+        // Start-up always compares the file with what was loaded from it.
+        let _ = z.tx.try_send(Message::Source(Trigger::Restart));
+    }
+    Ok(())
+}
+
+fn start_notify(
+    d: &Arc<Daemon>,
+    dns: &[(Role, Server)],
+    commands: mpsc::Receiver<cascade_publisher::notify::NotifyCommand>,
+    mut incoming: mpsc::Receiver<cascade_publisher::NotifyIn>,
+) {
+    let _ = dns;
+    let (events_tx, mut events) = mpsc::channel(1024);
+    let clock = d.clock.clone();
+    let rng = Box::new(|| u32::from_le_bytes(random()));
+    tokio::spawn(async move {
+        if let Err(e) =
+            NotifySender::run(SenderSettings::default(), clock, rng, commands, events_tx).await
+        {
+            tracing::error!("NOTIFY cannot be sent: {e}");
+        }
+    });
+    tokio::spawn(async move {
+        while let Some(e) = events.recv().await {
+            tracing::info!(target = %e.target, notice = ?e.notice, "NOTIFY");
+        }
+    });
+    let d = d.clone();
+    tokio::spawn(async move {
+        while let Some(n) = incoming.recv().await {
+            let name = n.apex.to_lowercase().without_dot();
+            if let Some(z) = d.zone(&name) {
+                let _ = z.tx.try_send(Message::Source(Trigger::Notify));
+            }
+        }
+    });
+}
+
+async fn start_api(
+    d: &Arc<Daemon>,
+    stop: watch::Receiver<bool>,
+) -> Result<tokio::task::JoinHandle<()>, String> {
+    let rc = &d.config.config.remote_control;
+    let control = Arc::new(Control { d: d.clone() });
+    let http = Http::new(
+        control,
+        http_settings(d),
+        u64::from_le_bytes(random()),
+        stop,
+    );
+    let mut tasks = tokio::task::JoinSet::new();
+    if let Some(path) = &rc.socket.0 {
+        let listener = bind_control(path.as_std_path(), rc.socket_mode.0)?;
+        let http = http.clone();
+        tasks.spawn(async move { http.serve_unix(listener).await });
+    }
+    let n = rc.servers.len();
+    for addr in &rc.servers {
+        let addr = addr.0;
+        if !addr.ip().is_loopback() {
+            return Err(format!(
+                "remote-control.servers: {addr} is not loopback and TLS for the control API is not built yet; use a loopback address"
+            ));
+        }
+        match TcpListener::bind(addr).await {
+            Ok(listener) => {
+                let http = http.clone();
+                tasks.spawn(async move { http.serve_tcp(listener).await });
+            }
+            Err(e) if addr.is_ipv6() && n > 1 && e.kind() != std::io::ErrorKind::AddrInUse => {
+                tracing::warn!(
+                    "{addr} of remote-control.servers is left out: the host has no IPv6 ({e})"
+                );
+            }
+            Err(e) => {
+                return Err(format!(
+                    "cannot listen on {addr} (remote-control.servers): {e}"
+                ));
+            }
+        }
+    }
+    Ok(tokio::spawn(async move {
+        while tasks.join_next().await.is_some() {}
+    }))
+}
+
+/// A stale socket file is replaced only if nobody answers on it.
+fn bind_control(path: &Path, mode: u32) -> Result<UnixListener, String> {
+    use std::os::unix::fs::PermissionsExt;
+    if path.exists() {
+        if std::os::unix::net::UnixStream::connect(path).is_ok() {
+            return Err(format!(
+                "another program answers on the control socket {}",
+                path.display()
+            ));
+        }
+        std::fs::remove_file(path)
+            .map_err(|e| format!("stale control socket {}: {e}", path.display()))?;
+    }
+    let listener = UnixListener::bind(path).map_err(|e| {
+        format!(
+            "control socket {}: {e}; the directory must exist and be writable",
+            path.display()
+        )
+    })?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
+        .map_err(|e| format!("control socket {}: {e}", path.display()))?;
+    Ok(listener)
+}
+
+fn http_settings(d: &Daemon) -> HttpSettings {
+    let rc = &d.config.config.remote_control;
+    let group = |g: &String| {
+        let found = nix::unistd::Group::from_name(g).ok().flatten();
+        if found.is_none() {
+            tracing::warn!("remote-control.admin-groups: group '{g}' does not exist");
+        }
+        found.map(|g| g.gid.as_raw())
+    };
+    let user = |u: &String| {
+        let found = nix::unistd::User::from_name(u).ok().flatten();
+        if found.is_none() {
+            tracing::warn!("remote-control.admin-users: user '{u}' does not exist");
+        }
+        found.map(|u| u.uid.as_raw())
+    };
+    HttpSettings {
+        admins: Admins {
+            own_uid: nix::unistd::geteuid().as_raw(),
+            uids: rc.admin_users.iter().filter_map(user).collect(),
+            gids: rc.admin_groups.iter().filter_map(group).collect(),
+            local_read: rc.local_read,
+        },
+        anonymous_read: rc.anonymous_read,
+        allowed_hosts: rc.allowed_hosts.clone(),
+        cors_origins: rc.cors_origins.clone(),
+        max_connections: rc.max_connections as usize,
+        max_body: rc.max_body.0 as usize,
+    }
+}
+
+/// Signals until one of them ends the daemon.
+async fn until_stopped(d: &Arc<Daemon>) -> Result<(), String> {
+    let get = |kind| signal(kind).map_err(|e| format!("signals: {e}"));
+    let mut term = get(SignalKind::terminate())?;
+    let mut int = get(SignalKind::interrupt())?;
+    let mut hup = get(SignalKind::hangup())?;
+    let mut usr1 = get(SignalKind::user_defined1())?;
+    let mut usr2 = get(SignalKind::user_defined2())?;
+    let mut backup = tokio::time::interval(Duration::from_secs(3600));
+    backup.tick().await;
+    let mut second = tokio::time::interval(Duration::from_secs(1));
+    let beat = systemd::watchdog_interval();
+    let mut watchdog = tokio::time::interval(beat.unwrap_or(Duration::from_secs(3600)));
+    loop {
+        tokio::select! {
+            _ = term.recv() => return Ok(()),
+            _ = int.recv() => return Ok(()),
+            _ = hup.recv() => {
+                systemd::reloading();
+                reload_config(d);
+                systemd::ready("serving");
+            }
+            _ = usr2.recv() => d.logging.reopen(),
+            _ = usr1.recv() => summary(d),
+            _ = backup.tick() => {
+                let d = d.clone();
+                tokio::task::spawn_blocking(move || {
+                    if let Err(e) = d.state.rotate_backup() {
+                        tracing::error!("hourly copy of the state: {e}");
+                    }
+                });
+            }
+            _ = second.tick() => {
+                d.logging.expire(d.now());
+            }
+            _ = watchdog.tick(), if beat.is_some() => {
+                // Fed only while the state answers.
+                let d = d.clone();
+                tokio::task::spawn_blocking(move || {
+                    if d.state.get::<u32>(Table::Settings, "probe").is_ok() {
+                        systemd::watchdog();
+                    }
+                });
+            }
+        }
+    }
+}
+
+/// SIGHUP: log files are opened anew and the log's settings re-read; what else changed is named.
+fn reload_config(d: &Daemon) {
+    d.logging.reopen();
+    let path = Path::new(&d.config.file);
+    match read_config(path) {
+        Ok(new) => {
+            if let Err(e) = d.logging.reconfigure(&new.config.daemon) {
+                tracing::error!("log settings are unchanged: {e}");
+            }
+            let waiting: Vec<String> =
+                cascade_policy::config_changes(&d.config.config, &new.config)
+                    .into_iter()
+                    .map(|c| c.key.to_string())
+                    .filter(|k| !k.starts_with("daemon.log") && k != "daemon.trace-targets")
+                    .collect();
+            if waiting.is_empty() {
+                tracing::info!("configuration was read again");
+            } else {
+                tracing::warn!(
+                    "configuration was read again; these keys wait for a restart: {}",
+                    waiting.join(", ")
+                );
+            }
+        }
+        Err(e) => tracing::error!("nothing changed: {e}"),
+    }
+}
+
+fn summary(d: &Daemon) {
+    for z in d.zone_list() {
+        let view = z.view();
+        let pz = &view.row.zone;
+        tracing::info!(zone = %z.name, state = pz.api_state().as_str(), candidate = pz.candidate.name(), upkeep = pz.upkeep.name(), serial = ?pz.live.as_ref().map(|l| l.serial.0), "summary");
+    }
+}

@@ -1,0 +1,509 @@
+//! The task that owns a zone: one event at a time, one commit per step, then the actions.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use cascade_archive::{Change, Table};
+use cascade_loader::SourceIdentity;
+use cascade_pipeline::state::{JobId, KeySet};
+use cascade_pipeline::{
+    Action, Candidate, Event, Fault, Request, RequestId, Zone, next_deadline, restore, step,
+};
+use cascade_time::Timestamp;
+use cascade_verifier::{Outcome, Refused, Verified};
+use cascade_zone::{Name, VersionId, ZoneVersion};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{MAILBOX, Message, NotDone, Reply, View, ZoneHandle, ZoneRow};
+use crate::daemon::{ActivePolicy, Daemon};
+use crate::keyring::{KeyRow, Loaded};
+
+/// A clock that steps is noticed within this time.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+/// Between attempts to make a step durable that nobody asked for.
+const COMMIT_RETRY: Duration = Duration::from_secs(5);
+/// Between attempts to obtain keys.
+const KEYS_RETRY: Duration = Duration::from_secs(60);
+
+/// A version in memory, with what is known of it.
+pub(super) enum Held {
+    Unsigned(Arc<ZoneVersion>),
+    Signed(Arc<ZoneVersion>),
+    Verified(Verified<Arc<ZoneVersion>>),
+    Refused(Refused<Arc<ZoneVersion>>),
+}
+
+impl Held {
+    pub(super) fn version(&self) -> &Arc<ZoneVersion> {
+        match self {
+            Held::Unsigned(v) | Held::Signed(v) => v,
+            Held::Verified(v) => v.version(),
+            Held::Refused(r) => r.version(),
+        }
+    }
+}
+
+/// Work under way for a zone.
+pub(super) enum Running {
+    Load(Arc<cascade_loader::Progress>, Timestamp),
+    Sign(Arc<cascade_signer::Progress>),
+    Verify(Timestamp),
+    Hook(Option<oneshot::Sender<()>>),
+    Other,
+}
+
+/// What a job hands back; the owner task turns it into an event.
+pub(super) enum Done {
+    Loaded(JobId, VersionId, Box<cascade_loader::Outcome>),
+    Guard(JobId, cascade_pipeline::guard::GuardReport),
+    Signed(
+        JobId,
+        VersionId,
+        Box<Result<cascade_signer::Signed, (Fault, String)>>,
+        KeySet,
+    ),
+    Verified(JobId, VersionId, Box<Outcome<Arc<ZoneVersion>>>),
+    Persisted(JobId, Result<(), String>),
+    Saved(Result<(), String>),
+    Hook(JobId, crate::hooks::End),
+    Keys(Vec<KeyRow>, Result<Loaded, String>),
+    Restored(Box<super::perform::Restored>),
+    Removed(JobId, Result<(), String>),
+    /// An event that an action caused at once.
+    Event(Box<Event>),
+    Panicked(JobId, String),
+}
+
+pub(super) struct Actor {
+    pub d: Arc<Daemon>,
+    pub me: Arc<ZoneHandle>,
+    pub row: ZoneRow,
+    pub versions: BTreeMap<VersionId, Held>,
+    pub running: HashMap<JobId, Running>,
+    pub keys: Option<Loaded>,
+    pub keys_wait: Option<String>,
+    /// Keys are being made or loaded.
+    pub keys_busy: bool,
+    /// A signing that begins as soon as the keys are there.
+    pub waits_for_keys: Option<cascade_pipeline::action::StartSign>,
+    pub identity: Option<(VersionId, SourceIdentity)>,
+    pub done: mpsc::UnboundedSender<Done>,
+    replies: HashMap<RequestId, Reply>,
+    next_request: u64,
+    deadline: Option<Timestamp>,
+    keys_retry: Option<Timestamp>,
+    pub gone: bool,
+}
+
+/// Starts the task of a zone that was just added; its row is durable already.
+pub fn start(d: &Arc<Daemon>, row: ZoneRow, apex: Name) -> Arc<ZoneHandle> {
+    spawn(d, row, apex, false)
+}
+
+/// Starts the task of a zone that an earlier process left.
+pub fn start_restored(d: &Arc<Daemon>, row: ZoneRow, apex: Name) -> Arc<ZoneHandle> {
+    spawn(d, row, apex, true)
+}
+
+fn spawn(d: &Arc<Daemon>, row: ZoneRow, apex: Name, restored: bool) -> Arc<ZoneHandle> {
+    let (tx, rx) = mpsc::channel(MAILBOX);
+    // One message per job, and a zone has a handful of jobs: bounded by construction.
+    let (done_tx, done_rx) = mpsc::unbounded_channel();
+    let me = Arc::new(ZoneHandle {
+        id: row.zone.id,
+        name: apex.to_lowercase().without_dot(),
+        apex,
+        tx,
+        view: ArcSwap::from_pointee(View {
+            row: Arc::new(row.clone()),
+            versions: BTreeMap::new(),
+            loading: None,
+            signing: None,
+            verifying: None,
+            keys_wait: None,
+            bug: None,
+        }),
+    });
+    let actor = Actor {
+        d: d.clone(),
+        me: me.clone(),
+        row,
+        versions: BTreeMap::new(),
+        running: HashMap::new(),
+        keys: None,
+        keys_wait: None,
+        keys_busy: false,
+        waits_for_keys: None,
+        identity: None,
+        done: done_tx,
+        replies: HashMap::new(),
+        next_request: 1,
+        deadline: None,
+        keys_retry: None,
+        gone: false,
+    };
+    let task = tokio::spawn(actor.run(rx, done_rx, restored));
+    let (d, handle) = (d.clone(), me.clone());
+    tokio::spawn(async move {
+        if let Err(e) = task.await
+            && e.is_panic()
+        {
+            // The zone halts alone; what it serves goes on being served.
+            d.counters.panics.fetch_add(1, Ordering::Relaxed);
+            tracing::error!(zone = %handle.name, "the zone's task has panicked; the zone is halted, what is published stays served. Restart the daemon to go on, and report this bug");
+            let old = handle.view();
+            handle.view.store(Arc::new(View {
+                row: old.row.clone(),
+                versions: old.versions.clone(),
+                loading: None,
+                signing: None,
+                verifying: None,
+                keys_wait: None,
+                bug: Some("internal fault; see the log".into()),
+            }));
+        }
+    });
+    me
+}
+
+impl Actor {
+    async fn run(
+        mut self,
+        mut rx: mpsc::Receiver<Message>,
+        mut done: mpsc::UnboundedReceiver<Done>,
+        restored: bool,
+    ) {
+        if restored {
+            let now = self.d.now();
+            let (zone, actions) = restore(self.row.zone.clone(), now);
+            self.row.zone = zone;
+            self.perform(actions, now).await;
+        }
+        self.want_keys();
+        if !restored {
+            let trigger = cascade_pipeline::state::Trigger::Added;
+            self.apply(Event::SourceSignal(trigger)).await;
+        }
+        while !self.gone {
+            self.show();
+            let pause = self.pause();
+            tokio::select! {
+                biased;
+                Some(d) = done.recv() => self.finished(d).await,
+                m = rx.recv() => match m {
+                    Some(m) => if !self.message(m).await { break },
+                    None => break,
+                },
+                () = tokio::time::sleep(pause) => self.tick().await,
+            }
+        }
+        self.show();
+    }
+
+    fn pause(&self) -> Duration {
+        let now = self.d.now();
+        let next = [self.deadline, self.keys_retry].into_iter().flatten().min();
+        let until = next.map_or(LONGEST_SLEEP, |t| t.since(now));
+        // A deadline in whole seconds may lie a fraction ahead; never spin on it.
+        until.clamp(Duration::from_millis(20), LONGEST_SLEEP)
+    }
+
+    async fn tick(&mut self) {
+        let now = self.d.now();
+        if self.keys_retry.is_some_and(|t| t <= now) {
+            self.keys_retry = None;
+            self.want_keys();
+        }
+        if self.deadline.is_some_and(|t| t <= now) {
+            self.apply(Event::Timer).await;
+        }
+    }
+
+    /// False: the daemon stops.
+    async fn message(&mut self, m: Message) -> bool {
+        match m {
+            Message::Request { command, by, reply } => {
+                let id = RequestId(self.next_request);
+                self.next_request += 1;
+                self.replies.insert(id, reply);
+                self.apply(Event::Request(Request { id, by, command }))
+                    .await;
+            }
+            Message::Policy => {
+                self.policy_changed().await;
+                self.want_keys();
+            }
+            Message::Keys => self.want_keys(),
+            Message::Source(trigger) => self.apply(Event::SourceSignal(trigger)).await,
+            Message::Stop => return false,
+        }
+        true
+    }
+
+    async fn policy_changed(&mut self) {
+        let Some(policy) = self.policy() else { return };
+        let settings =
+            crate::settings::pipeline(&policy.file, policy.revision, &self.d.config.config);
+        if settings != self.row.zone.settings {
+            let command = cascade_pipeline::Command::ChangePolicy {
+                settings: Box::new(settings),
+            };
+            let by = cascade_pipeline::Actor::new("cascade", true);
+            let id = RequestId(self.next_request);
+            self.next_request += 1;
+            self.apply(Event::Request(Request { id, by, command }))
+                .await;
+        }
+    }
+
+    pub(super) fn policy(&self) -> Option<ActivePolicy> {
+        self.d.policy(&self.row.zone.settings.policy)
+    }
+
+    /// One step: the next value, made durable, then the actions.
+    pub(super) async fn apply(&mut self, event: Event) {
+        let now = self.d.now();
+        let request = match &event {
+            Event::Request(r) => Some(r.id),
+            _ => None,
+        };
+        let before = self.row.zone.clone();
+        let (zone, actions) = step(before.clone(), event, now);
+        let changed = zone != before || actions.iter().any(|a| matches!(a, Action::Record(_)));
+        self.row.zone = zone;
+        if changed && !self.commit(&actions, request, before).await {
+            return;
+        }
+        self.perform(actions, now).await;
+    }
+
+    /// Makes the row and the history of this step durable. False: a request could not be made
+    /// durable; it was refused and nothing has changed.
+    async fn commit(
+        &mut self,
+        actions: &[Action],
+        request: Option<RequestId>,
+        before: Zone,
+    ) -> bool {
+        loop {
+            let Err(e) = self.write(actions).await else {
+                return true;
+            };
+            self.d.counters.store_errors.fetch_add(1, Ordering::Relaxed);
+            tracing::error!(zone = %self.me.name, "state could not be written: {e}");
+            if let Some(id) = request {
+                self.row.zone = before;
+                if let Some(reply) = self.replies.remove(&id) {
+                    let _ = reply.send(Err(NotDone::Storage(e)));
+                }
+                return false;
+            }
+            // A result of our own work: nothing goes on before it is durable; serving does.
+            tokio::time::sleep(COMMIT_RETRY).await;
+        }
+    }
+
+    async fn write(&self, actions: &[Action]) -> Result<(), String> {
+        let id = self.row.zone.id;
+        let keep = self.d.config.config.history.max_entries;
+        let mut changes = Vec::with_capacity(2);
+        let gone = actions.iter().any(|a| matches!(a, Action::Forget));
+        let key = id.to_string();
+        if gone {
+            changes.push(Change::Delete {
+                table: Table::Zones,
+                key: key.clone(),
+            });
+            changes.push(Change::Delete {
+                table: Table::Names,
+                key: self.me.name.clone(),
+            });
+            changes.push(Change::DropHistory { zone: id });
+        } else {
+            changes.push(Change::put(Table::Zones, &key, &self.row).map_err(|e| e.to_string())?);
+            for a in actions {
+                if let Action::Record(entry) = a {
+                    changes.push(
+                        Change::history(id, entry.seq, entry, keep).map_err(|e| e.to_string())?,
+                    );
+                }
+            }
+        }
+        if let Some(serial) = self.row.zone.used_serial {
+            // Outlives the zone: a zone added again never goes back.
+            changes.push(
+                Change::put(Table::Serials, &self.me.name, &serial.0).map_err(|e| e.to_string())?,
+            );
+        }
+        let d = self.d.clone();
+        match tokio::task::spawn_blocking(move || d.state.commit(changes)).await {
+            Ok(done) => done.map_err(|e| e.to_string()),
+            Err(e) => Err(e.to_string()),
+        }
+    }
+
+    /// Makes the row durable outside of a step (keys, reports).
+    pub(super) async fn save_row(&mut self) -> bool {
+        match self.write(&[]).await {
+            Ok(()) => true,
+            Err(e) => {
+                tracing::error!(zone = %self.me.name, "state could not be written: {e}");
+                false
+            }
+        }
+    }
+
+    pub(super) fn answer(
+        &mut self,
+        id: RequestId,
+        result: Result<cascade_pipeline::Accepted, cascade_pipeline::Refusal>,
+    ) {
+        if let Some(reply) = self.replies.remove(&id) {
+            let _ = reply.send(result.map_err(NotDone::Refused));
+        }
+    }
+
+    pub(super) fn set_deadline(&mut self, at: Option<Timestamp>) {
+        self.deadline = at;
+    }
+
+    /// Makes or loads the zone's keys, unless they are at hand or on their way.
+    pub(super) fn want_keys(&mut self) {
+        if self.keys_busy || matches!(self.row.zone.candidate, Candidate::Removing { .. }) {
+            return;
+        }
+        let Some(policy) = self.policy() else {
+            self.keys_wait = Some(format!(
+                "policy '{}' is not loaded",
+                self.row.zone.settings.policy
+            ));
+            return;
+        };
+        self.keys_busy = true;
+        let (d, done) = (self.d.clone(), self.done.clone());
+        let (id, apex, mut rows) = (
+            self.row.zone.id,
+            self.me.apex.clone(),
+            self.row.keys.clone(),
+        );
+        tokio::task::spawn_blocking(move || {
+            let zone = crate::keyring::zone_ref(id, &apex);
+            let p = &policy.file.policy;
+            let now = d.now();
+            let made = d
+                .keyring
+                .complete(zone, &mut rows, p, &mut || d.new_key_id(), now)
+                .and_then(|()| d.keyring.load(zone, &rows, p));
+            let _ = done.send(Done::Keys(rows, made.map_err(|e| e.to_string())));
+        });
+    }
+
+    pub(super) async fn keys_done(&mut self, rows: Vec<KeyRow>, made: Result<Loaded, String>) {
+        self.keys_busy = false;
+        if rows != self.row.keys {
+            self.row.keys = rows;
+            // A key counts only when the state knows it.
+            if !self.save_row().await {
+                self.keys_retry = Some(self.d.now() + KEYS_RETRY);
+                return;
+            }
+        }
+        match made {
+            Ok(loaded) => {
+                let set = loaded.set;
+                self.keys = Some(loaded);
+                self.keys_wait = None;
+                self.apply(Event::KeysChanged(set)).await;
+                // Still wanted, unless the new keys made another plan.
+                if let Some(s) = self.waits_for_keys.take() {
+                    let now = self.d.now();
+                    self.start_sign(s, now);
+                }
+            }
+            Err(e) => {
+                if self.keys_wait.as_ref() != Some(&e) {
+                    tracing::warn!(zone = %self.me.name, "no keys to sign with yet: {e}");
+                }
+                self.keys_wait = Some(e.clone());
+                if let Some(s) = self.waits_for_keys.take() {
+                    self.apply(Event::SignFailed {
+                        job: s.job,
+                        fault: Fault::Keys,
+                        error: e,
+                    })
+                    .await;
+                }
+                self.keys_retry = Some(self.d.now() + KEYS_RETRY);
+            }
+        }
+    }
+
+    /// Lets others see the present state.
+    pub(super) fn show(&self) {
+        let mut view = View {
+            row: Arc::new(self.row.clone()),
+            versions: self
+                .versions
+                .iter()
+                .map(|(id, h)| (*id, h.version().clone()))
+                .collect(),
+            loading: None,
+            signing: None,
+            verifying: None,
+            keys_wait: self.keys_wait.clone(),
+            bug: None,
+        };
+        for r in self.running.values() {
+            match r {
+                Running::Load(p, at) => view.loading = Some((*at, p.clone())),
+                Running::Sign(p) => view.signing = Some(p.clone()),
+                Running::Verify(at) => view.verifying = Some(*at),
+                Running::Hook(_) | Running::Other => {}
+            }
+        }
+        self.me.view.store(Arc::new(view));
+    }
+
+    /// Settles the deadline after actions that did not name one.
+    pub(super) fn refresh_deadline(&mut self) {
+        self.deadline = next_deadline(&self.row.zone);
+    }
+}
+
+/// Runs blocking work of a zone; a panic in it becomes a message, not the end of the task.
+pub(super) fn spawn_job(
+    done: &mpsc::UnboundedSender<Done>,
+    job: JobId,
+    work: impl FnOnce() -> Done + Send + 'static,
+) {
+    let done = done.clone();
+    let task = tokio::task::spawn_blocking(work);
+    tokio::spawn(async move {
+        let result = match task.await {
+            Ok(d) => d,
+            Err(e) => {
+                let text = match e.try_into_panic() {
+                    Ok(p) => panic_text(p.as_ref()),
+                    Err(e) => e.to_string(),
+                };
+                Done::Panicked(job, text)
+            }
+        };
+        let _ = done.send(result);
+    });
+}
+
+fn panic_text(p: &(dyn std::any::Any + Send)) -> String {
+    p.downcast_ref::<&str>()
+        .map(|s| (*s).to_string())
+        .or_else(|| p.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "panic".into())
+}
+
+/// The store's fingerprint in the pipeline's form.
+pub(super) fn fp(f: cascade_zone::Fingerprint) -> cascade_pipeline::state::Fp {
+    cascade_pipeline::state::Fp((f.0 >> 64) as u64, f.0 as u64)
+}

@@ -1,0 +1,336 @@
+//! The work of the stages, as functions that block: called outside of the async threads, parallel
+//! parts on the compute pool. They decide nothing; what they return becomes an event.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cascade_crypto::Class;
+use cascade_loader::{
+    Checks, Diagnostic, IncludeMode, Level, LoadReport, LoadRequest, Outcome as LoadOutcome,
+    ParseOptions, Severity, SourceIdentity, load_file,
+};
+use cascade_pipeline::Fault;
+use cascade_policy as policy;
+use cascade_signer::serial::SerialInput;
+use cascade_signer::{
+    ClockGuard, DenialPlan, Job, KeepRefresh, Occasion, SerialPolicy, SignError, Signed,
+    SigningPlan, Times, make_apex_set, next_serial, sign,
+};
+use cascade_time::{Clock, Timestamp};
+use cascade_verifier::{DenialPolicy, Outcome, OwnKey, Params, Parent};
+use cascade_zone::{Name, Serial, VersionId, ZoneId, ZoneVersion};
+
+use crate::keyring::{self, Loaded};
+
+/// The year 2025 began: this software did not exist before (signing.md §5, clock).
+const BUILT_AT: Timestamp = Timestamp::from_secs(1_735_689_600);
+/// For one batch of a token.
+const TOKEN_WAIT: Duration = Duration::from_secs(30);
+
+pub struct LoadJob {
+    pub path: String,
+    pub apex: Name,
+    pub zone: ZoneId,
+    pub version: VersionId,
+    pub current: Option<Arc<ZoneVersion>>,
+    pub identity: Option<SourceIdentity>,
+    pub forced: bool,
+    pub trigger: &'static str,
+    pub policy: Arc<policy::PolicyFile>,
+}
+
+/// Loads a zone file.
+pub fn load(
+    job: &LoadJob,
+    pool: &rayon::ThreadPool,
+    clock: &dyn Clock,
+    progress: &cascade_loader::Progress,
+) -> LoadOutcome {
+    let p = &job.policy.policy;
+    let options = ParseOptions {
+        checks: checks(&p.loader.checks),
+        max_ttl: p
+            .signer
+            .max_ttl
+            .map(|d| u32::try_from(d.as_secs()).unwrap_or(u32::MAX)),
+        strip: true,
+        include: match p.loader.include {
+            policy::Include::Beside => IncludeMode::Beside,
+            policy::Include::Anywhere => IncludeMode::Anywhere,
+            policy::Include::Off => IncludeMode::Off,
+        },
+        max_size: p.loader.max_size.0,
+        chunk: None,
+    };
+    let request = LoadRequest {
+        path: Path::new(&job.path),
+        apex: &job.apex,
+        zone: job.zone,
+        version: job.version,
+        current: job.current.as_deref(),
+        identity: job.identity.as_ref(),
+        options: &options,
+        max_records: p.loader.max_records,
+        force: job.forced,
+        trigger: job.trigger,
+    };
+    pool.install(|| load_file(&request, clock, progress))
+}
+
+fn checks(set: &policy::Checks) -> Checks {
+    let mut out = Checks::default();
+    for (code, level) in set.iter() {
+        let level = match level {
+            policy::CheckLevel::Off => Level::Off,
+            policy::CheckLevel::Note => Level::Note,
+            policy::CheckLevel::Warn => Level::Warning,
+            policy::CheckLevel::Error => Level::Error,
+        };
+        // Validation has refused what cannot be set, so nothing is lost here.
+        let _ = out.set(&format!("Z{code:03}"), level);
+    }
+    out
+}
+
+/// One line that says why a load failed.
+pub fn load_error(report: &LoadReport) -> String {
+    let first = report
+        .diagnostics
+        .kept
+        .iter()
+        .find(|d| d.severity == Severity::Error);
+    match (&report.reason, first) {
+        (Some(reason), None) => reason.clone(),
+        (_, Some(d)) => {
+            let more = report.diagnostics.errors.saturating_sub(1);
+            let line = diagnostic_line(d);
+            if more == 0 {
+                line
+            } else {
+                format!("{line} (and {more} more errors)")
+            }
+        }
+        (None, None) => "the source could not be loaded".into(),
+    }
+}
+
+/// `file:line:column: code: message`.
+pub fn diagnostic_line(d: &Diagnostic) -> String {
+    let place = d.place.as_ref().map_or(String::new(), |p| {
+        format!("{}:{}:{}: ", p.file, p.line, p.column)
+    });
+    format!("{place}{}: {}", d.code, d.message)
+}
+
+pub struct SignInput {
+    pub base: Arc<ZoneVersion>,
+    pub version: VersionId,
+    pub keys: Loaded,
+    pub policy: Arc<policy::PolicyFile>,
+    pub above: Option<Serial>,
+    pub requested: Option<Serial>,
+    pub upkeep: bool,
+    pub first: bool,
+    pub newest_inception: Option<Timestamp>,
+    pub requested_at: Timestamp,
+    pub reasons: Vec<String>,
+    pub class: Class,
+}
+
+/// Signs `input.base` as a whole.
+///
+/// # Errors
+/// Says who must act, and why.
+pub fn sign_version(
+    input: &SignInput,
+    pool: &rayon::ThreadPool,
+    clock: &dyn Clock,
+    progress: &cascade_signer::Progress,
+    now: Timestamp,
+) -> Result<Signed, (Fault, String)> {
+    let p = &input.policy.policy;
+    let serial = next_serial(
+        &SerialInput {
+            policy: match p.signer.serial_policy {
+                policy::SerialPolicy::Keep => SerialPolicy::Keep,
+                policy::SerialPolicy::Counter => SerialPolicy::Counter,
+                policy::SerialPolicy::UnixTime => SerialPolicy::UnixTime,
+                policy::SerialPolicy::DateCounter => SerialPolicy::DateCounter,
+            },
+            keep_refresh: match p.signer.serial_keep_refresh {
+                policy::SerialKeepRefresh::Bump => KeepRefresh::Bump,
+                policy::SerialKeepRefresh::Hold => KeepRefresh::Hold,
+            },
+            occasion: if input.upkeep {
+                Occasion::Upkeep
+            } else {
+                Occasion::Content
+            },
+            prev: input.above,
+            first: input.first,
+            unsigned: input.base.serial(),
+            requested: input.requested,
+            history: &[],
+        },
+        now,
+    )
+    .map_err(|e| (Fault::Content, e.to_string()))?;
+    if let Some(note) = serial.note {
+        tracing::warn!(zone = %input.base.apex(), serial = serial.serial.0, "{note}");
+    }
+    let apex = make_apex_set(
+        input.base.apex(),
+        &input.keys.keys,
+        &keyring::apex_options(p),
+        now,
+    )
+    .map_err(|e| (Fault::Keys, e.to_string()))?;
+    let plan = SigningPlan {
+        version: input.version,
+        serial: serial.serial,
+        apex,
+        denial: denial(&p.signer.denial),
+        times: times(p),
+        clock: ClockGuard {
+            built_at: BUILT_AT,
+            newest_inception: input.newest_inception,
+        },
+        requested_at: input.requested_at,
+        reasons: input.reasons.clone(),
+    };
+    let job = Job {
+        pool,
+        clock,
+        progress,
+        class: input.class,
+        token_wait: TOKEN_WAIT,
+    };
+    sign(&input.base, &plan, &job, now).map_err(|e| (fault(&e), e.to_string()))
+}
+
+fn fault(e: &SignError) -> Fault {
+    match e {
+        SignError::Plan(_) => Fault::Keys,
+        SignError::Clock(_) => Fault::Clock,
+        SignError::Key { .. } => Fault::Token,
+        SignError::HashCollision { .. } | SignError::TooLarge | SignError::Times(_) => {
+            Fault::Content
+        }
+        SignError::Build(_) | SignError::Cancelled => Fault::Bug,
+    }
+}
+
+fn denial(d: &policy::Denial) -> DenialPlan {
+    match d.kind {
+        policy::DenialType::Nsec => DenialPlan::Nsec,
+        policy::DenialType::Nsec3 => DenialPlan::Nsec3 {
+            iterations: u16::try_from(d.iterations).unwrap_or(u16::MAX),
+            salt: d.salt.0.clone(),
+            opt_out: d.opt_out,
+        },
+    }
+}
+
+fn secs(d: Duration) -> u32 {
+    u32::try_from(d.as_secs()).unwrap_or(u32::MAX)
+}
+
+pub fn times(p: &policy::Policy) -> Times {
+    let s = &p.signer;
+    Times {
+        lifetime: secs(s.signature_lifetime),
+        remain: secs(s.signature_remain_time),
+        refresh: secs(s.signature_refresh_interval),
+        inception_offset: secs(s.signature_inception_offset),
+        jitter: secs(s.signature_jitter),
+    }
+}
+
+/// When signatures are to be refreshed: those of the zone's data, or those of the key sets.
+pub fn next_due(data_due: Timestamp, policy: &policy::Policy, now: Timestamp) -> Timestamp {
+    let options = keyring::apex_options(policy);
+    let records = &policy.key_manager.records;
+    let remain = records
+        .dnskey
+        .signature_remain_time
+        .max(records.cds.signature_remain_time);
+    let life = Duration::from_secs(u64::from(options.lifetime)).saturating_sub(remain);
+    data_due.min(now + life)
+}
+
+pub struct VerifyInput {
+    pub version: Arc<ZoneVersion>,
+    pub approved: Option<Arc<ZoneVersion>>,
+    /// DNSKEY RDATA of our keys.
+    pub own_keys: Vec<Vec<u8>>,
+    pub foreign_keys: Vec<Vec<u8>>,
+    pub policy: Arc<policy::PolicyFile>,
+    pub live: Option<(Serial, Option<Timestamp>)>,
+    pub highest: Option<Serial>,
+    pub sample_seed: u64,
+}
+
+/// The gate. Full mode: incremental verification pays once signing is incremental.
+pub fn verify(
+    input: VerifyInput,
+    pool: &rayon::ThreadPool,
+    now: Timestamp,
+) -> Outcome<Arc<ZoneVersion>> {
+    let p = &input.policy.policy;
+    let s = &p.signer;
+    let hour = 3600;
+    let records = &p.key_manager.records;
+    let span = |life: Duration, offset: Duration| {
+        secs(life).saturating_add(secs(offset)).saturating_add(hour)
+    };
+    let key_spans = [&records.dnskey, &records.cds];
+    let own = |dnskey: Vec<u8>| OwnKey {
+        dnskey,
+        published: true,
+        may_sign_unpublished: false,
+        wanted_at_parent: false,
+        proven: true,
+    };
+    let params = Params {
+        fingerprint_seed: fingerprint_seed(input.version.zone()),
+        own_keys: Some(input.own_keys.into_iter().map(own).collect()),
+        foreign_keys: input.foreign_keys,
+        parent: Parent::NotApplicable,
+        live_serial: input.live.map(|l| l.0),
+        highest_serial: input.highest,
+        min_remaining: secs(s.signature_remain_time),
+        warn_remaining: secs(p.runway_warning()),
+        live_earliest: input.live.and_then(|l| l.1),
+        max_span: Some(span(s.signature_lifetime, s.signature_inception_offset)),
+        max_span_key_set: key_spans
+            .iter()
+            .map(|r| span(r.signature_lifetime, r.signature_inception_offset))
+            .max(),
+        denial: Some(match denial(&s.denial) {
+            DenialPlan::Nsec => DenialPolicy::Nsec,
+            DenialPlan::Nsec3 {
+                iterations,
+                salt,
+                opt_out,
+            } => DenialPolicy::Nsec3 {
+                iterations,
+                salt,
+                opt_out,
+            },
+        }),
+        approved: input
+            .approved
+            .as_ref()
+            .map(|a| a as &dyn cascade_verifier::Source),
+        sample_seed: input.sample_seed,
+        ..Params::file()
+    };
+    pool.install(|| cascade_verifier::verify_full(input.version, &params, now))
+}
+
+/// The seed of the store's fingerprints of a zone.
+fn fingerprint_seed(zone: ZoneId) -> u64 {
+    let b = zone.0;
+    u64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]])
+}

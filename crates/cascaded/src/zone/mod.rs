@@ -1,0 +1,147 @@
+//! One zone in the daemon: its durable row, its owner task, what others may see of it.
+
+mod actor;
+mod files;
+mod guard;
+mod hook;
+mod jobs;
+mod perform;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use cascade_api::zones::Source;
+use cascade_loader::LoadReport;
+use cascade_pipeline::{Accepted, Actor as Person, Command, Refusal, Zone};
+use cascade_signer::SignReport;
+use cascade_time::Timestamp;
+use cascade_verifier::{DespiteVerification, VerifyReport};
+use cascade_zone::{Name, VersionId, ZoneId, ZoneVersion};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::keyring::KeyRow;
+
+pub use actor::{start, start_restored};
+pub use jobs::{diagnostic_line, load_error};
+
+/// Requests that wait for a zone; beyond it the caller is told that it is busy.
+pub const MAILBOX: usize = 64;
+/// Findings kept with the row; the report has counted all.
+const FINDINGS_KEPT: usize = 20;
+
+/// Everything durable about a zone but its data, one JSON document.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ZoneRow {
+    pub zone: Zone,
+    /// Presentation form with final dot, spelling as given.
+    pub apex: String,
+    pub source: Source,
+    pub added_at: Timestamp,
+    pub keys: Vec<KeyRow>,
+    /// SOA (TTL, RDATA in hex) of the content of signed versions that have a file, so that the
+    /// unsigned half can be made again.
+    #[serde(default)]
+    pub sources: BTreeMap<u64, (u32, String)>,
+    #[serde(default)]
+    pub reports: Reports,
+}
+
+/// The newest report of each stage.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Reports {
+    /// Version it is about, report.
+    pub load: Option<(u64, LoadReport)>,
+    pub failed_load: Option<LoadReport>,
+    pub sign: Option<SignRow>,
+    pub verify: Option<(u64, VerifyReport)>,
+    pub last_full_at: Option<Timestamp>,
+    /// The live version was published although the gate refused it.
+    pub despite: Option<DespiteVerification>,
+    /// Who or what approved the live version.
+    pub approved_by: Option<String>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SignRow {
+    pub version: u64,
+    pub unsigned_serial: u32,
+    pub serial: Option<u32>,
+    pub requested_at: Timestamp,
+    pub report: Option<SignReport>,
+    /// What the signer said when it could not.
+    pub error: Option<String>,
+}
+
+impl Reports {
+    fn set_verify(&mut self, version: VersionId, mut report: VerifyReport) {
+        report.findings.truncate(FINDINGS_KEPT);
+        self.verify = Some((version.0, report));
+    }
+}
+
+/// What others see of a zone: replaced as a whole after every step, read without waiting.
+#[derive(Debug)]
+pub struct View {
+    pub row: Arc<ZoneRow>,
+    /// Versions in memory.
+    pub versions: BTreeMap<VersionId, Arc<ZoneVersion>>,
+    pub loading: Option<(Timestamp, Arc<cascade_loader::Progress>)>,
+    pub signing: Option<Arc<cascade_signer::Progress>>,
+    pub verifying: Option<Timestamp>,
+    /// The keys as far as they are ready, or why they are not.
+    pub keys_wait: Option<String>,
+    /// The task of the zone has panicked: it is halted alone.
+    pub bug: Option<String>,
+}
+
+/// What the rest of the daemon holds of a zone.
+pub struct ZoneHandle {
+    pub id: ZoneId,
+    pub apex: Name,
+    /// Lower case, without final dot; `.` for the root.
+    pub name: String,
+    pub tx: mpsc::Sender<Message>,
+    pub view: ArcSwap<View>,
+}
+
+impl std::fmt::Debug for ZoneHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ZoneHandle({})", self.name)
+    }
+}
+
+/// Why a request got no answer of the pipeline.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotDone {
+    Refused(Refusal),
+    /// The change could not be made durable; nothing changed.
+    Storage(String),
+}
+
+pub type Reply = oneshot::Sender<Result<Accepted, NotDone>>;
+
+/// What can be sent to a zone from outside.
+#[derive(Debug)]
+pub enum Message {
+    Request {
+        command: Command,
+        by: Person,
+        reply: Reply,
+    },
+    /// The policy of the zone has another content.
+    Policy,
+    /// Keys may be obtainable now: an HSM came, a policy changed.
+    Keys,
+    /// A NOTIFY, or a changed file.
+    Source(cascade_pipeline::state::Trigger),
+    /// The daemon stops: end after the current step.
+    Stop,
+}
+
+impl ZoneHandle {
+    pub fn view(&self) -> Arc<View> {
+        self.view.load_full()
+    }
+}

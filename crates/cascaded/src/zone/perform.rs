@@ -1,0 +1,956 @@
+//! Actions of the pipeline carried out, and ends of jobs turned into events.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use cascade_archive::zones::Kind;
+use cascade_crypto::Class;
+use cascade_loader::Outcome as LoadOutcome;
+use cascade_pipeline::action::StartSign;
+use cascade_pipeline::event::{GuardOutcome, Keepsake, Loaded, Lost, SignResult};
+use cascade_pipeline::state::{JobId, Origin, Report, RunwayClass, Stage};
+use cascade_pipeline::{Action, Event, Fault, Keep, Serve, Severity};
+use cascade_publisher::notify::{NotifyCommand, Target};
+use cascade_publisher::{EmptyReason, Role};
+use cascade_time::Timestamp;
+use cascade_verifier::{Approval, Approved, DespiteVerification, Outcome};
+use cascade_zone::{VersionId, ZoneVersion};
+
+use super::actor::{Actor, Done, Held, Running, fp, spawn_job};
+use super::files::{self, Read};
+use super::{SignRow, guard, jobs};
+use crate::keyring::KeyRole;
+
+/// What the files of a zone gave after a start.
+pub(super) struct Restored {
+    pub live: Option<(VersionId, Read)>,
+    pub unsigned: Option<(VersionId, Read)>,
+    pub signed: Option<(VersionId, Read)>,
+}
+
+impl Actor {
+    pub(super) async fn perform(&mut self, actions: Vec<Action>, now: Timestamp) {
+        for action in actions {
+            self.one(action, now);
+        }
+        self.refresh_deadline();
+    }
+
+    fn one(&mut self, action: Action, now: Timestamp) {
+        match action {
+            Action::Cancel { job, .. } => self.cancel(job),
+            Action::KillHook { run } => self.cancel(run),
+            Action::StartLoad {
+                job,
+                version,
+                forced,
+            } => self.start_load(job, version, forced, now),
+            Action::EvaluateGuard {
+                job,
+                version,
+                against,
+            } => self.start_guard(job, version, against),
+            Action::StartSign(s) => self.start_sign(s, now),
+            Action::StartVerify { job, version, .. } => self.start_verify(job, version, now),
+            Action::Persist { job, version, .. } => self.start_persist(job, version, now),
+            Action::SaveCandidate { unsigned, signed } => {
+                self.save_candidate(unsigned, signed, now)
+            }
+            Action::Restore {
+                live,
+                unsigned,
+                signed,
+            } => self.start_restore(live, unsigned, signed),
+            Action::SetAside { job, keys } => self.start_set_aside(job, keys),
+            Action::ShowForReview { stage, version } => self.show_for_review(stage, version),
+            Action::RunHook(run) => self.start_hook(run, now),
+            Action::Publish(serve) => self.publish(serve, now),
+            Action::SendNotify { version, .. } => self.send_notify(version),
+            Action::TellKeyManager { at, .. } => self.keys_published(at),
+            Action::Record(e) => {
+                tracing::info!(zone = %self.me.name, version = ?e.version.map(|v| v.0), serial = ?e.serial.map(|s| s.0), reason = ?e.reason, actor = ?e.actor, "{}", e.text);
+            }
+            Action::Alert(a) => {
+                let hint = a
+                    .commands
+                    .first()
+                    .map_or(String::new(), |c| format!("; try: {c}"));
+                match a.severity {
+                    Severity::Critical => {
+                        tracing::error!(critical = true, zone = %self.me.name, "{}{hint}", a.text)
+                    }
+                    Severity::Warning => tracing::warn!(zone = %self.me.name, "{}{hint}", a.text),
+                    Severity::Notice => tracing::info!(zone = %self.me.name, "{}{hint}", a.text),
+                }
+            }
+            Action::ClearAlert(key) => {
+                tracing::info!(zone = %self.me.name, alert = ?key, "alert is over")
+            }
+            Action::DropVersion(v) => self.drop_version(v),
+            Action::Answer { request, result } => self.answer(request, result),
+            Action::SetTimer(at) => self.set_deadline(at),
+            Action::Forget => self.forget(),
+            // Secondaries are not watched, and delegations not looked at, yet.
+            Action::WatchSecondaries { .. } | Action::HoldTransfers(_) => {}
+        }
+    }
+
+    fn cancel(&mut self, job: JobId) {
+        if self.waits_for_keys.as_ref().is_some_and(|s| s.job == job) {
+            self.waits_for_keys = None;
+        }
+        match self.running.remove(&job) {
+            Some(Running::Sign(p)) => p.cancel(),
+            Some(Running::Hook(Some(kill))) => _ = kill.send(()),
+            _ => {}
+        }
+    }
+
+    fn version(&self, v: VersionId) -> Option<Arc<ZoneVersion>> {
+        self.versions.get(&v).map(|h| h.version().clone())
+    }
+
+    // ---- load and guard
+
+    fn start_load(&mut self, job: JobId, version: VersionId, forced: bool, now: Timestamp) {
+        let progress = Arc::new(cascade_loader::Progress::default());
+        self.running
+            .insert(job, Running::Load(progress.clone(), now));
+        let path = match &self.row.source {
+            cascade_api::zones::Source::File { path } => path.clone(),
+            other => {
+                let text = match other {
+                    cascade_api::zones::Source::None {} => "the zone has no source",
+                    _ => "loading from servers is not built yet; use a file",
+                };
+                self.running.remove(&job);
+                let event = Event::LoadFailed {
+                    job,
+                    error: text.into(),
+                };
+                self.later(event);
+                return;
+            }
+        };
+        let Some(policy) = self.policy() else {
+            self.running.remove(&job);
+            self.later(Event::LoadFailed {
+                job,
+                error: "the zone's policy is not loaded".into(),
+            });
+            return;
+        };
+        let known = self
+            .identity
+            .as_ref()
+            .and_then(|(v, i)| Some((self.version(*v)?, i.clone())));
+        let live = self.row.zone.live.as_ref().and_then(|l| self.version(l.of));
+        let (current, identity) = match known {
+            Some((v, i)) => (Some(v), Some(i)),
+            None => (live, None),
+        };
+        let input = jobs::LoadJob {
+            path,
+            apex: self.me.apex.clone(),
+            zone: self.me.id,
+            version,
+            current,
+            identity,
+            forced,
+            trigger: if forced { "forced" } else { "reload" },
+            policy: policy.file,
+        };
+        let (d, done) = (self.d.clone(), self.done.clone());
+        tokio::spawn(async move {
+            // Closed never: the semaphore lives as long as the daemon.
+            let Ok(_turn) = d.loads.acquire().await else {
+                return;
+            };
+            let (d2, p2) = (d.clone(), progress.clone());
+            let work = tokio::task::spawn_blocking(move || {
+                jobs::load(&input, &d2.pool, d2.clock.as_ref(), &p2)
+            });
+            let result = match work.await {
+                Ok(outcome) => Done::Loaded(job, version, Box::new(outcome)),
+                Err(e) => Done::Panicked(job, e.to_string()),
+            };
+            let _ = done.send(result);
+        });
+    }
+
+    fn start_guard(&mut self, job: JobId, version: VersionId, against: Option<VersionId>) {
+        let new = self.version(version);
+        let old = against.and_then(|v| self.version(v));
+        let Some(policy) = self.policy() else { return };
+        let keep = policy.file.policy.signer.serial_policy == cascade_policy::SerialPolicy::Keep;
+        let used = self.row.zone.used_serial;
+        self.running.insert(job, Running::Other);
+        spawn_job(&self.done, job, move || {
+            let inputs: Vec<_> = match (&old, &new) {
+                (Some(a), Some(b)) => {
+                    let stale = keep && used.is_some_and(|u| !b.serial().newer_than(u));
+                    vec![guard::count(a, b, stale)]
+                }
+                _ => Vec::new(),
+            };
+            Done::Guard(
+                job,
+                guard::rules(&policy.file.policy.loader.guard).judge(&inputs),
+            )
+        });
+    }
+
+    // ---- sign, verify, persist
+
+    pub(super) fn start_sign(&mut self, s: StartSign, now: Timestamp) {
+        let job = s.job;
+        if self.keys.is_none() && self.keys_busy {
+            self.waits_for_keys = Some(s);
+            return;
+        }
+        let progress = Arc::new(cascade_signer::Progress::new());
+        self.running.insert(job, Running::Sign(progress.clone()));
+        let unsigned_serial = self.version(s.unsigned).map_or(0, |v| v.serial().0);
+        self.row.reports.sign = Some(SignRow {
+            version: s.version.0,
+            unsigned_serial,
+            serial: None,
+            requested_at: now,
+            report: None,
+            error: None,
+        });
+        let (base, keys, policy) = (self.version(s.unsigned), self.keys.clone(), self.policy());
+        let (Some(base), Some(keys), Some(policy)) = (base, keys, policy) else {
+            self.running.remove(&job);
+            let why = self
+                .keys_wait
+                .clone()
+                .unwrap_or_else(|| "the zone has no keys yet".into());
+            self.later(Event::SignFailed {
+                job,
+                fault: Fault::Keys,
+                error: why,
+            });
+            return;
+        };
+        let live = self.row.zone.live.as_ref();
+        let offset = policy.file.policy.signer.signature_inception_offset;
+        let input = jobs::SignInput {
+            base,
+            version: s.version,
+            keys: keys.clone(),
+            policy: policy.file,
+            above: s.above,
+            requested: s.serial,
+            upkeep: s.upkeep,
+            first: live.is_none(),
+            newest_inception: live
+                .and_then(|l| self.version(l.version))
+                .map(|v| v.made_at() - offset),
+            requested_at: now,
+            reasons: s
+                .reasons
+                .iter()
+                .map(|r| format!("{r:?}").to_lowercase())
+                .collect(),
+            class: match s.runway {
+                RunwayClass::Critical | RunwayClass::Emergency => Class::Critical,
+                _ if s.upkeep => Class::Normal,
+                _ => Class::Interactive,
+            },
+        };
+        let (d, done, set) = (self.d.clone(), self.done.clone(), keys.set);
+        tokio::spawn(async move {
+            let Ok(_turn) = d.signings.acquire().await else {
+                return;
+            };
+            let (d2, p2) = (d.clone(), progress.clone());
+            let work = tokio::task::spawn_blocking(move || {
+                let now = d2.now();
+                jobs::sign_version(&input, &d2.pool, d2.clock.as_ref(), &p2, now)
+            });
+            let result = match work.await {
+                Ok(r) => Done::Signed(job, s.version, Box::new(r), set),
+                Err(e) => Done::Panicked(job, e.to_string()),
+            };
+            let _ = done.send(result);
+        });
+    }
+
+    fn start_verify(&mut self, job: JobId, version: VersionId, now: Timestamp) {
+        self.running.insert(job, Running::Verify(now));
+        let (Some(v), Some(policy)) = (self.version(version), self.policy()) else {
+            self.running.remove(&job);
+            self.later(Event::VerifyImpossible {
+                job,
+                error: "the version or its policy is not at hand".into(),
+            });
+            return;
+        };
+        let approved = self.version(v.unsigned_id());
+        let rdata = |foreign: bool| -> Vec<Vec<u8>> {
+            self.row
+                .keys
+                .iter()
+                .filter(|k| (k.role == KeyRole::Foreign) == foreign)
+                .filter_map(|k| k.dnskey())
+                .map(|k| k.rdata().to_vec())
+                .collect()
+        };
+        let live = self.row.zone.live.as_ref();
+        let input = jobs::VerifyInput {
+            version: v,
+            approved,
+            own_keys: rdata(false),
+            foreign_keys: rdata(true),
+            policy: policy.file,
+            live: live.map(|l| (l.serial, Some(l.min_exp))),
+            // What this version itself was given is used up only when a server has shown it.
+            highest: live.map(|l| l.serial),
+            sample_seed: self.row.zone.seed,
+        };
+        let d = self.d.clone();
+        spawn_job(&self.done, job, move || {
+            let now = d.now();
+            Done::Verified(job, version, Box::new(jobs::verify(input, &d.pool, now)))
+        });
+    }
+
+    fn start_persist(&mut self, job: JobId, version: VersionId, now: Timestamp) {
+        self.running.insert(job, Running::Other);
+        let Some(held) = self.versions.get(&version) else {
+            self.running.remove(&job);
+            self.later(Event::PersistFailed {
+                job,
+                error: "the version is not at hand".into(),
+            });
+            return;
+        };
+        let v = held.version().clone();
+        if let Some(base) = self.version(v.unsigned_id()) {
+            let soa = data_encoding::HEXLOWER.encode(base.soa());
+            self.row.sources.insert(version.0, (base.soa_ttl(), soa));
+        }
+        let gate = match self.versions.get(&version) {
+            Some(Held::Verified(v)) => Some((v.ledger().cloned(), v.report().clone())),
+            Some(Held::Refused(r)) => Some((None, r.report().clone())),
+            _ => None,
+        };
+        let d = self.d.clone();
+        spawn_job(&self.done, job, move || {
+            let gate = gate.as_ref().map(|(l, r)| (l.as_ref(), r));
+            let written = files::write(&d.files, Kind::Snapshot, &v, gate, now);
+            Done::Persisted(job, written.map_err(|e| e.to_string()))
+        });
+    }
+
+    /// Keeps what waits for somebody, so that a restart finds it again.
+    fn save_candidate(&mut self, unsigned: VersionId, signed: Option<VersionId>, now: Timestamp) {
+        let d = self.d.clone();
+        let done = self.done.clone();
+        let base = self.version(unsigned);
+        let signed = signed.and_then(|s| {
+            let held = self.versions.get(&s)?;
+            let gate = match held {
+                Held::Verified(v) => Some((v.ledger().cloned(), v.report().clone())),
+                _ => None,
+            };
+            Some((held.version().clone(), gate))
+        });
+        tokio::task::spawn_blocking(move || {
+            let mut result = Ok(());
+            if let Some(v) = base {
+                result = files::write(&d.files, Kind::Candidate, &v, None, now);
+            }
+            if let (Ok(()), Some((v, gate))) = (&result, signed) {
+                let gate = gate.as_ref().map(|(l, r)| (l.as_ref(), r));
+                result = files::write(&d.files, Kind::Candidate, &v, gate, now);
+            }
+            let _ = done.send(Done::Saved(result.map_err(|e| e.to_string())));
+        });
+    }
+
+    // ---- restore and removal
+
+    fn start_restore(
+        &mut self,
+        live: Option<VersionId>,
+        unsigned: Option<VersionId>,
+        signed: Option<VersionId>,
+    ) {
+        let (d, done, zone) = (self.d.clone(), self.done.clone(), self.me.id);
+        tokio::task::spawn_blocking(move || {
+            let get = |kind, v: Option<VersionId>| {
+                v.map(|v| (v, files::read(&d.files, zone, kind, v, &d.pool)))
+            };
+            let signed = get(Kind::Candidate, signed).map(|(v, r)| match r {
+                // A crash between the snapshot and the commit that makes it live.
+                Read::Missing => (v, files::read(&d.files, zone, Kind::Snapshot, v, &d.pool)),
+                r => (v, r),
+            });
+            let restored = Restored {
+                live: get(Kind::Snapshot, live),
+                unsigned: get(Kind::Candidate, unsigned),
+                signed,
+            };
+            let _ = done.send(Done::Restored(Box::new(restored)));
+        });
+    }
+
+    async fn restored(&mut self, r: Restored) {
+        let mut lost = None;
+        if let Some((v, read)) = r.live {
+            lost = self.take_live(v, read);
+        }
+        let wants_candidate = r.unsigned.is_some();
+        let mut keepsake = Keepsake::None;
+        if let Some((v, read)) = r.unsigned {
+            keepsake = match read {
+                Read::Plain(u) if !u.is_signed() => {
+                    self.versions.insert(v, Held::Unsigned(u));
+                    Keepsake::Unsigned
+                }
+                Read::Content(e) | Read::Signatures(e) => {
+                    tracing::warn!(zone = %self.me.name, "candidate could not be read back: {e}");
+                    Keepsake::Lost
+                }
+                _ => Keepsake::Lost,
+            };
+        }
+        if let (Keepsake::Unsigned, Some((v, read))) = (keepsake, r.signed) {
+            match read {
+                Read::Verified(s) => {
+                    self.versions.insert(v, Held::Verified(s));
+                    keepsake = Keepsake::Whole;
+                }
+                Read::Plain(s) if s.is_signed() => {
+                    self.versions.insert(v, Held::Signed(s));
+                    keepsake = Keepsake::Whole;
+                }
+                _ => {}
+            }
+        }
+        match lost {
+            Some(lost) => self.apply(Event::RestoreFailed(lost)).await,
+            None => {
+                let candidate = if wants_candidate {
+                    keepsake
+                } else {
+                    Keepsake::None
+                };
+                self.apply(Event::Restored { candidate }).await;
+            }
+        }
+    }
+
+    /// Takes the published version back; says what is lost.
+    fn take_live(&mut self, v: VersionId, read: Read) -> Option<Lost> {
+        let held = match read {
+            Read::Verified(s) => Held::Verified(s),
+            Read::Plain(s) => Held::Signed(s),
+            Read::Signatures(why) => {
+                tracing::error!(zone = %self.me.name, "signatures of the published version are damaged: {why}");
+                return Some(Lost::Nothing { why });
+            }
+            Read::Content(why) => return Some(Lost::Nothing { why }),
+            Read::Missing => {
+                return Some(Lost::Nothing {
+                    why: "the file of the published version is missing".into(),
+                });
+            }
+        };
+        let signed = held.version().clone();
+        let soa = self.row.sources.get(&v.0).and_then(|(ttl, hex)| {
+            Some((*ttl, data_encoding::HEXLOWER.decode(hex.as_bytes()).ok()?))
+        });
+        match soa.map(|soa| self.d.pool.install(|| signed.to_unsigned(soa))) {
+            Some(Ok(u)) => _ = self.versions.insert(u.id(), Held::Unsigned(Arc::new(u))),
+            _ => {
+                tracing::warn!(zone = %self.me.name, "the unsigned half could not be made again; it comes with the next load")
+            }
+        }
+        self.versions.insert(v, held);
+        None
+    }
+
+    fn start_set_aside(&mut self, job: JobId, keys: Keep) {
+        self.running.insert(job, Running::Other);
+        let (d, apex, id, rows) = (
+            self.d.clone(),
+            self.me.apex.clone(),
+            self.me.id,
+            self.row.keys.clone(),
+        );
+        spawn_job(&self.done, job, move || {
+            let zone = crate::keyring::zone_ref(id, &apex);
+            let purged = match keys {
+                Keep::Purge => d.keyring.purge(zone, &rows).map_err(|e| e.to_string()),
+                Keep::Keys => Ok(()),
+            };
+            let removed = purged.and_then(|()| {
+                d.files
+                    .set_zone_aside(id)
+                    .map(drop)
+                    .map_err(|e| e.to_string())
+            });
+            Done::Removed(job, removed)
+        });
+    }
+
+    fn forget(&mut self) {
+        self.d.directory.remove(self.me.id);
+        self.d.zones.write().remove(&self.me.name);
+        let _ = self
+            .d
+            .notify
+            .try_send(NotifyCommand::Forget { zone: self.me.id });
+        self.gone = true;
+    }
+
+    fn drop_version(&mut self, v: VersionId) {
+        self.row.sources.remove(&v.0);
+        let held = self.versions.remove(&v);
+        let (d, zone) = (self.d.clone(), self.me.id);
+        // Freeing a large tree and unlinking files takes time that no event waits for.
+        tokio::task::spawn_blocking(move || {
+            drop(held);
+            if let Err(e) = d.files.remove(zone, v) {
+                tracing::warn!("file of a dropped version stays: {e}");
+            }
+        });
+    }
+
+    // ---- outward
+
+    fn show_for_review(&mut self, stage: Stage, version: Option<VersionId>) {
+        let id = self.me.id;
+        let role = match stage {
+            Stage::Unsigned => Role::LoaderReview,
+            Stage::Signed => Role::SignerReview,
+        };
+        let dir = &self.d.directory;
+        let stored = match version.and_then(|v| self.version(v)) {
+            Some(v) if stage == Stage::Unsigned => dir.review_unsigned(id, v),
+            Some(v) => dir.review_signed(id, v),
+            None => dir.withdraw(id, role, EmptyReason::NothingToReview),
+        };
+        if let Err(e) = stored {
+            tracing::error!(zone = %self.me.name, "review server: {e}");
+        }
+    }
+
+    fn publish(&mut self, serve: Serve, now: Timestamp) {
+        let id = self.me.id;
+        let result = match serve {
+            Serve::Version(v) => match self.approved(v, now) {
+                Some(approved) => {
+                    self.d.counters.publications.fetch_add(1, Ordering::Relaxed);
+                    let serial = approved.version().serial();
+                    tracing::info!(
+                        version = v.0,
+                        serial = serial.0,
+                        "Published zone {} version {} serial {}",
+                        self.me.name,
+                        v,
+                        serial
+                    );
+                    self.d.directory.publish(id, approved)
+                }
+                None => {
+                    tracing::error!(zone = %self.me.name, version = %v, "a version that is not verified was to be published; it is not");
+                    return;
+                }
+            },
+            Serve::NotReady => {
+                let reason = if self.row.zone.source.expired {
+                    EmptyReason::Expired
+                } else if self.row.zone.live.is_some() {
+                    EmptyReason::Restoring
+                } else {
+                    EmptyReason::NeverLoaded
+                };
+                self.d.directory.withdraw(id, Role::Publication, reason)
+            }
+            Serve::Gone => self
+                .d
+                .directory
+                .withdraw(id, Role::Publication, EmptyReason::Withdrawn),
+        };
+        if let Err(e) = result {
+            tracing::error!(zone = %self.me.name, "publication server: {e}");
+        }
+    }
+
+    /// The only way of a version into the publication server.
+    fn approved(
+        &mut self,
+        v: VersionId,
+        now: Timestamp,
+    ) -> Option<Approved<cascade_verifier::Verified<Arc<ZoneVersion>>>> {
+        let by = self
+            .row
+            .reports
+            .approved_by
+            .clone()
+            .unwrap_or_else(|| "policy".into());
+        match self.versions.get(&v)? {
+            Held::Verified(verified) => Some(Approved::new(
+                verified.clone(),
+                Approval {
+                    by,
+                    at: now,
+                    comment: None,
+                },
+            )),
+            Held::Refused(refused) => {
+                let live = self.row.zone.live.as_ref().filter(|l| l.version == v)?;
+                let who = live.despite_verification.clone()?;
+                let despite = DespiteVerification {
+                    by: who,
+                    reason: "override".into(),
+                    at: now,
+                };
+                self.row.reports.despite = Some(despite.clone());
+                Some(Approved::despite(refused.clone(), despite))
+            }
+            Held::Signed(version) => self.judge_again(version.clone(), v, now),
+            Held::Unsigned(_) => None,
+        }
+    }
+
+    /// A published version whose file carried no verdict: the gate decides again.
+    fn judge_again(
+        &mut self,
+        version: Arc<ZoneVersion>,
+        v: VersionId,
+        now: Timestamp,
+    ) -> Option<Approved<cascade_verifier::Verified<Arc<ZoneVersion>>>> {
+        let policy = self.policy()?;
+        let own: Vec<Vec<u8>> = self
+            .row
+            .keys
+            .iter()
+            .filter(|k| k.role != KeyRole::Foreign)
+            .filter_map(|k| k.dnskey())
+            .map(|k| k.rdata().to_vec())
+            .collect();
+        let input = jobs::VerifyInput {
+            version,
+            approved: None,
+            own_keys: own,
+            foreign_keys: Vec::new(),
+            policy: policy.file,
+            live: None,
+            highest: None,
+            sample_seed: self.row.zone.seed,
+        };
+        let approval = Approval {
+            by: "restored".into(),
+            at: now,
+            comment: None,
+        };
+        match jobs::verify(input, &self.d.pool, now) {
+            Outcome::Verified(verified) => {
+                self.versions.insert(v, Held::Verified(verified.clone()));
+                Some(Approved::new(verified, approval))
+            }
+            Outcome::Refused(refused) => {
+                tracing::error!(zone = %self.me.name, "{}", refused.report().text());
+                let who = self.row.zone.live.as_ref()?.despite_verification.clone()?;
+                let despite = DespiteVerification {
+                    by: who,
+                    reason: "override".into(),
+                    at: now,
+                };
+                self.versions.insert(v, Held::Refused(refused.clone()));
+                Some(Approved::despite(refused, despite))
+            }
+        }
+    }
+
+    fn send_notify(&mut self, version: VersionId) {
+        let (Some(v), Some(policy)) = (self.version(version), self.policy()) else {
+            return;
+        };
+        let keys = crate::servers::tsig_keys(&self.d);
+        let targets = policy
+            .file
+            .policy
+            .server
+            .outbound
+            .send_notify_to
+            .iter()
+            .map(|t| Target {
+                addr: t.addr,
+                key: t.tsig_key.as_ref().and_then(|k| {
+                    cascade_zone::Name::parse(k)
+                        .ok()
+                        .and_then(|n| keys.get(&n).cloned())
+                }),
+            })
+            .collect();
+        let command = NotifyCommand::Published {
+            zone: self.me.id,
+            apex: self.me.apex.clone(),
+            serial: v.serial(),
+            soa_ttl: v.soa_ttl(),
+            soa: v.soa().to_vec(),
+            targets,
+        };
+        if self.d.notify.try_send(command).is_err() {
+            tracing::warn!(zone = %self.me.name, "NOTIFY queue is full; secondaries find the version by their refresh timer");
+        }
+    }
+
+    /// Keys count as published, and as active, from the first version that carries them.
+    fn keys_published(&mut self, at: Timestamp) {
+        let mut changed = false;
+        for k in &mut self.row.keys {
+            if k.published_at.is_none() {
+                k.published_at = Some(at);
+                changed = true;
+            }
+            if k.active_at.is_none() && k.role != KeyRole::Foreign {
+                k.active_at = Some(at);
+                changed = true;
+            }
+        }
+        if changed {
+            // Durable with the next step at the latest; the same times follow from the version.
+            let _ = self.done.send(Done::Saved(Ok(())));
+        }
+    }
+
+    /// An event that follows from an action; it is applied after all actions of this step.
+    fn later(&mut self, event: Event) {
+        let _ = self.done.send(Done::Event(Box::new(event)));
+    }
+
+    // ---- ends of jobs
+
+    pub(super) async fn finished(&mut self, done: Done) {
+        match done {
+            Done::Event(event) => self.apply(*event).await,
+            Done::Loaded(job, version, outcome) => self.loaded(job, version, *outcome).await,
+            Done::Guard(job, report) => {
+                self.running.remove(&job);
+                let outcome = report.outcome;
+                let text = report.text();
+                let data = serde_json::to_value(&report.findings).unwrap_or_default();
+                if outcome != GuardOutcome::Pass {
+                    tracing::warn!(zone = %self.me.name, "change guard: {text}");
+                }
+                self.apply(Event::GuardResult {
+                    job,
+                    outcome,
+                    report: Report { text, data },
+                })
+                .await;
+            }
+            Done::Signed(job, version, result, set) => {
+                self.signed(job, version, *result, set).await
+            }
+            Done::Verified(job, version, outcome) => self.verified(job, version, *outcome).await,
+            Done::Persisted(job, result) => {
+                self.running.remove(&job);
+                match result {
+                    Ok(()) => self.apply(Event::PersistDone { job }).await,
+                    Err(error) => self.apply(Event::PersistFailed { job, error }).await,
+                }
+            }
+            Done::Saved(Ok(())) => _ = self.save_row().await,
+            Done::Saved(Err(e)) => {
+                tracing::warn!(zone = %self.me.name, "the waiting candidate could not be kept for a restart: {e}");
+            }
+            Done::Hook(run, end) => {
+                self.running.remove(&run);
+                self.d.counters.hook_runs.fetch_add(1, Ordering::Relaxed);
+                match end {
+                    crate::hooks::End::Verdict(verdict) => {
+                        self.apply(Event::HookDone { run, verdict }).await
+                    }
+                    crate::hooks::End::Failed(error) => {
+                        self.apply(Event::HookFailed { run, error }).await
+                    }
+                }
+            }
+            Done::Keys(rows, made) => self.keys_done(rows, made).await,
+            Done::Restored(r) => self.restored(*r).await,
+            Done::Removed(job, result) => {
+                self.running.remove(&job);
+                match result {
+                    Ok(()) => self.apply(Event::RemoveDone { job }).await,
+                    Err(error) => self.apply(Event::RemoveFailed { job, error }).await,
+                }
+            }
+            Done::Panicked(job, error) => {
+                self.running.remove(&job);
+                self.d.counters.panics.fetch_add(1, Ordering::Relaxed);
+                tracing::error!(zone = %self.me.name, "internal fault in a job: {error}");
+                self.apply(Event::TaskPanicked { job, error }).await;
+            }
+        }
+    }
+
+    async fn loaded(&mut self, job: JobId, version: VersionId, outcome: LoadOutcome) {
+        self.running.remove(&job);
+        self.d.counters.loads.fetch_add(1, Ordering::Relaxed);
+        match outcome {
+            LoadOutcome::Unchanged {
+                report: _,
+                identity,
+            } => {
+                if let (Some(i), Some((_, old))) = (identity, &mut self.identity) {
+                    *old = i;
+                }
+                self.row.reports.failed_load = None;
+                self.apply(Event::LoadUnchanged {
+                    job,
+                    expires_at: None,
+                })
+                .await;
+            }
+            LoadOutcome::Loaded {
+                version: v,
+                report,
+                identity,
+            } => {
+                let v = Arc::new(*v);
+                let loaded = Loaded {
+                    content_fp: content_fp(&v),
+                    source_serial: v.serial(),
+                    origin: Origin::Source,
+                    records: report.records,
+                    octets: report.octets,
+                    expires_at: None,
+                    report: Report::text(report.summary()),
+                };
+                self.identity = Some((version, identity));
+                self.versions.insert(version, Held::Unsigned(v));
+                self.row.reports.failed_load = None;
+                self.row.reports.load = Some((version.0, report));
+                self.apply(Event::LoadDone { job, loaded }).await;
+            }
+            LoadOutcome::Failed { report } => {
+                self.d
+                    .counters
+                    .load_failures
+                    .fetch_add(1, Ordering::Relaxed);
+                let error = jobs::load_error(&report);
+                tracing::warn!(zone = %self.me.name, "load failed: {error}");
+                self.row.reports.failed_load = Some(report);
+                self.apply(Event::LoadFailed { job, error }).await;
+            }
+        }
+    }
+
+    async fn signed(
+        &mut self,
+        job: JobId,
+        version: VersionId,
+        result: Result<cascade_signer::Signed, (Fault, String)>,
+        set: cascade_pipeline::state::KeySet,
+    ) {
+        if self.running.remove(&job).is_none() {
+            // Cancelled meanwhile: nobody waits for it.
+            return;
+        }
+        match result {
+            Ok(done) => {
+                let now = self.d.now();
+                let v = Arc::new(done.version);
+                let report = done.report;
+                self.d
+                    .counters
+                    .signatures
+                    .fetch_add(report.signatures, Ordering::Relaxed);
+                let min_exp = v.earliest_expiration().unwrap_or(now);
+                let data_due = report.next_due.unwrap_or(min_exp);
+                let policy = self.policy();
+                let due =
+                    policy.map_or(data_due, |p| jobs::next_due(data_due, &p.file.policy, now));
+                let mut reviewed = v.content_fingerprint();
+                reviewed.add(cascade_zone::Fingerprint(
+                    u128::from(set.apex) << 64 | u128::from(self.row.zone.settings.signing),
+                ));
+                let signed = SignResult {
+                    serial: v.serial(),
+                    min_exp,
+                    next_due: due,
+                    reviewed_fp: fp(reviewed),
+                    report: Report::text(format!("{} signatures", report.signatures)),
+                };
+                if let Some(row) = &mut self.row.reports.sign {
+                    row.version = version.0;
+                    row.serial = Some(v.serial().0);
+                    row.report = Some(report);
+                }
+                self.versions.insert(version, Held::Signed(v));
+                self.apply(Event::SignDone { job, signed }).await;
+            }
+            Err((fault, error)) => {
+                if let Some(row) = &mut self.row.reports.sign {
+                    row.error = Some(error.clone());
+                }
+                self.apply(Event::SignFailed { job, fault, error }).await;
+            }
+        }
+    }
+
+    async fn verified(
+        &mut self,
+        job: JobId,
+        version: VersionId,
+        outcome: Outcome<Arc<ZoneVersion>>,
+    ) {
+        let started = match self.running.remove(&job) {
+            Some(Running::Verify(at)) => at,
+            _ => self.d.now(),
+        };
+        let now = self.d.now();
+        let mut report = outcome.report().clone();
+        report.duration_ms = Some(now.since(started).as_millis() as u64);
+        self.d
+            .counters
+            .verified_signatures
+            .fetch_add(report.counts.signatures_checked, Ordering::Relaxed);
+        let text = Report::text(report.text());
+        self.row.reports.set_verify(version, report.clone());
+        if report.mode == cascade_verifier::Mode::Full {
+            self.row.reports.last_full_at = Some(now);
+        }
+        match outcome {
+            Outcome::Verified(v) => {
+                self.versions.insert(version, Held::Verified(v));
+                self.apply(Event::VerifyPassed { job, report: text }).await;
+            }
+            Outcome::Refused(r) => {
+                self.d
+                    .counters
+                    .verify_refused
+                    .fetch_add(1, Ordering::Relaxed);
+                tracing::error!(zone = %self.me.name, "verification refused version {version}: {}", report.text());
+                let healable = healable(&report);
+                self.versions.insert(version, Held::Refused(r));
+                self.apply(Event::VerifyRefused {
+                    job,
+                    healable,
+                    report: text,
+                })
+                .await;
+            }
+        }
+    }
+}
+
+/// Signing anew may help where signatures or denial records are what is wrong.
+fn healable(report: &cascade_verifier::VerifyReport) -> bool {
+    use cascade_verifier::Check;
+    let content = [Check::V01, Check::V02, Check::V08, Check::V11, Check::V19];
+    !content.iter().any(|c| report.has(*c))
+}
+
+/// Stands for the content including the source's SOA: another source serial is another content.
+fn content_fp(v: &ZoneVersion) -> cascade_pipeline::state::Fp {
+    fp(v.full_fingerprint())
+}
