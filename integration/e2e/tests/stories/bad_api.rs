@@ -229,7 +229,7 @@ fn decisions_by_the_api_are_checked_like_those_by_the_command() {
     );
     problem(
         &post(&site, "/v1/zones/example.net/reviews/half/1/approve", "{}"),
-        404,
+        422,
     );
     problem(
         &post(&site, &format!("{path}/1/approve"), "{\"by\":\"me\"}"),
