@@ -22,6 +22,7 @@ mod ledger;
 mod message;
 mod outcome;
 mod owner;
+mod p256;
 mod params;
 mod proof;
 mod rdata;
