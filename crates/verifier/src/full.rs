@@ -1,5 +1,7 @@
 //! Full mode: every record of the zone, in parallel over units, in one pass.
 
+use std::sync::Arc;
+
 use cascade_time::Timestamp;
 use rayon::prelude::*;
 
@@ -7,6 +9,7 @@ use crate::apex;
 use crate::content;
 use crate::context::{Context, Denial, MAX_ITERATIONS, for_each_group};
 use crate::denial::{self, Kind, Merger, Missing, Need, Run};
+use crate::engine::TableEngine;
 use crate::finding::{Check, Finding, Mode, Sink};
 use crate::group::{Fingerprinter, Group, Place};
 use crate::ledger::Ledger;
@@ -20,8 +23,13 @@ use crate::wire::{self, cmp_names, same_name};
 use crate::zonemd;
 
 /// Checks everything; the result does not depend on the number of threads.
-pub(crate) fn run(source: &dyn Source, params: &Params<'_>, now: Timestamp) -> Judged {
-    let mut ctx = Context::new(source, params, &[], now);
+pub(crate) fn run(
+    source: &dyn Source,
+    params: &Params<'_>,
+    engine: Option<Arc<TableEngine>>,
+    now: Timestamp,
+) -> Judged {
+    let mut ctx = Context::new(source, params, &[], engine, now);
     if let Some(live) = params.live_earliest {
         // Refreshing may be late (V24): then no signature may end before those that are live.
         let live = now.secs_until(live).clamp(1, u32::MAX as i64) as u32;
@@ -341,6 +349,7 @@ pub(crate) fn add_work(total: &mut Work, work: Work) {
     for (sum, n) in total.batch.checked.iter_mut().zip(work.batch.checked) {
         *sum += n;
     }
+    total.batch.engine.add(&work.batch.engine);
     for (sum, mask) in total.key_set_signers.iter_mut().zip(work.key_set_signers) {
         *sum |= mask;
     }

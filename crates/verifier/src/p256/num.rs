@@ -91,7 +91,8 @@ impl<M: Modulus> Num<M> {
 
     /// The number itself; `None` when it is not below the modulus.
     pub(crate) fn new(limbs: Limbs) -> Option<Self> {
-        (compare(&limbs, &M::M) == Ordering::Less).then(|| Num(mul::<M>(&limbs, &M::R2), PhantomData))
+        (compare(&limbs, &M::M) == Ordering::Less)
+            .then(|| Num(mul::<M>(&limbs, &M::R2), PhantomData))
     }
 
     /// Any number below 2^256, which is below twice the modulus.
@@ -151,7 +152,9 @@ impl<M: Modulus> Num<M> {
                 out = out.square();
             }
             let digit = exponent[i / 16] >> (i % 16 * 4) & 15;
-            out = out.mul(&powers[digit as usize]);
+            if digit != 0 {
+                out = out.mul(&powers[digit as usize]);
+            }
         }
         out
     }
@@ -173,7 +176,7 @@ pub(crate) fn limbs_of(octets: &[u8; 32]) -> Limbs {
     limbs
 }
 
-#[cfg(test)]
+/// The other way.
 pub(crate) fn octets_of(limbs: &Limbs) -> [u8; 32] {
     let mut out = [0u8; 32];
     for (limb, chunk) in limbs.iter().rev().zip(out.chunks_exact_mut(8)) {
@@ -307,7 +310,11 @@ const fn power_of_two(m: Limbs, n: usize) -> Limbs {
             (less[j], borrow) = sub(twice[j], m[j], borrow);
             j += 1;
         }
-        v = if carry == 1 || borrow == 0 { less } else { twice };
+        v = if carry == 1 || borrow == 0 {
+            less
+        } else {
+            twice
+        };
         i += 1;
     }
     v

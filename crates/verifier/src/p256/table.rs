@@ -1,6 +1,6 @@
 //! Points of P-256 and tables of multiples of a fixed one.
 
-use super::num::{Fe, limbs_of};
+use super::num::{Fe, limbs_of, octets_of};
 
 /// Bits of a window. Measured (`benches/p256.rs`): wider ones need fewer additions but outgrow the
 /// second-level cache.
@@ -30,6 +30,14 @@ impl Point {
     /// The base point (FIPS 186-4 §D.1.2.3).
     pub(crate) fn generator() -> Option<Point> {
         Point::new(&GENERATOR)
+    }
+
+    /// x and y, 32 big-endian octets each.
+    pub(crate) fn octets(&self) -> [u8; 64] {
+        let mut out = [0u8; 64];
+        out[..32].copy_from_slice(&octets_of(&self.x.limbs()));
+        out[32..].copy_from_slice(&octets_of(&self.y.limbs()));
+        out
     }
 
     pub(super) fn neg(self) -> Point {
@@ -118,6 +126,12 @@ impl Table {
         if digit < 0 { point.neg() } else { point }
     }
 
+    /// x of the same.
+    #[inline(always)]
+    pub(super) fn x(&self, window: usize, digit: i32) -> Fe {
+        self.points[window * HALF + digit.unsigned_abs() as usize - 1].x
+    }
+
     #[cfg(test)]
     pub(super) fn octets(&self) -> usize {
         std::mem::size_of_val(self.points.as_slice())
@@ -140,7 +154,11 @@ fn double_up(points: &mut [Point], k: usize, chain: &mut Vec<Fe>) {
         }
     }
     let mut inverse = product.invert();
-    for (window, chain) in points.chunks_exact_mut(HALF).zip(chain.chunks_exact(k)).rev() {
+    for (window, chain) in points
+        .chunks_exact_mut(HALF)
+        .zip(chain.chunks_exact(k))
+        .rev()
+    {
         for j in (0..k).rev() {
             let one = inverse.mul(&chain[j]);
             inverse = inverse.mul(&run(window, j));
@@ -242,7 +260,7 @@ mod tests {
     #[test]
     fn points_off_the_curve_are_none() {
         let mut key = GENERATOR;
-        assert!(Point::new(&key).is_some());
+        assert_eq!(Point::new(&key).unwrap().octets(), key);
         key[63] ^= 1;
         assert!(Point::new(&key).is_none());
         assert!(Point::new(&[0; 64]).is_none());
