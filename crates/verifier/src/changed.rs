@@ -75,7 +75,7 @@ pub(crate) fn run(
 
     let parts: Vec<Part> = change
         .owners
-        .par_chunks(64)
+        .par_chunks(share(change.owners.len()))
         .map(|names| check_owners(&ctx, source, before.version, names))
         .collect();
     let mut statuses = Vec::with_capacity(change.owners.len());
@@ -107,6 +107,12 @@ pub(crate) fn run(
         total,
         change.owners.len() as u64,
     )
+}
+
+/// Owners per task: hundreds share a batch of signatures where there are many, and the number depends
+/// on nothing but theirs.
+pub(crate) fn share(owners: usize) -> usize {
+    (owners / 32).clamp(64, 1024)
 }
 
 /// Owners that a change can touch, in canonical order.

@@ -12,7 +12,7 @@ use cascade_verifier::{
     Predecessor, Source, StoreDelta, Verdict, fingerprint_seed, readmit, verify_changed,
     verify_full,
 };
-use cascade_zone::{Rtype, VersionId, ZoneVersion};
+use cascade_zone::ZoneVersion;
 use common::random::*;
 use common::stored::*;
 use common::*;
