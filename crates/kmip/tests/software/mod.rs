@@ -10,7 +10,8 @@ use aws_lc_rs::rsa::{self, KeySize};
 use aws_lc_rs::signature::{
     self, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RsaEncoding, UnparsedPublicKey,
 };
-use cascade_kmip::enums::{RevocationReasonCode, State};
+use cascade_kmip::enums::{KeyFormatType, RevocationReasonCode, State};
+use cascade_kmip::public_key::{KeyBlock, KeyMaterial};
 use cascade_kmip::token::{
     About, NewPair, ObjectInfo, Revocation, Token, TokenError, Tokens, vendor_identification,
 };
@@ -333,14 +334,14 @@ fn make(kind: KeyKind) -> Result<(Secret, PublicKey), TokenError> {
                 _ => return Err(TokenError::Unsupported(format!("RSA keys of {bits} bits"))),
             };
             let pair = rsa::KeyPair::generate(size).map_err(|_| failed())?;
-            let (n, e) = {
-                let key = pair.public_key();
-                (key.modulus(), key.exponent())
-            };
-            let public = PublicKey::rsa(
-                n.big_endian_without_leading_zero(),
-                e.big_endian_without_leading_zero(),
-            );
+            // The library gives RSAPublicKey (RFC 8017 §A.1.1).
+            let public = PublicKey::from_key_block(&KeyBlock {
+                format: KeyFormatType::Pkcs1,
+                compression: None,
+                material: KeyMaterial::Octets(pair.public_key().as_ref().to_vec()),
+                algorithm: None,
+                length: None,
+            });
             (Secret::Rsa(pair), public)
         }
         KeyKind::P256 | KeyKind::P384 => {
