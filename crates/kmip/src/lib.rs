@@ -30,3 +30,9 @@ pub use ident::{Half, KeyId, ObjectId};
 pub use mechanism::{Hash, Mechanism, SignInput, fixed_signature};
 pub use message::{Credential, Version};
 pub use public_key::{KeyKind, PublicKey};
+
+/// Memory that a message takes when it is read, in terms of its octets, besides a constant.
+///
+/// The worst are lists of the smallest items: an empty Attribute Name has 8 octets and becomes a
+/// `String`, a list of which has at most twice the room it needs.
+pub const MEMORY_FACTOR: usize = 16;

@@ -44,7 +44,7 @@ pub enum SignInput {
 }
 
 impl Hash {
-    pub const fn len(self) -> usize {
+    pub const fn octets(self) -> usize {
         match self {
             Hash::Sha256 => 32,
             Hash::Sha384 => 48,
@@ -163,7 +163,7 @@ impl Mechanism {
     pub fn check_input(self, input: &SignInput) -> Result<(), Failure> {
         match (input, self.hash()) {
             (SignInput::Message(_), _) => Ok(()),
-            (SignInput::Digest(digest), Some(hash)) if digest.len() == hash.len() => Ok(()),
+            (SignInput::Digest(digest), Some(hash)) if digest.len() == hash.octets() => Ok(()),
             (SignInput::Digest(digest), Some(hash)) => Err(Failure::invalid(format!(
                 "digested data of {} octets is no {} digest",
                 digest.len(),

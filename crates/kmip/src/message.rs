@@ -11,10 +11,10 @@ use crate::ttlv::{Fields, TtlvError, Writer};
 mod request;
 mod response;
 
-pub use request::{ItemFailure, RequestItem, RequestMessage, encode_request};
-pub(crate) use request::{MessageFailure, read_request};
-pub(crate) use response::read_response;
-pub use response::{ResponseItem, ResponseMessage, encode_response};
+pub use request::{
+    ItemFailure, MessageFailure, RequestItem, RequestMessage, encode_request, read_request,
+};
+pub use response::{ResponseItem, ResponseMessage, encode_response, read_response};
 
 /// Most batch items of a request.
 pub const MAX_BATCH: usize = 256;

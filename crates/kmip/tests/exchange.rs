@@ -314,7 +314,7 @@ fn located_by_name_and_type() {
     };
     let name = Some("example.org-4711-csk-pri");
     let ids = found(&mut pair, ask::locate(ObjectType::PrivateKey, name));
-    assert_eq!(ids, [private.clone()]);
+    assert_eq!(ids, std::slice::from_ref(&private));
     assert!(found(&mut pair, ask::locate(ObjectType::PublicKey, name)).is_empty());
     let all = found(&mut pair, ask::locate(ObjectType::PrivateKey, None));
     assert_eq!(all.len(), 2);

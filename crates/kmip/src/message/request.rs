@@ -31,7 +31,7 @@ pub struct ItemFailure {
 
 /// Why no item of a message can be processed.
 #[derive(Debug)]
-pub(crate) struct MessageFailure {
+pub struct MessageFailure {
     /// The version to answer in.
     pub version: Version,
     pub failure: Failure,
@@ -63,8 +63,8 @@ pub fn encode_request(header: &RequestHeader, items: &[RequestItem]) -> Vec<u8> 
     w.finish()
 }
 
-/// Reads a request.
-pub(crate) fn read_request(
+/// Reads a request. Takes memory of at most [`crate::MEMORY_FACTOR`] times the octets.
+pub fn read_request(
     octets: &[u8],
     limits: Limits,
     max_batch: usize,

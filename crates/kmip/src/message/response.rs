@@ -62,8 +62,9 @@ impl ResponseItem {
     }
 }
 
-/// Reads a response. Fields that are not known are skipped.
-pub(crate) fn read_response(octets: &[u8], limits: Limits) -> Result<ResponseMessage, TtlvError> {
+/// Reads a response. Fields that are not known are skipped. Takes memory of at most
+/// [`crate::MEMORY_FACTOR`] times the octets.
+pub fn read_response(octets: &[u8], limits: Limits) -> Result<ResponseMessage, TtlvError> {
     let root = ttlv::check(octets, limits)?;
     if root.tag != tags::RESPONSE_MESSAGE {
         return Err(TtlvError {

@@ -31,8 +31,8 @@ pub(super) fn item_at(message: &[u8], at: usize, end: usize) -> Result<Item<'_>,
     let fits = match kind.fixed_len() {
         Some(fixed) => len == fixed,
         None => match kind {
-            Kind::Structure => len % 8 == 0,
-            Kind::BigInteger => len > 0 && len % 8 == 0,
+            Kind::Structure => len.is_multiple_of(8),
+            Kind::BigInteger => len > 0 && len.is_multiple_of(8),
             _ => true,
         },
     };
