@@ -26,8 +26,13 @@ impl fmt::Display for Failure {
 }
 
 impl Failure {
+    /// `message` may repeat what a peer sent: control characters become '?', as it goes to logs
+    /// and terminals, and what exceeds [`MAX_MESSAGE`] is cut off.
     pub fn new(reason: ResultReason, message: impl Into<String>) -> Failure {
         let mut message = message.into();
+        if message.chars().any(char::is_control) {
+            message = message.replace(char::is_control, "?");
+        }
         if message.len() > MAX_MESSAGE {
             let end = (0..=MAX_MESSAGE)
                 .rev()
@@ -46,5 +51,18 @@ impl Failure {
 
     pub(crate) fn invalid(message: impl Into<String>) -> Failure {
         Failure::new(ResultReason::InvalidField, message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_fit_for_terminals() {
+        let long = format!("a\x1b[31m\n{}", "ö".repeat(MAX_MESSAGE));
+        let failure = Failure::new(ResultReason::InvalidField, long);
+        assert!(failure.message.starts_with("a?[31m?ö"));
+        assert!((MAX_MESSAGE - 1..=MAX_MESSAGE).contains(&failure.message.len()));
     }
 }

@@ -83,8 +83,9 @@ impl fmt::Display for Version {
     }
 }
 
-/// Who asks (§2.1.2). The password is wiped when dropped and never printed.
-#[derive(Clone, PartialEq, Eq)]
+/// Who asks (§2.1.2). The password is wiped when dropped, never printed, and cannot be compared with
+/// `==`, which takes a time that depends on it.
+#[derive(Clone)]
 pub struct Credential {
     pub username: String,
     pub password: Option<Zeroizing<String>>,
@@ -145,7 +146,7 @@ impl Credential {
 }
 
 /// §7.2, the fields that matter here.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 pub struct RequestHeader {
     pub version: Version,
     /// Most octets of the response that the client takes.

@@ -170,6 +170,13 @@ impl RequestPayload {
         }
     }
 
+    /// True if doing it twice leaves and answers the same as doing it once, on a server that takes
+    /// the activation of an active and the destruction of a destroyed object for success. A new
+    /// key pair is another each time.
+    pub fn may_be_repeated(&self) -> bool {
+        !matches!(self, RequestPayload::CreateKeyPair(_))
+    }
+
     /// The object's identifier, if the operation works on one and it is stated.
     pub fn id(&self) -> Option<&str> {
         self.subject().flatten()

@@ -7,6 +7,7 @@
 use std::fmt;
 
 use thiserror::Error;
+use zeroize::Zeroize as _;
 
 mod frame;
 mod read;
@@ -161,6 +162,18 @@ impl Fault {
 /// Octets that a value of `len` takes with its padding (KMIP 1.4 §9.1.1.4).
 pub const fn padded(len: usize) -> usize {
     len.div_ceil(8) * 8
+}
+
+/// Adds to a buffer that may hold a password: memory that it grows out of is wiped.
+pub(crate) fn append(buffer: &mut Vec<u8>, octets: &[u8]) {
+    let needed = buffer.len() + octets.len();
+    if needed > buffer.capacity() {
+        let mut larger = Vec::with_capacity(needed.max(2 * buffer.capacity()));
+        larger.extend_from_slice(buffer);
+        buffer.zeroize();
+        *buffer = larger;
+    }
+    buffer.extend_from_slice(octets);
 }
 
 /// Checks that `message` is one well-formed item within `limits`, at every depth, and gives it.

@@ -37,7 +37,8 @@ pub struct MessageFailure {
     pub failure: Failure,
 }
 
-/// Writes a request.
+/// Writes a request. The octets hold the password: wipe them after use, as [`crate::client::Client`]
+/// does.
 pub fn encode_request(header: &RequestHeader, items: &[RequestItem]) -> Vec<u8> {
     let mut w = Writer::with_capacity(256 + items.len() * 256);
     w.structure(tags::REQUEST_MESSAGE, |w| {

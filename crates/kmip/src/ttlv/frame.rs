@@ -1,8 +1,9 @@
 //! Cutting a stream of octets into messages.
 
 use thiserror::Error;
+use zeroize::Zeroize as _;
 
-use super::{HEADER_LEN, Tag};
+use super::{HEADER_LEN, Tag, append};
 
 /// Why a stream cannot be followed any further. The connection must be closed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
@@ -41,7 +42,7 @@ impl Framer {
             self.buffer.drain(..self.taken);
             self.taken = 0;
         }
-        self.buffer.extend_from_slice(octets);
+        append(&mut self.buffer, octets);
     }
 
     /// The next whole message, if it is there. Decides on size and start as soon as the first
@@ -70,5 +71,11 @@ impl Framer {
     /// Octets held that are not yet a whole message.
     pub fn pending(&self) -> usize {
         self.buffer.len() - self.taken
+    }
+}
+
+impl Drop for Framer {
+    fn drop(&mut self) {
+        self.buffer.zeroize();
     }
 }

@@ -1,6 +1,6 @@
 //! Writing items.
 
-use super::{Kind, Tag, padded};
+use super::{Kind, Tag, append, padded};
 use crate::enums::Enumeration;
 
 /// Builds a message in memory. Lengths of structures are filled in when they end.
@@ -34,18 +34,18 @@ impl Writer {
 
     fn header(&mut self, tag: Tag, kind: Kind, len: usize) {
         let [_, t0, t1, t2] = tag.0.to_be_bytes();
-        self.out.extend_from_slice(&[t0, t1, t2, kind as u8]);
+        append(&mut self.out, &[t0, t1, t2, kind as u8]);
         // Messages are bounded far below 4 GiB by the limits of both sides; a value that is not
         // would be cut here into something the peer refuses, never into something it misreads.
         let len = u32::try_from(len).unwrap_or(u32::MAX);
-        self.out.extend_from_slice(&len.to_be_bytes());
+        append(&mut self.out, &len.to_be_bytes());
     }
 
     fn value(&mut self, tag: Tag, kind: Kind, value: &[u8]) {
         self.header(tag, kind, value.len());
-        self.out.extend_from_slice(value);
+        append(&mut self.out, value);
         let padding = padded(value.len()) - value.len();
-        self.out.extend_from_slice(&[0; 8][..padding]);
+        append(&mut self.out, &[0; 8][..padding]);
     }
 
     pub fn structure(&mut self, tag: Tag, fields: impl FnOnce(&mut Writer)) {
