@@ -121,11 +121,13 @@ fn refusal(z: &ZoneHandle, r: &Refusal) -> Problem {
 /// The answer of a command under which work follows. It counts as queued when somebody has to do
 /// something before it goes on; what only waits for other work of the zone goes on by itself.
 fn accepted(z: &ZoneHandle, a: cascade_pipeline::Accepted, operation: String) -> Accepted {
+    // The document says by a member of its own that it is queued.
+    let note = a.note.strip_prefix("queued: ").unwrap_or(&a.note);
     Accepted {
         zone: z.name.clone(),
         operation: Some(operation),
-        queued: !a.note.is_empty() && !a.commands.is_empty(),
-        detail: (!a.note.is_empty()).then_some(a.note),
+        queued: !note.is_empty() && !a.commands.is_empty(),
+        detail: (!note.is_empty()).then(|| note.to_string()),
         warnings: Vec::new(),
     }
 }
@@ -322,15 +324,15 @@ pub fn why(d: &Daemon, z: &ZoneHandle) -> Why {
             "journalctl -u cascaded".into(),
             "systemctl restart cascaded".into(),
         ];
-    } else if acts.is_none() && pz.live.is_none() {
+    } else if acts.is_none() {
         // Not an alert yet, and still somebody may have to do something.
         match (&view.keys_wait, &view.row.reports.failed_load) {
-            (Some(_), _) => acts = Some(Acts::Operator),
-            (None, Some(_)) => {
+            (Some(_), _) if pz.live.is_none() => acts = Some(Acts::Operator),
+            (_, Some(_)) => {
                 acts = Some(Acts::Source);
                 actions.push(format!("cascade zone reload {}", z.name));
             }
-            (None, None) => {}
+            _ => {}
         }
     }
     Why {
@@ -349,6 +351,11 @@ pub fn why(d: &Daemon, z: &ZoneHandle) -> Why {
 fn healthy(view: &zone::View, now: cascade_time::Timestamp) -> String {
     let pz = &view.row.zone;
     match &pz.live {
+        Some(l) if view.row.reports.failed_load.is_some() => format!(
+            "serial {} stays published: newer content of {} could not be loaded",
+            l.serial,
+            source_text(&view.row.source)
+        ),
         Some(l) => format!(
             "published as serial {}; signatures are refreshed at {} and valid for {}",
             l.serial,
@@ -402,6 +409,10 @@ pub async fn add(d: &Arc<Daemon>, caller: &Caller, add: ZoneAdd, dry_run: bool) 
         .action(format!(
             "import them from the directory of the old zone: cascade zone add {name} --import-csk-file <path>"
         )));
+    }
+    // Looked at again below; told before the trouble of reading files.
+    if d.policy(&add.policy).is_none() {
+        return Err(no_policy(d, &add.policy));
     }
     check_source(d, &apex, &add.source, add.allow_missing).await?;
     let imports = imports(&add.imports)?;
