@@ -176,7 +176,7 @@ impl ZoneKeys {
         }
         for k in &self.keys {
             let g = self.goal(k);
-            let mut push = |on: bool, list: &mut Vec<KeyNum>| {
+            let push = |on: bool, list: &mut Vec<KeyNum>| {
                 if on {
                     list.push(k.num);
                 }
