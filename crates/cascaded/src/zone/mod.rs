@@ -1,6 +1,7 @@
 //! One zone in the daemon: its durable row, its owner task, what others may see of it.
 
 mod actor;
+mod answers;
 mod files;
 mod guard;
 mod hook;
