@@ -221,7 +221,7 @@ pub fn serve(
     let mut list = Vec::new();
     for (role, udp, tcp) in sockets.list {
         let made = Settings {
-            cookies: Some(cookies.clone()),
+            cookies: Some(cookies),
             ..settings(role, config, keys.clone())
         };
         let mut server = Server::new(role, common.clone(), made);
@@ -249,7 +249,7 @@ impl Running {
     pub fn renew(&self, config: &ConfigFile, keys: &Arc<TsigKeys>) {
         for (role, server) in &self.list {
             server.set_settings(Settings {
-                cookies: server.settings().cookies.clone(),
+                cookies: server.settings().cookies,
                 ..settings(*role, config, keys.clone())
             });
             tune(*role, server, config);

@@ -54,11 +54,11 @@ pub async fn dispatch<B: Backend>(b: &B, mut r: Request) -> Answered {
         R::ZoneList => ok(&b.zone_list(r.query()?).await?),
         R::ZoneAdd => {
             let add: ZoneAdd = r.json()?;
-            if let Some(pattern) = &caller.zones {
-                if let Err(problem) = super::guard::zone_in_body(&add.zone, pattern) {
-                    b.refused(&caller, r.route, r.uri.path(), &problem).await;
-                    return Err(problem);
-                }
+            if let Some(pattern) = &caller.zones
+                && let Err(problem) = super::guard::zone_in_body(&add.zone, pattern)
+            {
+                b.refused(&caller, r.route, r.uri.path(), &problem).await;
+                return Err(problem);
             }
             let zone = b.zone_add(caller, add, dry).await?;
             Ok(answer::json(if dry { 200 } else { 201 }, &zone))
