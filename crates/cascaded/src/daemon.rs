@@ -77,6 +77,8 @@ pub struct Daemon {
     pub config: Arc<ConfigFile>,
     /// The configuration as last read; see [`Daemon::conf`].
     pub live: ArcSwap<ConfigFile>,
+    /// The control socket is bound by this process, not passed to it.
+    pub own_socket: bool,
     /// What became of the last SIGHUP.
     pub reload: Mutex<ReloadOutcome>,
     pub started_at: Timestamp,

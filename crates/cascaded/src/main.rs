@@ -3,6 +3,7 @@
 //! Start-up: [`start`]. A zone's loop: [`zone`]. What an action does: `zone/perform.rs`. The HTTP
 //! side: [`http`], and what it asks of the daemon: [`control`].
 
+mod activation;
 mod args;
 mod clock;
 mod control;

@@ -90,6 +90,10 @@ fn socket_mode(d: &Daemon, new: &Config) {
     let Some(path) = &d.config.config.remote_control.socket.0 else {
         return;
     };
+    if !d.own_socket {
+        // Its mode is the socket unit's.
+        return;
+    }
     let mode = std::fs::Permissions::from_mode(new.remote_control.socket_mode.0);
     if let Err(e) = std::fs::set_permissions(path, mode) {
         tracing::error!("mode of the control socket {path} is unchanged: {e}");

@@ -13,6 +13,7 @@ use cascade_wire::cookie::{Secret, Secrets};
 use cascade_wire::{Acl, TsigKeys};
 use tokio::sync::mpsc;
 
+use crate::activation::Passed;
 use crate::daemon::{Bound, Daemon, random};
 
 /// Accepted NOTIFYs that wait to be handed to their zone.
@@ -51,12 +52,13 @@ pub struct Sockets {
     pub bound: Bound,
 }
 
-/// Binds all DNS addresses of the configuration.
+/// Binds the DNS addresses of the configuration that were not passed by the service manager, and
+/// takes over those that were.
 ///
 /// # Errors
 /// Names the address and the list it stands in. An IPv6 address that the host cannot have is left
 /// out with a warning when another address of its list is bound.
-pub fn bind(config: &ConfigFile) -> Result<Sockets, String> {
+pub fn bind(config: &ConfigFile, passed: &mut Passed) -> Result<Sockets, String> {
     let c = &config.config;
     let lists = [
         (
@@ -81,9 +83,20 @@ pub fn bind(config: &ConfigFile) -> Result<Sockets, String> {
         bound: Bound::default(),
     };
     for (role, key, list) in lists {
-        let (mut udp, mut tcp, mut bound) = (Vec::new(), Vec::new(), Vec::new());
+        let mut udp = taken(&mut passed.udp, role);
+        let mut tcp = taken(&mut passed.tcp, role);
+        let have = Have {
+            udp: udp.iter().filter_map(|s| s.local_addr().ok()).collect(),
+            tcp: tcp.iter().filter_map(|s| s.local_addr().ok()).collect(),
+        };
+        let mut bound = have.tcp.clone();
+        bound.extend(have.udp.iter().filter(|a| !have.tcp.contains(a)));
         for listen in list {
-            match bind_one(listen, &mut udp, &mut tcp) {
+            if have.covers(listen) {
+                continue;
+            }
+            match bind_one(listen, &have, &mut udp, &mut tcp) {
+                Ok(addr) if bound.contains(&addr) => {}
                 Ok(addr) => bound.push(addr),
                 Err(e) if no_ipv6(listen.addr, &e) && list.len() > 1 => {
                     tracing::warn!(
@@ -105,18 +118,48 @@ pub fn bind(config: &ConfigFile) -> Result<Sockets, String> {
     Ok(sockets)
 }
 
+/// Addresses of one list that need not be bound.
+struct Have {
+    udp: Vec<SocketAddr>,
+    tcp: Vec<SocketAddr>,
+}
+
+impl Have {
+    fn udp(&self, l: &ListenAddr) -> bool {
+        l.transport == Transport::Tcp || self.udp.contains(&l.addr)
+    }
+
+    fn tcp(&self, l: &ListenAddr) -> bool {
+        l.transport == Transport::Udp || self.tcp.contains(&l.addr)
+    }
+
+    fn covers(&self, l: &ListenAddr) -> bool {
+        self.udp(l) && self.tcp(l)
+    }
+}
+
+fn taken<S>(all: &mut Vec<(Role, S)>, role: Role) -> Vec<S> {
+    let (mine, rest) = std::mem::take(all)
+        .into_iter()
+        .partition(|(r, _)| *r == role);
+    *all = rest;
+    let mine: Vec<(Role, S)> = mine;
+    mine.into_iter().map(|(_, s)| s).collect()
+}
+
 fn bind_one(
     listen: &ListenAddr,
+    have: &Have,
     udp: &mut Vec<std::net::UdpSocket>,
     tcp: &mut Vec<std::net::TcpListener>,
 ) -> std::io::Result<SocketAddr> {
     let mut addr = listen.addr;
-    if listen.transport != Transport::Udp {
+    if !have.tcp(listen) {
         let listener = bind_tcp(addr, false)?;
         addr = listener.local_addr()?;
         tcp.push(listener);
     }
-    if listen.transport != Transport::Tcp {
+    if !have.udp(listen) {
         let socket = bind_udp(addr, false)?;
         addr = socket.local_addr()?;
         udp.push(socket);

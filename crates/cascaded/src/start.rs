@@ -20,6 +20,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc, watch};
 
+use crate::activation::Passed;
 use crate::args::{Args, state_dir};
 use crate::clock::SystemClock;
 use crate::control::Control;
@@ -54,7 +55,7 @@ pub fn check_config(args: &Args) -> ExitCode {
             }
         }
     }
-    if let Err(e) = servers::bind(&config) {
+    if let Err(e) = servers::bind(&config, &mut Passed::default()) {
         errors.push(e);
     }
     if errors.is_empty() {
@@ -138,12 +139,6 @@ async fn serve(
     state_given: bool,
 ) -> Result<(), String> {
     let c = &config.config;
-    let passed = systemd::sockets_passed()?;
-    if passed > 0 {
-        return Err(format!(
-            "{passed} sockets were passed by the service manager; socket activation is not built yet: disable cascaded.socket"
-        ));
-    }
     tracing::info!("Cascade version {}", env!("CARGO_PKG_VERSION"));
     for w in &config.warnings {
         tracing::warn!("{}", w.one_line());
@@ -164,7 +159,9 @@ async fn serve(
     let tsig = crate::tsig::Tsig::stored(&state)?;
     let tokens = crate::control::Tokens::stored(&state)?;
     let audit = AuditLog::open(&disk, &state_path.join("audit.log")).map_err(|e| e.to_string())?;
-    let sockets = servers::bind(&config)?;
+    let mut passed = crate::activation::take(c)?;
+    let sockets = servers::bind(&config, &mut passed)?;
+    let own_socket = passed.control.is_empty();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let (notify_tx, notify_rx) = mpsc::channel(NOTIFY_OUT);
     let (in_tx, in_rx) = mpsc::channel(servers::NOTIFY_QUEUE);
@@ -196,6 +193,7 @@ async fn serve(
         bound: ArcSwap::from_pointee(sockets.bound.clone()),
         stats: Mutex::new(Vec::new()),
         dns: Mutex::default(),
+        own_socket,
         reload: Mutex::default(),
         tsig,
         tokens,
@@ -216,7 +214,7 @@ async fn serve(
     *d.dns.lock() = dns;
     start_notify(&d, notify_rx, in_rx);
     let (stop_tx, stop_rx) = watch::channel(false);
-    let (http, api) = start_api(&d, stop_rx).await?;
+    let (http, api) = start_api(&d, passed, stop_rx).await?;
     d.ready.store(true, Ordering::Release);
     tracing::info!("Cascade is fully initialized.");
     systemd::ready("serving");
@@ -230,7 +228,10 @@ async fn serve(
     let _ = tokio::time::timeout(GRACE, api).await;
     let dns = std::mem::take(&mut *d.dns.lock());
     dns.stop(GRACE).await;
-    if let Some(path) = &d.config.config.remote_control.socket.0 {
+    // The service manager's socket stays for the next start.
+    if let Some(path) = &d.config.config.remote_control.socket.0
+        && d.own_socket
+    {
         let _ = std::fs::remove_file(path);
     }
     Ok(())
@@ -346,6 +347,7 @@ fn start_notify(
 
 async fn start_api(
     d: &Arc<Daemon>,
+    passed: Passed,
     stop: watch::Receiver<bool>,
 ) -> Result<(Http<Control>, tokio::task::JoinHandle<()>), String> {
     let rc = &d.config.config.remote_control;
@@ -357,18 +359,37 @@ async fn start_api(
         stop,
     );
     let mut tasks = tokio::task::JoinSet::new();
-    if let Some(path) = &rc.socket.0 {
+    if !passed.control.is_empty() {
+        for listener in passed.control {
+            let listener = listener
+                .set_nonblocking(true)
+                .and_then(|()| UnixListener::from_std(listener))
+                .map_err(|e| format!("control socket of the service manager: {e}"))?;
+            let http = http.clone();
+            tasks.spawn(async move { http.serve_unix(listener).await });
+        }
+    } else if let Some(path) = &rc.socket.0 {
         let listener = bind_control(path.as_std_path(), rc.socket_mode.0)?;
         let http = http.clone();
         tasks.spawn(async move { http.serve_unix(listener).await });
     }
-    let n = rc.servers.len();
+    let n = rc.servers.len() + passed.http.len();
+    let mut have = Vec::new();
+    for listener in passed.http {
+        let shown = |e: std::io::Error| format!("http socket of the service manager: {e}");
+        let addr = listener.local_addr().map_err(shown)?;
+        only_loopback(addr, "the http socket of the service manager")?;
+        listener.set_nonblocking(true).map_err(shown)?;
+        let listener = TcpListener::from_std(listener).map_err(shown)?;
+        let http = http.clone();
+        tasks.spawn(async move { http.serve_tcp(listener).await });
+        have.push(addr);
+    }
     for addr in &rc.servers {
         let addr = addr.0;
-        if !addr.ip().is_loopback() {
-            return Err(format!(
-                "remote-control.servers: {addr} is not loopback and TLS for the control API is not built yet; use a loopback address"
-            ));
+        only_loopback(addr, "remote-control.servers")?;
+        if have.contains(&addr) {
+            continue;
         }
         match TcpListener::bind(addr).await {
             Ok(listener) => {
@@ -389,6 +410,15 @@ async fn start_api(
     }
     let serving = tokio::spawn(async move { while tasks.join_next().await.is_some() {} });
     Ok((http, serving))
+}
+
+fn only_loopback(addr: std::net::SocketAddr, what: &str) -> Result<(), String> {
+    if addr.ip().is_loopback() {
+        return Ok(());
+    }
+    Err(format!(
+        "{what}: {addr} is not loopback and TLS for the control API is not built yet; use a loopback address"
+    ))
 }
 
 /// A stale socket file is replaced only if nobody answers on it.

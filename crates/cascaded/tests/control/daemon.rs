@@ -1,6 +1,7 @@
 //! A daemon of its own for a test: directories, free ports, and calls over its two transports.
 
 use std::net::{TcpListener, UdpSocket};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -86,6 +87,28 @@ impl Daemon {
             .stderr(Stdio::inherit())
             .spawn()
             .unwrap();
+        self.started(child).await;
+    }
+
+    /// As a service manager does, with sockets from descriptor 3 on. They travel as standard
+    /// descriptors, and a shell moves them.
+    pub async fn run_with(&mut self, sockets: [OwnedFd; 3], names: &str) {
+        let [a, b, c] = sockets;
+        let child = Command::new("sh")
+            .arg("-c")
+            .arg("LISTEN_PID=$$ LISTEN_FDS=3 exec \"$@\" 3<&0 4<&1 5<&2 0</dev/null 1>/dev/null 2>&1")
+            .args(["sh", env!("CARGO_BIN_EXE_cascaded"), "--config"])
+            .arg(self.path("config.toml"))
+            .env("LISTEN_FDNAMES", names)
+            .stdin(a)
+            .stdout(b)
+            .stderr(c)
+            .spawn()
+            .unwrap();
+        self.started(child).await;
+    }
+
+    async fn started(&mut self, child: Child) {
         self.child = Some(child);
         for _ in 0..500 {
             if self.call(&Call::get("/readyz")).await.is_ok() {
