@@ -405,13 +405,20 @@ impl AnswerError {
     }
 }
 
+// What stands around the items of a response (88 octets), and room for what other servers add.
+const AROUND: usize = 256;
+
 /// Most signatures that one batch may ask for so that the response stays within `max_response`.
 /// At least 1.
 pub fn sign_capacity(max_response: usize, id_len: usize, signature_len: usize) -> usize {
-    // Message, header and its fields (88 octets), and room for what other servers add to it.
-    const AROUND: usize = 256;
     // Item and payload; Operation, Unique Batch Item ID and Result Status.
     const FIXED: usize = 2 * HEADER_LEN + 3 * 2 * HEADER_LEN;
     let each = FIXED + HEADER_LEN + padded(id_len) + HEADER_LEN + padded(signature_len);
     (max_response.saturating_sub(AROUND) / each).clamp(1, MAX_BATCH)
+}
+
+/// Most objects that one Locate may give so that the response stays within `max_response`. At
+/// least 1.
+pub fn locate_capacity(max_response: usize, id_len: usize) -> usize {
+    (max_response.saturating_sub(AROUND) / (HEADER_LEN + padded(id_len))).max(1)
 }
