@@ -14,12 +14,14 @@ mod lock;
 mod logging;
 mod metrics;
 mod policies;
+mod reload;
 mod servers;
 mod settings;
 mod start;
 mod status;
 mod systemd;
 mod text;
+mod tsig;
 mod zone;
 
 use std::process::ExitCode;

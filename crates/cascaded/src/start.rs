@@ -11,9 +11,8 @@ use arc_swap::ArcSwap;
 use cascade_archive::{AuditLog, Disk, Origin, State, Table, ZoneFiles};
 use cascade_pipeline::state::Trigger;
 use cascade_policy::{ConfigFile, Diagnostic, MAX_FILE, parse_config};
+use cascade_publisher::Directory;
 use cascade_publisher::notify::{NotifySender, SenderSettings};
-use cascade_publisher::server::Server;
-use cascade_publisher::{Directory, Role};
 use cascade_time::Clock;
 use cascade_zone::Name;
 use parking_lot::{Mutex, RwLock};
@@ -27,7 +26,7 @@ use crate::control::Control;
 use crate::daemon::{Counters, Daemon, random};
 use crate::http::{Admins, Http, Settings as HttpSettings};
 use crate::zone::{Message, ZoneRow};
-use crate::{policies, servers, systemd, zone};
+use crate::{policies, reload, servers, systemd, zone};
 
 /// NOTIFYs that wait to be sent.
 const NOTIFY_OUT: usize = 10_000;
@@ -71,7 +70,8 @@ fn fail(e: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn read_config(path: &Path) -> Result<ConfigFile, String> {
+/// The configuration file, or what is wrong with it, for people.
+pub fn read_config(path: &Path) -> Result<ConfigFile, String> {
     use std::io::Read;
     let mut bytes = Vec::new();
     std::fs::File::open(path)
@@ -120,7 +120,7 @@ pub fn run(args: Args) -> ExitCode {
         Ok(r) => r,
         Err(e) => return fail(&format!("async runtime: {e}")),
     };
-    let result = runtime.block_on(serve(Arc::new(config), logging));
+    let result = runtime.block_on(serve(Arc::new(config), logging, args.state.is_some()));
     // Blocking work that is still under way is safe to cut: nothing of it was acknowledged.
     runtime.shutdown_timeout(Duration::from_secs(1));
     match result {
@@ -132,7 +132,11 @@ pub fn run(args: Args) -> ExitCode {
     }
 }
 
-async fn serve(config: Arc<ConfigFile>, logging: crate::logging::Handle) -> Result<(), String> {
+async fn serve(
+    config: Arc<ConfigFile>,
+    logging: crate::logging::Handle,
+    state_given: bool,
+) -> Result<(), String> {
     let c = &config.config;
     let passed = systemd::sockets_passed()?;
     if passed > 0 {
@@ -157,24 +161,23 @@ async fn serve(config: Arc<ConfigFile>, logging: crate::logging::Handle) -> Resu
         );
     }
     let active = policies::stored(&state)?;
+    let tsig = crate::tsig::Tsig::stored(&state)?;
+    let tokens = crate::control::Tokens::stored(&state)?;
     let audit = AuditLog::open(&disk, &state_path.join("audit.log")).map_err(|e| e.to_string())?;
     let sockets = servers::bind(&config)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let (notify_tx, notify_rx) = mpsc::channel(NOTIFY_OUT);
     let (in_tx, in_rx) = mpsc::channel(servers::NOTIFY_QUEUE);
-    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-    let or = |configured: u32, default: usize| {
-        if configured == 0 {
-            default
-        } else {
-            configured as usize
-        }
+    let threads = match c.signer.threads {
+        0 => cpus(),
+        n => n as usize,
     };
     let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(or(c.signer.threads, cpus))
+        .num_threads(threads)
         .thread_name(|i| format!("compute-{i}"))
         .build()
         .map_err(|e| format!("compute pool: {e}"))?;
+    let bounds = limits(c);
     let directory = Arc::new(Directory::new());
     let d = Arc::new(Daemon {
         started_at: clock.now(),
@@ -186,12 +189,18 @@ async fn serve(config: Arc<ConfigFile>, logging: crate::logging::Handle) -> Resu
         zones: RwLock::new(BTreeMap::new()),
         directory: directory.clone(),
         pool: Arc::new(pool),
-        loads: Semaphore::new(or(c.loader.max_concurrent_loads, (cpus / 2).clamp(1, 16))),
-        signings: Semaphore::new(or(c.signer.max_concurrent_zones, cpus)),
-        hooks: Semaphore::new(c.hooks.max_running as usize),
+        loads: Semaphore::new(bounds.loads),
+        signings: Semaphore::new(bounds.signings),
+        hooks: Semaphore::new(bounds.hooks),
         notify: notify_tx,
         bound: ArcSwap::from_pointee(sockets.bound.clone()),
         stats: Mutex::new(Vec::new()),
+        dns: Mutex::default(),
+        reload: Mutex::default(),
+        tsig,
+        tokens,
+        operations: crate::control::Operations::default(),
+        live: ArcSwap::new(config.clone()),
         counters: Counters::default(),
         logging,
         ready: AtomicBool::new(false),
@@ -200,16 +209,18 @@ async fn serve(config: Arc<ConfigFile>, logging: crate::logging::Handle) -> Resu
         state,
     });
     restore_zones(&d).await?;
-    let dns = servers::serve(sockets, &config, directory, clock.clone(), in_tx)
+    let keys = d.tsig.keys();
+    let dns = servers::serve(sockets, &config, keys, directory, clock.clone(), in_tx)
         .map_err(|e| e.to_string())?;
-    *d.stats.lock() = dns.iter().map(|(r, s)| (*r, s.stats())).collect();
-    start_notify(&d, &dns, notify_rx, in_rx);
+    *d.stats.lock() = dns.stats();
+    *d.dns.lock() = dns;
+    start_notify(&d, notify_rx, in_rx);
     let (stop_tx, stop_rx) = watch::channel(false);
-    let api = start_api(&d, stop_rx).await?;
+    let (http, api) = start_api(&d, stop_rx).await?;
     d.ready.store(true, Ordering::Release);
     tracing::info!("Cascade is fully initialized.");
     systemd::ready("serving");
-    until_stopped(&d).await?;
+    until_stopped(&d, &http, state_given).await?;
     systemd::stopping("stopping");
     tracing::info!("stopping");
     let _ = stop_tx.send(true);
@@ -217,11 +228,40 @@ async fn serve(config: Arc<ConfigFile>, logging: crate::logging::Handle) -> Resu
         let _ = z.tx.try_send(Message::Stop);
     }
     let _ = tokio::time::timeout(GRACE, api).await;
-    servers::stop(dns, GRACE).await;
+    let dns = std::mem::take(&mut *d.dns.lock());
+    dns.stop(GRACE).await;
     if let Some(path) = &d.config.config.remote_control.socket.0 {
         let _ = std::fs::remove_file(path);
     }
     Ok(())
+}
+
+/// How much of each kind of work runs at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    pub loads: usize,
+    pub signings: usize,
+    pub hooks: usize,
+}
+
+/// The configuration's bounds; 0 there means by the number of CPUs (config.md §2.4, §2.5).
+pub fn limits(config: &cascade_policy::Config) -> Limits {
+    let or = |configured: u32, default: usize| match configured {
+        0 => default,
+        n => n as usize,
+    };
+    Limits {
+        loads: or(
+            config.loader.max_concurrent_loads,
+            (cpus() / 2).clamp(1, 16),
+        ),
+        signings: or(config.signer.max_concurrent_zones, cpus()),
+        hooks: config.hooks.max_running as usize,
+    }
+}
+
+fn cpus() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// Every zone that an earlier process left gets its task; each is served as soon as it is read.
@@ -275,11 +315,9 @@ async fn restore_zones(d: &Arc<Daemon>) -> Result<(), String> {
 
 fn start_notify(
     d: &Arc<Daemon>,
-    dns: &[(Role, Server)],
     commands: mpsc::Receiver<cascade_publisher::notify::NotifyCommand>,
     mut incoming: mpsc::Receiver<cascade_publisher::NotifyIn>,
 ) {
-    let _ = dns;
     let (events_tx, mut events) = mpsc::channel(1024);
     let clock = d.clock.clone();
     let rng = Box::new(|| u32::from_le_bytes(random()));
@@ -309,12 +347,12 @@ fn start_notify(
 async fn start_api(
     d: &Arc<Daemon>,
     stop: watch::Receiver<bool>,
-) -> Result<tokio::task::JoinHandle<()>, String> {
+) -> Result<(Http<Control>, tokio::task::JoinHandle<()>), String> {
     let rc = &d.config.config.remote_control;
     let control = Arc::new(Control { d: d.clone() });
     let http = Http::new(
         control,
-        http_settings(d),
+        http_settings(rc),
         u64::from_le_bytes(random()),
         stop,
     );
@@ -349,9 +387,8 @@ async fn start_api(
             }
         }
     }
-    Ok(tokio::spawn(async move {
-        while tasks.join_next().await.is_some() {}
-    }))
+    let serving = tokio::spawn(async move { while tasks.join_next().await.is_some() {} });
+    Ok((http, serving))
 }
 
 /// A stale socket file is replaced only if nobody answers on it.
@@ -378,8 +415,8 @@ fn bind_control(path: &Path, mode: u32) -> Result<UnixListener, String> {
     Ok(listener)
 }
 
-fn http_settings(d: &Daemon) -> HttpSettings {
-    let rc = &d.config.config.remote_control;
+/// `[remote-control]`, with names of users and groups looked up.
+pub fn http_settings(rc: &cascade_policy::RemoteControlConfig) -> HttpSettings {
     let group = |g: &String| {
         let found = nix::unistd::Group::from_name(g).ok().flatten();
         if found.is_none() {
@@ -410,13 +447,18 @@ fn http_settings(d: &Daemon) -> HttpSettings {
 }
 
 /// Signals until one of them ends the daemon.
-async fn until_stopped(d: &Arc<Daemon>) -> Result<(), String> {
+async fn until_stopped(
+    d: &Arc<Daemon>,
+    http: &Http<Control>,
+    state_given: bool,
+) -> Result<(), String> {
     let get = |kind| signal(kind).map_err(|e| format!("signals: {e}"));
     let mut term = get(SignalKind::terminate())?;
     let mut int = get(SignalKind::interrupt())?;
     let mut hup = get(SignalKind::hangup())?;
     let mut usr1 = get(SignalKind::user_defined1())?;
     let mut usr2 = get(SignalKind::user_defined2())?;
+    let turn = Arc::new(tokio::sync::Mutex::new(()));
     let mut backup = tokio::time::interval(Duration::from_secs(3600));
     backup.tick().await;
     let mut second = tokio::time::interval(Duration::from_secs(1));
@@ -427,9 +469,14 @@ async fn until_stopped(d: &Arc<Daemon>) -> Result<(), String> {
             _ = term.recv() => return Ok(()),
             _ = int.recv() => return Ok(()),
             _ = hup.recv() => {
-                systemd::reloading();
-                reload_config(d);
-                systemd::ready("serving");
+                // Beside the loop: a slow look-up of a group must not delay a stop.
+                let (d, http, turn) = (d.clone(), http.clone(), turn.clone());
+                tokio::spawn(async move {
+                    let _one = turn.lock().await;
+                    systemd::reloading();
+                    reload::reload(&d, &http, state_given).await;
+                    systemd::ready("serving");
+                });
             }
             _ = usr2.recv() => d.logging.reopen(),
             _ = usr1.recv() => summary(d),
@@ -454,34 +501,6 @@ async fn until_stopped(d: &Arc<Daemon>) -> Result<(), String> {
                 });
             }
         }
-    }
-}
-
-/// SIGHUP: log files are opened anew and the log's settings re-read; what else changed is named.
-fn reload_config(d: &Daemon) {
-    d.logging.reopen();
-    let path = Path::new(&d.config.file);
-    match read_config(path) {
-        Ok(new) => {
-            if let Err(e) = d.logging.reconfigure(&new.config.daemon) {
-                tracing::error!("log settings are unchanged: {e}");
-            }
-            let waiting: Vec<String> =
-                cascade_policy::config_changes(&d.config.config, &new.config)
-                    .into_iter()
-                    .map(|c| c.key.to_string())
-                    .filter(|k| !k.starts_with("daemon.log") && k != "daemon.trace-targets")
-                    .collect();
-            if waiting.is_empty() {
-                tracing::info!("configuration was read again");
-            } else {
-                tracing::warn!(
-                    "configuration was read again; these keys wait for a restart: {}",
-                    waiting.join(", ")
-                );
-            }
-        }
-        Err(e) => tracing::error!("nothing changed: {e}"),
     }
 }
 

@@ -56,8 +56,8 @@ impl Actor {
                 Ok(Ok(files)) => {
                     let mut environment = variables;
                     files.describe(&mut environment);
-                    pass_on(&d.config.config.hooks.environment, &mut environment);
-                    let max_output = d.config.config.hooks.max_output.0 as usize;
+                    pass_on(&d.conf().config.hooks.environment, &mut environment);
+                    let max_output = d.conf().config.hooks.max_output.0 as usize;
                     // The files live until the hook has ended.
                     let end = run(
                         Run {
