@@ -43,7 +43,11 @@ pub fn wishes(zone: &ZoneKeys, policy: &KeyPolicy, now: Timestamp) -> Vec<Wish> 
     if policy.unsigned && zone.island && no_ds {
         push(RollType::Unsign, Cause::Policy, now);
     }
-    if zone.keys.iter().any(|k| k.in_service() && k.algorithm != policy.algorithm) {
+    if zone
+        .keys
+        .iter()
+        .any(|k| k.in_service() && k.algorithm != policy.algorithm)
+    {
         push(RollType::Algorithm, Cause::Policy, now);
         return out;
     }

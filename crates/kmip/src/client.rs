@@ -8,7 +8,6 @@
 
 use std::collections::VecDeque;
 
-use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::enums::{BatchErrorContinuation, Operation};
@@ -19,11 +18,13 @@ use crate::message::{
 };
 use crate::payload::{RequestPayload, ResponsePayload};
 use crate::tags;
-use crate::ttlv::{FrameError, Framer, HEADER_LEN, Limits, TtlvError, padded};
+use crate::ttlv::{Framer, HEADER_LEN, Limits, padded};
 
 pub mod ask;
+mod error;
 mod vendor;
 
+pub use error::{AnswerError, Broken, SendError};
 pub use vendor::{Missing, Vendor, missing_operations};
 
 #[derive(Clone, Debug)]
@@ -61,70 +62,6 @@ pub struct Completion {
 }
 
 pub type Answer = Result<ResponsePayload, AnswerError>;
-
-/// Why an operation has no result.
-#[derive(Clone, PartialEq, Eq, Debug, Error)]
-pub enum AnswerError {
-    /// The server says no.
-    #[error("{operation} refused: {failure}")]
-    Refused {
-        operation: Operation,
-        failure: Failure,
-    },
-    /// An operation before it failed, and the batch was to stop then.
-    #[error("{0} was not performed, because an operation before it failed")]
-    NotPerformed(Operation),
-    /// The server says that it succeeded, and gives something else than was asked for.
-    #[error("the server's answer to {0} is not an answer to the request")]
-    WrongAnswer(Operation),
-    /// Whether it was performed is unknown.
-    #[error("{operation} was not answered: {reason}")]
-    Lost {
-        operation: Operation,
-        reason: Broken,
-    },
-}
-
-/// Why a connection can be used no longer.
-#[derive(Clone, PartialEq, Eq, Debug, Error)]
-pub enum Broken {
-    #[error("the server closed the connection")]
-    Closed,
-    #[error("no answer within {0} ms")]
-    TimedOut(u64),
-    /// The program's own words for what its socket or TLS said.
-    #[error("{0}")]
-    Transport(String),
-    #[error("{0}")]
-    Frame(FrameError),
-    #[error("malformed response: {0}")]
-    Malformed(TtlvError),
-    #[error("the server answered a request that was not made")]
-    Unasked,
-}
-
-impl From<FrameError> for Broken {
-    fn from(error: FrameError) -> Broken {
-        Broken::Frame(error)
-    }
-}
-
-impl From<TtlvError> for Broken {
-    fn from(error: TtlvError) -> Broken {
-        Broken::Malformed(error)
-    }
-}
-
-/// Why a request was not sent. Nothing has happened.
-#[derive(Clone, PartialEq, Eq, Debug, Error)]
-pub enum SendError {
-    #[error("{0} requests are in flight already; wait for a completion")]
-    Full(usize),
-    #[error("a batch has 1 to {MAX_BATCH} operations, this one {0}")]
-    BadBatch(usize),
-    #[error("the connection is broken: {0}")]
-    Broken(Broken),
-}
 
 /// One connection's state.
 pub struct Client {
@@ -389,29 +326,20 @@ fn number(id: &[u8]) -> Option<u64> {
     id.try_into().ok().map(u64::from_be_bytes)
 }
 
-impl AnswerError {
-    /// True if the same request may succeed later without anybody changing anything.
-    pub fn is_temporary(&self) -> bool {
-        match self {
-            AnswerError::Refused { failure, .. } => failure.reason.is_temporary(),
-            AnswerError::NotPerformed(_) | AnswerError::Lost { .. } => true,
-            AnswerError::WrongAnswer(_) => false,
-        }
-    }
-
-    /// True if the object does not exist on the server.
-    pub fn is_gone(&self) -> bool {
-        matches!(self, AnswerError::Refused { failure, .. } if failure.reason.is_gone())
-    }
-}
+// What stands around the items of a response (88 octets), and room for what other servers add.
+const AROUND: usize = 256;
 
 /// Most signatures that one batch may ask for so that the response stays within `max_response`.
 /// At least 1.
 pub fn sign_capacity(max_response: usize, id_len: usize, signature_len: usize) -> usize {
-    // Message, header and its fields (88 octets), and room for what other servers add to it.
-    const AROUND: usize = 256;
     // Item and payload; Operation, Unique Batch Item ID and Result Status.
     const FIXED: usize = 2 * HEADER_LEN + 3 * 2 * HEADER_LEN;
     let each = FIXED + HEADER_LEN + padded(id_len) + HEADER_LEN + padded(signature_len);
     (max_response.saturating_sub(AROUND) / each).clamp(1, MAX_BATCH)
+}
+
+/// Most objects that one Locate may give so that the response stays within `max_response`. At
+/// least 1.
+pub fn locate_capacity(max_response: usize, id_len: usize) -> usize {
+    (max_response.saturating_sub(AROUND) / (HEADER_LEN + padded(id_len))).max(1)
 }

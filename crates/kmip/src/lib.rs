@@ -16,6 +16,7 @@ mod der;
 pub mod enums;
 pub mod failure;
 pub mod ident;
+pub mod key_block;
 pub mod mechanism;
 pub mod message;
 pub mod payload;

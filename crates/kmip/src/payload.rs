@@ -6,9 +6,9 @@ use crate::enums::{
     ValidityIndicator,
 };
 use crate::failure::Failure;
+use crate::key_block::KeyBlock;
 use crate::mechanism::SignInput;
 use crate::message::Version;
-use crate::public_key::KeyBlock;
 
 mod request;
 mod response;

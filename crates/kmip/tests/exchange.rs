@@ -4,14 +4,14 @@ mod software;
 
 use cascade_kmip::attribute::AttributeValue;
 use cascade_kmip::client::{
-    Answer, AnswerError, Broken, Client, ClientSettings, SendError, Vendor, ask,
+    Answer, AnswerError, Broken, Client, ClientSettings, SendError, Vendor, ask, locate_capacity,
     missing_operations, sign_capacity,
 };
 use cascade_kmip::enums::{
     BatchErrorContinuation, KeyFormatType, ObjectType, Operation, ResultReason, State,
     ValidityIndicator,
 };
-use cascade_kmip::message::{RequestHeader, RequestItem, encode_request};
+use cascade_kmip::message::{RequestHeader, RequestItem, encode_request, read_response};
 use cascade_kmip::payload::{Get, RequestPayload, ResponsePayload, Sign, SignatureVerify};
 use cascade_kmip::server::{Server, ServerLimits};
 use cascade_kmip::ttlv::Limits;
@@ -319,13 +319,96 @@ fn located_by_name_and_type() {
     let all = found(&mut pair, ask::locate(ObjectType::PrivateKey, None));
     assert_eq!(all.len(), 2);
     assert!(all.contains(&other) && !all.contains(&public));
-    // In parts.
-    let mut request = ask::locate(ObjectType::PublicKey, None);
-    if let RequestPayload::Locate(l) = &mut request {
-        (l.maximum_items, l.offset_items) = (Some(1), Some(1));
+    for algorithm in [ObjectType::Certificate, ObjectType::Other(77)] {
+        assert!(found(&mut pair, ask::locate(algorithm, None)).is_empty());
     }
-    let answer = pair.ok(request);
-    assert!(matches!(answer, ResponsePayload::Locate { located: Some(2), ids } if ids.len() == 1));
+}
+
+#[test]
+fn long_lists_come_in_parts() {
+    let mut pair = Pair::new();
+    for _ in 0..200 {
+        let want = ask::create_key_pair(KeyKind::Ed25519, "a", "b");
+        pair.ok(want);
+    }
+    // All at once is more than the client takes.
+    let whole = pair.one(ask::locate(ObjectType::PublicKey, None));
+    assert_eq!(reason(whole), ResultReason::ResponseTooLarge);
+    let most = locate_capacity(8192, 44);
+    let mut all = Vec::new();
+    loop {
+        let part = ask::locate_part(ObjectType::PublicKey, all.len(), most);
+        let ResponsePayload::Locate { located, ids } = pair.ok(part) else {
+            panic!("another answer");
+        };
+        assert_eq!(located, Some(200));
+        if ids.is_empty() {
+            break;
+        }
+        all.extend(ids);
+    }
+    all.sort_unstable();
+    all.dedup();
+    assert_eq!(all.len(), 200);
+}
+
+#[test]
+fn headers_and_extensions_of_other_clients() {
+    use cascade_kmip::tags;
+    use cascade_kmip::ttlv::Writer;
+    let request = |critical: bool| {
+        let mut w = Writer::new();
+        w.structure(tags::REQUEST_MESSAGE, |w| {
+            w.structure(tags::REQUEST_HEADER, |w| {
+                w.structure(tags::PROTOCOL_VERSION, |w| {
+                    w.integer(tags::PROTOCOL_VERSION_MAJOR, 1);
+                    w.integer(tags::PROTOCOL_VERSION_MINOR, 4);
+                });
+                w.integer(tags::MAXIMUM_RESPONSE_SIZE, 4096);
+                w.text(tags::CLIENT_CORRELATION_VALUE, "x");
+                w.boolean(tags::ASYNCHRONOUS_INDICATOR, true);
+                w.boolean(tags::ATTESTATION_CAPABLE_INDICATOR, false);
+                w.structure(tags::AUTHENTICATION, |w| {
+                    w.structure(tags::CREDENTIAL, |w| {
+                        w.enumeration(tags::CREDENTIAL_TYPE, Operation::Other(2)); // device
+                        w.structure(tags::CREDENTIAL_VALUE, |w| w.text(tags::PASSWORD, "no"));
+                    });
+                    w.structure(tags::CREDENTIAL, |w| {
+                        w.enumeration(tags::CREDENTIAL_TYPE, Operation::Other(1));
+                        w.structure(tags::CREDENTIAL_VALUE, |w| {
+                            w.text(tags::USERNAME, "LocalHSM");
+                            w.text(tags::PASSWORD, "1234");
+                        });
+                    });
+                });
+                w.boolean(tags::BATCH_ORDER_OPTION, true);
+                w.date_time(tags::TIME_STAMP, NOW);
+                w.integer(tags::BATCH_COUNT, 1);
+            });
+            w.structure(tags::BATCH_ITEM, |w| {
+                w.enumeration(tags::OPERATION, Operation::Query);
+                w.structure(tags::REQUEST_PAYLOAD, |_| {});
+                w.structure(tags::MESSAGE_EXTENSION, |w| {
+                    w.text(tags::VENDOR_IDENTIFICATION, "Acme");
+                    w.boolean(tags::CRITICALITY_INDICATOR, critical);
+                    w.structure(tags::VENDOR_EXTENSION, |w| w.text(tags::DATA, "?"));
+                });
+            });
+        });
+        w.finish()
+    };
+    let respond = |octets: &[u8]| {
+        let response = Server::default().respond(octets, &SoftwareTokens::new(), NOW);
+        let mut message = read_response(&response, Limits::new(4096)).expect("good");
+        assert_eq!((message.items.len(), message.time), (1, NOW));
+        assert_eq!(message.version, Version::V1_4);
+        message.items.remove(0)
+    };
+    assert!(respond(&request(false)).result.is_ok());
+    let refused = respond(&request(true));
+    assert_eq!(refused.operation, Some(Operation::Query));
+    let failure = refused.result.expect_err("critical");
+    assert_eq!(failure.reason, ResultReason::FeatureNotSupported);
 }
 
 #[test]

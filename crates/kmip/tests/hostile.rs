@@ -424,8 +424,6 @@ fn response_memory(message: &ResponseMessage) -> usize {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
-
     #[test]
     fn random_octets(mut octets in vec(any::<u8>(), 0..400), kind in 0..3) {
         // Two of three start like a message.

@@ -76,11 +76,12 @@ pub(crate) fn parse_as<S: RecordSink>(
     env: &Env<'_>,
     chunk: &Chunk,
     carry: &Carry,
-    sink: S,
+    mut sink: S,
     plain: bool,
 ) -> Parsed<S> {
     let src = env.files.get(chunk.file).map_or(&[][..], |f| &f.bytes);
     let end = chunk.range.end.min(src.len());
+    sink.expect(chunk.range.len());
     let mut parser = Parser {
         env,
         chunk,

@@ -109,15 +109,30 @@ fn prefix(src: &[u8], at: usize) -> Option<(Option<u32>, Rtype, usize)> {
                 at = gap(src, at + 2)?;
                 continue;
             }
-            [b'N', b'S', b' ' | b'\t', ..] => (Rtype::NS, 2),
-            [b'D', b'S', b' ' | b'\t', ..] => (Rtype::DS, 2),
-            [b'A', b' ' | b'\t', ..] => (Rtype::A, 1),
-            [b'A', b'A', b'A', b'A', b' ' | b'\t', ..] => (Rtype::AAAA, 4),
-            [b'M', b'X', b' ' | b'\t', ..] => (Rtype::MX, 2),
-            [b'T', b'X', b'T', b' ' | b'\t', ..] => (Rtype::TXT, 3),
-            [b'P', b'T', b'R', b' ' | b'\t', ..] => (Rtype::PTR, 3),
-            [b'S', b'R', b'V', b' ' | b'\t', ..] => (Rtype::SRV, 3),
-            [b'C', b'N', b'A', b'M', b'E', b' ' | b'\t', ..] => (Rtype::CNAME, 5),
+            [b'N' | b'n', b'S' | b's', b' ' | b'\t', ..] => (Rtype::NS, 2),
+            [b'D' | b'd', b'S' | b's', b' ' | b'\t', ..] => (Rtype::DS, 2),
+            [b'A' | b'a', b' ' | b'\t', ..] => (Rtype::A, 1),
+            [
+                b'A' | b'a',
+                b'A' | b'a',
+                b'A' | b'a',
+                b'A' | b'a',
+                b' ' | b'\t',
+                ..,
+            ] => (Rtype::AAAA, 4),
+            [b'M' | b'm', b'X' | b'x', b' ' | b'\t', ..] => (Rtype::MX, 2),
+            [b'T' | b't', b'X' | b'x', b'T' | b't', b' ' | b'\t', ..] => (Rtype::TXT, 3),
+            [b'P' | b'p', b'T' | b't', b'R' | b'r', b' ' | b'\t', ..] => (Rtype::PTR, 3),
+            [b'S' | b's', b'R' | b'r', b'V' | b'v', b' ' | b'\t', ..] => (Rtype::SRV, 3),
+            [
+                b'C' | b'c',
+                b'N' | b'n',
+                b'A' | b'a',
+                b'M' | b'm',
+                b'E' | b'e',
+                b' ' | b'\t',
+                ..,
+            ] => (Rtype::CNAME, 5),
             _ => return None,
         };
         return Some((ttl, rtype, gap(src, at + n)?));
@@ -491,6 +506,7 @@ mod tests {
             ),
             ("NS Ns.x.", b"\x02Ns\x01x\0"),
             ("CNAME b", b"\x01b\x01o\0"),
+            ("cname b", b"\x01b\x01o\0"),
             ("PTR b.c", b"\x01b\x01c\x01o\0"),
             ("MX 10 b", b"\0\x0a\x01b\x01o\0"),
             ("SRV 1 2 65535 b.", b"\0\x01\0\x02\xff\xff\x01b\0"),

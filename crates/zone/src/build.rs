@@ -87,6 +87,12 @@ impl RecordBatch {
         }
     }
 
+    /// Makes room for that much more of keys, RDATA and their heads, and for so many more records.
+    pub fn reserve(&mut self, octets: usize, records: usize) {
+        self.bytes.reserve(octets);
+        self.entries.reserve(records);
+    }
+
     /// Sets the owner of the records that follow. `key` and `case` as in [`crate::key`].
     pub fn owner(&mut self, key: &[u8], case: Option<&[u8]>) {
         self.owner = self.bytes.len() as u32;

@@ -50,6 +50,14 @@ pub fn push_key(apex: &Name, owner: &[u8], out: &mut Vec<u8>) -> bool {
 
 /// Appends one label in key form.
 pub fn push_label(label: &[u8], out: &mut Vec<u8>) {
+    // Nearly all labels have nothing to escape. No early exit: short labels, and vector code.
+    if label.iter().fold(true, |plain, &b| plain & (b > 1)) {
+        let at = out.len();
+        out.extend_from_slice(label);
+        out[at..].make_ascii_lowercase();
+        out.push(0);
+        return;
+    }
     for &b in label {
         match b {
             0 => out.extend_from_slice(&[1, 1]),

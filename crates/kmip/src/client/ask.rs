@@ -76,6 +76,18 @@ pub fn locate(object_type: ObjectType, name: Option<&str>) -> RequestPayload {
     })
 }
 
+/// The next objects of a long list: at most `most`, after `seen` others. Since KMIP 1.3, and
+/// servers of ours do it always.
+pub fn locate_part(object_type: ObjectType, seen: usize, most: usize) -> RequestPayload {
+    let number = |n: usize| Some(i32::try_from(n).unwrap_or(i32::MAX));
+    RequestPayload::Locate(Locate {
+        maximum_items: number(most),
+        offset_items: number(seen).filter(|n| *n > 0),
+        attributes: vec![AttributeValue::ObjectType(object_type).into()],
+        ..Locate::default()
+    })
+}
+
 pub fn sign(id: &str, mechanism: Mechanism, input: SignInput) -> RequestPayload {
     RequestPayload::Sign(Sign {
         id: Some(id.to_owned()),

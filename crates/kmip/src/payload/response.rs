@@ -4,8 +4,8 @@
 use super::{QueryResponse, ResponsePayload};
 use crate::attribute::Attribute;
 use crate::enums::{ObjectType, Operation};
+use crate::key_block::KeyBlock;
 use crate::message::Version;
-use crate::public_key::KeyBlock;
 use crate::tags;
 use crate::ttlv::{Fields, Item, Tag, TtlvError, Writer};
 

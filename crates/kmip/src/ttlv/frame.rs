@@ -5,6 +5,9 @@ use zeroize::Zeroize as _;
 
 use super::{HEADER_LEN, Tag, append};
 
+/// Octets of memory that a connection keeps between messages.
+const KEPT: usize = 1 << 16;
+
 /// Why a stream cannot be followed any further. The connection must be closed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum FrameError {
@@ -41,6 +44,11 @@ impl Framer {
         if self.taken > 0 {
             self.buffer.drain(..self.taken);
             self.taken = 0;
+        }
+        // One large message does not make an idle connection large for ever.
+        if self.buffer.is_empty() && self.buffer.capacity() > KEPT {
+            self.buffer.zeroize();
+            self.buffer = Vec::new();
         }
         append(&mut self.buffer, octets);
     }

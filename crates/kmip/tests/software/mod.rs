@@ -11,7 +11,7 @@ use aws_lc_rs::signature::{
     self, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RsaEncoding, UnparsedPublicKey,
 };
 use cascade_kmip::enums::{KeyFormatType, RevocationReasonCode, State};
-use cascade_kmip::public_key::{KeyBlock, KeyMaterial};
+use cascade_kmip::key_block::{KeyBlock, KeyMaterial};
 use cascade_kmip::token::{
     About, NewPair, ObjectInfo, Revocation, Token, TokenError, Tokens, vendor_identification,
 };
