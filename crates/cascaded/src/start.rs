@@ -31,6 +31,8 @@ use crate::{policies, reload, servers, systemd, zone};
 
 /// NOTIFYs that wait to be sent.
 const NOTIFY_OUT: usize = 10_000;
+/// Each zone that is restored gives the next one this long before the start counts as hung.
+const RESTORE_STEP: Duration = Duration::from_secs(120);
 /// After a stop, answers under way and running steps have this long.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -206,6 +208,7 @@ async fn serve(
         config: config.clone(),
         state,
     });
+    systemd::status("restoring zones");
     restore_zones(&d).await?;
     let keys = d.tsig.keys();
     let dns = servers::serve(sockets, &config, keys, directory, clock.clone(), in_tx)
@@ -298,12 +301,17 @@ async fn restore_zones(d: &Arc<Daemon>) -> Result<(), String> {
     }
     // Ready means: every zone that can be served is served.
     let mut left = started;
+    let mut told = n + 1;
     while !left.is_empty() {
         left.retain(|z| {
             z.view().row.zone.api_state() == cascade_pipeline::state::ApiState::Restoring
         });
         if !left.is_empty() {
-            systemd::status(&format!("restoring zones: {} of {n}", n - left.len()));
+            if left.len() < told {
+                told = left.len();
+                let text = format!("restoring zones: {} of {n}", n - told);
+                systemd::extend(RESTORE_STEP, &text);
+            }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
