@@ -24,6 +24,9 @@ pub struct PolicyRow {
     pub text: String,
     pub file: String,
     pub revision: u64,
+    /// See [`ActivePolicy::gone`].
+    #[serde(default)]
+    pub gone: bool,
 }
 
 /// An active policy.
@@ -31,6 +34,8 @@ pub struct PolicyRow {
 pub struct ActivePolicy {
     pub file: Arc<PolicyFile>,
     pub revision: u64,
+    /// Its file is no longer there: it stays for the zones that have it, and no other takes it.
+    pub gone: bool,
 }
 
 /// Addresses that are bound, as people write them.

@@ -40,6 +40,7 @@ pub fn stored(state: &cascade_archive::State) -> Result<BTreeMap<String, ActiveP
             ActivePolicy {
                 file: Arc::new(file),
                 revision: row.revision,
+                gone: row.gone,
             },
         );
     }
@@ -185,9 +186,11 @@ pub async fn reload(d: &Arc<Daemon>, dry_run: bool) -> Result<PolicyReloaded, Pr
         .iter()
         .map(|z| z.view().row.zone.settings.policy.clone())
         .collect();
+    let mut gone = BTreeSet::new();
     for (name, policy) in active.iter() {
         if new.get(name).is_none() && used.contains(name) {
             new.insert(policy.file.clone());
+            gone.insert(name.clone());
             warnings.push(Warning {
                 policy: Some(name.clone()),
                 code: None,
@@ -217,7 +220,7 @@ pub async fn reload(d: &Arc<Daemon>, dry_run: bool) -> Result<PolicyReloaded, Pr
     if dry_run {
         return Ok(answer);
     }
-    store(d, &active, &new, &changes).await?;
+    store(d, &active, &new, &gone, &changes).await?;
     Ok(answer)
 }
 
@@ -234,6 +237,7 @@ async fn store(
     d: &Arc<Daemon>,
     active: &BTreeMap<String, ActivePolicy>,
     new: &PolicySet,
+    gone: &BTreeSet<String>,
     changes: &[(String, PolicyChange)],
 ) -> Result<(), Problem> {
     let mut next = BTreeMap::new();
@@ -249,6 +253,7 @@ async fn store(
             text: file.text.clone(),
             file: file.file.clone(),
             revision,
+            gone: gone.contains(name),
         };
         writes.push(Change::put(Table::Policies, name, &row).map_err(|e| bug(e.to_string()))?);
         next.insert(
@@ -256,6 +261,7 @@ async fn store(
             ActivePolicy {
                 file: file.clone(),
                 revision,
+                gone: gone.contains(name),
             },
         );
     }

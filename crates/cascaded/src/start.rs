@@ -57,6 +57,12 @@ pub fn check_config(args: &Args) -> ExitCode {
             }
         }
     }
+    let state = config.config.state_dir.as_std_path();
+    if state.exists()
+        && let Err(e) = check_state_dir(state)
+    {
+        errors.push(e);
+    }
     if let Err(e) = servers::bind(&config, &mut Passed::default()) {
         errors.push(e);
     }
@@ -87,14 +93,93 @@ pub fn read_config(path: &Path) -> Result<ConfigFile, String> {
             )
         })?;
     let text = String::from_utf8_lossy(&bytes).into_owned();
-    parse_config(&path.display().to_string(), &bytes).map_err(|found| {
+    let show = |found: Vec<Diagnostic>| {
         let lines: Vec<String> = found.iter().map(|d| d.snippet(&text, false)).collect();
         format!(
             "configuration {} is not valid\n{}",
             path.display(),
             lines.join("\n")
         )
-    })
+    };
+    let config = parse_config(&path.display().to_string(), &bytes).map_err(show)?;
+    let found = host_errors(&config);
+    if found.is_empty() {
+        Ok(config)
+    } else {
+        Err(show(found))
+    }
+}
+
+/// What only the host can tell about a configuration, and what this release cannot do.
+fn host_errors(file: &ConfigFile) -> Vec<Diagnostic> {
+    let c = &file.config;
+    let mut found = Vec::new();
+    let user = |name: &str| match name.parse::<u32>() {
+        Ok(_) => true,
+        Err(_) => matches!(nix::unistd::User::from_name(name), Ok(Some(_))),
+    };
+    let group = |name: &str| match name.parse::<u32>() {
+        Ok(_) => true,
+        Err(_) => matches!(nix::unistd::Group::from_name(name), Ok(Some(_))),
+    };
+    let rc = &c.remote_control;
+    // The default group is made by the package; without the package nobody misses it.
+    let key = "remote-control.admin-groups";
+    for g in rc.admin_groups.iter().filter(|_| file.sets(key)) {
+        if !group(g) {
+            let detail = format!("group '{g}' does not exist");
+            found.push(file.refuse(key, detail, format!("groupadd --system {g}, or remove it")));
+        }
+    }
+    let key = "remote-control.admin-users";
+    for u in rc.admin_users.iter().filter(|u| !user(u)) {
+        let detail = format!("user '{u}' does not exist");
+        found.push(file.refuse(key, detail, "create the user, or remove it"));
+    }
+    let key = "daemon.identity";
+    if let Some(i) = &c.daemon.identity {
+        let detail = if !user(&i.user) {
+            format!("user '{}' does not exist", i.user)
+        } else if let Some(g) = i.group.as_ref().filter(|g| !group(g)) {
+            format!("group '{g}' does not exist")
+        } else {
+            "changing the user is not built yet".to_string()
+        };
+        found.push(file.refuse(
+            key,
+            detail,
+            "start the daemon as its user (User= of the systemd unit) and remove the line",
+        ));
+    }
+    if c.daemon.daemonize {
+        found.push(file.refuse(
+            "daemon.daemonize",
+            "going to the background is not built yet",
+            "run the daemon under a service manager and remove the line",
+        ));
+    }
+    found
+}
+
+/// The directory of everything that must not be lost or forged.
+fn check_state_dir(path: &Path) -> Result<(), String> {
+    use std::os::unix::fs::MetadataExt;
+    let shown = path.display();
+    let m = std::fs::metadata(path).map_err(|e| format!("state-dir {shown}: {e}"))?;
+    let me = nix::unistd::geteuid().as_raw();
+    if m.uid() != me {
+        return Err(format!(
+            "state-dir {shown} belongs to user {}, the daemon runs as {me}\n  Try: chown -R {me} {shown}",
+            m.uid()
+        ));
+    }
+    if m.mode() & 0o002 != 0 {
+        return Err(format!(
+            "state-dir {shown} has mode {:04o}: everybody may change keys and zones in it\n  Try: chmod o-w {shown}",
+            m.mode() & 0o7777
+        ));
+    }
+    Ok(())
 }
 
 /// Runs the daemon to its end.
@@ -123,16 +208,19 @@ pub fn run(args: Args) -> ExitCode {
         Ok(r) => r,
         Err(e) => return fail(&format!("async runtime: {e}")),
     };
+    let log = logging.clone();
     let result = runtime.block_on(serve(Arc::new(config), logging, args.state.is_some()));
     // Blocking work that is still under way is safe to cut: nothing of it was acknowledged.
     runtime.shutdown_timeout(Duration::from_secs(1));
-    match result {
+    let code = match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             tracing::error!("{e}");
             fail(&e)
         }
-    }
+    };
+    log.flush();
+    code
 }
 
 async fn serve(
@@ -148,6 +236,7 @@ async fn serve(
     let state_path = c.state_dir.as_std_path().to_path_buf();
     let disk = Disk::new();
     disk.make_dir(&state_path).map_err(|e| e.to_string())?;
+    check_state_dir(&state_path)?;
     let mut lock = crate::lock::Lock::take(&state_path).map_err(|e| e.to_string())?;
     lock.write_pid().map_err(|e| e.to_string())?;
     let (state, origin) = State::open(&disk, &state_path).map_err(|e| e.to_string())?;

@@ -10,12 +10,6 @@ use sd_notify::NotifyState;
 /// Most sockets taken from a service manager.
 pub const SOCKETS_MAX: usize = 64;
 
-/// Whether a service manager waits for messages.
-#[allow(clippy::disallowed_methods)] // Part of the program, read where it is needed.
-pub fn is_present() -> bool {
-    std::env::var_os("NOTIFY_SOCKET").is_some_and(|v| !v.is_empty())
-}
-
 /// The daemon serves.
 pub fn ready(status: &str) {
     send(&[NotifyState::Ready, NotifyState::Status(&one_line(status))]);
@@ -102,7 +96,6 @@ mod tests {
     #[test]
     #[ignore = "run by messages_are_those_of_the_protocol"]
     fn child_sends() {
-        assert!(is_present());
         status("a\nREADY=1");
         extend(Duration::from_secs(2), "restoring");
         ready("serving");

@@ -10,7 +10,9 @@ use cascade_policy::{Effect, KeyChange, effects};
 use sha2::{Digest, Sha256};
 
 use super::operations::Goal;
-use super::zones::{ask, ask_with, check_source, no_policy, show, source_text, warnings};
+use super::zones::{
+    ask, ask_with, check_source, policy_for_new_zones, show, source_text, warnings,
+};
 use super::{Answer, need_consent};
 use crate::daemon::{ActivePolicy, Daemon};
 use crate::http::{Caller, Done};
@@ -40,7 +42,7 @@ pub async fn edit(
         .action(format!("cascade zone edit {} --policy <policy>", z.name)));
     }
     if let Some(source) = &edit.source {
-        check_source(d, &z.apex, source, false).await?;
+        check_source(&z.apex, source, false).await?;
     }
     // Policies stay as they are from the plan to the deed.
     let _one = d.reloading.lock().await;
@@ -100,7 +102,7 @@ fn plan(d: &Daemon, z: &ZoneHandle, edit: &ZoneEdit) -> Answer<Plan> {
             source,
         });
     };
-    let new = d.policy(name).ok_or_else(|| no_policy(d, name))?;
+    let new = policy_for_new_zones(d, name)?;
     let changes = match d.policy(&old_name) {
         Some(old) => effects(&old.file.policy, &new.file.policy),
         None => Vec::new(),

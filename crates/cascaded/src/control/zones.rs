@@ -12,15 +12,16 @@ use cascade_api::zones::{
 };
 use cascade_api::{Problem, ProblemType, Role};
 use cascade_archive::{Change, Table};
+use cascade_loader::{ParsedFile, RecordList};
 use cascade_pipeline::event::Subject;
 use cascade_pipeline::settings::OnReject;
 use cascade_pipeline::state::Stage as PStage;
 use cascade_pipeline::{Actor, Command, Keep, Refusal, RefusalCode, Zone as PZone};
-use cascade_zone::{Name, Serial, ZoneId};
+use cascade_zone::{Name, Rtype, Serial, ZoneId};
 
 use super::operations::Goal;
 use super::{Answer, bug, need_consent};
-use crate::daemon::{Daemon, random};
+use crate::daemon::{ActivePolicy, Daemon, random};
 use crate::http::Caller;
 use crate::keyring::{self, Import as KeyImport, KeyRole};
 use crate::status::zone_state;
@@ -411,19 +412,15 @@ pub async fn add(d: &Arc<Daemon>, caller: &Caller, add: ZoneAdd, dry_run: bool) 
         )));
     }
     // Looked at again below; told before the trouble of reading files.
-    if d.policy(&add.policy).is_none() {
-        return Err(no_policy(d, &add.policy));
-    }
-    check_source(d, &apex, &add.source, add.allow_missing).await?;
+    policy_for_new_zones(d, &add.policy)?;
+    check_source(&apex, &add.source, add.allow_missing).await?;
     let imports = imports(&add.imports)?;
     // From here on no policy goes, and nobody else adds the same zone.
     let _one = d.reloading.lock().await;
     if let Some(z) = d.zone(&name) {
         return Err(exists(&z));
     }
-    let Some(policy) = d.policy(&add.policy) else {
-        return Err(no_policy(d, &add.policy));
-    };
+    let policy = policy_for_new_zones(d, &add.policy)?;
     let id = ZoneId(random());
     let conf = d.conf();
     let settings = crate::settings::pipeline(&policy.file, policy.revision, &conf.config);
@@ -509,7 +506,24 @@ fn parse_name(text: &str) -> Answer<Name> {
     })
 }
 
-pub fn no_policy(d: &Daemon, name: &str) -> Problem {
+/// The active policy, for a zone that does not have it yet.
+pub fn policy_for_new_zones(d: &Daemon, name: &str) -> Answer<ActivePolicy> {
+    let policy = d.policy(name).ok_or_else(|| no_policy(d, name))?;
+    if policy.gone {
+        let detail = format!(
+            "the file of policy '{name}' is gone: the policy stays for the zones that have it, \
+             and no other zone takes it"
+        );
+        return Err(Problem::new(ProblemType::PolicyNotFound, detail)
+            .subject(SubjectKind::Policy, name)
+            .action(format!(
+                "put {name}.toml back and run cascade policy reload, or take another policy"
+            )));
+    }
+    Ok(policy)
+}
+
+fn no_policy(d: &Daemon, name: &str) -> Problem {
     let known = d.policies.load();
     let file = d.conf().config.policy_dir.join(format!("{name}.toml"));
     let p = Problem::policy_not_found(name, known.keys().map(String::as_str));
@@ -536,12 +550,7 @@ pub fn source_text(source: &Source) -> String {
 }
 
 /// The source must be readable now, unless the operator says that it comes later.
-pub async fn check_source(
-    d: &Daemon,
-    apex: &Name,
-    source: &Source,
-    allow_missing: bool,
-) -> Answer<()> {
+pub async fn check_source(apex: &Name, source: &Source, allow_missing: bool) -> Answer<()> {
     let path = match source {
         Source::File { path } => path.clone(),
         Source::None {} => return Ok(()),
@@ -560,11 +569,23 @@ pub async fn check_source(
         ));
     }
     let shown = path.clone();
-    let readable = tokio::task::spawn_blocking(move || {
-        cascade_loader::source::check_readable(std::path::Path::new(&path))
+    let zone = apex.clone();
+    let looked = tokio::task::spawn_blocking(move || {
+        let path = std::path::Path::new(&path);
+        cascade_loader::source::check_readable(path)?;
+        Ok(other_zone(path, &zone))
     })
     .await
     .map_err(bug)?;
+    let readable = match looked {
+        Ok(Some(detail)) => {
+            return Err(Problem::new(ProblemType::InvalidValue, detail)
+                .subject(SubjectKind::File, &shown)
+                .action("correct the name of the zone or the source"));
+        }
+        Ok(None) => Ok(()),
+        Err(e) => Err::<(), cascade_loader::source::ReadError>(e),
+    };
     if let Err(e) = readable
         && !allow_missing
     {
@@ -589,8 +610,48 @@ pub async fn check_source(
             "make {shown} readable for user {user}, or add --allow-missing"
         )));
     }
-    let _ = d;
     Ok(())
+}
+
+/// Octets of a source that are looked at before a zone is added; its SOA comes early.
+const LOOK: u64 = 64 * 1024;
+
+/// Says so if the file is plainly that of another zone: a SOA at another name, and none at `apex`.
+/// Everything else is found by the load itself.
+fn other_zone(path: &std::path::Path, apex: &Name) -> Option<String> {
+    use std::io::Read;
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).ok()?;
+    file.take(LOOK).read_to_end(&mut bytes).ok()?;
+    // A line that the cut went through is not an entry.
+    let end = bytes
+        .iter()
+        .rposition(|b| *b == b'\n')
+        .map_or(0, |at| at + 1);
+    if bytes.len() as u64 == LOOK {
+        bytes.truncate(end);
+    }
+    let shown = path.display().to_string();
+    let soa = |inside: &Name| {
+        let parsed: ParsedFile<RecordList> =
+            cascade_loader::parse_bytes(bytes.clone(), &shown, inside, &Default::default());
+        let mut records = parsed.sinks.into_iter().flat_map(|s| s.records);
+        records.find(|r| r.rtype == Rtype::SOA)
+    };
+    if soa(apex).is_some() {
+        return None;
+    }
+    // Below the root everything is inside; a relative owner would have been found above.
+    let found = soa(&Name::root())?;
+    let owner = cascade_zone::key::to_name(&found.key, None, &Name::root());
+    if owner.is_root() {
+        return None;
+    }
+    Some(format!(
+        "{shown}: the SOA of this file is that of zone '{}', not of '{}'",
+        owner.without_dot(),
+        apex.without_dot()
+    ))
 }
 
 fn imports(list: &[Import]) -> Answer<Vec<KeyImport>> {

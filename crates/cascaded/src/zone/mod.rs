@@ -147,8 +147,6 @@ pub enum Message {
     },
     /// The policy of the zone has another content.
     Policy,
-    /// Keys may be obtainable now: an HSM came, a policy changed.
-    Keys,
     /// A NOTIFY, or a changed file.
     Source(cascade_pipeline::state::Trigger),
     /// The daemon stops: end after the current step.

@@ -130,8 +130,8 @@ impl<M: Modulus> Num<M> {
         let (mut d, borrow) = sub_limbs(&self.0, &other.0);
         let mask = 0u64.wrapping_sub(borrow);
         let mut carry = 0;
-        for i in 0..4 {
-            (d[i], carry) = add(d[i], M::M[i] & mask, carry);
+        for (limb, m) in d.iter_mut().zip(M::M) {
+            (*limb, carry) = add(*limb, m & mask, carry);
         }
         Num(d, PhantomData)
     }
