@@ -154,6 +154,12 @@ impl Scan<'_> {
             if special == src.len() {
                 return;
             }
+            if src[special] == b';' {
+                // Nothing special stands before it: a comment, and the entry ends with the line.
+                pos = memchr::memchr(b'\n', &src[special..]).map_or(src.len(), |i| special + i + 1);
+                debug_assert_eq!(pos, entry_end(src, line));
+                continue;
+            }
             pos = entry_end(src, line);
             if src[line] == b'$' {
                 pos = self.directive(src, w, line, pos, depth);

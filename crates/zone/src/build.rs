@@ -921,3 +921,42 @@ impl ZoneVersion {
             .all(|(a, b)| a.same_content(b))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_knows_all_kinds_whatever_was_seen_lately() {
+        let mut batch = RecordBatch::new();
+        batch.owner(b"a\0", None);
+        let (near, far) = (Rtype::A, Rtype(Rtype::A.0 + RECENT as u16));
+        let kinds = [(near, 1), (far, 1), (near, 2), (near, 1), (Rtype::NS, 1)];
+        for (rtype, ttl) in kinds {
+            assert_eq!(batch.push(rtype, ttl, b"\0", 7), Ok(()));
+        }
+        assert_eq!(batch.kinds, BTreeSet::from(kinds));
+        assert_eq!(batch.len(), 5);
+    }
+
+    #[test]
+    fn records_come_back_as_pushed() {
+        let mut batch = RecordBatch::new();
+        batch.reserve(100, 2);
+        batch.owner(b"a\0", Some(b"\x01"));
+        let rdata = [9; 300];
+        assert_eq!(
+            batch.push(Rtype(0x1234), 0x0102_0304, &rdata, 0x0506_0708),
+            Ok(())
+        );
+        let entry = batch.entries[0];
+        assert_eq!(batch.key_at(entry.owner), b"a\0");
+        assert_eq!(batch.case_at(entry.owner), Some(&b"\x01"[..]));
+        let record = batch.record_at(entry.rec);
+        assert_eq!((record.rtype, record.ttl), (Rtype(0x1234), 0x0102_0304));
+        assert_eq!((record.loc, record.rdata), (0x0506_0708, &rdata[..]));
+        let long = vec![0; 65536];
+        assert_eq!(batch.push(Rtype::A, 1, &long, 0), Err(BatchFull));
+        assert_eq!(batch.len(), 1);
+    }
+}
