@@ -134,8 +134,8 @@ mod tests {
             "4294967295 and more than one number\n",
         )
         .expect("write");
-        let lock = Lock::take(dir.path()).expect("nobody holds it");
-        let text = std::fs::read_to_string(lock.path()).expect("file");
+        let _lock = Lock::take(dir.path()).expect("nobody holds it");
+        let text = std::fs::read_to_string(dir.path().join(FILE)).expect("file");
         assert_eq!(text, format!("{}\n", std::process::id()));
     }
 

@@ -141,8 +141,8 @@ fn a_policy_in_use_does_not_vanish() {
         "--policy",
         "p",
     ])
-    .expect(1)
-    .complains(&["p"]);
+    .expect(3)
+    .complains(&["p.toml", "gone"]);
 }
 
 #[test]
