@@ -31,6 +31,14 @@ enum Command {
     },
     /// Measure the floor and the stages, print the table.
     Run(RunArgs),
+    /// Repeat one stage, for a profiler.
+    Repeat {
+        #[arg(value_enum)]
+        stage: Stage,
+        zone: PathBuf,
+        #[arg(long, default_value_t = 5)]
+        times: u32,
+    },
 }
 
 #[derive(Subcommand)]
@@ -70,6 +78,12 @@ struct RunArgs {
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Stage {
+    Parse,
+    Axfr,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
 enum Denial {
     Nsec,
     Nsec3,
@@ -86,7 +100,11 @@ impl Denial {
     }
 
     fn plan(self) -> cascade_signer::DenialPlan {
-        let nsec3 = |opt_out| cascade_signer::DenialPlan::Nsec3 { iterations: 0, salt: Vec::new(), opt_out };
+        let nsec3 = |opt_out| cascade_signer::DenialPlan::Nsec3 {
+            iterations: 0,
+            salt: Vec::new(),
+            opt_out,
+        };
         match self {
             Denial::Nsec => cascade_signer::DenialPlan::Nsec,
             Denial::Nsec3 => nsec3(false),
@@ -101,6 +119,7 @@ fn main() -> ExitCode {
             kind: Kind::Tld(args),
         } => generate(&args),
         Command::Run(args) => run(&args),
+        Command::Repeat { stage, zone, times } => repeat(stage, &zone, times),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -144,28 +163,150 @@ fn run(args: &RunArgs) -> Result<(), String> {
         .map_err(|e| format!("cannot write the zone: {e}"))?;
     println!(
         "Zone: {} delegations, {} records, {} octets of text; {}; {} threads\n",
-        counts.delegations, counts.records, counts.octets, args.denial.word(), floor.threads
+        counts.delegations,
+        counts.records,
+        counts.octets,
+        args.denial.word(),
+        floor.threads
     );
     let s = stages::run(&path, "bench", args.denial.plan(), dir.path())?;
     let pure = floor.sign_secs * s.signatures as f64 + floor.verify_secs * s.checked as f64;
     let total = s.load_secs + s.sign_secs + s.verify_secs;
     let records = s.signed_records as f64;
     let mb = |octets: u64, secs: f64| octets as f64 / 1e6 / secs;
-    let row = |what, measured, unit, limit, note: String| Row { what, measured, unit, limit, note };
+    let row = |what, measured, unit, limit, note: String| Row {
+        what,
+        measured,
+        unit,
+        limit,
+        note,
+    };
     let rows = vec![
-        row("one signature, pure", floor.sign_secs * 1e6, "us", Limit::None, format!("aws-lc-rs P-256, {} threads", floor.threads)),
-        row("one verification, pure", floor.verify_secs * 1e6, "us", Limit::None, format!("ring P-256, {} threads", floor.threads)),
-        row("parse, one core", mb(s.text_octets, s.parse_secs), "MB/s", Limit::AtLeast(200.0), "text to records, best of 3".into()),
-        row("load", s.load_secs, "s", Limit::None, format!("file to unsigned version, {} records", s.records)),
-        row("sign", s.sign_secs, "s", Limit::None, format!("{} signatures; pure {:.2} s", s.signatures, floor.sign_secs * s.signatures as f64)),
-        row("verify", s.verify_secs, "s", Limit::None, format!("{} checked; pure {:.2} s", s.checked, floor.verify_secs * s.checked as f64)),
-        row("file to verified", total / pure, "x pure", Limit::AtMost(1.25), format!("{total:.2} s against {pure:.2} s of pure sign + verify")),
-        row("resident", s.resident as f64 / records, "B/record", Limit::AtMost(80.0), format!("{} signed records; the store counts {:.1}", s.signed_records, s.store as f64 / records)),
-        row("peak", s.peak as f64 / s.resident.max(1) as f64, "x resident", Limit::AtMost(2.5), format!("{} MB", s.peak / 1_000_000)),
-        row("write to disk", s.write_secs, "s", Limit::None, format!("{} MB, synced", s.file_octets / 1_000_000)),
-        row("read back", s.read_secs, "s", Limit::AtMost(2.0), "to a version that can be served, every fingerprint checked".into()),
-        row("AXFR", mb(s.axfr_octets, s.axfr_secs), "MB/s", Limit::AtLeast(500.0), format!("{} MB into nothing, one core, best of 3", s.axfr_octets / 1_000_000)),
+        row(
+            "one signature, pure",
+            floor.sign_secs * 1e6,
+            "us",
+            Limit::None,
+            format!("aws-lc-rs P-256, {} threads", floor.threads),
+        ),
+        row(
+            "one verification, pure",
+            floor.verify_secs * 1e6,
+            "us",
+            Limit::None,
+            format!("ring P-256, {} threads", floor.threads),
+        ),
+        row(
+            "parse, one core",
+            mb(s.text_octets, s.parse_secs),
+            "MB/s",
+            Limit::AtLeast(200.0),
+            "text to records, best of 3".into(),
+        ),
+        row(
+            "load",
+            s.load_secs,
+            "s",
+            Limit::None,
+            format!("file to unsigned version, {} records", s.records),
+        ),
+        row(
+            "sign",
+            s.sign_secs,
+            "s",
+            Limit::None,
+            format!(
+                "{} signatures; pure {:.2} s",
+                s.signatures,
+                floor.sign_secs * s.signatures as f64
+            ),
+        ),
+        row(
+            "verify",
+            s.verify_secs,
+            "s",
+            Limit::None,
+            format!(
+                "{} checked; pure {:.2} s",
+                s.checked,
+                floor.verify_secs * s.checked as f64
+            ),
+        ),
+        row(
+            "file to verified",
+            total / pure,
+            "x pure",
+            Limit::AtMost(1.25),
+            format!("{total:.2} s against {pure:.2} s of pure sign + verify"),
+        ),
+        row(
+            "resident",
+            s.resident as f64 / records,
+            "B/record",
+            Limit::AtMost(80.0),
+            format!(
+                "{} signed records; the store counts {:.1}",
+                s.signed_records,
+                s.store as f64 / records
+            ),
+        ),
+        row(
+            "peak",
+            s.peak as f64 / s.resident.max(1) as f64,
+            "x resident",
+            Limit::AtMost(2.5),
+            format!("{} MB", s.peak / 1_000_000),
+        ),
+        row(
+            "write to disk",
+            s.write_secs,
+            "s",
+            Limit::None,
+            format!("{} MB, synced", s.file_octets / 1_000_000),
+        ),
+        row(
+            "read back",
+            s.read_secs,
+            "s",
+            Limit::AtMost(2.0),
+            "to a version that can be served, every fingerprint checked".into(),
+        ),
+        row(
+            "AXFR",
+            mb(s.axfr_octets, s.axfr_secs),
+            "MB/s",
+            Limit::AtLeast(500.0),
+            format!(
+                "{} MB into nothing, one core, best of 3",
+                s.axfr_octets / 1_000_000
+            ),
+        ),
     ];
     table::print(&rows);
+    Ok(())
+}
+
+fn repeat(stage: Stage, zone: &std::path::Path, times: u32) -> Result<(), String> {
+    let apex = cascade_zone::Name::parse("bench").map_err(|e| e.to_string())?;
+    let octets = std::fs::metadata(zone).map_err(|e| e.to_string())?.len() as f64 / 1e6;
+    match stage {
+        Stage::Parse => {
+            for _ in 0..times {
+                println!("{:.1} MB/s", octets / stages::parse_alone(zone, &apex)?);
+            }
+        }
+        Stage::Axfr => {
+            let version = stages::signed(zone, "bench", cascade_signer::DenialPlan::Nsec)?;
+            for _ in 0..times {
+                let (octets, secs) = stages::axfr(&version)?;
+                let records = version.sums().records as f64;
+                println!(
+                    "{:.1} MB/s, {:.1} ns a record",
+                    octets as f64 / 1e6 / secs,
+                    secs * 1e9 / records
+                );
+            }
+        }
+    }
     Ok(())
 }

@@ -1,0 +1,637 @@
+//! Events change the state. Applying cannot fail and is the same live and in replay.
+
+use std::time::Duration;
+
+use cascade_time::Timestamp;
+
+use crate::event::{Event, Publication};
+use crate::key::{Key, KeyNum};
+use crate::observe::{Delegation, SweepReport, What};
+use crate::roll::{Class, Goal, Met, Roll, RollType, Seen, Stage, Witness};
+use crate::state::{Published, ZoneKeys};
+use crate::ttl::{ASSUMED_DS_TTL, Entry, Served};
+
+/// Destroyed keys whose public halves are remembered, to recognise a late DS.
+const MAX_DESTROYED: usize = 16;
+
+impl ZoneKeys {
+    /// Takes note of what happened.
+    pub fn apply(&mut self, event: &Event) {
+        let at = event.at();
+        match event {
+            Event::KeyAdded { key, roll, .. } => self.add_key(key, *roll),
+            Event::KeyProved { key, at } => self.with_key(*key, |k| k.proved_at = Some(*at)),
+            Event::KeyBackedUp { key, .. } => self.with_key(*key, |k| k.backed_up = true),
+            Event::TakenOver {
+                dnskey_ttl,
+                data_ttl,
+                ds_ttl,
+                at,
+            } => self.take_over(*dnskey_ttl, *data_ttl, *ds_ttl, *at),
+            Event::KeyRestored { key, .. } => self.with_key(*key, |k| {
+                k.restored = true;
+                k.times.trashed_at = None;
+                k.times.removed_at = None;
+            }),
+            Event::KeyDropped { key, at } => self.with_key(*key, |k| {
+                k.restored = false;
+                k.standby = false;
+                k.times.retired_at.get_or_insert(*at);
+                if k.times.published_at.is_none() {
+                    k.times.removed_at.get_or_insert(*at);
+                }
+            }),
+            Event::KeyCompromised { key, .. } => self.with_key(*key, |k| {
+                k.compromised = true;
+                k.standby = false;
+            }),
+            Event::KeyTrashed { key, at } => {
+                self.with_key(*key, |k| k.times.trashed_at = Some(*at));
+            }
+            Event::KeyDestroyed { key, at } => {
+                self.with_key(*key, |k| k.times.destroyed_at = Some(*at));
+                self.forget_destroyed();
+            }
+            Event::RollStarted { roll } => self.start(roll),
+            Event::RollStepped { class, to, at, .. } => self.step(*class, *to, *at),
+            Event::RollDone { class, at } => self.finish(*class, *at),
+            Event::RollCancelled { class, at } => self.cancel(*class, *at),
+            Event::RollHurried {
+                class, strategy, ..
+            } => {
+                for r in self.rolls.iter_mut().filter(|r| r.class() == *class) {
+                    r.strategy = *strategy;
+                }
+            }
+            Event::Vouched {
+                class,
+                seen,
+                who,
+                ttl,
+                corrects,
+                at,
+            } => self.vouch(*class, seen, who, *ttl, *corrects, *at),
+            Event::VersionPublished(p) => self.publish(p),
+            Event::Swept(report) => self.sweep(report),
+            Event::IslandLeft { .. } => self.island = false,
+            Event::ParentTold { at } => self.parent.told_at = Some(*at),
+            Event::ParentReminded { at } => self.parent.reminded_at = Some(*at),
+            Event::ClockStepped { by_secs, .. } => {
+                self.log.lengthen(Duration::from_secs(*by_secs));
+            }
+        }
+        self.settle(at);
+    }
+
+    fn with_key(&mut self, num: KeyNum, change: impl FnOnce(&mut Key)) {
+        if let Some(k) = self.keys.iter_mut().find(|k| k.num == num) {
+            change(k);
+        }
+    }
+
+    fn add_key(&mut self, key: &Key, roll: Option<Class>) {
+        let known = |k: &Key| k.num == key.num || k.is_same_key(key.algorithm, &key.public_key);
+        if self.keys.iter().any(known) {
+            // The same event twice after a crash, or a key that the zone has already.
+            return;
+        }
+        self.next_num = self.next_num.max(key.num.0.saturating_add(1));
+        self.keys.push(key.clone());
+        if let Some(class) = roll
+            && let Some(r) = self.rolls.iter_mut().find(|r| r.class() == class)
+            && r.stage == Stage::Keys
+        {
+            r.new.push(key.num);
+        }
+    }
+
+    fn take_over(&mut self, dnskey_ttl: u32, data_ttl: u32, ds_ttl: u32, at: Timestamp) {
+        // Nobody knows what TTLs were served before: at least a day, and two for the parent.
+        let ours: Vec<KeyNum> = self
+            .keys
+            .iter()
+            .filter(|k| k.in_service())
+            .map(|k| k.num)
+            .collect();
+        let ksks: Vec<KeyNum> = self
+            .keys
+            .iter()
+            .filter(|k| k.in_service() && k.role.signs_keys())
+            .map(|k| k.num)
+            .collect();
+        let day = 86_400;
+        self.log
+            .publish(Served::Dnskey(ours), dnskey_ttl.max(day), at);
+        let data = Served::Data {
+            any: self.data_signers(),
+            all: Vec::new(),
+        };
+        self.log.publish(data, data_ttl.max(day), at);
+        let ds = Served::Ds {
+            ours: ksks.clone(),
+            usable: ksks,
+            foreign: false,
+        };
+        self.log.observe(ds, ds_ttl.max(2 * day), at);
+        self.settled_at = Some(at);
+    }
+
+    fn data_signers(&self) -> Vec<KeyNum> {
+        self.keys
+            .iter()
+            .filter(|k| k.in_service() && k.role.signs_data())
+            .map(|k| k.num)
+            .collect()
+    }
+
+    fn start(&mut self, roll: &Roll) {
+        if self.roll(roll.class()).is_some() {
+            return;
+        }
+        if roll.kind == RollType::Unsign {
+            self.unsigned = true;
+        }
+        if roll.kind == RollType::FirstKeys {
+            self.unsigned = false;
+        }
+        self.rolls.push(roll.clone());
+        self.rolls.sort_by_key(|r| r.class());
+    }
+
+    fn step(&mut self, class: Class, to: Stage, at: Timestamp) {
+        let Some(i) = self.rolls.iter().position(|r| r.class() == class) else {
+            return;
+        };
+        let left = self.rolls[i].stage;
+        let before = self.rolls[i].row();
+        {
+            let r = &mut self.rolls[i];
+            r.stage = to;
+            r.since = at;
+            r.met.clear();
+        }
+        let roll = self.rolls[i].clone();
+        if left == Stage::Keys {
+            for n in &roll.new {
+                self.with_key(*n, |k| k.standby = false);
+            }
+        }
+        let swapped = before.is_some_and(|b| b.seen.contains(&Seen::DsSwapped));
+        if swapped {
+            // Where no DS exists at all the step itself is the moment (first DS seen otherwise).
+            self.activate_ksks(&roll, at);
+        }
+        let stops = |b: Goal, n: Goal| b.sign_zone && !n.sign_zone;
+        if let (Some(b), Some(n)) = (before, roll.row())
+            && stops(b.old, n.old)
+        {
+            for num in &roll.old {
+                self.with_key(*num, |k| {
+                    if k.role.signs_data() {
+                        k.times.retired_at.get_or_insert(at);
+                    }
+                });
+            }
+        }
+    }
+
+    fn finish(&mut self, class: Class, at: Timestamp) {
+        let Some(i) = self.rolls.iter().position(|r| r.class() == class) else {
+            return;
+        };
+        let roll = self.rolls.remove(i);
+        match roll.kind {
+            RollType::FirstKeys => {
+                self.settled_at = Some(at);
+            }
+            RollType::GoInsecure => {
+                self.island = true;
+                self.unlink();
+                return;
+            }
+            RollType::Unsign => {
+                self.island = false;
+                self.settled_at = None;
+                self.unlink();
+            }
+            _ => {}
+        }
+        for n in &roll.new {
+            self.with_key(*n, |k| {
+                k.standby = false;
+                k.times.active_at.get_or_insert(at);
+            });
+        }
+        for n in &roll.old {
+            self.with_key(*n, |k| {
+                k.times.retired_at.get_or_insert(at);
+                k.times.gone_at.get_or_insert(at);
+            });
+        }
+    }
+
+    fn unlink(&mut self) {
+        self.parent.linked_at = None;
+        self.parent.vanished = false;
+        if self.parent.delegation == Delegation::Linked {
+            self.parent.delegation = Delegation::Ours;
+        }
+    }
+
+    fn cancel(&mut self, class: Class, at: Timestamp) {
+        let Some(i) = self.rolls.iter().position(|r| r.class() == class) else {
+            return;
+        };
+        let roll = self.rolls.remove(i);
+        for n in roll.new.iter().filter(|n| !roll.old.contains(n)) {
+            self.with_key(*n, |k| {
+                if k.times.published_at.is_some() {
+                    k.times.retired_at.get_or_insert(at);
+                }
+            });
+        }
+    }
+
+    fn vouch(
+        &mut self,
+        class: Class,
+        seen: &[Seen],
+        who: &str,
+        ttl: u32,
+        corrects: bool,
+        at: Timestamp,
+    ) {
+        let Some(i) = self.rolls.iter().position(|r| r.class() == class) else {
+            return;
+        };
+        let roll = self.rolls[i].clone();
+        for s in seen {
+            match What::of(*s) {
+                What::Dnskey => {
+                    let like = Served::Dnskey(Vec::new());
+                    self.log.close_superseded(&like, at, Duration::ZERO);
+                }
+                What::Rrsig => {
+                    self.log
+                        .close_superseded(&Served::Unsigned, at, Duration::ZERO);
+                }
+                What::Ds => self.vouch_ds(&roll, *s, ttl, corrects, at),
+            }
+            self.mark(&roll, *s, at);
+            let r = &mut self.rolls[i];
+            r.met.retain(|m| m.seen != *s);
+            r.met.push(Met {
+                seen: *s,
+                at,
+                witness: Witness::Operator(who.to_string()),
+            });
+        }
+        if seen.contains(&Seen::Dnskey) {
+            self.mark_seen(at);
+        }
+    }
+
+    fn vouch_ds(&mut self, roll: &Roll, seen: Seen, ttl: u32, corrects: bool, at: Timestamp) {
+        if corrects {
+            for e in &mut self.log.entries {
+                if matches!(e.what, Served::Ds { .. }) {
+                    e.ttl = ttl;
+                }
+            }
+        }
+        let wanted = Served::Ds {
+            ours: self.parent.wanted.clone(),
+            usable: self.parent.wanted.clone(),
+            foreign: false,
+        };
+        self.log
+            .close_ds_except(&[(wanted.clone(), ttl)], at, Duration::ZERO);
+        if seen == Seen::DsNone {
+            return;
+        }
+        self.log.assume(
+            Served::Ds {
+                ours: self.kind(&roll.old, true),
+                usable: self.kind(&roll.old, true),
+                foreign: false,
+            },
+            ttl,
+            at,
+            Duration::ZERO,
+        );
+        self.log.observe(wanted, ttl, at);
+    }
+
+    /// Of `list`, the keys with the function of a KSK (or of a ZSK).
+    fn kind(&self, list: &[KeyNum], ksk: bool) -> Vec<KeyNum> {
+        list.iter()
+            .copied()
+            .filter(|n| {
+                self.key(*n).is_some_and(|k| {
+                    if ksk {
+                        k.role.signs_keys()
+                    } else {
+                        k.role.signs_data()
+                    }
+                })
+            })
+            .collect()
+    }
+
+    fn publish(&mut self, p: &Publication) {
+        if self.published.is_none()
+            && let Some(ttl) = p.unsigned_ttl
+        {
+            self.log.publish(Served::Unsigned, ttl, p.at);
+        }
+        let data = if p.any.is_empty() {
+            Served::Unsigned
+        } else {
+            Served::Data {
+                any: p.any.clone(),
+                all: p.all.clone(),
+            }
+        };
+        self.log
+            .publish(Served::Dnskey(p.apex.dnskey.clone()), p.apex.ttl, p.at);
+        self.log.publish(data, p.data_ttl, p.at);
+        self.log.prune(p.at, Duration::from_secs(604_800));
+        let old = self.published.as_ref();
+        let apex_at = old.filter(|o| o.apex == p.apex).map_or(p.at, |o| o.apex_at);
+        let (data_at, data_serial) = old
+            .filter(|o| o.any == p.any && o.all == p.all && o.data_ttl == p.data_ttl)
+            .map_or((p.at, p.serial), |o| (o.data_at, o.data_serial));
+        for k in &mut self.keys {
+            if p.apex.dnskey.contains(&k.num) {
+                k.times.published_at.get_or_insert(p.at);
+            }
+            let first = self
+                .rolls
+                .iter()
+                .any(|r| r.kind == RollType::FirstKeys && r.new.contains(&k.num));
+            if first && p.apex.dnskey.contains(&k.num)
+                || k.role == crate::key::Role::Zsk && p.any.contains(&k.num)
+                || self.rolls.iter().any(|r| {
+                    // Under double-DS the key is in use as soon as its DNSKEY is.
+                    r.kind == RollType::KskDoubleDs && r.new.contains(&k.num)
+                }) && p.apex.dnskey.contains(&k.num)
+            {
+                k.times.active_at.get_or_insert(p.at);
+            }
+        }
+        self.published = Some(Published {
+            version: p.version,
+            serial: p.serial,
+            apex: p.apex.clone(),
+            apex_at,
+            apex_expires: p.apex_expires,
+            any: p.any.clone(),
+            all: p.all.clone(),
+            data_ttl: p.data_ttl,
+            data_at,
+            data_serial,
+            soa_expire: p.soa_expire,
+        });
+    }
+
+    fn sweep(&mut self, report: &SweepReport) {
+        self.looks.retain(|l| l.what != report.what);
+        self.looks.push(report.clone());
+        self.looks.sort_by_key(|l| l.what);
+        let end = report.ended;
+        match (report.what, report.passed) {
+            (What::Dnskey, Some(x)) => {
+                let like = Served::Dnskey(Vec::new());
+                self.log
+                    .close_superseded(&like, end, Duration::from_secs(x));
+                self.mark_seen(end);
+            }
+            (What::Rrsig, Some(x)) => {
+                self.log
+                    .close_superseded(&Served::Unsigned, end, Duration::from_secs(x));
+            }
+            (What::Ds, _) => self.sweep_ds(report),
+            _ => {}
+        }
+        for (class, seen, ok) in &report.seen {
+            let Some(i) = self.rolls.iter().position(|r| r.class() == *class) else {
+                continue;
+            };
+            let by_hand = |m: &Met| m.seen == *seen && matches!(m.witness, Witness::Operator(_));
+            if self.rolls[i].met.iter().any(by_hand) {
+                continue;
+            }
+            let had = self.rolls[i].is_met(*seen);
+            if *ok && !had {
+                self.rolls[i].met.push(Met {
+                    seen: *seen,
+                    at: end,
+                    witness: Witness::Sweep,
+                });
+                let roll = self.rolls[i].clone();
+                self.assume_old_ds(&roll, report, *seen);
+                self.mark(&roll, *seen, end);
+            } else if !*ok {
+                // A server that has gone back to the old breaks what was met.
+                self.rolls[i].met.retain(|m| m.seen != *seen);
+            }
+        }
+    }
+
+    fn sweep_ds(&mut self, report: &SweepReport) {
+        let end = report.ended;
+        let was = self.parent.delegation;
+        if let Some(d) = report.delegation {
+            self.parent.delegation = d;
+        }
+        let mut shown = Vec::new();
+        for d in &report.ds {
+            let what = Served::Ds {
+                ours: d.ours.clone(),
+                usable: d.usable.clone(),
+                foreign: d.foreign,
+            };
+            self.log.observe(what.clone(), d.ttl, end);
+            shown.push((what, d.ttl));
+        }
+        if let Some(x) = report.covered {
+            self.log
+                .close_ds_except(&shown, end, Duration::from_secs(x));
+        }
+        let mut usable: Vec<KeyNum> = report.ds.iter().flat_map(|d| d.usable.clone()).collect();
+        usable.sort_unstable();
+        usable.dedup();
+        if !usable.is_empty() && !self.island {
+            self.parent.linked_at.get_or_insert(end);
+        }
+        let empty = report.ds.iter().all(|d| d.ours.is_empty() && !d.foreign);
+        self.parent.vanished = report.covered.is_some() && empty && self.parent.linked_at.is_some();
+        self.parent.foreign = report.ds.iter().any(|d| d.foreign);
+        self.parent.shown = report.ds.iter().flat_map(|d| d.ours.clone()).collect();
+        self.parent.shown.sort_unstable();
+        self.parent.shown.dedup();
+        if report.passed.is_some() {
+            self.parent.followed_at.get_or_insert(end);
+        } else if report.covered.is_some() {
+            self.parent.followed_at = None;
+        }
+        for roll in self.rolls.clone() {
+            let swaps = roll.row().is_some_and(|r| r.new.ds && r.new.dnskey);
+            if swaps && roll.new.iter().any(|n| usable.contains(n)) {
+                self.activate_ksks(&roll, end);
+            }
+            if roll.kind == RollType::KskDoubleDs {
+                for n in roll.new.iter().filter(|n| usable.contains(n)) {
+                    self.with_key(*n, |k| {
+                        k.times.published_at.get_or_insert(end);
+                    });
+                }
+            }
+        }
+        let leads_here = self.parent.delegation == Delegation::Ours;
+        let led_nowhere = matches!(was, Delegation::None | Delegation::Elsewhere);
+        if leads_here && led_nowhere && self.settled_at.is_some() {
+            // The zone was served here without being delegated here: whoever served it before may
+            // have left unsigned data in caches, so first keys have to settle again.
+            self.settled_at = None;
+            let ttl = self.published.as_ref().map_or(86_400, |p| p.data_ttl);
+            self.log.entries.push(Entry {
+                what: Served::Unsigned,
+                ttl,
+                first: end,
+                superseded: true,
+                last: None,
+                extra: 0,
+            });
+        }
+    }
+
+    /// The DS was changed before we ever saw the old one: a TTL of two days is assumed for it.
+    fn assume_old_ds(&mut self, roll: &Roll, report: &SweepReport, seen: Seen) {
+        if !matches!(seen, Seen::DsSwapped | Seen::DsBoth) || self.parent.linked_at.is_none() {
+            return;
+        }
+        let known = self.log.entries.iter().any(|e| {
+            matches!(&e.what, Served::Ds { ours, .. }
+                if !report.ds.iter().any(|d| d.ours == *ours))
+        });
+        if !known {
+            let old = self.kind(&roll.old, true);
+            self.log.assume(
+                Served::Ds {
+                    ours: old.clone(),
+                    usable: old,
+                    foreign: false,
+                },
+                ASSUMED_DS_TTL,
+                report.ended,
+                Duration::from_secs(report.covered.unwrap_or(0)),
+            );
+        }
+    }
+
+    /// Times that follow from something being seen everywhere.
+    fn mark(&mut self, roll: &Roll, seen: Seen, at: Timestamp) {
+        let gone = match seen {
+            Seen::DsSwapped => self.kind(&roll.old, true),
+            Seen::RrsigOldGone => self.kind(&roll.old, false),
+            Seen::Dnskey if roll.kind == RollType::KskDoubleDs => roll.old.clone(),
+            _ => return,
+        };
+        for n in gone {
+            self.with_key(n, |k| {
+                k.times.gone_at = Some(at);
+                k.times.retired_at.get_or_insert(at);
+            });
+        }
+    }
+
+    fn mark_seen(&mut self, at: Timestamp) {
+        let shown = self
+            .published
+            .as_ref()
+            .map(|p| p.apex.dnskey.clone())
+            .unwrap_or_default();
+        for n in shown {
+            self.with_key(n, |k| {
+                k.times.seen_at.get_or_insert(at);
+            });
+        }
+    }
+
+    /// New KSKs are Active and old ones Retired when the first DS of a new one is seen.
+    fn activate_ksks(&mut self, roll: &Roll, at: Timestamp) {
+        for n in &roll.new {
+            self.with_key(*n, |k| {
+                if k.role.signs_keys() {
+                    k.times.active_at.get_or_insert(at);
+                }
+            });
+        }
+        for n in &roll.old {
+            self.with_key(*n, |k| {
+                if k.role.signs_keys() {
+                    k.times.retired_at.get_or_insert(at);
+                }
+            });
+        }
+    }
+
+    /// Consequences of any event: the wanted DS set, and keys that have left the zone.
+    fn settle(&mut self, at: Timestamp) {
+        let mut wanted: Vec<KeyNum> = self
+            .keys
+            .iter()
+            .filter(|k| self.goal(k).ds)
+            .map(|k| k.num)
+            .collect();
+        wanted.sort_unstable();
+        let deletes = self.rolls.iter().any(|r| r.kind == RollType::GoInsecure);
+        if wanted != self.parent.wanted {
+            for n in &wanted {
+                self.with_key(*n, |k| {
+                    k.times.ds_wanted_at.get_or_insert(at);
+                });
+            }
+            self.parent.wanted = wanted;
+            if !self.parent.wanted.is_empty() || deletes {
+                self.parent.wanted_at = Some(at);
+                self.parent.told_at = None;
+                self.parent.reminded_at = None;
+            }
+            self.parent.followed_at = None;
+        }
+        let Some(p) = &self.published else { return };
+        let gone: Vec<KeyNum> = self
+            .keys
+            .iter()
+            .filter(|k| {
+                k.times.published_at.is_some()
+                    && k.times.removed_at.is_none()
+                    && !p.apex.dnskey.contains(&k.num)
+                    && !p.any.contains(&k.num)
+                    && self.goal(k) == Goal::NONE
+                    && !self.is_incoming(k.num)
+            })
+            .map(|k| k.num)
+            .collect();
+        for n in gone {
+            self.with_key(n, |k| k.times.removed_at = Some(at));
+        }
+    }
+
+    fn is_incoming(&self, num: KeyNum) -> bool {
+        self.rolls.iter().any(|r| r.new.contains(&num))
+    }
+
+    fn forget_destroyed(&mut self) {
+        let destroyed: Vec<KeyNum> = self
+            .keys
+            .iter()
+            .filter(|k| k.times.destroyed_at.is_some())
+            .map(|k| k.num)
+            .collect();
+        let excess = destroyed.len().saturating_sub(MAX_DESTROYED);
+        self.keys.retain(|k| !destroyed[..excess].contains(&k.num));
+    }
+}

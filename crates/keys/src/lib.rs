@@ -1,0 +1,64 @@
+//! The key manager's decision half: which keys a zone has, what each one does now, and what the
+//! parent should have.
+//!
+//! No I/O, no clock, no randomness: the daemon asks [`next_action`], performs what it is told,
+//! and reports with [`Event`]s, which [`ZoneKeys::apply`] folds into the state. It sleeps until
+//! [`next_deadline`].
+//!
+//! Facts move a roll, plans do not: a wait ends when servers were seen to show the new data
+//! ([`judge`]) and no cache obeying TTLs can still hold the old ([`TtlLog`]).
+//!
+//! ```text
+//! key  roll  ttl            who there is, the tables, the log of TTLs
+//! state  apex               goals of all keys -> one apex set; states derived from times
+//! event  apply              what happened -> state
+//! observe  ds               answers of servers -> evidence
+//! wish  next_action         state + now -> what is due, and when to ask again
+//! command  why              operators: orders, refusals, reasons
+//! ```
+
+mod key;
+mod roll;
+mod ttl;
+
+mod apex;
+mod state;
+
+mod apply;
+mod event;
+
+mod ds;
+mod observe;
+
+mod next_action;
+mod wish;
+
+mod command;
+mod why;
+
+mod hex;
+mod policy;
+#[cfg(test)]
+mod testkit;
+
+pub use apex::{ApexSet, Cds};
+pub use command::{Command, Refusal, decide};
+pub use ds::{DsRecord, absent, at_or_past, present};
+pub use event::{Event, Publication};
+pub use key::{Home, Key, KeyNum, KeyState, Origin, Role, Times, key_tag};
+pub use next_action::{
+    Action, FRESH_PROOF, Facts, Subject, is_automatic, is_published, next_action, next_deadline,
+    step_event,
+};
+pub use observe::{
+    Answer, Delegation, DsShown, MAX_MEMBERS, Member, MemberReport, Referral, Scope, SeenKey,
+    Sweep, SweepReport, Verdict, What, judge, next_look,
+};
+pub use policy::{Auto, CdsPolicy, KeyPolicy, KskRoll, RolePolicy, SignatureTimes, ZskRoll};
+pub use roll::{
+    Cause, Class, Dying, Goal, Met, Roll, RollType, Row, Seen, Stage, Step, Strategy, Witness,
+};
+pub use state::{CacheWait, Parent, Published, ZoneKeys};
+pub use ttl::{ASSUMED_DS_TTL, Entry, Free, Served, TtlLog};
+pub use why::{waits_for, why};
+pub use wish::{Wish, begin, due_at, roll_type, wishes};

@@ -1,0 +1,504 @@
+//! All that is known of the keys of one zone, and what follows from it without a clock.
+
+use std::time::Duration;
+
+use cascade_time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::apex::{ApexSet, Cds};
+use crate::ds::{DsRecord, absent, present};
+use crate::hex;
+use crate::key::{Key, KeyNum, KeyState, Origin, Role};
+use crate::observe::{Delegation, Scope, SweepReport, What};
+use crate::policy::{CdsPolicy, KeyPolicy};
+use crate::roll::{Class, Dying, Goal, Roll, RollType, Seen, Stage, Strategy};
+use crate::ttl::{Free, Served, TtlLog};
+
+/// What the live version has.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Published {
+    pub version: u64,
+    pub serial: u32,
+    pub apex: ApexSet,
+    /// First version with this apex set.
+    pub apex_at: Timestamp,
+    pub apex_expires: Timestamp,
+    pub any: Vec<KeyNum>,
+    pub all: Vec<KeyNum>,
+    pub data_ttl: u32,
+    /// First version and serial with these signers and this TTL.
+    pub data_at: Timestamp,
+    pub data_serial: u32,
+    pub soa_expire: u32,
+}
+
+/// The parent as last seen and as wanted.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Parent {
+    pub delegation: Delegation,
+    /// A DS has matched a key of ours since then.
+    pub linked_at: Option<Timestamp>,
+    /// Keys whose DS the parent should have.
+    pub wanted: Vec<KeyNum>,
+    pub wanted_at: Option<Timestamp>,
+    /// The hook or update for `wanted` has succeeded.
+    pub told_at: Option<Timestamp>,
+    pub reminded_at: Option<Timestamp>,
+    /// A sweep showed exactly `wanted`, as far as our keys go.
+    pub followed_at: Option<Timestamp>,
+    /// Keys of ours with a DS at some server in the last sweep.
+    pub shown: Vec<KeyNum>,
+    pub foreign: bool,
+    /// Linked before, and now no DS anywhere: the zone is insecure.
+    pub vanished: bool,
+}
+
+/// Keys, rolls and evidence of one zone. Changed by [`ZoneKeys::apply`] only.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ZoneKeys {
+    pub schema: u16,
+    /// The zone's name in canonical wire form (RFC 4034 §6.2), for DS digests.
+    #[serde(with = "hex")]
+    pub owner: Vec<u8>,
+    pub keys: Vec<Key>,
+    pub next_num: u32,
+    pub rolls: Vec<Roll>,
+    pub log: TtlLog,
+    pub published: Option<Published>,
+    pub parent: Parent,
+    /// The last sweep of each kind.
+    pub looks: Vec<SweepReport>,
+    /// First keys are in all caches: a DS may be wanted from then on.
+    pub settled_at: Option<Timestamp>,
+    /// Signed without DS, on purpose.
+    pub island: bool,
+    /// Served without DNSSEC, or on the way from an island to there.
+    pub unsigned: bool,
+}
+
+/// One cache wait of a row.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CacheWait {
+    pub dying: Dying,
+    pub free: Free,
+}
+
+impl ZoneKeys {
+    pub const SCHEMA: u16 = 1;
+
+    /// A zone without keys; `owner` is its name in canonical wire form.
+    pub fn new(owner: &[u8]) -> ZoneKeys {
+        let mut parent = Parent::default();
+        if owner == [0] {
+            parent.delegation = Delegation::Root;
+        }
+        ZoneKeys {
+            schema: Self::SCHEMA,
+            owner: owner.to_vec(),
+            keys: Vec::new(),
+            next_num: 1,
+            rolls: Vec::new(),
+            log: TtlLog::default(),
+            published: None,
+            parent,
+            looks: Vec::new(),
+            settled_at: None,
+            island: false,
+            unsigned: false,
+        }
+    }
+
+    pub fn key(&self, num: KeyNum) -> Option<&Key> {
+        self.keys.iter().find(|k| k.num == num)
+    }
+
+    pub fn roll(&self, class: Class) -> Option<&Roll> {
+        self.rolls.iter().find(|r| r.class() == class)
+    }
+
+    /// The last sweep of `what`.
+    pub fn look(&self, what: What) -> Option<&SweepReport> {
+        self.looks.iter().find(|l| l.what == what)
+    }
+
+    /// Number for the next key that is added.
+    pub fn next_key(&self) -> KeyNum {
+        KeyNum(self.next_num)
+    }
+
+    /// Tags that a new key and its revoked form must not have: those of all keys not destroyed,
+    /// of both forms. Tags seen elsewhere (DS, DNSKEYs of others) are added by the caller.
+    pub fn taken_tags(&self) -> Vec<u16> {
+        let mut tags: Vec<u16> = self
+            .keys
+            .iter()
+            .filter(|k| k.times.destroyed_at.is_none())
+            .flat_map(|k| [k.tag(), k.revoked_tag()])
+            .collect();
+        tags.sort_unstable();
+        tags.dedup();
+        tags
+    }
+
+    pub fn in_service(&self, role: Role) -> impl Iterator<Item = &Key> {
+        self.keys
+            .iter()
+            .filter(move |k| k.role == role && k.in_service())
+    }
+
+    /// What `key` has to do now. All goals together are the apex set.
+    pub fn goal(&self, key: &Key) -> Goal {
+        let mut g = self.raw_goal(key).masked(key.role);
+        if self.settled_at.is_none() || self.island {
+            g.ds = false;
+        }
+        g
+    }
+
+    /// The content of the apex; `None` while there is nothing to publish.
+    pub fn apex_set(&self, policy: &KeyPolicy, now: Timestamp) -> Option<ApexSet> {
+        let mut set = ApexSet {
+            ttl: policy.ttl,
+            dnskey: Vec::new(),
+            dnskey_signers: Vec::new(),
+            cds_signers: Vec::new(),
+            zone_signers: Vec::new(),
+            cds: Cds::None,
+            cdnskey: false,
+            digests: Vec::new(),
+            unsigned: self.unsigned,
+        };
+        if self.unsigned {
+            // Content that is published already does not change with the policy's TTL.
+            set.ttl = 0;
+            return Some(set);
+        }
+        for k in &self.keys {
+            let g = self.goal(k);
+            let push = |on: bool, list: &mut Vec<KeyNum>| {
+                if on {
+                    list.push(k.num);
+                }
+            };
+            push(g.dnskey, &mut set.dnskey);
+            push(g.sign_dnskey, &mut set.dnskey_signers);
+            push(g.sign_zone, &mut set.zone_signers);
+            // In an algorithm roll CDS and CDNSKEY are data like all other: both sides sign them
+            // before the new key is in DNSKEY and after the old one has left it.
+            let early = self.rolls.iter().any(|r| {
+                r.kind == RollType::Algorithm
+                    && (r.new.contains(&k.num) || r.old.contains(&k.num))
+                    && self.raw_goal(k).sign_zone
+            });
+            push(
+                g.sign_dnskey || (early && k.role.signs_keys()),
+                &mut set.cds_signers,
+            );
+        }
+        if set.dnskey_signers.is_empty() || set.zone_signers.is_empty() {
+            return None;
+        }
+        for list in [
+            &mut set.dnskey,
+            &mut set.dnskey_signers,
+            &mut set.cds_signers,
+            &mut set.zone_signers,
+        ] {
+            list.sort_unstable();
+        }
+        set.cds = self.cds(policy, now);
+        if set.cds == Cds::None {
+            set.cds_signers.clear();
+        } else {
+            set.cdnskey = policy.cdnskey;
+            set.digests = policy.digests.clone();
+        }
+        Some(set)
+    }
+
+    /// When the CDS content changes by time alone.
+    pub fn cds_withdrawn_at(&self, policy: &KeyPolicy) -> Option<Timestamp> {
+        (policy.cds == CdsPolicy::WhenNeeded)
+            .then_some(self.parent.followed_at)
+            .flatten()
+            .map(|f| f.saturating_add(policy.margin))
+    }
+
+    /// DS records the parent should have.
+    pub fn wanted_ds(&self, policy: &KeyPolicy) -> Vec<DsRecord> {
+        self.parent
+            .wanted
+            .iter()
+            .filter_map(|n| self.key(*n))
+            .flat_map(|k| {
+                policy
+                    .digests
+                    .iter()
+                    .filter_map(|d| DsRecord::of(&self.owner, k, *d))
+            })
+            .collect()
+    }
+
+    /// Whether a DS RRset is what we want as far as our own keys go.
+    pub fn follows(&self, set: &[DsRecord]) -> bool {
+        self.keys
+            .iter()
+            .filter(|k| k.role.signs_keys() && k.times.destroyed_at.is_none())
+            .all(|k| {
+                if self.parent.wanted.contains(&k.num) {
+                    present(&self.owner, k, set)
+                } else {
+                    absent(&self.owner, k, set)
+                }
+            })
+    }
+
+    /// The margin a roll waits after observed steps.
+    pub fn margin(&self, policy: &KeyPolicy, roll: &Roll) -> Duration {
+        match roll.strategy {
+            Strategy::Normal => policy.margin,
+            Strategy::Safe | Strategy::Fast => policy.margin.min(Duration::from_secs(300)),
+        }
+    }
+
+    /// The cache waits of the roll's present row.
+    pub fn cache_waits(&self, policy: &KeyPolicy, roll: &Roll) -> Vec<CacheWait> {
+        let Some(row) = roll.row() else {
+            return Vec::new();
+        };
+        if roll.strategy == Strategy::Fast {
+            return Vec::new();
+        }
+        row.expired
+            .iter()
+            .map(|d| CacheWait {
+                dying: *d,
+                free: self.free(*d, roll, self.margin(policy, roll)),
+            })
+            .collect()
+    }
+
+    /// The highest TTL of what the roll's step waits for that may still be in a cache.
+    pub fn step_ttl(&self, roll: &Roll, now: Timestamp) -> Option<u32> {
+        let next = roll.kind.after(roll.stage).and_then(|s| roll.kind.row(s));
+        let rows = [roll.row(), next];
+        rows.into_iter()
+            .flatten()
+            .flat_map(|r| r.expired)
+            .filter_map(|d| self.log.highest_alive(|s| self.dies(*d, roll, s), now))
+            .max()
+    }
+
+    /// The state of RFC 7583 §3.1, with T_rdy and T_dea computed.
+    pub fn key_state(&self, key: &Key, policy: &KeyPolicy, now: Timestamp) -> KeyState {
+        let t = &key.times;
+        let is = |at: Option<Timestamp>| at.is_some_and(|a| a <= now);
+        let n = key.num;
+        let dead = || {
+            let ds = |s: &Served| matches!(s, Served::Ds { ours, .. } if ours.contains(&n));
+            let data = |s: &Served| matches!(s, Served::Data { any, .. } if any.contains(&n));
+            (!key.role.signs_keys() || self.log.free(ds, policy.margin).holds(now))
+                && (!key.role.signs_data() || self.log.free(data, policy.margin).holds(now))
+        };
+        let without = |s: &Served| matches!(s, Served::Dnskey(k) if !k.contains(&n));
+        if is(t.removed_at) {
+            KeyState::Removed
+        } else if is(t.revoked_at) {
+            KeyState::Revoked
+        } else if is(t.gone_at) && dead() {
+            KeyState::Dead
+        } else if is(t.retired_at) {
+            KeyState::Retired
+        } else if is(t.active_at) {
+            KeyState::Active
+        } else if is(t.seen_at) && self.log.free(without, policy.margin).holds(now) {
+            KeyState::Ready
+        } else if is(t.published_at) {
+            KeyState::Published
+        } else {
+            KeyState::Generated
+        }
+    }
+
+    /// T_act plus validity: when a roll becomes due. Imported and foreign keys do not expire.
+    pub fn expires_at(&self, key: &Key, policy: &KeyPolicy) -> Option<Timestamp> {
+        if key.origin != Origin::Generated {
+            return None;
+        }
+        Some(
+            key.times
+                .active_at?
+                .saturating_add(policy.validity(key.role)?),
+        )
+    }
+
+    /// Which zone servers count.
+    pub fn scope(&self, policy: &KeyPolicy) -> Scope {
+        match self.parent.delegation {
+            Delegation::None | Delegation::Elsewhere if policy.undelegated_own => Scope::Own,
+            _ => Scope::Servers,
+        }
+    }
+
+    /// Whether the published version is signed as `seen` needs it; servers may be asked then.
+    pub fn is_signed_for(&self, roll: &Roll, seen: Seen) -> bool {
+        let Some(p) = &self.published else {
+            return false;
+        };
+        let signs = |n: &&KeyNum| self.key(**n).is_some_and(|k| k.role.signs_data());
+        match seen {
+            Seen::RrsigNew => roll.new.iter().filter(signs).all(|n| p.all.contains(n)),
+            Seen::RrsigOldGone => !roll.old.iter().filter(signs).any(|n| p.any.contains(n)),
+            Seen::Unsigned => p.any.is_empty(),
+            _ => true,
+        }
+    }
+
+    /// Begin of the present wait for `what`.
+    pub fn look_since(&self, what: What) -> Timestamp {
+        let waits = self
+            .rolls
+            .iter()
+            .filter(|r| {
+                r.row()
+                    .is_some_and(|row| row.seen.iter().any(|s| What::of(*s) == what))
+            })
+            .map(|r| r.since);
+        let own = match (what, &self.published) {
+            (What::Dnskey, Some(p)) => Some(p.apex_at),
+            (What::Rrsig, Some(p)) => Some(p.data_at),
+            _ => self.parent.wanted_at,
+        };
+        waits.chain(own).max().unwrap_or(Timestamp::EPOCH)
+    }
+
+    pub(crate) fn free(&self, dying: Dying, roll: &Roll, margin: Duration) -> Free {
+        if dying == Dying::UnsignedData
+            && matches!(
+                self.parent.delegation,
+                Delegation::None | Delegation::Elsewhere
+            )
+        {
+            // Nobody is led here, so nobody can hold the unsigned data that we replaced.
+            return Free::Always;
+        }
+        self.log.free(|s| self.dies(dying, roll, s), margin)
+    }
+
+    pub(crate) fn dies(&self, dying: Dying, roll: &Roll, served: &Served) -> bool {
+        let ksk = |n: &&KeyNum| self.key(**n).is_some_and(|k| k.role.signs_keys());
+        let zsk = |n: &&KeyNum| self.key(**n).is_some_and(|k| k.role.signs_data());
+        match (dying, served) {
+            (Dying::DnskeyWithoutNew, Served::Dnskey(k)) => roll.new.iter().any(|n| !k.contains(n)),
+            (Dying::DnskeyWithOld, Served::Dnskey(k)) => roll.old.iter().any(|n| k.contains(n)),
+            (Dying::DataWithoutNew, Served::Data { all, .. }) => {
+                roll.new.iter().filter(zsk).any(|n| !all.contains(n))
+            }
+            (Dying::DataWithoutNew | Dying::UnsignedData, Served::Unsigned) => true,
+            (Dying::DataWithOld, Served::Data { any, .. }) => {
+                roll.old.iter().filter(zsk).any(|n| any.contains(n))
+            }
+            (Dying::DsWithoutNew, Served::Ds { usable, .. }) => {
+                roll.new.iter().filter(ksk).any(|n| !usable.contains(n))
+            }
+            (Dying::DsWithOld, Served::Ds { ours, .. }) => {
+                roll.old.iter().filter(ksk).any(|n| ours.contains(n))
+            }
+            (Dying::AnyDs, Served::Ds { ours, foreign, .. }) => *foreign || !ours.is_empty(),
+            _ => false,
+        }
+    }
+
+    fn raw_goal(&self, key: &Key) -> Goal {
+        let t = &key.times;
+        if self.unsigned || t.destroyed_at.is_some() || t.trashed_at.is_some() {
+            return Goal::NONE;
+        }
+        let all = Goal {
+            dnskey: true,
+            sign_dnskey: true,
+            sign_zone: true,
+            ds: true,
+        };
+        let published_only = Goal {
+            dnskey: true,
+            ..Goal::NONE
+        };
+        let at_hand = Goal {
+            sign_dnskey: true,
+            ..published_only
+        };
+        if let Some(roll) = self.rolls.iter().find(|r| r.new.contains(&key.num)) {
+            let g = roll.goal(true);
+            // A standby key keeps its place until the roll gives it one of its own.
+            return if roll.stage == Stage::Keys && key.times.published_at.is_some() {
+                if key.in_service() { all } else { at_hand }
+            } else {
+                g
+            };
+        }
+        if let Some(roll) = self.rolls.iter().find(|r| r.old.contains(&key.num)) {
+            let mut g = roll.goal(false);
+            if key.restored {
+                g.dnskey = true;
+                g.sign_dnskey = true;
+            }
+            return g;
+        }
+        if key.restored {
+            return at_hand;
+        }
+        if t.retired_at.is_some() {
+            return Goal::NONE;
+        }
+        if key.role == Role::Foreign {
+            return published_only;
+        }
+        if key.in_service() {
+            return all;
+        }
+        if key.standby {
+            // A standby KSK signs as well: cached sets would lack its RRSIG otherwise.
+            return at_hand;
+        }
+        if key.origin == Origin::Imported && self.settled_at.is_some() {
+            return at_hand;
+        }
+        Goal::NONE
+    }
+
+    fn cds(&self, policy: &KeyPolicy, now: Timestamp) -> Cds {
+        if self.rolls.iter().any(|r| r.kind == RollType::GoInsecure) {
+            return Cds::Delete;
+        }
+        if self.settled_at.is_none() || self.island || self.parent.wanted.is_empty() {
+            return Cds::None;
+        }
+        let wanted = || Cds::Keys(self.parent.wanted.clone());
+        match policy.cds {
+            CdsPolicy::Always => wanted(),
+            CdsPolicy::Never | CdsPolicy::Delete => Cds::None,
+            CdsPolicy::WhenNeeded => {
+                let reachable = matches!(
+                    self.parent.delegation,
+                    Delegation::Ours | Delegation::Linked
+                );
+                // Withdrawn only when no roll waits for the parent and the parent has followed.
+                let waits = self.rolls.iter().any(|r| {
+                    r.row()
+                        .is_some_and(|w| w.seen.iter().any(|s| What::of(*s) == What::Ds))
+                });
+                let followed = self
+                    .parent
+                    .followed_at
+                    .is_some_and(|f| f.saturating_add(policy.margin) <= now);
+                if reachable && (waits || !followed) {
+                    wanted()
+                } else {
+                    Cds::None
+                }
+            }
+        }
+    }
+}

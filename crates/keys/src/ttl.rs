@@ -1,0 +1,311 @@
+//! The TTL log: what was served with which TTL, until when; and when no cache holds it any more.
+//!
+//! ```text
+//! exp(S)  = max over entries e in S of  last(e) + ttl(e) + 1 s
+//! free(S) = exp(S) + margin + x
+//! ```
+//!
+//! RFC 7583 computes the same intervals from planned times: I_pub = D_prp + TTL_key (§3.2.1 and
+//! §3.3.1), I_ret = D_sgn + D_prp + TTL_sig (§3.2.1) and D_prpP + TTL_ds (§3.3.1). Here D_sgn and
+//! D_prp are not planned but observed: `last` is the end of the sweep that showed newer data at
+//! every server, so only the TTL and the margin are left to wait for.
+
+use std::time::Duration;
+
+use cascade_time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::key::KeyNum;
+
+/// Assumed TTL of a DS RRset that was never seen: parents use up to two days.
+pub const ASSUMED_DS_TTL: u32 = 172_800;
+
+/// Entries kept per class; beyond, the two that end first become one that is safer than both.
+const MAX_PER_CLASS: usize = 64;
+
+/// What was served.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Served {
+    /// A DNSKEY RRset of these keys.
+    Dnskey(Vec<KeyNum>),
+    /// A DS RRset: keys of ours it may belong to, keys it certainly is an entry point of, and
+    /// whether it has a DS of somebody else.
+    Ds {
+        ours: Vec<KeyNum>,
+        usable: Vec<KeyNum>,
+        foreign: bool,
+    },
+    /// Zone data: keys with an RRSIG over some RRset, and keys with one over every RRset.
+    Data { any: Vec<KeyNum>, all: Vec<KeyNum> },
+    /// Zone data without RRSIGs.
+    Unsigned,
+}
+
+impl Served {
+    fn class(&self) -> u8 {
+        match self {
+            Served::Dnskey(_) => 0,
+            Served::Ds { .. } => 1,
+            Served::Data { .. } | Served::Unsigned => 2,
+        }
+    }
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Entry {
+    pub what: Served,
+    /// Seconds; the largest that any of it was served with.
+    pub ttl: u32,
+    pub first: Timestamp,
+    /// Something newer is published, but old copies may still be served.
+    pub superseded: bool,
+    /// No server shows it since then.
+    pub last: Option<Timestamp>,
+    /// Seconds added because a server could not be asked, or the clock was stepped.
+    pub extra: u64,
+}
+
+impl Entry {
+    /// Its end in caches without the margin; `None` while it may still be served.
+    fn gone(&self) -> Option<Timestamp> {
+        let span = u64::from(self.ttl)
+            .saturating_add(1)
+            .saturating_add(self.extra);
+        Some(self.last?.saturating_add(Duration::from_secs(span)))
+    }
+}
+
+/// When a set of entries has left all caches.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Free {
+    /// Nothing of it was ever served, or its record has been dropped long after its end.
+    Always,
+    At {
+        at: Timestamp,
+        /// The TTL of the entry that decides.
+        ttl: u32,
+    },
+    /// A server may still show it.
+    Served,
+}
+
+impl Free {
+    pub fn holds(self, now: Timestamp) -> bool {
+        match self {
+            Free::Always => true,
+            Free::At { at, .. } => at <= now,
+            Free::Served => false,
+        }
+    }
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct TtlLog {
+    pub entries: Vec<Entry>,
+}
+
+impl TtlLog {
+    /// A version with this content was published at `at`.
+    pub fn publish(&mut self, what: Served, ttl: u32, at: Timestamp) {
+        let class = what.class();
+        let same = |e: &Entry| e.what == what && e.ttl == ttl && !e.superseded;
+        if self.entries.iter().any(same) {
+            return;
+        }
+        for e in &mut self.entries {
+            e.superseded |= e.what.class() == class;
+        }
+        self.push(what, ttl, at);
+    }
+
+    /// A parent server showed this at `at`. Several contents may be open at once.
+    pub fn observe(&mut self, what: Served, ttl: u32, at: Timestamp) {
+        let open = |e: &Entry| e.what == what && e.ttl == ttl && e.last.is_none();
+        if !self.entries.iter().any(open) {
+            self.push(what, ttl, at);
+        }
+    }
+
+    /// Adds an entry that already ended.
+    pub fn assume(&mut self, what: Served, ttl: u32, last: Timestamp, extra: Duration) {
+        self.push(what, ttl, last);
+        if let Some(e) = self.entries.last_mut() {
+            e.superseded = true;
+            e.last = Some(last);
+            e.extra = extra.as_secs();
+        }
+    }
+
+    /// A sweep that ended at `end` showed the present content at every server.
+    pub fn close_superseded(&mut self, like: &Served, end: Timestamp, extra: Duration) {
+        let class = like.class();
+        self.close(end, extra, |e| e.what.class() == class && e.superseded);
+    }
+
+    /// A sweep of the parent's servers that ended at `end` showed only these contents.
+    pub fn close_ds_except(&mut self, shown: &[(Served, u32)], end: Timestamp, extra: Duration) {
+        self.close(end, extra, |e| {
+            e.what.class() == 1 && !shown.iter().any(|(w, ttl)| *w == e.what && *ttl == e.ttl)
+        });
+    }
+
+    /// When the entries picked by `dying` have left all caches.
+    pub fn free(&self, dying: impl Fn(&Served) -> bool, margin: Duration) -> Free {
+        let mut result = Free::Always;
+        for e in self.entries.iter().filter(|e| dying(&e.what)) {
+            let Some(gone) = e.gone() else {
+                return Free::Served;
+            };
+            let at = gone.saturating_add(margin);
+            match result {
+                Free::At { at: best, .. } if best >= at => {}
+                _ => result = Free::At { at, ttl: e.ttl },
+            }
+        }
+        result
+    }
+
+    /// The highest TTL among the picked entries that a cache may still hold at `now`.
+    pub fn highest_alive(&self, dying: impl Fn(&Served) -> bool, now: Timestamp) -> Option<u32> {
+        self.entries
+            .iter()
+            .filter(|e| dying(&e.what) && e.gone().is_none_or(|g| g > now))
+            .map(|e| e.ttl)
+            .max()
+    }
+
+    /// The clock was stepped forward: waits become longer by the step, never shorter than the
+    /// time that really passed.
+    pub fn lengthen(&mut self, by: Duration) {
+        for e in self.entries.iter_mut().filter(|e| e.last.is_some()) {
+            e.extra = e.extra.saturating_add(by.as_secs());
+        }
+    }
+
+    /// Drops what ended more than a day (and `keep`) ago.
+    pub fn prune(&mut self, now: Timestamp, keep: Duration) {
+        let slack = Duration::from_secs(86_400).saturating_add(keep);
+        self.entries
+            .retain(|e| e.gone().is_none_or(|g| g.saturating_add(slack) > now));
+    }
+
+    fn close(&mut self, end: Timestamp, extra: Duration, pick: impl Fn(&Entry) -> bool) {
+        for e in &mut self.entries {
+            if e.last.is_none() && pick(e) {
+                e.last = Some(end);
+                e.superseded = true;
+                e.extra = e.extra.saturating_add(extra.as_secs());
+            }
+        }
+    }
+
+    fn push(&mut self, what: Served, ttl: u32, at: Timestamp) {
+        let class = what.class();
+        self.entries.push(Entry {
+            what,
+            ttl,
+            first: at,
+            superseded: false,
+            last: None,
+            extra: 0,
+        });
+        let ended = |e: &Entry| e.what.class() == class && e.last.is_some();
+        let of_class = self
+            .entries
+            .iter()
+            .filter(|e| e.what.class() == class)
+            .count();
+        if of_class <= MAX_PER_CLASS {
+            return;
+        }
+        // The entry that ends first is merged into the next of its content, or of any content if
+        // there is none: its time is kept by the later end, its content by being named there too.
+        let Some(first) = self
+            .entries
+            .iter()
+            .enumerate()
+            .filter(|(_, e)| ended(e))
+            .min_by_key(|(_, e)| e.gone())
+            .map(|(i, _)| i)
+        else {
+            return;
+        };
+        let dropped = self.entries.remove(first);
+        if let Some(e) = self
+            .entries
+            .iter_mut()
+            .filter(|e| e.last.is_some() && e.what == dropped.what)
+            .min_by_key(|e| e.gone())
+        {
+            e.first = e.first.min(dropped.first);
+            e.ttl = e.ttl.max(dropped.ttl);
+        } else if dropped.gone().is_some_and(|g| g > at) {
+            self.entries.push(dropped);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn t(s: i64) -> Timestamp {
+        Timestamp::from_secs(s)
+    }
+    fn keys(of: &[u32]) -> Served {
+        Served::Dnskey(of.iter().map(|n| KeyNum(*n)).collect())
+    }
+    fn without_2(s: &Served) -> bool {
+        matches!(s, Served::Dnskey(k) if !k.contains(&KeyNum(2)))
+    }
+
+    #[test]
+    fn ends_by_the_highest_ttl_served() {
+        let mut log = TtlLog::default();
+        log.publish(keys(&[1]), 86_400, t(0));
+        // A TTL lowered an hour ago does not shorten the wait: caches hold the old one.
+        log.publish(keys(&[1]), 300, t(1000));
+        log.close_superseded(&keys(&[]), t(1010), Duration::ZERO);
+        log.publish(keys(&[1, 2]), 300, t(4600));
+        assert_eq!(log.free(without_2, Duration::ZERO), Free::Served);
+        log.close_superseded(&keys(&[]), t(4700), Duration::ZERO);
+        let free = log.free(without_2, Duration::from_secs(60));
+        assert_eq!(
+            free,
+            Free::At {
+                at: t(1010 + 86_400 + 1 + 60),
+                ttl: 86_400
+            }
+        );
+        assert!(!free.holds(t(87_470)) && free.holds(t(87_471)));
+        assert_eq!(log.highest_alive(without_2, t(87_411)), None);
+        assert_eq!(log.highest_alive(without_2, t(87_410)), Some(86_400));
+    }
+
+    #[test]
+    fn a_forward_step_lengthens() {
+        let mut log = TtlLog::default();
+        log.publish(keys(&[1]), 100, t(0));
+        log.publish(keys(&[1, 2]), 100, t(10));
+        log.close_superseded(&keys(&[]), t(20), Duration::ZERO);
+        log.lengthen(Duration::from_secs(500));
+        assert_eq!(
+            log.free(without_2, Duration::ZERO),
+            Free::At {
+                at: t(621),
+                ttl: 100
+            }
+        );
+    }
+
+    #[test]
+    fn bounded_and_never_shorter() {
+        let mut log = TtlLog::default();
+        for i in 0..500i64 {
+            log.publish(keys(&[1]), 1000 + i as u32, t(i * 2000));
+            log.close_superseded(&keys(&[]), t(i * 2000 + 1), Duration::ZERO);
+        }
+        assert!(log.entries.len() <= MAX_PER_CLASS + 1);
+    }
+}
