@@ -18,8 +18,8 @@ pub(crate) mod table;
 use num::{Fe, Limbs, Modulus, N, P, Scalar};
 use table::{Digits, Point, Table, WINDOWS};
 
-/// Sums that grow side by side: enough to make the shared inversion cheap, few enough to stay in
-/// the first-level cache.
+/// Sums that grow side by side: enough to make the shared inversion cheap, few enough to stay in the
+/// caches near by. Measured: 256 and 1,024 cost a tenth more.
 const LANES: usize = 512;
 
 /// What the arithmetic says about one signature.

@@ -16,8 +16,8 @@ pub(crate) trait Modulus: Copy {
     /// 2^256 mod M: one in Montgomery form.
     const ONE: Limbs = power_of_two(Self::M, 256);
 
-    /// `t` / 2^256 mod M, for `t` < M * 2^256.
-    fn reduce(t: [u64; 8]) -> Limbs;
+    /// `t` / 2^64 + `top` * 2^256, after adding the multiple of M that makes `t` divisible.
+    fn shift(t: [u64; 5], top: u64) -> [u64; 5];
 }
 
 /// The field prime 2^256 - 2^224 + 2^192 + 2^96 - 1 (FIPS 186-4 §D.1.2.3).
@@ -37,19 +37,18 @@ impl Modulus for P {
     ];
 
     #[inline(always)]
-    fn reduce(mut t: [u64; 8]) -> Limbs {
-        // -1/p mod 2^64 is 1, so each step adds m*p for m = the lowest limb. The two low limbs of p
-        // are 2^96 - 1: with the limb itself they make m * 2^96, a shift.
-        let mut top = 0;
-        for i in 0..4 {
-            let m = t[i];
-            let mut carry;
-            (t[i + 1], carry) = add(t[i + 1], m << 32, 0);
-            (t[i + 2], carry) = add(t[i + 2], m >> 32, carry);
-            (t[i + 3], carry) = mul_add(t[i + 3], m, Self::M[3], carry);
-            (t[i + 4], top) = add3(t[i + 4], carry, top);
-        }
-        settle([t[4], t[5], t[6], t[7]], top, &Self::M)
+    fn shift(t: [u64; 5], top: u64) -> [u64; 5] {
+        // -1/p mod 2^64 is 1, so m * p is added for m = the lowest limb. The two low limbs of p are
+        // 2^96 - 1: with the limb itself they make m * 2^96. The highest is 2^64 - 2^32 + 1.
+        let m = t[0];
+        let (up, down) = (m << 32, m >> 32);
+        let (low, borrow) = sub(m, up, 0);
+        let high = m.wrapping_sub(down).wrapping_sub(borrow);
+        let (a, carry) = add(t[1], up, 0);
+        let (b, carry) = add(t[2], down, carry);
+        let (c, carry) = add(t[3], low, carry);
+        let (d, carry) = add(t[4], high, carry);
+        [a, b, c, d, top + carry]
     }
 }
 
@@ -62,18 +61,15 @@ impl Modulus for N {
     ];
 
     #[inline(always)]
-    fn reduce(mut t: [u64; 8]) -> Limbs {
+    fn shift(t: [u64; 5], top: u64) -> [u64; 5] {
         const N0: u64 = minus_inverse(N::M[0]);
-        let mut top = 0;
-        for i in 0..4 {
-            let m = t[i].wrapping_mul(N0);
-            let (_, mut carry) = mul_add(t[i], m, Self::M[0], 0);
-            (t[i + 1], carry) = mul_add(t[i + 1], m, Self::M[1], carry);
-            (t[i + 2], carry) = mul_add(t[i + 2], m, Self::M[2], carry);
-            (t[i + 3], carry) = mul_add(t[i + 3], m, Self::M[3], carry);
-            (t[i + 4], top) = add3(t[i + 4], carry, top);
-        }
-        settle([t[4], t[5], t[6], t[7]], top, &Self::M)
+        let m = t[0].wrapping_mul(N0);
+        let (_, carry) = mul_add(t[0], m, Self::M[0], 0);
+        let (a, carry) = mul_add(t[1], m, Self::M[1], carry);
+        let (b, carry) = mul_add(t[2], m, Self::M[2], carry);
+        let (c, carry) = mul_add(t[3], m, Self::M[3], carry);
+        let (d, carry) = add(t[4], carry, 0);
+        [a, b, c, d, top + carry]
     }
 }
 
@@ -101,8 +97,7 @@ impl<M: Modulus> Num<M> {
     }
 
     pub(crate) fn limbs(self) -> Limbs {
-        let [a, b, c, d] = self.0;
-        M::reduce([a, b, c, d, 0, 0, 0, 0])
+        mul::<M>(&self.0, &[1, 0, 0, 0])
     }
 
     pub(crate) fn is_zero(&self) -> bool {
@@ -116,7 +111,7 @@ impl<M: Modulus> Num<M> {
 
     #[inline(always)]
     pub(crate) fn square(&self) -> Self {
-        Num(M::reduce(square(&self.0)), PhantomData)
+        Num(mul::<M>(&self.0, &self.0), PhantomData)
     }
 
     #[inline(always)]
@@ -127,12 +122,9 @@ impl<M: Modulus> Num<M> {
 
     #[inline(always)]
     pub(crate) fn sub(&self, other: &Self) -> Self {
-        let (mut d, borrow) = sub_limbs(&self.0, &other.0);
+        let (d, borrow) = sub_limbs(&self.0, &other.0);
         let mask = 0u64.wrapping_sub(borrow);
-        let mut carry = 0;
-        for (limb, m) in d.iter_mut().zip(M::M) {
-            (*limb, carry) = add(*limb, m & mask, carry);
-        }
+        let (d, _) = add_limbs(&d, &M::M.map(|limb| limb & mask));
         Num(d, PhantomData)
     }
 
@@ -222,56 +214,26 @@ fn settle(t: Limbs, top: u64, m: &Limbs) -> Limbs {
     out
 }
 
+/// Row by row, each followed by a step of reduction: few limbs are alive at a time.
 #[inline(always)]
 fn mul<M: Modulus>(a: &Limbs, b: &Limbs) -> Limbs {
-    let mut t = [0u64; 8];
-    for i in 0..4 {
-        let mut carry = 0;
-        for j in 0..4 {
-            (t[i + j], carry) = mul_add(t[i + j], a[i], b[j], carry);
-        }
-        t[i + 4] = carry;
+    let mut t = [0u64; 5];
+    for &a in a {
+        let (mut carry, top);
+        (t[0], carry) = mul_add(t[0], a, b[0], 0);
+        (t[1], carry) = mul_add(t[1], a, b[1], carry);
+        (t[2], carry) = mul_add(t[2], a, b[2], carry);
+        (t[3], carry) = mul_add(t[3], a, b[3], carry);
+        (t[4], top) = add(t[4], carry, 0);
+        t = M::shift(t, top);
     }
-    M::reduce(t)
-}
-
-#[inline(always)]
-fn square(a: &Limbs) -> [u64; 8] {
-    // Products of different limbs count twice.
-    let mut t = [0u64; 8];
-    let mut carry;
-    (t[1], carry) = mul_add(0, a[0], a[1], 0);
-    (t[2], carry) = mul_add(0, a[0], a[2], carry);
-    (t[3], carry) = mul_add(0, a[0], a[3], carry);
-    t[4] = carry;
-    (t[3], carry) = mul_add(t[3], a[1], a[2], 0);
-    (t[4], carry) = mul_add(t[4], a[1], a[3], carry);
-    t[5] = carry;
-    (t[5], carry) = mul_add(t[5], a[2], a[3], 0);
-    t[6] = carry;
-    t[7] = t[6] >> 63;
-    for i in (2..7).rev() {
-        t[i] = t[i] << 1 | t[i - 1] >> 63;
-    }
-    t[1] <<= 1;
-    let mut carry = 0;
-    for i in 0..4 {
-        let (low, high) = mul_add(0, a[i], a[i], 0);
-        (t[2 * i], carry) = add(t[2 * i], low, carry);
-        (t[2 * i + 1], carry) = add(t[2 * i + 1], high, carry);
-    }
-    t
+    settle([t[0], t[1], t[2], t[3]], t[4], &M::M)
 }
 
 #[inline(always)]
 const fn add(a: u64, b: u64, carry: u64) -> (u64, u64) {
     let t = a as u128 + b as u128 + carry as u128;
     (t as u64, (t >> 64) as u64)
-}
-
-#[inline(always)]
-const fn add3(a: u64, b: u64, c: u64) -> (u64, u64) {
-    add(a, b, c)
 }
 
 #[inline(always)]
