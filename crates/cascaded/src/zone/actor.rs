@@ -292,6 +292,11 @@ impl Actor {
         let (zone, actions) = step(before.clone(), event, now);
         let changed = zone != before || actions.iter().any(|a| matches!(a, Action::Record(_)));
         self.row.zone = zone;
+        for a in &actions {
+            if let Action::SaveCandidate { unsigned, signed } = a {
+                self.save_candidate(*unsigned, *signed, now).await;
+            }
+        }
         if changed && !self.commit(&actions, request, before).await {
             return false;
         }

@@ -53,9 +53,8 @@ impl Actor {
             Action::StartSign(s) => self.start_sign(s, now),
             Action::StartVerify { job, version, .. } => self.start_verify(job, version, now),
             Action::Persist { job, version, .. } => self.start_persist(job, version, now),
-            Action::SaveCandidate { unsigned, signed } => {
-                self.save_candidate(unsigned, signed, now)
-            }
+            // Written before the commit of the step that asks for it.
+            Action::SaveCandidate { .. } => {}
             Action::Restore {
                 live,
                 unsigned,
@@ -345,7 +344,14 @@ impl Actor {
     }
 
     /// Keeps what waits for somebody, so that a restart finds it again.
-    fn save_candidate(&mut self, unsigned: VersionId, signed: Option<VersionId>, now: Timestamp) {
+    /// Done when this returns: a state that says that something waits must not become durable
+    /// before what waits is.
+    pub(super) async fn save_candidate(
+        &mut self,
+        unsigned: VersionId,
+        signed: Option<VersionId>,
+        now: Timestamp,
+    ) {
         let d = self.d.clone();
         let done = self.done.clone();
         let base = self.version(unsigned);
@@ -357,7 +363,7 @@ impl Actor {
             };
             Some((held.version().clone(), gate))
         });
-        tokio::task::spawn_blocking(move || {
+        let written = tokio::task::spawn_blocking(move || {
             let mut result = Ok(());
             if let Some(v) = base {
                 result = files::write(&d.files, Kind::Candidate, &v, None, now);
@@ -366,8 +372,10 @@ impl Actor {
                 let gate = gate.as_ref().map(|(l, r)| (l.as_ref(), r));
                 result = files::write(&d.files, Kind::Candidate, &v, gate, now);
             }
-            let _ = done.send(Done::Saved(result.map_err(|e| e.to_string())));
+            result.map_err(|e| e.to_string())
         });
+        let result = written.await.unwrap_or_else(|e| Err(e.to_string()));
+        let _ = done.send(Done::Saved(result));
     }
 
     // ---- restore and removal
