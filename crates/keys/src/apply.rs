@@ -199,6 +199,9 @@ impl ZoneKeys {
             return;
         };
         let roll = self.rolls.remove(i);
+        // Not at publications: they go on while the clock is held, and a clock that runs ahead
+        // must not make anything forgotten.
+        self.log.prune(at, Duration::from_secs(604_800));
         match roll.kind {
             RollType::FirstKeys => {
                 self.settled_at = Some(at);
@@ -338,7 +341,9 @@ impl ZoneKeys {
     }
 
     fn publish(&mut self, p: &Publication) {
+        // A zone taken over was signed before.
         if self.published.is_none()
+            && self.settled_at.is_none()
             && let Some(ttl) = p.unsigned_ttl
         {
             self.log.publish(Served::Unsigned, ttl, p.at);
@@ -354,7 +359,6 @@ impl ZoneKeys {
         self.log
             .publish(Served::Dnskey(p.apex.dnskey.clone()), p.apex.ttl, p.at);
         self.log.publish(data, p.data_ttl, p.at);
-        self.log.prune(p.at, Duration::from_secs(604_800));
         let old = self.published.as_ref();
         let apex_at = old
             .filter(|o| o.apex == p.apex)
@@ -590,9 +594,9 @@ impl ZoneKeys {
         let deletes = self.rolls.iter().any(|r| r.kind == RollType::GoInsecure);
         if wanted != self.parent.wanted {
             for n in &wanted {
-                self.with_key(*n, |k| {
-                    k.times.ds_wanted_at.get_or_insert(at);
-                });
+                if !self.parent.wanted.contains(n) {
+                    self.with_key(*n, |k| k.times.ds_wanted_at = Some(at));
+                }
             }
             self.parent.wanted = wanted;
             if !self.parent.wanted.is_empty() || deletes {

@@ -11,10 +11,10 @@ use cascade_time::Timestamp;
 use crate::apex::ApexSet;
 use crate::ds::DsRecord;
 use crate::event::Event;
-use crate::key::{Home, Key, KeyNum, Role};
+use crate::key::{Home, Key, KeyNum, Origin, Role};
 use crate::observe::{Delegation, Scope, What, next_look};
 use crate::policy::{Auto, CdsPolicy, KeyPolicy};
-use crate::roll::{Class, Roll, RollType, Stage, Step, Strategy};
+use crate::roll::{Class, Roll, RollType, Seen, Stage, Step, Strategy};
 use crate::state::ZoneKeys;
 use crate::ttl::{Free, Served};
 use crate::wish::{Wish, begin, seed, wishes};
@@ -343,7 +343,10 @@ impl<'a> Plan<'a> {
                 continue;
             }
             let Some(row) = roll.row() else { continue };
-            let mut open = !published || !row.seen.iter().all(|s| roll.is_met(*s));
+            // The root has no parent.
+            let root = self.zone.parent.delegation == Delegation::Root;
+            let met = |s: &Seen| roll.is_met(*s) || root && What::of(*s) == What::Ds;
+            let mut open = !published || !row.seen.iter().all(met);
             for w in self.zone.cache_waits(self.policy, roll) {
                 match w.free {
                     Free::Always => {}
@@ -379,6 +382,10 @@ impl<'a> Plan<'a> {
         {
             return vec![Event::IslandLeft { at: self.now }];
         }
+        let excess = self.excess_standby();
+        if !excess.is_empty() {
+            return excess;
+        }
         let mut waiting: Vec<Class> = Vec::new();
         for Wish { kind, cause, at } in wishes(self.zone, self.policy, self.now) {
             let class = kind.class();
@@ -406,10 +413,25 @@ impl<'a> Plan<'a> {
             );
             return vec![Event::RollStarted { roll }];
         }
-        self.excess_standby()
+        Vec::new()
     }
 
     fn excess_standby(&self) -> Vec<Event> {
+        // An algorithm must not stay in DNSKEY by a key that signs no data (RFC 4035 §2.2).
+        let misfit = self.zone.keys.iter().find(|k| {
+            let t = &k.times;
+            let idle = t.active_at.is_none() && t.retired_at.is_none() && t.destroyed_at.is_none();
+            (k.standby || k.origin == Origin::Imported)
+                && idle
+                && k.algorithm != self.policy.algorithm
+                && !self.zone.rolls.iter().any(|r| r.new.contains(&k.num))
+        });
+        if let Some(k) = misfit {
+            return vec![Event::KeyDropped {
+                key: k.num,
+                at: self.now,
+            }];
+        }
         for (role, want) in self.standby_wishes() {
             let have: Vec<&Key> = self.standby(role).collect();
             if have.len() > want as usize
@@ -591,11 +613,15 @@ impl<'a> Plan<'a> {
         if self.zone.settled_at.is_none() || self.zone.unsigned || self.facts.paused {
             return;
         }
+        let algorithm = self.policy.algorithm;
+        let mut serving = self.zone.keys.iter().filter(|k| k.in_service());
+        if serving.any(|k| k.algorithm != algorithm) {
+            return;
+        }
         for (role, want) in self.standby_wishes() {
             let busy = self.zone.rolls.iter().any(|r| r.wants.contains(&role));
             if !busy && self.standby(role).count() < want as usize {
                 let home = self.policy.home(role).clone();
-                let algorithm = self.policy.algorithm;
                 self.at(self.now, || Action::GenerateKey {
                     num,
                     role,

@@ -204,7 +204,7 @@ pub fn judge(zone: &ZoneKeys, policy: &KeyPolicy, sweep: &Sweep) -> SweepReport 
                 && match sweep.what {
                     What::Ds => {
                         q.pass(|m| ds_seen(zone, roll, *s, &m.answer)).is_some()
-                            || no_chain(zone, *s, &q)
+                            || no_chain(zone, roll, *s, &q)
                     }
                     _ => passed.is_some() && zone.is_signed_for(roll, *s),
                 };
@@ -248,8 +248,9 @@ pub fn judge(zone: &ZoneKeys, policy: &KeyPolicy, sweep: &Sweep) -> SweepReport 
 }
 
 /// Without any DS of ours at the parent the DS step of a KSK roll passes: nobody can hold one.
-/// DS of others do not count where no chain leads here.
-fn no_chain(zone: &ZoneKeys, seen: Seen, q: &Quorum<'_>) -> bool {
+/// DS of others do not count where no chain leads here. Where the parent delegates to us it may
+/// still be working on the DS that it was asked for, so an empty answer is believed later.
+fn no_chain(zone: &ZoneKeys, roll: &Roll, seen: Seen, q: &Quorum<'_>) -> bool {
     if zone.parent.linked_at.is_some() || seen == Seen::DsBoth {
         return false;
     }
@@ -258,9 +259,12 @@ fn no_chain(zone: &ZoneKeys, seen: Seen, q: &Quorum<'_>) -> bool {
         Delegation::Elsewhere => q
             .pass(|m| ds_shown(zone, &m.answer).is_some_and(|d| d.ours.is_empty()))
             .is_some(),
-        Delegation::Ours => q
-            .pass(|m| matches!(&m.answer, Answer::Ds { set, .. } if set.is_empty()))
-            .is_some(),
+        Delegation::Ours => {
+            zone.ds_on_its_way(&roll.old, q.policy)
+                .is_none_or(|until| until <= q.sweep.started)
+                && q.pass(|m| matches!(&m.answer, Answer::Ds { set, .. } if set.is_empty()))
+                    .is_some()
+        }
         Delegation::Unknown | Delegation::Linked => false,
     }
 }
@@ -348,9 +352,14 @@ impl<'a> Quorum<'a> {
         let Some(after) = self.policy.ignore_unreachable_after else {
             return Verdict::NoAnswer;
         };
-        let since = self.since.max(self.first_asked(m));
-        let spoke = self.last_answer(m).is_some_and(|t| t >= self.since);
-        if !spoke && self.sweep.ended.since(since) >= after {
+        // Cut off since its last answer: a server that dies in the middle of a step must not stop
+        // it for ever, and x covers what it may go on serving.
+        let since = self
+            .last_answer(m)
+            .unwrap_or(Timestamp::EPOCH)
+            .max(self.since)
+            .max(self.first_asked(m));
+        if self.sweep.ended.since(since) >= after {
             Verdict::Excused
         } else {
             Verdict::NoAnswer

@@ -355,6 +355,15 @@ impl ZoneKeys {
         }
     }
 
+    /// Until when a DS of these keys that was asked for may still be on its way to a parent that
+    /// shows none: tickets at registries take days.
+    pub fn ds_on_its_way(&self, nums: &[KeyNum], policy: &KeyPolicy) -> Option<Timestamp> {
+        nums.iter()
+            .filter_map(|n| self.key(*n)?.times.ds_wanted_at)
+            .max()
+            .map(|at| at.saturating_add(policy.remind_after))
+    }
+
     /// Begin of the present wait for `what`.
     pub fn look_since(&self, what: What) -> Timestamp {
         let waits = self

@@ -1,6 +1,8 @@
 //! Simulated rolls: years of them, with every cache state checked.
 
+mod hands;
 mod mutants;
+mod random;
 mod rolls;
 mod timelines;
 mod world;

@@ -79,7 +79,7 @@ fn every_shortened_wait_is_caught() {
         }
     }
     assert_eq!(survivors, []);
-    assert_eq!(count, 18, "waits in all tables");
+    assert_eq!(count, 17, "waits in all tables");
 }
 
 #[test]

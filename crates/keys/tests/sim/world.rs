@@ -16,7 +16,7 @@ pub const MINUTE: u64 = 60;
 pub const HOUR: u64 = 3600;
 pub const DAY: u64 = 86_400;
 
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// Seconds until each zone server has a new version; the first is our own output.
     pub lags: Vec<u64>,
@@ -70,6 +70,8 @@ enum Coming {
     Update { server: usize, version: usize },
     Resign { part: usize },
     Parent { server: usize, set: Vec<KeyNum> },
+    /// RFC 1034 §4.3.5: cut off for SOA EXPIRE, the secondary stops answering.
+    Expire { server: usize },
 }
 
 /// Shortens one wait of one row by one TTL.
@@ -99,6 +101,7 @@ pub struct World {
     versions: Vec<Version>,
     /// Index into `versions` per zone server.
     has: Vec<Option<usize>>,
+    expired: Vec<bool>,
     pub ds: Vec<Vec<KeyNum>>,
     coming: BTreeSet<(Timestamp, u32, Coming)>,
     sequence: u32,
@@ -113,6 +116,15 @@ const PARTS: usize = 4;
 impl World {
     pub fn new(policy: KeyPolicy, config: Config) -> World {
         let start = Timestamp::from_secs(1_800_000_000);
+        let coming = config
+            .down
+            .iter()
+            .filter(|d| d.2 > d.1 + 7 * DAY)
+            .map(|d| {
+                let at = start + Duration::from_secs(d.1 + 7 * DAY);
+                (at, 0, Coming::Expire { server: d.0 })
+            })
+            .collect();
         World {
             zone: ZoneKeys::new(OWNER),
             policy,
@@ -130,9 +142,10 @@ impl World {
             destroyed: 0,
             versions: Vec::new(),
             has: vec![None; config.lags.len()],
+            expired: vec![false; config.lags.len()],
             ds: vec![Vec::new(); config.parent.len()],
             config,
-            coming: BTreeSet::new(),
+            coming,
             sequence: 0,
             past: BTreeMap::new(),
             keys: BTreeMap::new(),
@@ -404,9 +417,11 @@ impl World {
         match what {
             Coming::Update { server, version } => {
                 if let Some(up) = self.down_until(server) {
+                    // When it is back it transfers what is newest then.
+                    let version = usize::MAX;
                     self.schedule(up, Coming::Update { server, version });
                 } else {
-                    self.update(server, version);
+                    self.update(server, version.min(self.versions.len() - 1));
                 }
             }
             Coming::Resign { part } => {
@@ -418,6 +433,12 @@ impl World {
                     data[part] = v.apex.zone_signers.clone();
                     self.version(v.apex, data);
                 }
+            }
+            Coming::Expire { server } => {
+                for (content, ttl) in self.shows(server) {
+                    self.leave(content, ttl);
+                }
+                self.expired[server] = true;
             }
             Coming::Parent { server, set } => {
                 if self.ds[server] != set {
@@ -446,6 +467,7 @@ impl World {
             self.leave(content, ttl);
         }
         self.has[server] = Some(version);
+        self.expired[server] = false;
     }
 
     fn leave(&mut self, content: Content, ttl: u32) {
@@ -455,6 +477,9 @@ impl World {
     }
 
     fn shows(&self, server: usize) -> Vec<(Content, u32)> {
+        if self.expired[server] {
+            return Vec::new();
+        }
         let Some(v) = self.has[server].map(|i| &self.versions[i]) else {
             let ttl = self.config.data_ttl;
             return vec![
