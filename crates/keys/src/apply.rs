@@ -120,7 +120,8 @@ impl ZoneKeys {
             .map(|k| k.num)
             .collect();
         let day = 86_400;
-        self.log.publish(Served::Dnskey(ours), dnskey_ttl.max(day), at);
+        self.log
+            .publish(Served::Dnskey(ours), dnskey_ttl.max(day), at);
         let data = Served::Data {
             any: self.data_signers(),
             all: Vec::new(),
@@ -360,9 +361,7 @@ impl ZoneKeys {
             .publish(Served::Dnskey(p.apex.dnskey.clone()), p.apex.ttl, p.at);
         self.log.publish(data, p.data_ttl, p.at);
         let old = self.published.as_ref();
-        let apex_at = old
-            .filter(|o| o.apex == p.apex)
-            .map_or(p.at, |o| o.apex_at);
+        let apex_at = old.filter(|o| o.apex == p.apex).map_or(p.at, |o| o.apex_at);
         let (data_at, data_serial) = old
             .filter(|o| o.any == p.any && o.all == p.all && o.data_ttl == p.data_ttl)
             .map_or((p.at, p.serial), |o| (o.data_at, o.data_serial));
@@ -407,7 +406,8 @@ impl ZoneKeys {
         match (report.what, report.passed) {
             (What::Dnskey, Some(x)) => {
                 let like = Served::Dnskey(Vec::new());
-                self.log.close_superseded(&like, end, Duration::from_secs(x));
+                self.log
+                    .close_superseded(&like, end, Duration::from_secs(x));
                 self.mark_seen(end);
             }
             (What::Rrsig, Some(x)) => {
@@ -469,8 +469,7 @@ impl ZoneKeys {
             self.parent.linked_at.get_or_insert(end);
         }
         let empty = report.ds.iter().all(|d| d.ours.is_empty() && !d.foreign);
-        self.parent.vanished =
-            report.covered.is_some() && empty && self.parent.linked_at.is_some();
+        self.parent.vanished = report.covered.is_some() && empty && self.parent.linked_at.is_some();
         self.parent.foreign = report.ds.iter().any(|d| d.foreign);
         self.parent.shown = report.ds.iter().flat_map(|d| d.ours.clone()).collect();
         self.parent.shown.sort_unstable();
@@ -637,7 +636,6 @@ impl ZoneKeys {
             .map(|k| k.num)
             .collect();
         let excess = destroyed.len().saturating_sub(MAX_DESTROYED);
-        self.keys
-            .retain(|k| !destroyed[..excess].contains(&k.num));
+        self.keys.retain(|k| !destroyed[..excess].contains(&k.num));
     }
 }

@@ -415,7 +415,9 @@ fn remove(
         return Ok(vec![Event::KeyDropped { key: num, at: now }]);
     }
     if !force {
-        return Err(in_use("it is in use; --force rolls it out in the safe order"));
+        return Err(in_use(
+            "it is in use; --force rolls it out in the safe order",
+        ));
     }
     // It leaves by the roll that replaces it, so it is never the last of its kind.
     let kind = roll_type(key.role, policy);
@@ -437,7 +439,10 @@ fn emergency(
     }
     let mut out: Vec<Event> = leaked
         .iter()
-        .map(|k| Event::KeyCompromised { key: k.num, at: now })
+        .map(|k| Event::KeyCompromised {
+            key: k.num,
+            at: now,
+        })
         .collect();
     let kind = roll_type(role, policy);
     let leaves = |r: &&Roll| leaked.iter().all(|k| r.old.contains(&k.num));

@@ -595,7 +595,9 @@ mod tests {
         let since = t(1_000_000);
         let mut last = None;
         let mut n = 0;
-        while let Some(next) = Some(next_look(since, last)).filter(|n| n.since(since).as_secs() < 86_400 * 8) {
+        while let Some(next) =
+            Some(next_look(since, last)).filter(|n| n.since(since).as_secs() < 86_400 * 8)
+        {
             assert!(last.is_none_or(|l| next > l));
             last = Some(next);
             n += 1;

@@ -422,7 +422,14 @@ use Stage::{C1, C1b, C2, D, Db, P1, P1b, P2};
 /// C1 is I_pubC = D_prpC + TTL_key, C2 is I_ret = D_prpP + TTL_ds.
 const KSK_DOUBLE_SIGNATURE: &[Row] = &[
     row(P1, "await-dnskey-seen", "KSP", "KS", &[See::Dnskey], &[]),
-    row(C1, "await-dnskey-expired", "KSP", "KS", &[], &[DnskeyWithoutNew]),
+    row(
+        C1,
+        "await-dnskey-expired",
+        "KSP",
+        "KS",
+        &[],
+        &[DnskeyWithoutNew],
+    ),
     row(P2, "await-ds-seen", "KS", "KSP", &[See::DsSwapped], &[]),
     row(C2, "await-ds-expired", "KS", "KSP", &[], &[DsWithOld]),
     row(D, "await-dnskey-gone", "", "KSP", &[See::Dnskey], &[]),
@@ -433,7 +440,14 @@ const KSK_DOUBLE_DS: &[Row] = &[
     row(P1, "await-ds-seen", "KSP", "P", &[See::DsBoth], &[]),
     row(C1, "await-ds-expired", "KSP", "P", &[], &[DsWithoutNew]),
     row(P2, "await-dnskey-seen", "P", "KSP", &[See::Dnskey], &[]),
-    row(C2, "await-dnskey-expired", "P", "KSP", &[], &[DnskeyWithoutNew]),
+    row(
+        C2,
+        "await-dnskey-expired",
+        "P",
+        "KSP",
+        &[],
+        &[DnskeyWithoutNew],
+    ),
     row(D, "await-ds-gone", "", "KSP", &[See::DsOldGone], &[]),
 ];
 
@@ -441,7 +455,14 @@ const KSK_DOUBLE_DS: &[Row] = &[
 /// C2 is I_ret = D_sgn + D_prp + TTL_sig with D_sgn and D_prp observed in P2.
 const ZSK_PRE_PUBLISH: &[Row] = &[
     row(P1, "await-dnskey-seen", "KZ", "K", &[See::Dnskey], &[]),
-    row(C1, "await-dnskey-expired", "KZ", "K", &[], &[DnskeyWithoutNew]),
+    row(
+        C1,
+        "await-dnskey-expired",
+        "KZ",
+        "K",
+        &[],
+        &[DnskeyWithoutNew],
+    ),
     row(P2, "await-rrsig-seen", "K", "KZ", &[See::RrsigOldGone], &[]),
     row(C2, "await-rrsig-expired", "K", "KZ", &[], &[DataWithOld]),
     row(D, "await-dnskey-gone", "", "KZ", &[See::Dnskey], &[]),
@@ -473,7 +494,14 @@ const ZSK_DOUBLE_SIGNATURE: &[Row] = &[
 /// RFC 6781 §4.1.3: both functions at once; C2 is the longer of RFC 7583 §3.2.1 and §3.3.1.
 const CSK: &[Row] = &[
     row(P1, "await-dnskey-seen", "KSZP", "KS", &[See::Dnskey], &[]),
-    row(C1, "await-dnskey-expired", "KSZP", "KS", &[], &[DnskeyWithoutNew]),
+    row(
+        C1,
+        "await-dnskey-expired",
+        "KSZP",
+        "KS",
+        &[],
+        &[DnskeyWithoutNew],
+    ),
     row(
         P2,
         "await-ds-seen",
@@ -482,7 +510,14 @@ const CSK: &[Row] = &[
         &[See::DsSwapped, See::RrsigOldGone],
         &[],
     ),
-    row(C2, "await-ds-expired", "KS", "KSZP", &[], &[DsWithOld, DataWithOld]),
+    row(
+        C2,
+        "await-ds-expired",
+        "KS",
+        "KSZP",
+        &[],
+        &[DsWithOld, DataWithOld],
+    ),
     row(D, "await-dnskey-gone", "", "KSZP", &[See::Dnskey], &[]),
 ];
 
@@ -490,9 +525,23 @@ const CSK: &[Row] = &[
 /// validator that wants every algorithm of the DNSKEY RRset (RFC 4035 §2.2) is satisfied always.
 const ALGORITHM: &[Row] = &[
     row(P1, "await-rrsig-seen", "KSZP", "Z", &[See::RrsigNew], &[]),
-    row(C1, "await-rrsig-expired", "KSZP", "Z", &[], &[DataWithoutNew]),
+    row(
+        C1,
+        "await-rrsig-expired",
+        "KSZP",
+        "Z",
+        &[],
+        &[DataWithoutNew],
+    ),
     row(P1b, "await-dnskey-seen", "KSZP", "KSZ", &[See::Dnskey], &[]),
-    row(C1b, "await-dnskey-expired", "KSZP", "KSZ", &[], &[DnskeyWithoutNew]),
+    row(
+        C1b,
+        "await-dnskey-expired",
+        "KSZP",
+        "KSZ",
+        &[],
+        &[DnskeyWithoutNew],
+    ),
     row(P2, "await-ds-seen", "KSZ", "KSZP", &[See::DsSwapped], &[]),
     row(C2, "await-ds-expired", "KSZ", "KSZP", &[], &[DsWithOld]),
     row(
@@ -503,12 +552,26 @@ const ALGORITHM: &[Row] = &[
         &[See::Dnskey],
         &[DnskeyWithOld],
     ),
-    row(Db, "await-rrsig-gone", "", "KSZP", &[See::RrsigOldGone], &[]),
+    row(
+        Db,
+        "await-rrsig-gone",
+        "",
+        "KSZP",
+        &[See::RrsigOldGone],
+        &[],
+    ),
 ];
 
 /// RFC 7583 §3.3.5: the DS is submitted when no resolver holds unsigned data, I_ngc included.
 const FIRST_KEYS: &[Row] = &[
-    row(P1, "await-rrsig-seen", "", "KSZ", &[See::Dnskey, See::RrsigNew], &[]),
+    row(
+        P1,
+        "await-rrsig-seen",
+        "",
+        "KSZ",
+        &[See::Dnskey, See::RrsigNew],
+        &[],
+    ),
     row(C1, "await-rrsig-expired", "", "KSZ", &[], &[UnsignedData]),
 ];
 

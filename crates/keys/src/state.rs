@@ -399,9 +399,7 @@ impl ZoneKeys {
         let ksk = |n: &&KeyNum| self.key(**n).is_some_and(|k| k.role.signs_keys());
         let zsk = |n: &&KeyNum| self.key(**n).is_some_and(|k| k.role.signs_data());
         match (dying, served) {
-            (Dying::DnskeyWithoutNew, Served::Dnskey(k)) => {
-                roll.new.iter().any(|n| !k.contains(n))
-            }
+            (Dying::DnskeyWithoutNew, Served::Dnskey(k)) => roll.new.iter().any(|n| !k.contains(n)),
             (Dying::DnskeyWithOld, Served::Dnskey(k)) => roll.old.iter().any(|n| k.contains(n)),
             (Dying::DataWithoutNew, Served::Data { all, .. }) => {
                 roll.new.iter().filter(zsk).any(|n| !all.contains(n))

@@ -38,10 +38,7 @@ pub enum Served {
         foreign: bool,
     },
     /// Zone data: keys with an RRSIG over some RRset, and keys with one over every RRset.
-    Data {
-        any: Vec<KeyNum>,
-        all: Vec<KeyNum>,
-    },
+    Data { any: Vec<KeyNum>, all: Vec<KeyNum> },
     /// Zone data without RRSIGs.
     Unsigned,
 }
@@ -296,7 +293,10 @@ mod tests {
         log.lengthen(Duration::from_secs(500));
         assert_eq!(
             log.free(without_2, Duration::ZERO),
-            Free::At { at: t(621), ttl: 100 }
+            Free::At {
+                at: t(621),
+                ttl: 100
+            }
         );
     }
 

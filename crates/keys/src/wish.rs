@@ -54,7 +54,11 @@ pub fn wishes(zone: &ZoneKeys, policy: &KeyPolicy, now: Timestamp) -> Vec<Wish> 
             on_its_way.unwrap_or(now).max(now),
         );
     }
-    if zone.keys.iter().any(|k| k.in_service() && k.algorithm != policy.algorithm) {
+    if zone
+        .keys
+        .iter()
+        .any(|k| k.in_service() && k.algorithm != policy.algorithm)
+    {
         push(RollType::Algorithm, Cause::Policy, now);
         return out;
     }

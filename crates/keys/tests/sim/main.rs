@@ -1,6 +1,7 @@
 //! Simulated rolls: years of them, with every cache state checked.
 
 mod hands;
+mod looks;
 mod mutants;
 mod random;
 mod rolls;

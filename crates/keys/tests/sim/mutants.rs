@@ -51,7 +51,11 @@ fn broken_by(m: Option<Mutant>, kind: RollType, policy: KeyPolicy, config: Confi
     w.run(20 * DAY);
     if m.is_none() {
         assert_eq!(w.broken, None, "{kind:?}");
-        assert!(w.finished.contains_key(&kind), "{kind:?} {}", w.lines.join("\n"));
+        assert!(
+            w.finished.contains_key(&kind),
+            "{kind:?} {}",
+            w.lines.join("\n")
+        );
     }
     w.broken.is_some()
 }

@@ -17,20 +17,22 @@ fn config() -> impl proptest::strategy::Strategy<Value = Config> {
         (12 * DAY..40 * DAY, 0u64..30 * DAY),
         (0u64..40 * DAY, 0u64..3 * DAY),
     )
-        .prop_map(|(mut lags, parent, ds_ttl, data_ttl, resign, down, token)| {
-            lags.insert(0, 0);
-            Config {
-                lags,
-                parent,
-                ds_ttl,
-                data_ttl,
-                resign,
-                down: vec![(1, down.0, down.0 + down.1)],
-                token_down: Some((token.0, token.0 + token.1)),
-                restart: false,
-                delegated: true,
-            }
-        })
+        .prop_map(
+            |(mut lags, parent, ds_ttl, data_ttl, resign, down, token)| {
+                lags.insert(0, 0);
+                Config {
+                    lags,
+                    parent,
+                    ds_ttl,
+                    data_ttl,
+                    resign,
+                    down: vec![(1, down.0, down.0 + down.1)],
+                    token_down: Some((token.0, token.0 + token.1)),
+                    restart: false,
+                    delegated: true,
+                }
+            },
+        )
 }
 
 fn operate(w: &mut World, what: u8) {
@@ -89,8 +91,10 @@ fn operate(w: &mut World, what: u8) {
             return;
         }
         12 => {
-            w.policy.ksk_roll = [KskRoll::DoubleDs, KskRoll::DoubleSignature][usize::from(what % 2)];
-            w.policy.zsk_roll = [ZskRoll::DoubleSignature, ZskRoll::PrePublish][usize::from(what % 2)];
+            w.policy.ksk_roll =
+                [KskRoll::DoubleDs, KskRoll::DoubleSignature][usize::from(what % 2)];
+            w.policy.zsk_roll =
+                [ZskRoll::DoubleSignature, ZskRoll::PrePublish][usize::from(what % 2)];
             return;
         }
         _ => {

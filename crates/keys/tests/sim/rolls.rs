@@ -216,7 +216,11 @@ fn back_from_an_island() {
     w.policy.cds = CdsPolicy::WhenNeeded;
     w.run(2 * DAY);
     assert_eq!(w.broken, None);
-    assert!(w.ds.iter().all(|d| d == &[KeyNum(1)]), "{}", w.lines.join("\n"));
+    assert!(
+        w.ds.iter().all(|d| d == &[KeyNum(1)]),
+        "{}",
+        w.lines.join("\n")
+    );
     // And turned back half-way.
     w.policy.cds = CdsPolicy::Delete;
     w.run(HOUR);
@@ -264,8 +268,16 @@ fn five_years_by_the_default_policy() {
     w.run(5 * 365 * DAY);
     assert_eq!(w.broken, None, "{}", w.lines.join("\n"));
     let n = |k| w.finished.get(&k).copied().unwrap_or(0);
-    assert!((58..=61).contains(&n(RollType::ZskPrePublish)), "{:?}", w.finished);
-    assert!((4..=5).contains(&n(RollType::KskDoubleSignature)), "{:?}", w.finished);
+    assert!(
+        (58..=61).contains(&n(RollType::ZskPrePublish)),
+        "{:?}",
+        w.finished
+    );
+    assert!(
+        (4..=5).contains(&n(RollType::KskDoubleSignature)),
+        "{:?}",
+        w.finished
+    );
     assert_eq!(w.reminders, 0);
     let text = serde_json::to_string(&w.zone).expect("plain");
     assert!(text.len() < 32_768, "state stays small: {}", text.len());
@@ -313,7 +325,11 @@ fn a_ds_of_a_removed_key_brings_it_back() {
     assert!(w.run_until_done(RollType::KskDoubleSignature, 9 * DAY));
     w.run(9 * DAY);
     let old = KeyNum(1);
-    assert!(w.zone.key(old).is_some_and(|k| k.times.trashed_at.is_some()));
+    assert!(
+        w.zone
+            .key(old)
+            .is_some_and(|k| k.times.trashed_at.is_some())
+    );
     // A registrar applies an old ticket: the old DS beside the new one.
     w.tell_parent(vec![old, KeyNum(3)]);
     w.run(2 * DAY);
@@ -327,7 +343,12 @@ fn a_ds_of_a_removed_key_brings_it_back() {
     w.tell_parent(vec![KeyNum(3)]);
     w.run(9 * DAY);
     assert_eq!(w.broken, None);
-    assert!(w.zone.published.as_ref().is_some_and(|p| !p.apex.dnskey.contains(&old)));
+    assert!(
+        w.zone
+            .published
+            .as_ref()
+            .is_some_and(|p| !p.apex.dnskey.contains(&old))
+    );
 }
 
 #[test]
@@ -339,7 +360,8 @@ fn emergencies() {
             p.standby_zsk = standby;
             let mut w = settled(p, Config::default());
             let strategy = Strategy::Safe;
-            w.command(Command::Emergency { role, strategy }).expect("may start");
+            w.command(Command::Emergency { role, strategy })
+                .expect("may start");
             let kind = roll_type(role, &w.policy);
             assert!(w.run_until_done(kind, 4 * DAY), "{}", w.lines.join("\n"));
             assert_eq!(w.broken, None);
@@ -348,7 +370,8 @@ fn emergencies() {
     // Fast: ends within hours, and what breaks is announced: only caches of old data.
     let mut w = settled(quiet(), Config::default());
     let (role, strategy) = (Role::Zsk, Strategy::Fast);
-    w.command(Command::Emergency { role, strategy }).expect("may start");
+    w.command(Command::Emergency { role, strategy })
+        .expect("may start");
     w.run(60);
     let p = w.zone.published.as_ref().expect("published");
     assert_eq!(p.any, [KeyNum(3)]);

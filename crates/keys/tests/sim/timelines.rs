@@ -33,7 +33,11 @@ fn timeline(kind: RollType) -> String {
             } else if gone.is_empty() {
                 format!("seen {}", seen.join(", "))
             } else {
-                format!("seen {}, no cache holds {}", seen.join(", "), gone.join(", "))
+                format!(
+                    "seen {}, no cache holds {}",
+                    seen.join(", "),
+                    gone.join(", ")
+                )
             }
         );
     }

@@ -67,11 +67,21 @@ struct Version {
 
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Coming {
-    Update { server: usize, version: usize },
-    Resign { part: usize },
-    Parent { server: usize, set: Vec<KeyNum> },
+    Update {
+        server: usize,
+        version: usize,
+    },
+    Resign {
+        part: usize,
+    },
+    Parent {
+        server: usize,
+        set: Vec<KeyNum>,
+    },
     /// RFC 1034 §4.3.5: cut off for SOA EXPIRE, the secondary stops answering.
-    Expire { server: usize },
+    Expire {
+        server: usize,
+    },
 }
 
 /// Shortens one wait of one row by one TTL.
@@ -246,7 +256,12 @@ impl World {
                 | Action::ProveKey { .. }
         );
         let age = self.age();
-        if needs_token && self.config.token_down.is_some_and(|(a, b)| a <= age && age < b) {
+        if needs_token
+            && self
+                .config
+                .token_down
+                .is_some_and(|(a, b)| a <= age && age < b)
+        {
             if let Some(s) = subject {
                 self.facts
                     .retry_at
@@ -606,7 +621,8 @@ impl World {
                     let Content::Data(r) = r else { continue };
                     let sig = |a: u8| k.iter().any(|n| alg(n) == a && r.contains(n));
                     let key_algs: BTreeSet<u8> = k.iter().map(alg).collect();
-                    let lenient = algs.iter().any(|a| chain(*a)) && key_algs.iter().any(|a| sig(*a));
+                    let lenient =
+                        algs.iter().any(|a| chain(*a)) && key_algs.iter().any(|a| sig(*a));
                     let ds_strict = algs.iter().all(|a| chain(*a) && sig(*a));
                     let dnskey_strict =
                         algs.iter().all(|a| chain(*a)) && key_algs.iter().all(|a| sig(*a));
@@ -614,8 +630,15 @@ impl World {
                         self.broken = Some(format!(
                             "at {}: DS {} DNSKEY {} signed by {} data signed by {}: lenient {lenient}, DS-strict {ds_strict}, DNSKEY-strict {dnskey_strict}; rolls {:?}",
                             format_span(self.now.since(self.start)),
-                            list(d), list(k), list(by), list(r),
-                            self.zone.rolls.iter().map(|r| (r.kind, r.stage)).collect::<Vec<_>>(),
+                            list(d),
+                            list(k),
+                            list(by),
+                            list(r),
+                            self.zone
+                                .rolls
+                                .iter()
+                                .map(|r| (r.kind, r.stage))
+                                .collect::<Vec<_>>(),
                         ));
                         return;
                     }
@@ -652,7 +675,12 @@ impl World {
         // RFC 4035 §2.2: no algorithm in DNSKEY without a key that signs data.
         for n in &p.apex.dnskey {
             let a = self.keys[n].algorithm;
-            if !p.apex.zone_signers.iter().any(|z| self.keys[z].algorithm == a) {
+            if !p
+                .apex
+                .zone_signers
+                .iter()
+                .any(|z| self.keys[z].algorithm == a)
+            {
                 self.broken = Some(format!("algorithm {a} without a signer"));
             }
         }
@@ -683,7 +711,11 @@ impl World {
                 Free::Always => {}
                 Free::Served => return None,
                 Free::At { at: end, ttl } => {
-                    let cut = if w.dying == m.dying { u64::from(ttl) } else { 0 };
+                    let cut = if w.dying == m.dying {
+                        u64::from(ttl)
+                    } else {
+                        0
+                    };
                     at = at.max(end - Duration::from_secs(cut));
                 }
             }
@@ -753,5 +785,8 @@ pub fn list(k: &[KeyNum]) -> String {
     if k.is_empty() {
         return "-".to_string();
     }
-    k.iter().map(KeyNum::to_string).collect::<Vec<_>>().join("+")
+    k.iter()
+        .map(KeyNum::to_string)
+        .collect::<Vec<_>>()
+        .join("+")
 }
