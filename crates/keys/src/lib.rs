@@ -14,7 +14,7 @@
 //! event  apply              what happened -> state
 //! observe  ds               answers of servers -> evidence
 //! wish  next_action         state + now -> what is due, and when to ask again
-//! command  why              operators: orders, refusals, reasons
+//! command  why  forecast    operators: orders, refusals, reasons, what will come
 //! ```
 
 mod key;
@@ -34,6 +34,7 @@ mod next_action;
 mod wish;
 
 mod command;
+mod forecast;
 mod why;
 
 mod hex;
@@ -45,6 +46,7 @@ pub use apex::{ApexSet, Cds};
 pub use command::{Command, Refusal, decide};
 pub use ds::{DsRecord, absent, at_or_past, present};
 pub use event::{Event, Publication};
+pub use forecast::{Assumptions, forecast};
 pub use key::{Home, Key, KeyNum, KeyState, Origin, Role, Times, key_tag};
 pub use next_action::{
     Action, FRESH_PROOF, Facts, Subject, is_automatic, is_published, next_action, next_deadline,

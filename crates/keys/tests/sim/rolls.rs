@@ -377,3 +377,64 @@ fn emergencies() {
     assert_eq!(p.any, [KeyNum(3)]);
     assert_eq!(p.apex.dnskey, [KeyNum(1), KeyNum(3)]);
 }
+
+#[test]
+fn the_forecast_is_what_happens() {
+    let steps = |events: &[Event]| -> Vec<(Class, Option<Stage>, u64)> {
+        events
+            .iter()
+            .filter_map(|e| match e {
+                Event::RollStepped { class, to, at, .. } => {
+                    Some((*class, Some(*to), at.secs() as u64))
+                }
+                Event::RollDone { class, at } => Some((*class, None, at.secs() as u64)),
+                _ => None,
+            })
+            .collect()
+    };
+    for kind in ROLLS {
+        let config = Config {
+            lags: vec![0, 60],
+            parent: vec![60],
+            ..Config::default()
+        };
+        let mut w = settled(quiet(), config);
+        begin_roll(&mut w, kind);
+        let assume = Assumptions {
+            parent: Duration::from_secs(60),
+            signing: Duration::from_secs(w.config.resign),
+            servers: Duration::from_secs(60),
+        };
+        let until = w.now + Duration::from_secs(20 * DAY);
+        let told = steps(&forecast(&w.zone, &w.policy, w.now, until, &assume));
+        let from = w.events.len();
+        w.run(20 * DAY);
+        let real = steps(&w.events[from..]);
+        assert_eq!(told.len(), real.len(), "{kind:?} {told:?} {real:?}");
+        for (a, b) in told.iter().zip(&real) {
+            assert_eq!((a.0, a.1), (b.0, b.1), "{kind:?}");
+            // Signing of the last part and one look interval.
+            assert!(a.2.abs_diff(b.2) <= w.config.resign, "{kind:?} {a:?} {b:?}");
+        }
+    }
+}
+
+#[test]
+fn a_fast_ksk_emergency_does_not_wait_for_caches() {
+    let config = Config {
+        parent: vec![60],
+        ..Config::default()
+    };
+    let mut w = settled(quiet(), config);
+    let (role, strategy) = (Role::Ksk, Strategy::Fast);
+    w.command(Command::Emergency { role, strategy })
+        .expect("may start");
+    assert!(w.zone.key(KeyNum(1)).is_some_and(|k| k.compromised));
+    w.run(1);
+    // K1 stays until every parent address has K2 only; what breaks meanwhile is the caches that
+    // lack K2, as announced.
+    let p = w.zone.published.as_ref().expect("published");
+    assert_eq!(p.apex.dnskey, [KeyNum(1), KeyNum(2), KeyNum(3)]);
+    assert_eq!(p.apex.cds, Cds::Keys(vec![KeyNum(3)]));
+    assert_eq!(w.zone.parent.wanted, [KeyNum(3)]);
+}

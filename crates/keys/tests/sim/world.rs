@@ -100,6 +100,10 @@ pub struct World {
     pub start: Timestamp,
     pub config: Config,
     pub mutant: Option<Mutant>,
+    /// Sweeps ask the first server only.
+    pub blind: bool,
+    /// SOA EXPIRE is told as this.
+    pub told_expire: u32,
     pub events: Vec<Event>,
     pub lines: Vec<String>,
     pub finished: BTreeMap<RollType, usize>,
@@ -142,6 +146,8 @@ impl World {
             now: start,
             start,
             mutant: None,
+            blind: false,
+            told_expire: 7 * DAY as u32,
             events: Vec::new(),
             lines: Vec::new(),
             finished: BTreeMap::new(),
@@ -422,7 +428,7 @@ impl World {
             any: any.into_iter().collect(),
             all,
             data_ttl: self.config.data_ttl,
-            soa_expire: 7 * DAY as u32,
+            soa_expire: self.told_expire,
             unsigned_ttl: first.then_some(self.config.data_ttl),
             at: self.now,
         }));
@@ -531,6 +537,10 @@ impl World {
                 .map(|s| self.zone_member(s, what))
                 .collect(),
         };
+        let members = members
+            .into_iter()
+            .take(if self.blind { 1 } else { usize::MAX })
+            .collect();
         let sweep = Sweep {
             what,
             started: self.now,
