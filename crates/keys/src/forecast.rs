@@ -9,9 +9,10 @@ use cascade_zone::id::KeyId;
 use crate::apex::ApexSet;
 use crate::ds::DsRecord;
 use crate::event::{Event, Publication};
+use crate::judge::judge;
 use crate::key::{Key, KeyNum, Origin, Role, Times};
 use crate::next_action::{Action, Facts, next_action, next_deadline};
-use crate::observe::{Answer, Delegation, Member, Referral, SeenKey, Sweep, What, judge};
+use crate::observe::{Answer, Delegation, Member, Referral, SeenKey, Sweep, What};
 use crate::policy::KeyPolicy;
 use crate::state::ZoneKeys;
 

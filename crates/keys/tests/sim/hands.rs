@@ -317,3 +317,75 @@ fn a_backup_is_waited_for() {
     w.run(60);
     assert!(w.zone.published.is_some());
 }
+
+#[test]
+fn states_follow_rfc_7583() {
+    let mut w = settled(quiet(), Config::default());
+    let class = Class::Ksk;
+    w.command(Command::StartRoll { class }).expect("starts");
+    w.run(60);
+    let mut seen = [Vec::new(), Vec::new()];
+    while w.now.since(w.start).as_secs() < 30 * DAY {
+        for (i, n) in [KeyNum(1), KeyNum(3)].into_iter().enumerate() {
+            let k = w.zone.key(n).expect("known");
+            let s = w.zone.key_state(k, &w.policy, w.now);
+            if seen[i].last() != Some(&s) {
+                seen[i].push(s);
+            }
+        }
+        // Held at C2 until the old key has been Dead for all to see.
+        let held = seen[0].last() != Some(&KeyState::Dead);
+        w.policy.ksk.auto.expire = stage(&w, class) != Some(Stage::C2) || !held;
+        w.run(30);
+    }
+    use KeyState::*;
+    assert_eq!(seen[0], [Active, Retired, Dead, Removed]);
+    assert_eq!(seen[1], [Published, Ready, Active]);
+}
+
+#[test]
+fn a_key_removed_before_its_roll_began_is_replaced() {
+    let mut p = quiet();
+    p.require_backup = true;
+    let mut w = World::new(p, Config::default());
+    w.run(60);
+    for key in [KeyNum(1), KeyNum(2)] {
+        w.command(Command::BackedUp { key }).expect("noted");
+    }
+    w.run(12 * DAY);
+    w.command(Command::StartRoll { class: Class::Zsk })
+        .expect("starts");
+    w.run(60);
+    let (key, force) = (KeyNum(3), false);
+    w.command(Command::RemoveKey { key, force })
+        .expect("not in use yet");
+    w.run(60);
+    let key = KeyNum(4);
+    assert_eq!(
+        w.zone.roll(Class::Zsk).map(|r| r.new.clone()),
+        Some(vec![key])
+    );
+    w.command(Command::BackedUp { key }).expect("noted");
+    assert!(w.run_until_done(RollType::ZskPrePublish, 9 * DAY));
+    assert_eq!(w.broken, None);
+}
+
+#[test]
+fn renewal_goes_on_while_everything_else_fails() {
+    let mut w = settled(quiet(), Config::default());
+    w.command(Command::StartRoll { class: Class::Zsk })
+        .expect("starts");
+    // The proof of the new key hangs for ever.
+    let (policy, mut facts) = (w.policy.clone(), w.facts.clone());
+    facts
+        .in_flight
+        .extend([Subject::Prove(KeyNum(3)), Subject::Build]);
+    facts.in_flight.insert(Subject::Look(What::Dnskey));
+    let expires = w.zone.published.as_ref().expect("published").apex_expires;
+    let late = expires - policy.apex_signatures.remain;
+    let actions = next_action(&w.zone, &policy, &facts, late);
+    assert!(
+        matches!(actions.first(), Some(Action::RenewApex { .. })),
+        "{actions:?}"
+    );
+}
