@@ -107,7 +107,7 @@ fn operate(w: &mut World, what: u8) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 120, max_shrink_iters: 60, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 20, max_shrink_iters: 60, ..ProptestConfig::default() })]
 
     #[test]
     fn nothing_an_operator_does_makes_a_cache_bogus(

@@ -438,3 +438,67 @@ fn a_fast_ksk_emergency_does_not_wait_for_caches() {
     assert_eq!(p.apex.cds, Cds::Keys(vec![KeyNum(3)]));
     assert_eq!(w.zone.parent.wanted, [KeyNum(3)]);
 }
+
+#[test]
+fn ttls_that_change_in_mid_roll() {
+    for kind in [
+        RollType::KskDoubleSignature,
+        RollType::KskDoubleDs,
+        RollType::Csk,
+        RollType::Algorithm,
+        RollType::ZskPrePublish,
+    ] {
+        for row in kind.rows() {
+            for (before, after) in [(86_400, 300), (300, 86_400)] {
+                let config = Config {
+                    data_ttl: before,
+                    ds_ttl: before,
+                    ..Config::default()
+                };
+                let mut p = quiet();
+                p.ttl = before;
+                let mut w = settled(p, config);
+                begin_roll(&mut w, kind);
+                for _ in 0..20 * 24 * 6 {
+                    if w.zone
+                        .roll(kind.class())
+                        .is_some_and(|r| r.stage == row.stage)
+                    {
+                        break;
+                    }
+                    w.run(600);
+                }
+                // The parent's change is seen once a day at least; a raised TTL that nobody has
+                // seen yet would be the parent's fault.
+                if after < before {
+                    w.set_ds_ttl(after);
+                }
+                w.config.data_ttl = after;
+                w.policy.ttl = after;
+                assert!(w.run_until_done(kind, 20 * DAY), "{kind:?} {:?}", row.stage);
+                w.run(5 * DAY);
+                assert_eq!(w.broken, None, "{kind:?} {:?}", row.stage);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_ds_of_a_destroyed_key_is_told_with_its_text() {
+    let mut w = settled(quiet(), Config::default());
+    begin_roll(&mut w, RollType::KskDoubleSignature);
+    w.run(60 * DAY);
+    assert_eq!(w.broken, None);
+    let old = w.zone.key(KeyNum(1)).expect("remembered").clone();
+    assert!(old.times.destroyed_at.is_some());
+    assert_eq!(alerts(&w.zone, &w.policy, w.now), []);
+    w.tell_parent(vec![KeyNum(1), KeyNum(3)]);
+    w.run(2 * DAY);
+    let told = alerts(&w.zone, &w.policy, w.now);
+    assert!(told.iter().any(Alert::is_critical));
+    let ds = DsRecord::of(crate::world::OWNER, &old, 2).expect("known");
+    assert!(
+        told.iter().any(|a| a.text().contains(&ds.text())),
+        "{told:?}"
+    );
+}

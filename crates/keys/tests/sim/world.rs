@@ -361,6 +361,14 @@ impl World {
         }
     }
 
+    /// The parent serves its DS RRset with another TTL from now on.
+    pub fn set_ds_ttl(&mut self, ttl: u32) {
+        for d in self.ds.clone() {
+            self.leave(Content::Ds(d), self.config.ds_ttl);
+        }
+        self.config.ds_ttl = ttl;
+    }
+
     fn schedule(&mut self, secs: u64, what: Coming) {
         self.sequence += 1;
         let at = self.now + Duration::from_secs(secs);
