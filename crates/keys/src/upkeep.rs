@@ -58,10 +58,13 @@ impl Plan<'_> {
             return None;
         }
         let pending = match what {
-            What::Ds => {
-                zone.parent.delegation == Delegation::Unknown && !zone.unsigned
-                    || zone.parent.followed_at.is_none() && zone.parent.wanted_at.is_some()
-            }
+            What::Ds => match zone.parent.delegation {
+                Delegation::Unknown => !zone.unsigned,
+                Delegation::Ours | Delegation::Linked => {
+                    zone.parent.followed_at.is_none() && zone.parent.wanted_at.is_some()
+                }
+                _ => false,
+            },
             // Old content whose end in the servers has not been seen yet.
             What::Dnskey => self.is_open(|s| matches!(s, Served::Dnskey(_))),
             What::Rrsig => self.is_open(|s| matches!(s, Served::Data { .. } | Served::Unsigned)),
@@ -96,7 +99,8 @@ impl Plan<'_> {
     }
 
     pub(crate) fn generation(&mut self) {
-        let num = self.zone.next_key();
+        // Numbers are given by place, so that one key that cannot be made delays no other.
+        let mut num = self.zone.next_key();
         for roll in &self.zone.rolls {
             if roll.stage != Stage::Keys {
                 continue;
@@ -117,8 +121,7 @@ impl Plan<'_> {
                     home,
                     roll: Some(roll.class()),
                 });
-                // One after the other: the number is given with the key.
-                return;
+                num.0 = num.0.saturating_add(1);
             }
         }
         if self.zone.settled_at.is_none() || self.zone.unsigned || self.facts.paused {

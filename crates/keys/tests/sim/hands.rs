@@ -389,3 +389,35 @@ fn renewal_goes_on_while_everything_else_fails() {
         "{actions:?}"
     );
 }
+
+#[test]
+fn one_key_that_cannot_be_made_delays_no_other() {
+    let w = World::new(quiet(), Config::default());
+    let mut zone = w.zone.clone();
+    for a in next_action(&zone, &w.policy, &w.facts, w.now) {
+        if let Action::Commit(events) = a {
+            events.iter().for_each(|e| zone.apply(e));
+        }
+    }
+    let made = |facts: &Facts| -> Vec<(KeyNum, Role)> {
+        next_action(&zone, &w.policy, facts, w.now)
+            .into_iter()
+            .filter_map(|a| match a {
+                Action::GenerateKey { num, role, .. } => Some((num, role)),
+                _ => None,
+            })
+            .collect()
+    };
+    let mut facts = w.facts.clone();
+    assert_eq!(
+        made(&facts),
+        [(KeyNum(1), Role::Ksk), (KeyNum(2), Role::Zsk)]
+    );
+    facts.in_flight.insert(Subject::Generate(Role::Ksk));
+    assert_eq!(made(&facts), [(KeyNum(2), Role::Zsk)]);
+    facts.in_flight.clear();
+    let later = w.now + Duration::from_secs(60);
+    facts.retry_at.insert(Subject::Generate(Role::Zsk), later);
+    assert_eq!(made(&facts), [(KeyNum(1), Role::Ksk)]);
+    assert_eq!(next_deadline(&zone, &w.policy, &facts, w.now), Some(later));
+}
