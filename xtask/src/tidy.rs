@@ -14,6 +14,9 @@ const MAY_READ_CLOCK: &[&str] = &[
     "crates/kmip2pkcs11/",
     "crates/time/",
     "crates/sim/",
+    // A socket's own idle and retry timers; what is answered and when to give up is decided elsewhere.
+    "crates/publisher/src/server/",
+    "crates/publisher/src/notify/sender.rs",
     "xtask/",
     "integration/",
 ];
@@ -135,7 +138,7 @@ fn check_source(name: &str, text: &str) -> Vec<String> {
             .is_some_and(|attr| attr.contains("reason"))
             || previous.trim_start().starts_with("//")
             || line.contains("] //");
-        if allows && !told {
+        if allows && !told && !in_tests {
             tell("an `allow` without its reason".into());
         }
         previous = line;

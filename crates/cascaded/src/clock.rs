@@ -1,5 +1,5 @@
 //! The one place that reads the machine's clocks.
-#![allow(clippy::disallowed_methods)]
+#![allow(clippy::disallowed_methods, reason = "somebody has to ask the kernel")]
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 

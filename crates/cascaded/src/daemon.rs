@@ -24,6 +24,9 @@ pub struct PolicyRow {
     pub text: String,
     pub file: String,
     pub revision: u64,
+    /// See [`ActivePolicy::gone`].
+    #[serde(default)]
+    pub gone: bool,
 }
 
 /// An active policy.
@@ -31,6 +34,8 @@ pub struct PolicyRow {
 pub struct ActivePolicy {
     pub file: Arc<PolicyFile>,
     pub revision: u64,
+    /// Its file is no longer there: it stays for the zones that have it, and no other takes it.
+    pub gone: bool,
 }
 
 /// Addresses that are bound, as people write them.
@@ -58,19 +63,36 @@ pub struct Counters {
     pub http: Mutex<HashMap<(&'static str, u16), u64>>,
 }
 
-/// Servers by role, for settings and statistics.
-pub type Servers = Mutex<Vec<(cascade_publisher::Role, Arc<cascade_publisher::Stats>)>>;
+/// What the last reading of the configuration left open.
+#[derive(Debug, Default)]
+pub struct ReloadOutcome {
+    pub at: Option<Timestamp>,
+    /// Keys whose new values wait for a restart.
+    pub waiting: Vec<String>,
+    /// Why the file was not taken over.
+    pub error: Option<String>,
+}
+
+/// Statistics of the servers by role.
+pub type ServerStats = Mutex<Vec<(cascade_publisher::Role, Arc<cascade_publisher::Stats>)>>;
 
 pub struct Daemon {
     pub clock: Arc<dyn Clock>,
+    /// The configuration of the start: for everything that only a restart changes.
     pub config: Arc<ConfigFile>,
+    /// The configuration as last read; see [`Daemon::conf`].
+    pub live: ArcSwap<ConfigFile>,
+    /// The control socket is bound by this process, not passed to it.
+    pub own_socket: bool,
+    /// What became of the last SIGHUP.
+    pub reload: Mutex<ReloadOutcome>,
     pub started_at: Timestamp,
     pub state: State,
     pub files: ZoneFiles,
     pub audit: Mutex<AuditLog>,
     pub keyring: Keyring,
     pub policies: ArcSwap<BTreeMap<String, ActivePolicy>>,
-    /// One reload at a time.
+    /// One change at a time of what zones refer to: policies, TSIG keys, the list of zones.
     pub reloading: tokio::sync::Mutex<()>,
     /// By name in lower case, without final dot.
     pub zones: RwLock<BTreeMap<String, Arc<ZoneHandle>>>,
@@ -81,7 +103,12 @@ pub struct Daemon {
     pub hooks: Semaphore,
     pub notify: mpsc::Sender<NotifyCommand>,
     pub bound: ArcSwap<Bound>,
-    pub stats: Servers,
+    pub stats: ServerStats,
+    /// The DNS servers, once they run.
+    pub dns: Mutex<crate::servers::Running>,
+    pub tsig: crate::tsig::Tsig,
+    pub tokens: crate::control::Tokens,
+    pub operations: crate::control::Operations,
     pub counters: Counters,
     pub logging: crate::logging::Handle,
     pub ready: std::sync::atomic::AtomicBool,
@@ -98,6 +125,11 @@ impl Daemon {
         self.clock.now()
     }
 
+    /// The configuration in force for everything that SIGHUP changes.
+    pub fn conf(&self) -> Arc<ConfigFile> {
+        self.live.load_full()
+    }
+
     pub fn zone(&self, name: &str) -> Option<Arc<ZoneHandle>> {
         if let Some(id) = name.strip_prefix("id:") {
             let id = ZoneId::parse(id)?;
@@ -106,6 +138,12 @@ impl Daemon {
         let name = if name == "@" { "." } else { name };
         let key = Name::parse(name).ok()?.to_lowercase().without_dot();
         self.zones.read().get(&key).cloned()
+    }
+
+    /// The zone of this name, unless it is another one by now.
+    pub fn zone_of(&self, name: &str, id: ZoneId) -> Option<Arc<ZoneHandle>> {
+        let zones = self.zones.read();
+        zones.get(name).filter(|z| z.id == id).cloned()
     }
 
     pub fn zone_list(&self) -> Vec<Arc<ZoneHandle>> {

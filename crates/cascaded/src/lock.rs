@@ -93,10 +93,6 @@ impl Lock {
             source,
         })
     }
-
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
 }
 
 /// The holder may be between locking and writing: then there is no id to tell.
@@ -114,7 +110,7 @@ mod tests {
     fn the_second_daemon_is_told_who_holds_the_directory() {
         let dir = tempfile::tempdir().expect("directory");
         let first = Lock::take(dir.path()).expect("free");
-        let text = std::fs::read_to_string(first.path()).expect("file");
+        let text = std::fs::read_to_string(dir.path().join(FILE)).expect("file");
         assert_eq!(text, format!("{}\n", std::process::id()));
 
         let error = Lock::take(dir.path()).expect_err("held");
@@ -138,8 +134,8 @@ mod tests {
             "4294967295 and more than one number\n",
         )
         .expect("write");
-        let lock = Lock::take(dir.path()).expect("nobody holds it");
-        let text = std::fs::read_to_string(lock.path()).expect("file");
+        let _lock = Lock::take(dir.path()).expect("nobody holds it");
+        let text = std::fs::read_to_string(dir.path().join(FILE)).expect("file");
         assert_eq!(text, format!("{}\n", std::process::id()));
     }
 

@@ -3,6 +3,7 @@
 //! Start-up: [`start`]. A zone's loop: [`zone`]. What an action does: `zone/perform.rs`. The HTTP
 //! side: [`http`], and what it asks of the daemon: [`control`].
 
+mod activation;
 mod args;
 mod clock;
 mod control;
@@ -14,12 +15,14 @@ mod lock;
 mod logging;
 mod metrics;
 mod policies;
+mod reload;
 mod servers;
 mod settings;
 mod start;
 mod status;
 mod systemd;
 mod text;
+mod tsig;
 mod zone;
 
 use std::process::ExitCode;

@@ -1,5 +1,8 @@
 //! Active policies: stored with the state, replaced only by `cascade policy reload`.
 
+// A problem is made at most once per reload.
+#![allow(clippy::result_large_err)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::Path;
@@ -14,9 +17,6 @@ use cascade_policy::{
 };
 
 use crate::daemon::{ActivePolicy, Daemon, PolicyRow};
-use crate::zone::Message;
-
-static NO_KEYS: BTreeSet<String> = BTreeSet::new();
 
 /// Policies as an earlier process left them.
 ///
@@ -40,6 +40,7 @@ pub fn stored(state: &cascade_archive::State) -> Result<BTreeMap<String, ActiveP
             ActivePolicy {
                 file: Arc::new(file),
                 revision: row.revision,
+                gone: row.gone,
             },
         );
     }
@@ -85,12 +86,17 @@ fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
     Ok(out)
 }
 
-/// Rules that look at more than the file.
-pub fn lint_context<'a>(d: &'a Daemon, runs: &'a dyn Fn(&str) -> bool) -> LintContext<'a> {
-    let c = &d.config.config;
+/// Rules that look at more than the file. `keys`: names of the TSIG keys that exist.
+pub fn lint_context<'a>(
+    d: &Daemon,
+    keys: &'a BTreeSet<String>,
+    runs: &'a dyn Fn(&str) -> bool,
+) -> LintContext<'a> {
+    let conf = d.conf();
+    let c = &conf.config;
     LintContext {
-        // No TSIG keys and no HSMs can be registered yet.
-        tsig_keys: Some(&NO_KEYS),
+        tsig_keys: Some(keys),
+        // No HSMs can be registered yet.
         hsms: Some(&[]),
         published_beyond_loopback: c.server.servers.iter().any(|s| !s.addr.ip().is_loopback()),
         loader_review_server: Some(!c.loader.review.servers.is_empty()),
@@ -144,13 +150,14 @@ fn warning(d: &Diagnostic) -> Warning {
 /// Reads the directory, checks everything, stores all or nothing, tells the zones.
 pub async fn reload(d: &Arc<Daemon>, dry_run: bool) -> Result<PolicyReloaded, Problem> {
     let _one = d.reloading.lock().await;
-    let dir = d.config.config.policy_dir.clone();
+    let dir = d.conf().config.policy_dir.clone();
     let found = tokio::task::spawn_blocking(move || read_dir(dir.as_std_path()))
         .await
         .map_err(|e| Problem::new(ProblemType::Bug, e.to_string()))?
         .map_err(|e| Problem::new(ProblemType::PolicyInvalid, e))?;
     let runs = |p: &str| executable(p);
-    let loaded = PolicySet::load(&found, &lint_context(d, &runs)).map_err(|found| {
+    let keys = d.tsig.names();
+    let loaded = PolicySet::load(&found, &lint_context(d, &keys, &runs)).map_err(|found| {
         let errors: Vec<&Diagnostic> = found.iter().filter(|f| f.is_error()).collect();
         let n = errors.len();
         Problem::new(
@@ -179,9 +186,11 @@ pub async fn reload(d: &Arc<Daemon>, dry_run: bool) -> Result<PolicyReloaded, Pr
         .iter()
         .map(|z| z.view().row.zone.settings.policy.clone())
         .collect();
+    let mut gone = BTreeSet::new();
     for (name, policy) in active.iter() {
         if new.get(name).is_none() && used.contains(name) {
             new.insert(policy.file.clone());
+            gone.insert(name.clone());
             warnings.push(Warning {
                 policy: Some(name.clone()),
                 code: None,
@@ -211,7 +220,7 @@ pub async fn reload(d: &Arc<Daemon>, dry_run: bool) -> Result<PolicyReloaded, Pr
     if dry_run {
         return Ok(answer);
     }
-    store(d, &active, &new, &changes).await?;
+    store(d, &active, &new, &gone, &changes).await?;
     Ok(answer)
 }
 
@@ -228,6 +237,7 @@ async fn store(
     d: &Arc<Daemon>,
     active: &BTreeMap<String, ActivePolicy>,
     new: &PolicySet,
+    gone: &BTreeSet<String>,
     changes: &[(String, PolicyChange)],
 ) -> Result<(), Problem> {
     let mut next = BTreeMap::new();
@@ -243,6 +253,7 @@ async fn store(
             text: file.text.clone(),
             file: file.file.clone(),
             revision,
+            gone: gone.contains(name),
         };
         writes.push(Change::put(Table::Policies, name, &row).map_err(|e| bug(e.to_string()))?);
         next.insert(
@@ -250,6 +261,7 @@ async fn store(
             ActivePolicy {
                 file: file.clone(),
                 revision,
+                gone: gone.contains(name),
             },
         );
     }
@@ -270,6 +282,7 @@ async fn store(
                 .state("the active policies are unchanged")
         })?;
     d.policies.store(Arc::new(next));
+    let mut told = Vec::new();
     for z in d.zone_list() {
         let policy = z.view().row.zone.settings.policy.clone();
         let changed = changes
@@ -281,9 +294,9 @@ async fn store(
             {
                 entry.set_settings(crate::servers::zone_settings(&p.file.policy));
             }
-            // A full mailbox means that the zone is busy; it looks at its policy at every stage.
-            let _ = z.tx.send(Message::Policy).await;
+            told.push(z);
         }
     }
+    crate::reload::tell_zones(told);
     Ok(())
 }

@@ -13,6 +13,7 @@ use cascade_wire::cookie::{Secret, Secrets};
 use cascade_wire::{Acl, TsigKeys};
 use tokio::sync::mpsc;
 
+use crate::activation::Passed;
 use crate::daemon::{Bound, Daemon, random};
 
 /// Accepted NOTIFYs that wait to be handed to their zone.
@@ -30,8 +31,8 @@ pub fn acl(entries: &[AclEntry]) -> Acl {
 }
 
 /// TSIG keys known to the daemon.
-pub fn tsig_keys(_d: &Daemon) -> Arc<TsigKeys> {
-    Arc::new(TsigKeys::default())
+pub fn tsig_keys(d: &Daemon) -> Arc<TsigKeys> {
+    d.tsig.keys()
 }
 
 /// How one zone is served, by its policy.
@@ -51,12 +52,13 @@ pub struct Sockets {
     pub bound: Bound,
 }
 
-/// Binds all DNS addresses of the configuration.
+/// Binds the DNS addresses of the configuration that were not passed by the service manager, and
+/// takes over those that were.
 ///
 /// # Errors
 /// Names the address and the list it stands in. An IPv6 address that the host cannot have is left
 /// out with a warning when another address of its list is bound.
-pub fn bind(config: &ConfigFile) -> Result<Sockets, String> {
+pub fn bind(config: &ConfigFile, passed: &mut Passed) -> Result<Sockets, String> {
     let c = &config.config;
     let lists = [
         (
@@ -81,9 +83,20 @@ pub fn bind(config: &ConfigFile) -> Result<Sockets, String> {
         bound: Bound::default(),
     };
     for (role, key, list) in lists {
-        let (mut udp, mut tcp, mut bound) = (Vec::new(), Vec::new(), Vec::new());
+        let mut udp = taken(&mut passed.udp, role);
+        let mut tcp = taken(&mut passed.tcp, role);
+        let have = Have {
+            udp: udp.iter().filter_map(|s| s.local_addr().ok()).collect(),
+            tcp: tcp.iter().filter_map(|s| s.local_addr().ok()).collect(),
+        };
+        let mut bound = have.tcp.clone();
+        bound.extend(have.udp.iter().filter(|a| !have.tcp.contains(a)));
         for listen in list {
-            match bind_one(listen, &mut udp, &mut tcp) {
+            if have.covers(listen) {
+                continue;
+            }
+            match bind_one(listen, &have, &mut udp, &mut tcp) {
+                Ok(addr) if bound.contains(&addr) => {}
                 Ok(addr) => bound.push(addr),
                 Err(e) if no_ipv6(listen.addr, &e) && list.len() > 1 => {
                     tracing::warn!(
@@ -105,18 +118,48 @@ pub fn bind(config: &ConfigFile) -> Result<Sockets, String> {
     Ok(sockets)
 }
 
+/// Addresses of one list that need not be bound.
+struct Have {
+    udp: Vec<SocketAddr>,
+    tcp: Vec<SocketAddr>,
+}
+
+impl Have {
+    fn udp(&self, l: &ListenAddr) -> bool {
+        l.transport == Transport::Tcp || self.udp.contains(&l.addr)
+    }
+
+    fn tcp(&self, l: &ListenAddr) -> bool {
+        l.transport == Transport::Udp || self.tcp.contains(&l.addr)
+    }
+
+    fn covers(&self, l: &ListenAddr) -> bool {
+        self.udp(l) && self.tcp(l)
+    }
+}
+
+fn taken<S>(all: &mut Vec<(Role, S)>, role: Role) -> Vec<S> {
+    let (mine, rest) = std::mem::take(all)
+        .into_iter()
+        .partition(|(r, _)| *r == role);
+    *all = rest;
+    let mine: Vec<(Role, S)> = mine;
+    mine.into_iter().map(|(_, s)| s).collect()
+}
+
 fn bind_one(
     listen: &ListenAddr,
+    have: &Have,
     udp: &mut Vec<std::net::UdpSocket>,
     tcp: &mut Vec<std::net::TcpListener>,
 ) -> std::io::Result<SocketAddr> {
     let mut addr = listen.addr;
-    if listen.transport != Transport::Udp {
+    if !have.tcp(listen) {
         let listener = bind_tcp(addr, false)?;
         addr = listener.local_addr()?;
         tcp.push(listener);
     }
-    if listen.transport != Transport::Tcp {
+    if !have.udp(listen) {
         let socket = bind_udp(addr, false)?;
         addr = socket.local_addr()?;
         udp.push(socket);
@@ -145,6 +188,13 @@ fn bind_error(addr: SocketAddr, key: &str, e: &std::io::Error) -> String {
     format!("cannot listen on {addr} ({key}): {e}{help}")
 }
 
+/// The servers, and the bounds that they share.
+#[derive(Default)]
+pub struct Running {
+    list: Vec<(Role, Server)>,
+    shared: Option<(Arc<Connections>, Arc<TransferGate>)>,
+}
+
 /// Starts serving; must be called within the async runtime.
 ///
 /// # Errors
@@ -152,51 +202,108 @@ fn bind_error(addr: SocketAddr, key: &str, e: &std::io::Error) -> String {
 pub fn serve(
     sockets: Sockets,
     config: &ConfigFile,
+    keys: Arc<TsigKeys>,
     directory: Arc<Directory>,
     clock: Arc<dyn Clock>,
     notify: mpsc::Sender<NotifyIn>,
-) -> std::io::Result<Vec<(Role, Server)>> {
-    let s = &config.config.server;
-    let connections = Connections::new(ConnectionLimits {
-        total: s.max_tcp_clients as usize,
-        idle: s.tcp_idle_timeout,
-        ..ConnectionLimits::default()
-    });
-    let transfers = TransferGate::new(TransferLimits {
-        total: s.max_transfers as usize,
-        ..TransferLimits::default()
-    });
+) -> std::io::Result<Running> {
+    let (connections, transfers) = limits(config);
+    let connections = Connections::new(connections);
+    let transfers = TransferGate::new(transfers);
     let cookies = Secrets::new(Secret(random()), clock.now());
     let common = Common {
         directory,
         clock,
-        connections,
-        transfers,
+        connections: connections.clone(),
+        transfers: transfers.clone(),
         notify,
     };
-    let mut servers = Vec::new();
+    let mut list = Vec::new();
     for (role, udp, tcp) in sockets.list {
-        let settings = settings(role, config, cookies.clone());
-        let mut server = Server::new(role, common.clone(), settings);
-        server.set_transfer_times(TransferTimes {
-            stall: s.transfer_timeout,
-            ..TransferTimes::default()
-        });
-        if role == Role::Publication {
-            server.set_answer_rate(s.answer_rate);
-        }
+        let made = Settings {
+            cookies: Some(cookies),
+            ..settings(role, config, keys.clone())
+        };
+        let mut server = Server::new(role, common.clone(), made);
+        tune(role, &server, config);
         for socket in udp {
             server.serve_udp(socket)?;
         }
         for listener in tcp {
             server.serve_tcp(listener)?;
         }
-        servers.push((role, server));
+        list.push((role, server));
     }
-    Ok(servers)
+    Ok(Running {
+        list,
+        shared: Some((connections, transfers)),
+    })
 }
 
-fn settings(role: Role, config: &ConfigFile, cookies: Secrets) -> Settings {
+impl Running {
+    pub fn stats(&self) -> Vec<(Role, Arc<cascade_publisher::Stats>)> {
+        self.list.iter().map(|(r, s)| (*r, s.stats())).collect()
+    }
+
+    /// Takes over what a new configuration and other keys change; cookies stay good.
+    pub fn renew(&self, config: &ConfigFile, keys: &Arc<TsigKeys>) {
+        for (role, server) in &self.list {
+            server.set_settings(Settings {
+                cookies: server.settings().cookies,
+                ..settings(*role, config, keys.clone())
+            });
+            tune(*role, server, config);
+        }
+        if let Some((connections, transfers)) = &self.shared {
+            let (c, t) = limits(config);
+            connections.set_limits(c);
+            transfers.set_limits(t);
+        }
+    }
+
+    /// Ends all servers; answers under way go out first.
+    pub async fn stop(self, grace: Duration) {
+        let mut set = tokio::task::JoinSet::new();
+        for (_, server) in self.list {
+            set.spawn(server.stop(grace));
+        }
+        while set.join_next().await.is_some() {}
+    }
+}
+
+/// The servers use the TSIG keys as they are now.
+pub fn renew_keys(d: &Daemon) {
+    d.dns.lock().renew(&d.conf(), &d.tsig.keys());
+}
+
+fn limits(config: &ConfigFile) -> (ConnectionLimits, TransferLimits) {
+    let s = &config.config.server;
+    let connections = ConnectionLimits {
+        total: s.max_tcp_clients as usize,
+        idle: s.tcp_idle_timeout,
+        ..ConnectionLimits::default()
+    };
+    let transfers = TransferLimits {
+        total: s.max_transfers as usize,
+        ..TransferLimits::default()
+    };
+    (connections, transfers)
+}
+
+/// What a server holds beside its settings.
+fn tune(role: Role, server: &Server, config: &ConfigFile) {
+    let s = &config.config.server;
+    server.set_transfer_times(TransferTimes {
+        stall: s.transfer_timeout,
+        ..TransferTimes::default()
+    });
+    if role == Role::Publication {
+        server.set_answer_rate(s.answer_rate);
+    }
+}
+
+/// Cookies are the caller's.
+fn settings(role: Role, config: &ConfigFile, keys: Arc<TsigKeys>) -> Settings {
     let c = &config.config;
     let allow = match role {
         Role::LoaderReview => acl(&c.loader.review.allow),
@@ -206,9 +313,9 @@ fn settings(role: Role, config: &ConfigFile, cookies: Secrets) -> Settings {
     Settings {
         allow,
         notify_allow: acl(&c.loader.notify_allow),
+        keys,
         nsid: c.server.nsid.as_ref().map(|n| nsid(n)),
         version_text: format!("Cascade {}", env!("CARGO_PKG_VERSION")),
-        cookies: Some(cookies),
         tcp_idle: c.server.tcp_idle_timeout,
         ..Settings::open()
     }
@@ -223,14 +330,4 @@ fn nsid(configured: &str) -> Vec<u8> {
         .and_then(|h| h.into_string().ok())
         .unwrap_or_default()
         .into_bytes()
-}
-
-/// Ends all servers; answers under way go out first.
-pub async fn stop(servers: Vec<(Role, Server)>, grace: Duration) {
-    let all = servers.into_iter().map(|(_, s)| s.stop(grace));
-    let mut set = tokio::task::JoinSet::new();
-    for one in all {
-        set.spawn(one);
-    }
-    while set.join_next().await.is_some() {}
 }

@@ -11,9 +11,8 @@ use arc_swap::ArcSwap;
 use cascade_archive::{AuditLog, Disk, Origin, State, Table, ZoneFiles};
 use cascade_pipeline::state::Trigger;
 use cascade_policy::{ConfigFile, Diagnostic, MAX_FILE, parse_config};
+use cascade_publisher::Directory;
 use cascade_publisher::notify::{NotifySender, SenderSettings};
-use cascade_publisher::server::Server;
-use cascade_publisher::{Directory, Role};
 use cascade_time::Clock;
 use cascade_zone::Name;
 use parking_lot::{Mutex, RwLock};
@@ -21,16 +20,19 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc, watch};
 
+use crate::activation::Passed;
 use crate::args::{Args, state_dir};
 use crate::clock::SystemClock;
 use crate::control::Control;
 use crate::daemon::{Counters, Daemon, random};
 use crate::http::{Admins, Http, Settings as HttpSettings};
 use crate::zone::{Message, ZoneRow};
-use crate::{policies, servers, systemd, zone};
+use crate::{policies, reload, servers, systemd, zone};
 
 /// NOTIFYs that wait to be sent.
 const NOTIFY_OUT: usize = 10_000;
+/// Each zone that is restored gives the next one this long before the start counts as hung.
+const RESTORE_STEP: Duration = Duration::from_secs(120);
 /// After a stop, answers under way and running steps have this long.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -55,7 +57,13 @@ pub fn check_config(args: &Args) -> ExitCode {
             }
         }
     }
-    if let Err(e) = servers::bind(&config) {
+    let state = config.config.state_dir.as_std_path();
+    if state.exists()
+        && let Err(e) = check_state_dir(state)
+    {
+        errors.push(e);
+    }
+    if let Err(e) = servers::bind(&config, &mut Passed::default()) {
         errors.push(e);
     }
     if errors.is_empty() {
@@ -71,7 +79,8 @@ fn fail(e: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn read_config(path: &Path) -> Result<ConfigFile, String> {
+/// The configuration file, or what is wrong with it, for people.
+pub fn read_config(path: &Path) -> Result<ConfigFile, String> {
     use std::io::Read;
     let mut bytes = Vec::new();
     std::fs::File::open(path)
@@ -84,14 +93,93 @@ fn read_config(path: &Path) -> Result<ConfigFile, String> {
             )
         })?;
     let text = String::from_utf8_lossy(&bytes).into_owned();
-    parse_config(&path.display().to_string(), &bytes).map_err(|found| {
+    let show = |found: Vec<Diagnostic>| {
         let lines: Vec<String> = found.iter().map(|d| d.snippet(&text, false)).collect();
         format!(
             "configuration {} is not valid\n{}",
             path.display(),
             lines.join("\n")
         )
-    })
+    };
+    let config = parse_config(&path.display().to_string(), &bytes).map_err(show)?;
+    let found = host_errors(&config);
+    if found.is_empty() {
+        Ok(config)
+    } else {
+        Err(show(found))
+    }
+}
+
+/// What only the host can tell about a configuration, and what this release cannot do.
+fn host_errors(file: &ConfigFile) -> Vec<Diagnostic> {
+    let c = &file.config;
+    let mut found = Vec::new();
+    let user = |name: &str| match name.parse::<u32>() {
+        Ok(_) => true,
+        Err(_) => matches!(nix::unistd::User::from_name(name), Ok(Some(_))),
+    };
+    let group = |name: &str| match name.parse::<u32>() {
+        Ok(_) => true,
+        Err(_) => matches!(nix::unistd::Group::from_name(name), Ok(Some(_))),
+    };
+    let rc = &c.remote_control;
+    // The default group is made by the package; without the package nobody misses it.
+    let key = "remote-control.admin-groups";
+    for g in rc.admin_groups.iter().filter(|_| file.sets(key)) {
+        if !group(g) {
+            let detail = format!("group '{g}' does not exist");
+            found.push(file.refuse(key, detail, format!("groupadd --system {g}, or remove it")));
+        }
+    }
+    let key = "remote-control.admin-users";
+    for u in rc.admin_users.iter().filter(|u| !user(u)) {
+        let detail = format!("user '{u}' does not exist");
+        found.push(file.refuse(key, detail, "create the user, or remove it"));
+    }
+    let key = "daemon.identity";
+    if let Some(i) = &c.daemon.identity {
+        let detail = if !user(&i.user) {
+            format!("user '{}' does not exist", i.user)
+        } else if let Some(g) = i.group.as_ref().filter(|g| !group(g)) {
+            format!("group '{g}' does not exist")
+        } else {
+            "changing the user is not built yet".to_string()
+        };
+        found.push(file.refuse(
+            key,
+            detail,
+            "start the daemon as its user (User= of the systemd unit) and remove the line",
+        ));
+    }
+    if c.daemon.daemonize {
+        found.push(file.refuse(
+            "daemon.daemonize",
+            "going to the background is not built yet",
+            "run the daemon under a service manager and remove the line",
+        ));
+    }
+    found
+}
+
+/// The directory of everything that must not be lost or forged.
+fn check_state_dir(path: &Path) -> Result<(), String> {
+    use std::os::unix::fs::MetadataExt;
+    let shown = path.display();
+    let m = std::fs::metadata(path).map_err(|e| format!("state-dir {shown}: {e}"))?;
+    let me = nix::unistd::geteuid().as_raw();
+    if m.uid() != me {
+        return Err(format!(
+            "state-dir {shown} belongs to user {}, the daemon runs as {me}\n  Try: chown -R {me} {shown}",
+            m.uid()
+        ));
+    }
+    if m.mode() & 0o002 != 0 {
+        return Err(format!(
+            "state-dir {shown} has mode {:04o}: everybody may change keys and zones in it\n  Try: chmod o-w {shown}",
+            m.mode() & 0o7777
+        ));
+    }
+    Ok(())
 }
 
 /// Runs the daemon to its end.
@@ -120,26 +208,27 @@ pub fn run(args: Args) -> ExitCode {
         Ok(r) => r,
         Err(e) => return fail(&format!("async runtime: {e}")),
     };
-    let result = runtime.block_on(serve(Arc::new(config), logging));
+    let log = logging.clone();
+    let result = runtime.block_on(serve(Arc::new(config), logging, args.state.is_some()));
     // Blocking work that is still under way is safe to cut: nothing of it was acknowledged.
     runtime.shutdown_timeout(Duration::from_secs(1));
-    match result {
+    let code = match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             tracing::error!("{e}");
             fail(&e)
         }
-    }
+    };
+    log.flush();
+    code
 }
 
-async fn serve(config: Arc<ConfigFile>, logging: crate::logging::Handle) -> Result<(), String> {
+async fn serve(
+    config: Arc<ConfigFile>,
+    logging: crate::logging::Handle,
+    state_given: bool,
+) -> Result<(), String> {
     let c = &config.config;
-    let passed = systemd::sockets_passed()?;
-    if passed > 0 {
-        return Err(format!(
-            "{passed} sockets were passed by the service manager; socket activation is not built yet: disable cascaded.socket"
-        ));
-    }
     tracing::info!("Cascade version {}", env!("CARGO_PKG_VERSION"));
     for w in &config.warnings {
         tracing::warn!("{}", w.one_line());
@@ -147,6 +236,7 @@ async fn serve(config: Arc<ConfigFile>, logging: crate::logging::Handle) -> Resu
     let state_path = c.state_dir.as_std_path().to_path_buf();
     let disk = Disk::new();
     disk.make_dir(&state_path).map_err(|e| e.to_string())?;
+    check_state_dir(&state_path)?;
     let mut lock = crate::lock::Lock::take(&state_path).map_err(|e| e.to_string())?;
     lock.write_pid().map_err(|e| e.to_string())?;
     let (state, origin) = State::open(&disk, &state_path).map_err(|e| e.to_string())?;
@@ -157,24 +247,25 @@ async fn serve(config: Arc<ConfigFile>, logging: crate::logging::Handle) -> Resu
         );
     }
     let active = policies::stored(&state)?;
+    let tsig = crate::tsig::Tsig::stored(&state)?;
+    let tokens = crate::control::Tokens::stored(&state)?;
     let audit = AuditLog::open(&disk, &state_path.join("audit.log")).map_err(|e| e.to_string())?;
-    let sockets = servers::bind(&config)?;
+    let mut passed = crate::activation::take(c)?;
+    let sockets = servers::bind(&config, &mut passed)?;
+    let own_socket = passed.control.is_empty();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let (notify_tx, notify_rx) = mpsc::channel(NOTIFY_OUT);
     let (in_tx, in_rx) = mpsc::channel(servers::NOTIFY_QUEUE);
-    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-    let or = |configured: u32, default: usize| {
-        if configured == 0 {
-            default
-        } else {
-            configured as usize
-        }
+    let threads = match c.signer.threads {
+        0 => cpus(),
+        n => n as usize,
     };
     let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(or(c.signer.threads, cpus))
+        .num_threads(threads)
         .thread_name(|i| format!("compute-{i}"))
         .build()
         .map_err(|e| format!("compute pool: {e}"))?;
+    let bounds = limits(c);
     let directory = Arc::new(Directory::new());
     let d = Arc::new(Daemon {
         started_at: clock.now(),
@@ -186,12 +277,19 @@ async fn serve(config: Arc<ConfigFile>, logging: crate::logging::Handle) -> Resu
         zones: RwLock::new(BTreeMap::new()),
         directory: directory.clone(),
         pool: Arc::new(pool),
-        loads: Semaphore::new(or(c.loader.max_concurrent_loads, (cpus / 2).clamp(1, 16))),
-        signings: Semaphore::new(or(c.signer.max_concurrent_zones, cpus)),
-        hooks: Semaphore::new(c.hooks.max_running as usize),
+        loads: Semaphore::new(bounds.loads),
+        signings: Semaphore::new(bounds.signings),
+        hooks: Semaphore::new(bounds.hooks),
         notify: notify_tx,
         bound: ArcSwap::from_pointee(sockets.bound.clone()),
         stats: Mutex::new(Vec::new()),
+        dns: Mutex::default(),
+        own_socket,
+        reload: Mutex::default(),
+        tsig,
+        tokens,
+        operations: crate::control::Operations::default(),
+        live: ArcSwap::new(config.clone()),
         counters: Counters::default(),
         logging,
         ready: AtomicBool::new(false),
@@ -199,17 +297,20 @@ async fn serve(config: Arc<ConfigFile>, logging: crate::logging::Handle) -> Resu
         config: config.clone(),
         state,
     });
+    systemd::status("restoring zones");
     restore_zones(&d).await?;
-    let dns = servers::serve(sockets, &config, directory, clock.clone(), in_tx)
+    let keys = d.tsig.keys();
+    let dns = servers::serve(sockets, &config, keys, directory, clock.clone(), in_tx)
         .map_err(|e| e.to_string())?;
-    *d.stats.lock() = dns.iter().map(|(r, s)| (*r, s.stats())).collect();
-    start_notify(&d, &dns, notify_rx, in_rx);
+    *d.stats.lock() = dns.stats();
+    *d.dns.lock() = dns;
+    start_notify(&d, notify_rx, in_rx);
     let (stop_tx, stop_rx) = watch::channel(false);
-    let api = start_api(&d, stop_rx).await?;
+    let (http, api) = start_api(&d, passed, stop_rx).await?;
     d.ready.store(true, Ordering::Release);
     tracing::info!("Cascade is fully initialized.");
     systemd::ready("serving");
-    until_stopped(&d).await?;
+    until_stopped(&d, &http, state_given).await?;
     systemd::stopping("stopping");
     tracing::info!("stopping");
     let _ = stop_tx.send(true);
@@ -217,11 +318,43 @@ async fn serve(config: Arc<ConfigFile>, logging: crate::logging::Handle) -> Resu
         let _ = z.tx.try_send(Message::Stop);
     }
     let _ = tokio::time::timeout(GRACE, api).await;
-    servers::stop(dns, GRACE).await;
-    if let Some(path) = &d.config.config.remote_control.socket.0 {
+    let dns = std::mem::take(&mut *d.dns.lock());
+    dns.stop(GRACE).await;
+    // The service manager's socket stays for the next start.
+    if let Some(path) = &d.config.config.remote_control.socket.0
+        && d.own_socket
+    {
         let _ = std::fs::remove_file(path);
     }
     Ok(())
+}
+
+/// How much of each kind of work runs at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    pub loads: usize,
+    pub signings: usize,
+    pub hooks: usize,
+}
+
+/// The configuration's bounds; 0 there means by the number of CPUs (config.md §2.4, §2.5).
+pub fn limits(config: &cascade_policy::Config) -> Limits {
+    let or = |configured: u32, default: usize| match configured {
+        0 => default,
+        n => n as usize,
+    };
+    Limits {
+        loads: or(
+            config.loader.max_concurrent_loads,
+            (cpus() / 2).clamp(1, 16),
+        ),
+        signings: or(config.signer.max_concurrent_zones, cpus()),
+        hooks: config.hooks.max_running as usize,
+    }
+}
+
+fn cpus() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// Every zone that an earlier process left gets its task; each is served as soon as it is read.
@@ -257,12 +390,17 @@ async fn restore_zones(d: &Arc<Daemon>) -> Result<(), String> {
     }
     // Ready means: every zone that can be served is served.
     let mut left = started;
+    let mut told = n + 1;
     while !left.is_empty() {
         left.retain(|z| {
             z.view().row.zone.api_state() == cascade_pipeline::state::ApiState::Restoring
         });
         if !left.is_empty() {
-            systemd::status(&format!("restoring zones: {} of {n}", n - left.len()));
+            if left.len() < told {
+                told = left.len();
+                let text = format!("restoring zones: {} of {n}", n - told);
+                systemd::extend(RESTORE_STEP, &text);
+            }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
@@ -275,11 +413,9 @@ async fn restore_zones(d: &Arc<Daemon>) -> Result<(), String> {
 
 fn start_notify(
     d: &Arc<Daemon>,
-    dns: &[(Role, Server)],
     commands: mpsc::Receiver<cascade_publisher::notify::NotifyCommand>,
     mut incoming: mpsc::Receiver<cascade_publisher::NotifyIn>,
 ) {
-    let _ = dns;
     let (events_tx, mut events) = mpsc::channel(1024);
     let clock = d.clock.clone();
     let rng = Box::new(|| u32::from_le_bytes(random()));
@@ -308,29 +444,49 @@ fn start_notify(
 
 async fn start_api(
     d: &Arc<Daemon>,
+    passed: Passed,
     stop: watch::Receiver<bool>,
-) -> Result<tokio::task::JoinHandle<()>, String> {
+) -> Result<(Http<Control>, tokio::task::JoinHandle<()>), String> {
     let rc = &d.config.config.remote_control;
     let control = Arc::new(Control { d: d.clone() });
     let http = Http::new(
         control,
-        http_settings(d),
+        http_settings(rc),
         u64::from_le_bytes(random()),
         stop,
     );
     let mut tasks = tokio::task::JoinSet::new();
-    if let Some(path) = &rc.socket.0 {
+    if !passed.control.is_empty() {
+        for listener in passed.control {
+            let listener = listener
+                .set_nonblocking(true)
+                .and_then(|()| UnixListener::from_std(listener))
+                .map_err(|e| format!("control socket of the service manager: {e}"))?;
+            let http = http.clone();
+            tasks.spawn(async move { http.serve_unix(listener).await });
+        }
+    } else if let Some(path) = &rc.socket.0 {
         let listener = bind_control(path.as_std_path(), rc.socket_mode.0)?;
         let http = http.clone();
         tasks.spawn(async move { http.serve_unix(listener).await });
     }
-    let n = rc.servers.len();
+    let n = rc.servers.len() + passed.http.len();
+    let mut have = Vec::new();
+    for listener in passed.http {
+        let shown = |e: std::io::Error| format!("http socket of the service manager: {e}");
+        let addr = listener.local_addr().map_err(shown)?;
+        only_loopback(addr, "the http socket of the service manager")?;
+        listener.set_nonblocking(true).map_err(shown)?;
+        let listener = TcpListener::from_std(listener).map_err(shown)?;
+        let http = http.clone();
+        tasks.spawn(async move { http.serve_tcp(listener).await });
+        have.push(addr);
+    }
     for addr in &rc.servers {
         let addr = addr.0;
-        if !addr.ip().is_loopback() {
-            return Err(format!(
-                "remote-control.servers: {addr} is not loopback and TLS for the control API is not built yet; use a loopback address"
-            ));
+        only_loopback(addr, "remote-control.servers")?;
+        if have.contains(&addr) {
+            continue;
         }
         match TcpListener::bind(addr).await {
             Ok(listener) => {
@@ -349,9 +505,17 @@ async fn start_api(
             }
         }
     }
-    Ok(tokio::spawn(async move {
-        while tasks.join_next().await.is_some() {}
-    }))
+    let serving = tokio::spawn(async move { while tasks.join_next().await.is_some() {} });
+    Ok((http, serving))
+}
+
+fn only_loopback(addr: std::net::SocketAddr, what: &str) -> Result<(), String> {
+    if addr.ip().is_loopback() {
+        return Ok(());
+    }
+    Err(format!(
+        "{what}: {addr} is not loopback and TLS for the control API is not built yet; use a loopback address"
+    ))
 }
 
 /// A stale socket file is replaced only if nobody answers on it.
@@ -378,8 +542,8 @@ fn bind_control(path: &Path, mode: u32) -> Result<UnixListener, String> {
     Ok(listener)
 }
 
-fn http_settings(d: &Daemon) -> HttpSettings {
-    let rc = &d.config.config.remote_control;
+/// `[remote-control]`, with names of users and groups looked up.
+pub fn http_settings(rc: &cascade_policy::RemoteControlConfig) -> HttpSettings {
     let group = |g: &String| {
         let found = nix::unistd::Group::from_name(g).ok().flatten();
         if found.is_none() {
@@ -410,13 +574,18 @@ fn http_settings(d: &Daemon) -> HttpSettings {
 }
 
 /// Signals until one of them ends the daemon.
-async fn until_stopped(d: &Arc<Daemon>) -> Result<(), String> {
+async fn until_stopped(
+    d: &Arc<Daemon>,
+    http: &Http<Control>,
+    state_given: bool,
+) -> Result<(), String> {
     let get = |kind| signal(kind).map_err(|e| format!("signals: {e}"));
     let mut term = get(SignalKind::terminate())?;
     let mut int = get(SignalKind::interrupt())?;
     let mut hup = get(SignalKind::hangup())?;
     let mut usr1 = get(SignalKind::user_defined1())?;
     let mut usr2 = get(SignalKind::user_defined2())?;
+    let turn = Arc::new(tokio::sync::Mutex::new(()));
     let mut backup = tokio::time::interval(Duration::from_secs(3600));
     backup.tick().await;
     let mut second = tokio::time::interval(Duration::from_secs(1));
@@ -427,9 +596,14 @@ async fn until_stopped(d: &Arc<Daemon>) -> Result<(), String> {
             _ = term.recv() => return Ok(()),
             _ = int.recv() => return Ok(()),
             _ = hup.recv() => {
-                systemd::reloading();
-                reload_config(d);
-                systemd::ready("serving");
+                // Beside the loop: a slow look-up of a group must not delay a stop.
+                let (d, http, turn) = (d.clone(), http.clone(), turn.clone());
+                tokio::spawn(async move {
+                    let _one = turn.lock().await;
+                    systemd::reloading();
+                    reload::reload(&d, &http, state_given).await;
+                    systemd::ready("serving");
+                });
             }
             _ = usr2.recv() => d.logging.reopen(),
             _ = usr1.recv() => summary(d),
@@ -454,34 +628,6 @@ async fn until_stopped(d: &Arc<Daemon>) -> Result<(), String> {
                 });
             }
         }
-    }
-}
-
-/// SIGHUP: log files are opened anew and the log's settings re-read; what else changed is named.
-fn reload_config(d: &Daemon) {
-    d.logging.reopen();
-    let path = Path::new(&d.config.file);
-    match read_config(path) {
-        Ok(new) => {
-            if let Err(e) = d.logging.reconfigure(&new.config.daemon) {
-                tracing::error!("log settings are unchanged: {e}");
-            }
-            let waiting: Vec<String> =
-                cascade_policy::config_changes(&d.config.config, &new.config)
-                    .into_iter()
-                    .map(|c| c.key.to_string())
-                    .filter(|k| !k.starts_with("daemon.log") && k != "daemon.trace-targets")
-                    .collect();
-            if waiting.is_empty() {
-                tracing::info!("configuration was read again");
-            } else {
-                tracing::warn!(
-                    "configuration was read again; these keys wait for a restart: {}",
-                    waiting.join(", ")
-                );
-            }
-        }
-        Err(e) => tracing::error!("nothing changed: {e}"),
     }
 }
 

@@ -10,12 +10,6 @@ use sd_notify::NotifyState;
 /// Most sockets taken from a service manager.
 pub const SOCKETS_MAX: usize = 64;
 
-/// Whether a service manager waits for messages.
-#[allow(clippy::disallowed_methods)] // Part of the program, read where it is needed.
-pub fn is_present() -> bool {
-    std::env::var_os("NOTIFY_SOCKET").is_some_and(|v| !v.is_empty())
-}
-
 /// The daemon serves.
 pub fn ready(status: &str) {
     send(&[NotifyState::Ready, NotifyState::Status(&one_line(status))]);
@@ -64,24 +58,6 @@ pub fn watchdog_interval() -> Option<Duration> {
     Some(allowed / 2)
 }
 
-/// Number of sockets the service manager passed to this process. They are marked not to be
-/// inherited by hooks.
-///
-/// # Errors
-/// The variables contradict each other or the open descriptors, or name too many.
-pub fn sockets_passed() -> Result<usize, String> {
-    let passed = sd_notify::listen_fds()
-        .map_err(|e| format!("LISTEN_FDS: {e}; check the socket unit, or stop it"))?
-        .len();
-    if passed > SOCKETS_MAX {
-        return Err(format!(
-            "LISTEN_FDS: {passed} sockets were passed, at most {SOCKETS_MAX} are taken; shorten \
-             the socket unit"
-        ));
-    }
-    Ok(passed)
-}
-
 fn send(states: &[NotifyState<'_>]) {
     if let Err(e) = sd_notify::notify(states) {
         tracing::debug!("service manager: {e}");
@@ -99,7 +75,6 @@ fn one_line(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::fd::OwnedFd;
     use std::os::unix::net::UnixDatagram;
     use std::process::{Command, Stdio};
 
@@ -121,7 +96,6 @@ mod tests {
     #[test]
     #[ignore = "run by messages_are_those_of_the_protocol"]
     fn child_sends() {
-        assert!(is_present());
         status("a\nREADY=1");
         extend(Duration::from_secs(2), "restoring");
         ready("serving");
@@ -166,43 +140,7 @@ mod tests {
     }
 
     #[test]
-    #[ignore = "run by passed_sockets_are_counted"]
-    fn child_counts() {
-        println!("count={:?}", sockets_passed());
-    }
-
-    #[test]
-    fn passed_sockets_are_counted() {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
-        let mut inner = child("child_counts");
-        // The shell's process becomes the test's, with the socket as descriptor 3 and 4.
-        let run = |fds: &str, inner: &mut Command| {
-            let fd: OwnedFd = listener.try_clone().expect("clone").into();
-            let output = Command::new("sh")
-                .arg("-c")
-                .arg(format!(
-                    "LISTEN_PID=$$ LISTEN_FDS={fds} exec \"$@\" 3<&0 4<&0 0</dev/null"
-                ))
-                .arg("sh")
-                .arg(inner.get_program())
-                .args(inner.get_args())
-                .stdin(fd)
-                .output()
-                .expect("child");
-            String::from_utf8_lossy(&output.stdout).into_owned()
-        };
-        let said = run("2", &mut inner);
-        assert!(said.contains("count=Ok(2)"), "{said}");
-        let said = run("200", &mut inner);
-        assert!(said.contains("count=Err"), "{said}");
-        let said = run("x", &mut inner);
-        assert!(said.contains("count=Err"), "{said}");
-    }
-
-    #[test]
     fn without_a_manager_nothing_happens() {
-        // Test runners do not pass sockets to their tests.
-        assert_eq!(sockets_passed(), Ok(0));
         status("nobody listens");
     }
 }

@@ -15,6 +15,9 @@ pub use across::{Wanted, across};
 
 /// Most RRs of one RRset (Z138).
 pub const MAX_RRSET: usize = 100_000;
+/// Octets that the RRs of one RRset may take in a message: 65,535 less header, question, OPT, TSIG
+/// and a signature of 4 KiB. A larger RRset can be neither answered nor validated (Z130).
+pub const MAX_RRSET_OCTETS: usize = 65_535 - 12 - 259 - 11 - 300 - 4096;
 
 /// One finding, before its line is looked up.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -256,6 +259,16 @@ impl At<'_> {
                 format!(
                     "{} {} records at {n}; at most {MAX_RRSET} are allowed in one RRset",
                     set.len(),
+                    r.rtype
+                )
+            });
+        }
+        // In an answer each RR has a pointer for its owner and ten octets before its RDATA.
+        let octets: usize = set.iter().map(|r| 12 + r.rdata.len()).sum();
+        if octets > MAX_RRSET_OCTETS && !self.owner.flags.is_occluded() {
+            self.find(Code::TOO_LARGE, r, |n| {
+                format!(
+                    "the {} RRset at {n} takes {octets} octets of an answer; at most {MAX_RRSET_OCTETS} fit a message",
                     r.rtype
                 )
             });

@@ -13,6 +13,7 @@ mod directive;
 mod lex;
 mod load;
 mod parse;
+mod plain;
 mod rdata;
 pub mod render;
 mod report;

@@ -11,6 +11,7 @@ use crate::code::{Checks, Code};
 use crate::diag::{Diagnostic, Diagnostics, Line, Place};
 use crate::directive::{self, Directive, Generate, MAX_GENERATED};
 use crate::lex::{Lexed, Lexer, Problem, Token, problem};
+use crate::plain;
 use crate::rdata;
 use crate::scan::{Chunk, MAX_TTL, State, clamp_ttl};
 use crate::sink::RecordSink;
@@ -67,8 +68,20 @@ pub fn parse_chunk<S: RecordSink>(
     carry: &Carry,
     sink: S,
 ) -> Parsed<S> {
+    parse_as(env, chunk, carry, sink, true)
+}
+
+/// `plain`: usual lines take the short way. The result does not depend on it.
+pub(crate) fn parse_as<S: RecordSink>(
+    env: &Env<'_>,
+    chunk: &Chunk,
+    carry: &Carry,
+    mut sink: S,
+    plain: bool,
+) -> Parsed<S> {
     let src = env.files.get(chunk.file).map_or(&[][..], |f| &f.bytes);
     let end = chunk.range.end.min(src.len());
+    sink.expect(chunk.range.len());
     let mut parser = Parser {
         env,
         chunk,
@@ -80,6 +93,7 @@ pub fn parse_chunk<S: RecordSink>(
         owner: Owner::default(),
         rtype: None,
         rdata: Vec::with_capacity(512),
+        room: plain.then(plain::Room::default),
         noted_include: false,
         parsed: Parsed {
             sink,
@@ -127,7 +141,39 @@ struct Owner<'a> {
     told: bool,
 }
 
-impl Owner<'_> {
+impl<'a> Owner<'a> {
+    /// As [`Self::place`], for the owner of a usual line. `None`: it is out of the zone; then it
+    /// counts as unknown, and the general way reads and reports it.
+    #[inline]
+    fn take_plain(
+        &mut self,
+        apex: &Name,
+        origin: &[u8],
+        new: &plain::PlainOwner<'a, '_>,
+    ) -> Option<()> {
+        self.text = b"";
+        self.stated = false;
+        self.key.clear();
+        if !key::push_key(apex, new.wire, &mut self.key) {
+            return None;
+        }
+        // An origin below the apex can bring upper-case letters of its own.
+        self.case = if new.upper || origin.len() != apex.as_wire().len() {
+            key::case_of(apex, new.wire)
+        } else {
+            None
+        };
+        self.wire.clear();
+        self.wire.extend_from_slice(new.wire);
+        self.text = new.text;
+        self.in_zone = true;
+        self.stated = true;
+        self.broken = false;
+        self.carried = false;
+        self.told = false;
+        Some(())
+    }
+
     fn place(&mut self, env: &Env<'_>) {
         self.key.clear();
         self.in_zone = key::push_key(env.apex, &self.wire, &mut self.key);
@@ -156,6 +202,8 @@ struct Parser<'a, 'e, S> {
     /// Type of the current entry, once read.
     rtype: Option<Rtype>,
     rdata: Vec<u8>,
+    /// For usual lines.
+    room: Option<plain::Room>,
     noted_include: bool,
     parsed: Parsed<S>,
 }
@@ -178,6 +226,11 @@ impl<'a, S: RecordSink> Parser<'a, '_, S> {
                 continue;
             }
             self.entry = pos;
+            if let Some(next) = self.plain(pos, first) {
+                pos = next;
+                self.line = self.line.saturating_add(1);
+                continue;
+            }
             self.rtype = None;
             let mut lex = Lexer::new(self.src, pos);
             let done = match first {
@@ -201,6 +254,50 @@ impl<'a, S: RecordSink> Parser<'a, '_, S> {
                 return;
             }
         }
+    }
+
+    /// Takes the line at `pos` if it is a usual one and nothing is to be said about it; gives the
+    /// start of the next. Otherwise the general way finds what it would have found without this.
+    #[inline]
+    fn plain(&mut self, pos: usize, first: u8) -> Option<usize> {
+        let room = self.room.as_mut()?;
+        let owner = &mut self.owner;
+        let known = owner.stated && owner.in_zone && !owner.carried;
+        if first == b'$' || (!known && matches!(first, b' ' | b'\t')) {
+            return None;
+        }
+        let last = if known { owner.text } else { b"" };
+        let line = plain::read(self.src, pos, last, &self.state.origin, room)?;
+        let ttl = match line.ttl {
+            Some(ttl) => ttl,
+            // What an included file changed may have to be noted.
+            None if self.state.changed_by.is_some() => return None,
+            None => self.state.default_ttl.or(self.parsed.out.ttl)?,
+        };
+        if self.env.max_ttl.is_some_and(|max| ttl > max) {
+            return None;
+        }
+        if let Some(new) = &line.owner {
+            owner.take_plain(self.env.apex, &self.state.origin, new)?;
+        }
+        if !owner.told {
+            self.parsed.sink.owner(&owner.key, owner.case.as_deref());
+            owner.told = true;
+        }
+        let loc = self
+            .chunk
+            .loc_base
+            .saturating_add(self.line.saturating_sub(self.chunk.first_line));
+        // A full sink is full for the general way as well, which reports it.
+        self.parsed
+            .sink
+            .record(line.rtype, ttl, line.rdata, loc)
+            .ok()?;
+        if line.ttl.is_some() {
+            self.parsed.out.ttl = line.ttl;
+        }
+        self.parsed.records += 1;
+        Some(line.next)
     }
 
     #[inline]

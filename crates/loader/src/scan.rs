@@ -145,13 +145,20 @@ impl Scan<'_> {
 
     fn walk(&mut self, src: &[u8], w: &mut Walk, depth: usize) {
         let mut pos = w.start;
+        let mut specials = Specials::default();
         while pos < src.len() {
-            let special = next_special(src, pos);
+            let special = specials.next(src, pos);
             // All before the line of the special octet is plain: every line is an entry's start.
             let line = memchr::memrchr(b'\n', &src[pos..special]).map_or(pos, |i| pos + i + 1);
             self.cut_plain(src, w, pos, line);
             if special == src.len() {
                 return;
+            }
+            if src[special] == b';' {
+                // Nothing special stands before it: a comment, and the entry ends with the line.
+                pos = memchr::memchr(b'\n', &src[special..]).map_or(src.len(), |i| special + i + 1);
+                debug_assert_eq!(pos, entry_end(src, line));
+                continue;
             }
             pos = entry_end(src, line);
             if src[line] == b'$' {
@@ -332,23 +339,92 @@ pub fn clamp_ttl(v: u64) -> u32 {
     if v > MAX_TTL { 0 } else { v as u32 }
 }
 
-/// First octet from `pos` on that can change where entries end, or start a directive.
-fn next_special(src: &[u8], pos: usize) -> usize {
-    const BLOCK: usize = 64;
-    let special = |b: u8| matches!(b, b'"' | b'(' | b')' | b';' | b'\\' | b'$');
-    let mut i = pos;
-    while let Some(block) = src.get(i..i + BLOCK) {
-        // No early exit inside: the compiler makes vector code of this.
-        let hit = block.iter().fold(false, |hit, &b| {
-            hit | (b == b'"') | (b == b'(') | (b == b')') | (b == b';') | (b == b'\\') | (b == b'$')
-        });
-        if hit {
-            break;
+/// Octets that can change where entries end, or start a directive.
+const SPECIAL: [[u8; 3]; 2] = [*b"\"(;", *b")\\$"];
+
+/// Octets looked at for one set before the other's turn, so that both find them in the cache.
+const WINDOW: usize = 64 * 1024;
+
+/// Finds special octets in order. What was looked at for one set is remembered, so that a file
+/// full of octets of the other is still read once.
+#[derive(Debug, Default)]
+struct Specials {
+    seen: [Seen; SPECIAL.len()],
+}
+
+/// No octet of the set stands in `from..hit`; one stands at `hit` if that is below `to`.
+#[derive(Debug, Clone, Copy, Default)]
+struct Seen {
+    from: usize,
+    hit: usize,
+    to: usize,
+}
+
+impl Specials {
+    /// The first from `pos` on, or the end. `pos` never goes back.
+    fn next(&mut self, src: &[u8], pos: usize) -> usize {
+        let mut at = pos;
+        while at < src.len() {
+            let to = src.len().min(at.saturating_add(WINDOW));
+            let mut first = to;
+            for (seen, set) in self.seen.iter_mut().zip(SPECIAL) {
+                first = first.min(seen.first(src, at..first, set));
+            }
+            if first < to {
+                return first;
+            }
+            at = to;
         }
-        i += BLOCK;
+        src.len()
     }
-    src[i..]
-        .iter()
-        .position(|&b| special(b))
-        .map_or(src.len(), |n| i + n)
+}
+
+impl Seen {
+    /// The first of the set in `range`, or its end.
+    #[inline]
+    fn first(&mut self, src: &[u8], range: Range<usize>, set: [u8; 3]) -> usize {
+        if self.from <= range.start && range.start <= self.hit {
+            if self.hit < self.to || range.end <= self.to {
+                return self.hit.min(range.end);
+            }
+        } else {
+            self.to = range.start;
+        }
+        // Nothing from the start of the range to `to`.
+        let at = self.to.max(range.start);
+        let [a, b, c] = set;
+        let hit = memchr::memchr3(a, b, c, &src[at..range.end]);
+        *self = Seen {
+            from: range.start,
+            hit: hit.map_or(range.end, |i| at + i),
+            to: range.end,
+        };
+        self.hit
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn specials_are_found(text in "[a-c\"(;)\\\\$\n]{0,40}", gaps in prop::collection::vec(0usize..3 * WINDOW, 0..4), steps in prop::collection::vec(1usize..9, 1..40)) {
+            // Long plain stretches, so that windows matter.
+            let mut src = text.into_bytes();
+            for gap in gaps {
+                let at = gap % (src.len() + 1);
+                src.splice(at..at, std::iter::repeat_n(b'x', gap));
+            }
+            let mut specials = Specials::default();
+            let mut pos = 0;
+            for step in steps {
+                let is = |b: &u8| b"\"(;)\\$".contains(b);
+                let want = src[pos..].iter().position(is).map_or(src.len(), |i| pos + i);
+                prop_assert_eq!(specials.next(&src, pos), want);
+                pos = (want + step).min(src.len());
+            }
+        }
+    }
 }

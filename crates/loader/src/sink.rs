@@ -4,6 +4,8 @@ use cascade_zone::{RecordBatch, Rtype};
 
 /// Receives the records of one chunk, in file order.
 pub trait RecordSink {
+    /// So many octets of text will be parsed into this sink. A hint, to make room at once.
+    fn expect(&mut self, _octets: usize) {}
     /// Sets the owner of the records that follow. `key`: order key below the apex; `case`: spelling.
     fn owner(&mut self, key: &[u8], case: Option<&[u8]>);
     /// One record: checked, uncompressed RDATA. `loc`: its line in the load's space of lines.
@@ -54,7 +56,16 @@ impl RecordSink for RecordList {
     }
 }
 
+/// Most room made ahead for one piece of a file.
+const MAX_AHEAD: usize = 16 << 20;
+
 impl RecordSink for RecordBatch {
+    fn expect(&mut self, octets: usize) {
+        // Text and batch are about the same size; a line has seldom less than 40 octets.
+        let octets = octets.min(MAX_AHEAD);
+        self.reserve(octets, octets / 40);
+    }
+
     #[inline]
     fn owner(&mut self, key: &[u8], case: Option<&[u8]>) {
         RecordBatch::owner(self, key, case);

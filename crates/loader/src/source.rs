@@ -99,7 +99,9 @@ pub fn check_readable(path: &Path) -> Result<(), ReadError> {
         .map_err(|e| unreadable(path, e))?;
     match file.metadata() {
         Ok(m) if m.is_file() => Ok(()),
-        Ok(_) => Err(ReadError::NotAFile { path: path.to_path_buf() }),
+        Ok(_) => Err(ReadError::NotAFile {
+            path: path.to_path_buf(),
+        }),
         Err(e) => Err(unreadable(path, e)),
     }
 }

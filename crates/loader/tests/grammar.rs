@@ -332,11 +332,16 @@ fn piece() -> impl Strategy<Value = &'static str> {
         "\\; 1 A 192.0.2.1\n",
         "i TXT \\\"\n",
         "ü A 192.0.2.1\n",
+        "J.Example.\t86400\tIN\tNS\tns1.x.\n",
+        "J.Example. DS 1 13 2 abcd\n",
+        " aaaa ::1\n",
+        "k TXT q \"r (;\"\n",
+        "$ORIGIN O\n",
     ])
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(1000))]
     /// Any chunk size gives the same records at the same lines, and the same diagnostics.
     #[test]
     fn split_invariance(pieces in prop::collection::vec(piece(), 0..40), chunk in 1usize..200, tail in any::<bool>()) {

@@ -53,6 +53,28 @@ pub struct ConfigFile {
     pub text: String,
     pub config: Config,
     pub warnings: Vec<Diagnostic>,
+    places: Places,
+}
+
+impl ConfigFile {
+    /// True if the file sets the key (dotted name); false if its default holds.
+    pub fn sets(&self, key: &str) -> bool {
+        self.places.has(key)
+    }
+
+    /// An error at the place of a key, for what only the host can tell: a user that does not exist.
+    pub fn refuse(
+        &self,
+        key: &str,
+        detail: impl Into<String>,
+        suggestion: impl Into<String>,
+    ) -> Diagnostic {
+        Diagnostic::new("C02", Level::Error, detail)
+            .key(key)
+            .suggest(suggestion)
+            .at(self.places.of(&[key]))
+            .placed(&self.file, &self.text)
+    }
 }
 
 /// Reads one policy file: types, ranges, unknown keys, the older dialect.
@@ -128,6 +150,7 @@ pub fn parse_config_with(
         text: text.to_string(),
         config,
         warnings: found,
+        places,
     })
 }
 

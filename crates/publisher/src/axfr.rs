@@ -1,6 +1,7 @@
 //! Zone transfers out: which form a request gets, and the full zone as ready messages
 //! (RFC 5936, RFC 1995).
 
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -192,21 +193,27 @@ fn one_soa(
     reply
 }
 
+/// Messages prepared ahead: a unit of the store expands to a few of them, and is then read once.
+const AHEAD: usize = 16;
+
 /// A transfer being sent: gives one message after the other, each with its two octets of length.
 ///
-/// The zone is read block by block. A message that is full is given out; what the block holds
-/// beyond goes into the next one, and beyond that the block is read again from where it stopped,
-/// so that memory stays at two messages whatever a block expands to.
+/// The zone is read unit by unit. What a unit expands to beyond [`AHEAD`] messages (huge RRsets)
+/// is read again from where it stopped, so that memory stays at that many messages.
 #[derive(Debug)]
 pub struct Transfer {
     request: TransferRequest,
     /// Next unit or chain block to read.
     block: usize,
-    /// Records of that block that are out already.
+    /// Records of that block that are in messages already.
     skip: usize,
     state: Stage,
-    now: Draft,
-    next: Draft,
+    /// The message given out last.
+    current: Draft,
+    /// Messages in order; the last one may take more.
+    ahead: VecDeque<Draft>,
+    /// Emptied ones, for their buffers.
+    spare: Vec<Draft>,
     /// Octets kept free for OPT and TSIG.
     reserve: usize,
     sent_first: bool,
@@ -225,20 +232,20 @@ impl Transfer {
     pub fn new(request: TransferRequest) -> Self {
         let reserve = request.tsig.as_ref().map_or(0, ServerTsig::record_len)
             + request.opt.as_ref().map_or(0, |o| 11 + o.len());
-        let mut t = Transfer {
+        let mut first = Draft::default();
+        first.open(&request, true);
+        Transfer {
             block: 0,
             skip: 0,
             state: Stage::Records,
-            now: Draft::default(),
-            next: Draft::default(),
+            current: Draft::default(),
+            ahead: VecDeque::from([first]),
+            spare: Vec::new(),
             reserve,
             sent_first: false,
             records: 0,
             request,
-        };
-        t.now.open(&t.request, true);
-        t.next.open(&t.request, false);
-        t
+        }
     }
 
     pub fn request(&self) -> &TransferRequest {
@@ -247,29 +254,24 @@ impl Transfer {
 
     /// The next message with its length in front; `None` after the last.
     pub fn next_message(&mut self, now: Timestamp) -> Option<&[u8]> {
-        if self.sent_first {
-            std::mem::swap(&mut self.now, &mut self.next);
-            self.next.open(&self.request, false);
+        // A message is complete when another one was begun after it, or nothing follows.
+        while self.ahead.len() < 2 && self.state != Stage::Done {
+            match self.state {
+                Stage::Records => self.read_block(),
+                _ => self.close(),
+            }
         }
-        // The spill may hold a full message already: then `filled` says so at once.
-        while self.state == Stage::Records && self.next.count == 0 && !self.now.full {
-            self.read_block();
-        }
-        if self.state == Stage::Closing && self.next.count == 0 && !self.now.full {
-            self.close();
-        }
-        if self.now.count == 0 {
-            return None;
-        }
-        self.records += self.now.count as u64;
+        let next = self.ahead.pop_front().filter(|d| d.count > 0)?;
+        self.spare.push(std::mem::replace(&mut self.current, next));
+        self.records += self.current.count as u64;
         self.finish_message(now);
         self.sent_first = true;
-        Some(&self.now.out)
+        Some(&self.current.out)
     }
 
     /// The closing SOA was given out.
     pub fn is_complete(&self) -> bool {
-        self.state == Stage::Done && self.next.count == 0
+        self.state == Stage::Done && self.ahead.is_empty()
     }
 
     fn read_block(&mut self) {
@@ -277,21 +279,17 @@ impl Transfer {
         let (units, blocks) = (version.unit_count(), version.block_count());
         let (apex, reserve) = (version.apex().as_wire(), self.reserve);
         let (skip, mut index, mut stalled) = (self.skip, 0usize, false);
-        let (now, next) = (&mut self.now, &mut self.next);
+        let Transfer {
+            request,
+            ahead,
+            spare,
+            ..
+        } = self;
         let mut put = |r: Record<'_>| {
-            if index >= skip && !stalled {
-                if !now.full && now.push(&r, apex, reserve) {
-                    // In the first message.
-                } else if next.push(&r, apex, reserve) {
-                    now.full = true;
-                } else {
-                    stalled = true;
-                    return;
-                }
+            if index >= skip && !stalled && !push(ahead, spare, request, &r, apex, reserve) {
+                stalled = true;
             }
-            if !stalled {
-                index += 1;
-            }
+            index += usize::from(!stalled);
         };
         if self.block < units {
             version.unit(self.block).for_each_record(&mut put);
@@ -303,7 +301,6 @@ impl Transfer {
         }
         if stalled {
             self.skip = index;
-            self.now.full = true;
         } else {
             self.skip = 0;
             self.block += 1;
@@ -319,13 +316,19 @@ impl Transfer {
             ttl: version.soa_ttl(),
             rdata: version.soa(),
         };
-        if self.now.push(&soa, apex, self.reserve) || self.next.push(&soa, apex, self.reserve) {
-            self.state = Stage::Done;
-        }
+        push(
+            &mut self.ahead,
+            &mut self.spare,
+            &self.request,
+            &soa,
+            apex,
+            self.reserve,
+        );
+        self.state = Stage::Done;
     }
 
     fn finish_message(&mut self, now: Timestamp) {
-        let draft = &mut self.now;
+        let draft = &mut self.current;
         let mut counts = [u16::from(!self.sent_first), draft.count, 0, 0];
         if !self.sent_first {
             self.request.push_opt(&mut draft.out, &mut counts);
@@ -336,6 +339,29 @@ impl Transfer {
         }
         frame::close_frame(&mut draft.out, 0);
     }
+}
+
+/// Puts a record into the last message, or into a new one; `false` when that would be too many.
+fn push(
+    ahead: &mut VecDeque<Draft>,
+    spare: &mut Vec<Draft>,
+    request: &TransferRequest,
+    r: &Record<'_>,
+    apex: &[u8],
+    reserve: usize,
+) -> bool {
+    if ahead.back_mut().is_some_and(|d| d.push(r, apex, reserve)) {
+        return true;
+    }
+    if ahead.len() >= AHEAD {
+        return false;
+    }
+    let mut draft = spare.pop().unwrap_or_default();
+    draft.open(request, false);
+    // A record fits an empty message: the loader refuses larger ones (Z130).
+    draft.push(r, apex, reserve);
+    ahead.push_back(draft);
+    true
 }
 
 fn put_counts(out: &mut [u8], start: usize, counts: &[u16; 4]) {
@@ -353,7 +379,6 @@ struct Draft {
     /// Length, then the message.
     out: Vec<u8>,
     count: u16,
-    full: bool,
     /// Offset in the message of the apex spelled as the zone has it; 0: not there yet.
     apex_at: u16,
     /// The owner of the record before, and its offset.
@@ -366,7 +391,7 @@ impl Draft {
         self.out.clear();
         self.out.reserve(CLOSE_AT + MAX_HEAD);
         self.out.extend_from_slice(&[0, 0]);
-        (self.count, self.full, self.apex_at, self.owner_at) = (0, false, 0, 0);
+        (self.count, self.apex_at, self.owner_at) = (0, 0, 0);
         self.owner.clear();
         if first {
             request.head(rcode::NOERROR, &mut self.out);

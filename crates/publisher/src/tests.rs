@@ -989,27 +989,59 @@ fn what_passed_the_gate_is_published() {
 
     for scheme in [Scheme::Nsec, Scheme::Nsec3, Scheme::OptOut] {
         let v = signed(&maze(), scheme);
-        let params = Params { fingerprint_seed: fingerprint_seed(v.zone()), ..Params::file() };
+        let params = Params {
+            fingerprint_seed: fingerprint_seed(v.zone()),
+            ..Params::file()
+        };
         let outcome = verify_full(v.clone(), &params, now());
-        assert!(outcome.report().findings.is_empty(), "{:#?}", outcome.report().findings);
-        let approval = Approval { by: "policy".into(), at: now(), comment: None };
+        assert!(
+            outcome.report().findings.is_empty(),
+            "{:#?}",
+            outcome.report().findings
+        );
+        let approval = Approval {
+            by: "policy".into(),
+            at: now(),
+            comment: None,
+        };
         let approved = Approved::new(outcome.verified().unwrap(), approval);
         let directory = Directory::new();
         let unknown = directory.publish(v.zone(), approved.clone()).unwrap_err();
         assert_eq!(unknown, PublishError::UnknownZone(v.zone()));
-        let entry = directory.add(v.zone(), v.apex(), ZoneSettings::default()).unwrap();
-        let w = World { directory, settings: Settings::open(), role: Role::Publication };
-        assert_eq!(w.get(&ask("web.example", Rtype::A)).reply.rcode, rcode::SERVFAIL);
-        assert!(w.directory.publish(v.zone(), approved.clone()).unwrap().is_none());
+        let entry = directory
+            .add(v.zone(), v.apex(), ZoneSettings::default())
+            .unwrap();
+        let w = World {
+            directory,
+            settings: Settings::open(),
+            role: Role::Publication,
+        };
+        assert_eq!(
+            w.get(&ask("web.example", Rtype::A)).reply.rcode,
+            rcode::SERVFAIL
+        );
+        assert!(
+            w.directory
+                .publish(v.zone(), approved.clone())
+                .unwrap()
+                .is_none()
+        );
         let got = w.get(&ask("web.example", Rtype::A).dnssec());
         assert_eq!(got.shape(), ["an web.example. A", "an web.example. RRSIG"]);
         // The version that is replaced goes to the reaper, and a reader of it is not disturbed.
         let held = entry.published().unwrap();
-        assert!(w.directory.publish(v.zone(), approved.clone()).unwrap().is_some());
+        assert!(
+            w.directory
+                .publish(v.zone(), approved.clone())
+                .unwrap()
+                .is_some()
+        );
         assert_eq!(held.serial().0, 2024);
         // Under another zone's id it is refused.
         let other = unsigned("other", "other. 60 SOA a. b. 1 2 3 4 5\nother. 60 NS a.");
-        w.directory.add(other.zone(), other.apex(), ZoneSettings::default()).unwrap();
+        w.directory
+            .add(other.zone(), other.apex(), ZoneSettings::default())
+            .unwrap();
         assert!(matches!(
             w.directory.publish(other.zone(), approved),
             Err(PublishError::WrongZone { .. })
@@ -1022,19 +1054,38 @@ fn a_directory_of_many_zones() {
     let directory = Directory::new();
     let apex = |i: usize| name(&format!("Zone-{i}.{}", ["test", "sub.zone-7.test"][i % 2]));
     for i in 0..3000 {
-        directory.add(zone_id(&apex(i)), &apex(i), ZoneSettings::default()).unwrap();
+        directory
+            .add(zone_id(&apex(i)), &apex(i), ZoneSettings::default())
+            .unwrap();
     }
-    assert!(directory.add(zone_id(&name("x")), &name("zone-8.TEST"), ZoneSettings::default()).is_err());
+    assert!(
+        directory
+            .add(
+                zone_id(&name("x")),
+                &name("zone-8.TEST"),
+                ZoneSettings::default()
+            )
+            .is_err()
+    );
     for i in 0..3000 {
         let below = apex(i).child(b"A").unwrap();
         assert_eq!(directory.find(below.as_wire()).unwrap().apex(), &apex(i));
         assert!(directory.exact(below.as_wire()).is_none());
-        assert_eq!(directory.exact(&apex(i).as_wire().to_ascii_uppercase()).unwrap().apex(), &apex(i));
+        assert_eq!(
+            directory
+                .exact(&apex(i).as_wire().to_ascii_uppercase())
+                .unwrap()
+                .apex(),
+            &apex(i)
+        );
     }
     assert!(directory.find(&wire("test")).is_none() && directory.find(&[0]).is_none());
     assert!(directory.find_above(&wire("zone-8.test")).is_none());
     for i in (0..3000).step_by(2) {
-        assert_eq!(directory.remove(zone_id(&apex(i))).unwrap().apex(), &apex(i));
+        assert_eq!(
+            directory.remove(zone_id(&apex(i))).unwrap().apex(),
+            &apex(i)
+        );
     }
     assert!(directory.find(&wire("a.zone-8.test")).is_none());
     assert_eq!(directory.len(), 1500);

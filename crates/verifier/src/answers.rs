@@ -291,7 +291,7 @@ fn judge(
             )?;
             match encloser {
                 Some(e) => demand(
-                    proofs.no_closer(ctx, qname, e),
+                    proofs.no_closer_to_answer(ctx, qname, e),
                     "no proof that the wildcard may answer",
                 ),
                 None => Ok(()),

@@ -3,6 +3,8 @@
 //! If the predecessor satisfies the checks and the difference is what it says (V21), only owners
 //! that changed, owners whose occlusion changed, and the denial records around them can be wrong.
 
+use std::sync::Arc;
+
 use cascade_time::Timestamp;
 use rayon::prelude::*;
 
@@ -10,6 +12,7 @@ use crate::apex;
 use crate::content;
 use crate::context::{Apex, Context, Denial};
 use crate::denial_changed;
+use crate::engine::TableEngine;
 use crate::finding::{Check, Finding, Mode, Sink};
 use crate::full::{self, add_work};
 use crate::group::{Fingerprinter, Group, Place};
@@ -46,10 +49,11 @@ pub(crate) fn run(
     source: &dyn Source,
     before: &Predecessor<'_>,
     params: &Params<'_>,
+    engine: Option<Arc<TableEngine>>,
     now: Timestamp,
 ) -> Judged {
     let old_apex = Apex::read(before.version);
-    let ctx = Context::new(source, params, &old_apex.dnskey, now);
+    let ctx = Context::new(source, params, &old_apex.dnskey, engine.clone(), now);
     // A ledger of another version, other denial of existence, or a key that nobody knows any more:
     // there is nothing to build on.
     let bound = before
@@ -63,7 +67,7 @@ pub(crate) fn run(
         ctx.denial_state() == before.ledger.denial,
         before.ledger.tally(&ctx.keys),
     ) else {
-        return full::run(source, params, now);
+        return full::run(source, params, engine, now);
     };
     let mut total = Work::default();
     apex::check_before(&ctx, &mut total.sink);
@@ -71,7 +75,7 @@ pub(crate) fn run(
 
     let parts: Vec<Part> = change
         .owners
-        .par_chunks(64)
+        .par_chunks(share(change.owners.len()))
         .map(|names| check_owners(&ctx, source, before.version, names))
         .collect();
     let mut statuses = Vec::with_capacity(change.owners.len());
@@ -103,6 +107,12 @@ pub(crate) fn run(
         total,
         change.owners.len() as u64,
     )
+}
+
+/// Owners per task: hundreds share a batch of signatures where there are many, and the number depends
+/// on nothing but theirs.
+pub(crate) fn share(owners: usize) -> usize {
+    (owners / 32).clamp(64, 1024)
 }
 
 /// Owners that a change can touch, in canonical order.

@@ -1,7 +1,10 @@
 //! What one run knows before it looks at the first owner: the apex.
 
+use std::sync::Arc;
+
 use cascade_time::Timestamp;
 
+use crate::engine::TableEngine;
 use crate::finding::{Check, Finding, Sink};
 use crate::group::Group;
 use crate::keys::Keys;
@@ -125,6 +128,7 @@ impl<'a> Context<'a> {
         source: &dyn Source,
         params: &'a Params<'a>,
         gone: &[Vec<u8>],
+        engine: Option<Arc<TableEngine>>,
         now: Timestamp,
     ) -> Context<'a> {
         let apex = Apex::read(source);
@@ -137,6 +141,7 @@ impl<'a> Context<'a> {
             &apex.dnskey,
             unpublished.map(|k| k.dnskey.as_slice()),
             gone.iter().map(Vec::as_slice),
+            engine,
         );
         let from_param = apex.nsec3param.first().and_then(|p| hashing(p));
         let denial = match (&from_param, &apex.chain) {

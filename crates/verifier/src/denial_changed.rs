@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use rayon::prelude::*;
 
-use crate::changed::{Change, Status, carried, load, load_hashed};
+use crate::changed::{Change, Status, carried, load, load_hashed, share};
 use crate::context::{Context, Denial};
 use crate::denial::{Hash, check_hashed, hash_name, hash_of_owner, push_hashed_owner, show};
 use crate::finding::{Check, Finding, Sink};
@@ -398,7 +398,7 @@ fn check_changed_links(
 ) {
     let parts: Vec<(Work, crate::ledger::Tally)> = change
         .hashed
-        .par_chunks(64)
+        .par_chunks(share(change.hashed.len()))
         .map(|owners| check_hashed_owners(ctx, source, old, owners, of_hash))
         .collect();
     for (work, past) in parts {

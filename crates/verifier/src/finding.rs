@@ -5,6 +5,7 @@ use std::fmt;
 use cascade_time::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::engine::EngineCounts;
 use crate::rdata::t;
 use crate::wire;
 
@@ -213,7 +214,10 @@ pub struct VerifyReport {
     pub version: Option<u64>,
     pub predecessor: Option<u64>,
     pub mode: Mode,
+    /// `tables` when they judged any signature, else `ring`.
     pub engine: String,
+    #[serde(default)]
+    pub engine_counts: EngineCounts,
     pub started_at: Timestamp,
     pub duration_ms: Option<u64>,
     pub counts: Counts,

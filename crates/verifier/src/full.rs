@@ -1,5 +1,8 @@
 //! Full mode: every record of the zone, in parallel over units, in one pass.
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use cascade_time::Timestamp;
 use rayon::prelude::*;
 
@@ -7,6 +10,7 @@ use crate::apex;
 use crate::content;
 use crate::context::{Context, Denial, MAX_ITERATIONS, for_each_group};
 use crate::denial::{self, Kind, Merger, Missing, Need, Run};
+use crate::engine::TableEngine;
 use crate::finding::{Check, Finding, Mode, Sink};
 use crate::group::{Fingerprinter, Group, Place};
 use crate::ledger::Ledger;
@@ -14,14 +18,19 @@ use crate::outcome::{Judged, conclude};
 use crate::owner::{Work, check_nsec, check_owner, only_made, place_of};
 use crate::params::Params;
 use crate::rdata::t;
-use crate::rrsig::{Trust, signer_spelling};
+use crate::rrsig::{Batch, Trust, signer_spelling};
 use crate::source::Source;
 use crate::wire::{self, cmp_names, same_name};
 use crate::zonemd;
 
 /// Checks everything; the result does not depend on the number of threads.
-pub(crate) fn run(source: &dyn Source, params: &Params<'_>, now: Timestamp) -> Judged {
-    let mut ctx = Context::new(source, params, &[], now);
+pub(crate) fn run(
+    source: &dyn Source,
+    params: &Params<'_>,
+    engine: Option<Arc<TableEngine>>,
+    now: Timestamp,
+) -> Judged {
+    let mut ctx = Context::new(source, params, &[], engine, now);
     if let Some(live) = params.live_earliest {
         // Refreshing may be late (V24): then no signature may end before those that are live.
         let live = now.secs_until(live).clamp(1, u32::MAX as i64) as u32;
@@ -30,10 +39,8 @@ pub(crate) fn run(source: &dyn Source, params: &Params<'_>, now: Timestamp) -> J
     let mut total = Work::default();
     apex::check_before(&ctx, &mut total.sink);
 
-    let units: Vec<UnitOut> = (0..source.unit_count())
-        .into_par_iter()
-        .with_max_len(8)
-        .map(|i| check_unit(&ctx, source, i))
+    let units: Vec<Vec<UnitOut>> = stretches(source.unit_count())
+        .map(|units| check_units(&ctx, source, units))
         .collect();
     let joined = join_units(&ctx, units, &mut total);
     if let Denial::Nsec3(h) = &ctx.denial
@@ -57,6 +64,17 @@ pub(crate) fn run(source: &dyn Source, params: &Params<'_>, now: Timestamp) -> J
         ctx.denial_state(),
     );
     conclude(&ctx, Mode::Full, ledger, total, 0)
+}
+
+/// `count` units or blocks in stretches, one task each: long enough for batches of thousands of
+/// signatures, and enough of them for many cores. They depend on the zone only, and so does the
+/// order of what is found.
+fn stretches(count: usize) -> impl IndexedParallelIterator<Item = Range<usize>> {
+    let len = (count / 64).clamp(1, 32);
+    (0..count.div_ceil(len))
+        .into_par_iter()
+        .with_max_len(1)
+        .map(move |i| i * len..(i * len + len).min(count))
 }
 
 /// A bearing owner at the border of a unit.
@@ -94,7 +112,42 @@ fn stretch(edge: &mut Option<Edge>, name: &[u8]) {
     }
 }
 
-fn check_unit(ctx: &Context<'_>, source: &dyn Source, index: usize) -> UnitOut {
+/// What one task needs for all its units or blocks.
+struct Scratch {
+    group: Group,
+    prints: Fingerprinter,
+    /// Signatures wait for those of the next unit: large batches are cheaper.
+    batch: Batch,
+}
+
+impl Scratch {
+    fn new(ctx: &Context<'_>) -> Scratch {
+        Scratch {
+            group: Group::default(),
+            prints: Fingerprinter::new(ctx.params.fingerprint_seed),
+            batch: Batch::default(),
+        }
+    }
+}
+
+fn check_units(ctx: &Context<'_>, source: &dyn Source, units: Range<usize>) -> Vec<UnitOut> {
+    let mut scratch = Scratch::new(ctx);
+    let mut outs: Vec<UnitOut> = units
+        .map(|i| check_unit(ctx, source, i, &mut scratch))
+        .collect();
+    if let Some(last) = outs.last_mut() {
+        scratch.batch.finish(&ctx.keys, &mut last.work.sink);
+        last.work.batch = scratch.batch;
+    }
+    outs
+}
+
+fn check_unit(
+    ctx: &Context<'_>,
+    source: &dyn Source,
+    index: usize,
+    scratch: &mut Scratch,
+) -> UnitOut {
     let mut out = UnitOut {
         work: Work::default(),
         needs: Vec::new(),
@@ -103,15 +156,19 @@ fn check_unit(ctx: &Context<'_>, source: &dyn Source, index: usize) -> UnitOut {
         bearing: None,
         next: Vec::new(),
     };
-    let mut group = Group::default();
-    let mut prints = Fingerprinter::new(ctx.params.fingerprint_seed);
+    let Scratch {
+        group,
+        prints,
+        batch,
+    } = scratch;
+    std::mem::swap(&mut out.work.batch, batch);
     let mut sums = Work::default();
     let mut sink = Sink::default();
     // The topmost cut or DNAME that hides what comes next.
     let mut cover: Vec<u8> = Vec::new();
     for_each_group(
         ctx,
-        &mut group,
+        group,
         &mut sink,
         |f| source.unit(index, f),
         |rr| {
@@ -130,7 +187,7 @@ fn check_unit(ctx: &Context<'_>, source: &dyn Source, index: usize) -> UnitOut {
             }
         },
     );
-    out.work.batch.finish(&ctx.keys, &mut out.work.sink);
+    std::mem::swap(&mut out.work.batch, batch);
     sink.merge(std::mem::take(&mut out.work.sink));
     sink.merge(sums.sink);
     out.work.sink = sink;
@@ -278,14 +335,14 @@ struct Joined {
 }
 
 /// Adds up the units in order and checks what lies between them.
-fn join_units(ctx: &Context<'_>, units: Vec<UnitOut>, total: &mut Work) -> Joined {
+fn join_units(ctx: &Context<'_>, units: Vec<Vec<UnitOut>>, total: &mut Work) -> Joined {
     let mut joined = Joined {
-        needs: Vec::with_capacity(units.iter().map(|u| u.needs.len()).sum()),
+        needs: Vec::with_capacity(units.iter().flatten().map(|u| u.needs.len()).sum()),
     };
     let (mut span, mut open, mut bearing): (Option<Vec<u8>>, Option<Vec<u8>>, Option<Vec<u8>>) =
         (None, None, None);
     let mut next: Vec<u8> = Vec::new();
-    for unit in units {
+    for unit in units.into_iter().flatten() {
         add_work(total, unit.work);
         joined.needs.extend_from_slice(&unit.needs);
         if let (Some(last), Some(s)) = (&span, &unit.span)
@@ -341,6 +398,7 @@ pub(crate) fn add_work(total: &mut Work, work: Work) {
     for (sum, n) in total.batch.checked.iter_mut().zip(work.batch.checked) {
         *sum += n;
     }
+    total.batch.engine.add(&work.batch.engine);
     for (sum, mask) in total.key_set_signers.iter_mut().zip(work.key_set_signers) {
         *sum |= mask;
     }
@@ -349,13 +407,12 @@ pub(crate) fn add_work(total: &mut Work, work: Work) {
 /// NSEC3: the chain, block by block, against the hashes that the zone needs.
 fn check_chain(ctx: &Context<'_>, source: &dyn Source, mut needs: Vec<Need>, total: &mut Work) {
     denial::settle(&mut needs, &mut total.sink);
-    let blocks: Vec<(Work, Option<Run>, Missing)> = (0..source.block_count())
-        .into_par_iter()
-        .map(|i| check_block(ctx, source, i, &needs))
+    let blocks: Vec<Vec<BlockOut>> = stretches(source.block_count())
+        .map(|blocks| check_blocks(ctx, source, blocks, &needs))
         .collect();
     let mut runs = Vec::with_capacity(blocks.len());
     let mut missing = Missing::new();
-    for (work, run, absent) in blocks {
+    for (work, run, absent) in blocks.into_iter().flatten() {
         add_work(total, work);
         runs.extend(run);
         missing.extend(absent);
@@ -364,21 +421,45 @@ fn check_chain(ctx: &Context<'_>, source: &dyn Source, mut needs: Vec<Need>, tot
     report_missing(ctx, source, missing, &mut total.sink);
 }
 
+type BlockOut = (Work, Option<Run>, Missing);
+
+fn check_blocks(
+    ctx: &Context<'_>,
+    source: &dyn Source,
+    blocks: Range<usize>,
+    needs: &[Need],
+) -> Vec<BlockOut> {
+    let mut scratch = Scratch::new(ctx);
+    let mut outs: Vec<BlockOut> = blocks
+        .map(|i| check_block(ctx, source, i, needs, &mut scratch))
+        .collect();
+    if let Some((last, ..)) = outs.last_mut() {
+        scratch.batch.finish(&ctx.keys, &mut last.sink);
+        last.batch = scratch.batch;
+    }
+    outs
+}
+
 fn check_block(
     ctx: &Context<'_>,
     source: &dyn Source,
     index: usize,
     needs: &[Need],
-) -> (Work, Option<Run>, Missing) {
+    scratch: &mut Scratch,
+) -> BlockOut {
+    let Scratch {
+        group,
+        prints,
+        batch,
+    } = scratch;
     let mut work = Work::default();
+    std::mem::swap(&mut work.batch, batch);
     let mut sums = Work::default();
-    let mut group = Group::default();
-    let mut prints = Fingerprinter::new(ctx.params.fingerprint_seed);
     let mut merger = Merger::new(needs);
     let mut sink = Sink::default();
     for_each_group(
         ctx,
-        &mut group,
+        group,
         &mut sink,
         |f| source.block(index, f),
         |rr| {
@@ -393,7 +474,7 @@ fn check_block(
             }
         },
     );
-    work.batch.finish(&ctx.keys, &mut work.sink);
+    std::mem::swap(&mut work.batch, batch);
     work.sink.merge(sink);
     work.sink.merge(sums.sink);
     work.tally.add(&sums.tally, 1);

@@ -1,8 +1,13 @@
 //! Public keys and signature verification.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
 use ring::signature::{self, RsaPublicKeyComponents, UnparsedPublicKey, VerificationAlgorithm};
 use sha2::{Digest, Sha256};
 
+use crate::engine::{TableEngine, WORTHWHILE};
+use crate::p256::table::Table;
 use crate::wire::{key_tag, u16_at};
 
 /// Keys one run can tell apart; a DNSKEY RRset of more is refused.
@@ -41,6 +46,9 @@ pub(crate) struct Key {
     /// In the RRset, or known by the key store to enter or to have just left it.
     pub(crate) may_sign: bool,
     checker: Checker,
+    /// Signatures by it that came in batches in this run.
+    offered: AtomicU64,
+    table: OnceLock<Arc<Table>>,
 }
 
 impl Key {
@@ -55,7 +63,15 @@ impl Key {
             may_sign,
             checker: checker(algorithm, rdata.get(4..).unwrap_or(&[])),
             rdata: rdata.to_vec(),
+            offered: AtomicU64::new(0),
+            table: OnceLock::new(),
         }
+    }
+
+    /// x and y of a P-256 key (RFC 6605 §4).
+    fn p256(&self) -> Option<&[u8; 64]> {
+        let key = self.rdata.get(4..).filter(|_| self.algorithm == 13)?;
+        key.try_into().ok()
     }
 
     pub(crate) fn verifies(&self, message: &[u8], sig: &[u8]) -> bool {
@@ -148,6 +164,7 @@ pub(crate) struct Keys {
     pub(crate) list: Vec<Key>,
     /// Algorithms every authoritative RRset needs (RFC 6840 §5.11) with the published keys of each.
     pub(crate) required: Vec<(u8, u64)>,
+    engine: Option<Arc<TableEngine>>,
 }
 
 impl Keys {
@@ -157,6 +174,7 @@ impl Keys {
         published: &[Vec<u8>],
         others: impl Iterator<Item = &'a [u8]>,
         gone: impl Iterator<Item = &'a [u8]>,
+        engine: Option<Arc<TableEngine>>,
     ) -> Keys {
         let mut list: Vec<Key> = published
             .iter()
@@ -180,7 +198,28 @@ impl Keys {
             }
         }
         required.sort_unstable();
-        Keys { list, required }
+        Keys {
+            list,
+            required,
+            engine,
+        }
+    }
+
+    /// The table of the key at `place`, when with `more` signatures by it there have been enough in
+    /// this run and there can be one.
+    pub(crate) fn table(&self, place: usize, more: u64) -> Option<(&TableEngine, &Table)> {
+        let engine = self.engine.as_deref()?;
+        let key = &self.list[place];
+        let point = key.p256()?;
+        let before = key.offered.fetch_add(more, Ordering::Relaxed);
+        if before + more <= WORTHWHILE {
+            return None;
+        }
+        if key.table.get().is_none() {
+            let table = engine.table(point)?;
+            key.table.get_or_init(|| table);
+        }
+        Some((engine, key.table.get()?))
     }
 
     /// Keys that a signature may be by, as a mask.

@@ -4,8 +4,8 @@
 //! version says, and is it the content that was approved? The only thing the publisher takes is
 //! [`Approved<Verified<V>>`](Approved), and only this crate can make a [`Verified`].
 //!
-//! Independence: names, canonical forms, bitmaps, hashing, preimages and cryptography (ring) are
-//! this crate's own. Of the zone store it uses ids and the reader, behind [`Source`].
+//! Independence: names, canonical forms, bitmaps, hashing, preimages and cryptography (ring, and
+//! tables for many signatures by one P-256 key that ring keeps an eye on) are this crate's own. Of the zone store it uses ids and the reader, behind [`Source`].
 
 mod answers;
 mod apex;
@@ -14,6 +14,7 @@ mod content;
 mod context;
 mod denial;
 mod denial_changed;
+mod engine;
 mod finding;
 mod full;
 mod group;
@@ -22,6 +23,7 @@ mod ledger;
 mod message;
 mod outcome;
 mod owner;
+mod p256;
 mod params;
 mod proof;
 mod rdata;
@@ -31,10 +33,14 @@ mod store;
 mod wire;
 mod zonemd;
 
+#[cfg(test)]
+extern crate self as cascade_verifier;
+
 use cascade_time::Timestamp;
 
 pub use answers::Answers;
 pub use changed::{Delta, Predecessor};
+pub use engine::{Engine, EngineCounts};
 pub use finding::{
     Check, Counts, FINDINGS_KEPT, Finding, KeyCounts, Mode, Severity, Verdict, VerifyReport,
 };
@@ -48,7 +54,7 @@ pub use store::{StoreDelta, fingerprint_seed};
 
 /// Full mode: judges every record of `version`. Runs on the current rayon pool.
 pub fn verify_full<V: Source>(version: V, params: &Params<'_>, now: Timestamp) -> Outcome<V> {
-    let judged = full::run(&version, params, now);
+    let judged = engine::with(params.engine, |e| full::run(&version, params, e, now));
     Outcome::of(version, judged)
 }
 
@@ -62,7 +68,9 @@ pub fn verify_changed<V: Source>(
     params: &Params<'_>,
     now: Timestamp,
 ) -> Outcome<V> {
-    let judged = changed::run(&version, predecessor, params, now);
+    let judged = engine::with(params.engine, |e| {
+        changed::run(&version, predecessor, params, e, now)
+    });
     Outcome::of(version, judged)
 }
 

@@ -61,7 +61,12 @@ pub(crate) fn conclude(
         version: None,
         predecessor: None,
         mode,
-        engine: "ring".into(),
+        engine: match work.batch.engine.tables {
+            0 => "ring",
+            _ => "tables",
+        }
+        .into(),
+        engine_counts: work.batch.engine,
         started_at: ctx.now,
         duration_ms: None,
         counts,

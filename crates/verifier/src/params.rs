@@ -4,6 +4,7 @@ use cascade_time::Timestamp;
 use cascade_zone::Serial;
 
 use crate::answers::Answers;
+use crate::engine::Engine;
 use crate::source::Source;
 
 /// A key of ours, as the key store (never the signing plan) knows it.
@@ -95,6 +96,7 @@ pub struct Params<'a> {
     pub approved: Option<&'a dyn Source>,
     /// The publisher's answer code over the candidate.
     pub answers: Option<&'a dyn Answers>,
+    pub engine: Engine,
     /// Chooses the names of which samples are asked.
     pub sample_seed: u64,
 }
@@ -120,6 +122,7 @@ impl Params<'_> {
             zonemd_required: false,
             approved: None,
             answers: None,
+            engine: Engine::Auto,
             sample_seed: 0,
         }
     }

@@ -166,6 +166,18 @@ impl Proofs {
             && self.covered(ctx, qname, wire::label_count(encloser), false)
     }
 
+    /// As [`Self::no_closer`], where the signatures of the answer tell which name is the encloser:
+    /// no record has to match it (RFC 5155 §7.2.6, §8.8).
+    pub(crate) fn no_closer_to_answer(
+        &self,
+        ctx: &Context<'_>,
+        qname: &[u8],
+        encloser: &[u8],
+    ) -> bool {
+        self.no_closer(ctx, qname, encloser)
+            || self.covered(ctx, qname, wire::label_count(encloser), false)
+    }
+
     /// No wildcard below `encloser`.
     pub(crate) fn no_wildcard(&self, ctx: &Context<'_>, encloser: &[u8]) -> bool {
         let wild = [b"\x01*".as_slice(), encloser].concat();

@@ -50,6 +50,11 @@ pub enum BuildError {
 #[error("record batch is full")]
 pub struct BatchFull;
 
+/// Type, TTL, place and length before the RDATA of a record in a batch.
+const RECORD_HEAD: usize = 12;
+/// Slots of the cache of kinds; no two of A, NS, SOA, MX, TXT, AAAA and DS share one.
+const RECENT: usize = 8;
+
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     prefix: u64,
@@ -63,7 +68,8 @@ pub struct RecordBatch {
     bytes: Vec<u8>,
     entries: Vec<Entry>,
     kinds: BTreeSet<(Rtype, u32)>,
-    last_kind: Option<(Rtype, u32)>,
+    /// Kinds seen lately, by type, so that the set is asked rarely.
+    recent: [Option<(Rtype, u32)>; RECENT],
     owner: u32,
     prefix: u64,
 }
@@ -81,14 +87,19 @@ impl RecordBatch {
         }
     }
 
+    /// Makes room for that much more of keys, RDATA and their heads, and for so many more records.
+    pub fn reserve(&mut self, octets: usize, records: usize) {
+        self.bytes.reserve(octets);
+        self.entries.reserve(records);
+    }
+
     /// Sets the owner of the records that follow. `key` and `case` as in [`crate::key`].
     pub fn owner(&mut self, key: &[u8], case: Option<&[u8]>) {
         self.owner = self.bytes.len() as u32;
         self.prefix = key::fence(key);
         let case = case.unwrap_or(&[]);
-        self.bytes
-            .extend_from_slice(&(key.len() as u16).to_le_bytes());
-        self.bytes.push(case.len() as u8);
+        let [low, high] = (key.len() as u16).to_le_bytes();
+        self.bytes.extend_from_slice(&[low, high, case.len() as u8]);
         self.bytes.extend_from_slice(key);
         self.bytes.extend_from_slice(case);
     }
@@ -110,20 +121,24 @@ impl RecordBatch {
         {
             return Err(BatchFull);
         }
-        if self.last_kind != Some((rtype, ttl)) {
+        let kind = Some((rtype, ttl));
+        let recent = &mut self.recent[rtype.0 as usize % RECENT];
+        if *recent != kind {
             self.kinds.insert((rtype, ttl));
-            self.last_kind = Some((rtype, ttl));
+            *recent = kind;
         }
         self.entries.push(Entry {
             prefix: self.prefix,
             owner: self.owner,
             rec: self.bytes.len() as u32,
         });
-        self.bytes.extend_from_slice(&rtype.0.to_le_bytes());
-        self.bytes.extend_from_slice(&ttl.to_le_bytes());
-        self.bytes.extend_from_slice(&loc.to_le_bytes());
-        self.bytes
-            .extend_from_slice(&(rdata.len() as u16).to_le_bytes());
+        // One head, so that room is asked for once.
+        let mut head = [0; RECORD_HEAD];
+        head[..2].copy_from_slice(&rtype.0.to_le_bytes());
+        head[2..6].copy_from_slice(&ttl.to_le_bytes());
+        head[6..10].copy_from_slice(&loc.to_le_bytes());
+        head[10..].copy_from_slice(&(rdata.len() as u16).to_le_bytes());
+        self.bytes.extend_from_slice(&head);
         self.bytes.extend_from_slice(rdata);
         Ok(())
     }
@@ -161,7 +176,7 @@ impl RecordBatch {
             rtype: Rtype(u16::from_le_bytes([b[0], b[1]])),
             ttl: u32::from_le_bytes([b[2], b[3], b[4], b[5]]),
             loc: u32::from_le_bytes([b[6], b[7], b[8], b[9]]),
-            rdata: &b[12..12 + len],
+            rdata: &b[RECORD_HEAD..RECORD_HEAD + len],
         }
     }
 
@@ -904,5 +919,44 @@ impl ZoneVersion {
             .iter()
             .zip(other.tree.iter())
             .all(|(a, b)| a.same_content(b))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_knows_all_kinds_whatever_was_seen_lately() {
+        let mut batch = RecordBatch::new();
+        batch.owner(b"a\0", None);
+        let (near, far) = (Rtype::A, Rtype(Rtype::A.0 + RECENT as u16));
+        let kinds = [(near, 1), (far, 1), (near, 2), (near, 1), (Rtype::NS, 1)];
+        for (rtype, ttl) in kinds {
+            assert_eq!(batch.push(rtype, ttl, b"\0", 7), Ok(()));
+        }
+        assert_eq!(batch.kinds, BTreeSet::from(kinds));
+        assert_eq!(batch.len(), 5);
+    }
+
+    #[test]
+    fn records_come_back_as_pushed() {
+        let mut batch = RecordBatch::new();
+        batch.reserve(100, 2);
+        batch.owner(b"a\0", Some(b"\x01"));
+        let rdata = [9; 300];
+        assert_eq!(
+            batch.push(Rtype(0x1234), 0x0102_0304, &rdata, 0x0506_0708),
+            Ok(())
+        );
+        let entry = batch.entries[0];
+        assert_eq!(batch.key_at(entry.owner), b"a\0");
+        assert_eq!(batch.case_at(entry.owner), Some(&b"\x01"[..]));
+        let record = batch.record_at(entry.rec);
+        assert_eq!((record.rtype, record.ttl), (Rtype(0x1234), 0x0102_0304));
+        assert_eq!((record.loc, record.rdata), (0x0506_0708, &rdata[..]));
+        let long = vec![0; 65536];
+        assert_eq!(batch.push(Rtype::A, 1, &long, 0), Err(BatchFull));
+        assert_eq!(batch.len(), 1);
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::block::{Bitmaps, BlockRef, ChainContext, Hash, Nsec3Params, RawRow, RowSig};
 use crate::leaf::Flags;
 use crate::rtype::Rtype;
-use crate::tree::{Item, Tree};
+use crate::tree::Tree;
 use crate::version::ZoneVersion;
 
 /// How a version proves that something does not exist.
@@ -253,9 +253,6 @@ pub fn blocks_where<'a>(
 ) -> impl Iterator<Item = (usize, &'a BlockRef)> {
     chain.tree.filter(move |s| want(s))
 }
-
-#[allow(unused)]
-fn _assert_item<T: Item>() {}
 
 #[cfg(test)]
 mod tests {

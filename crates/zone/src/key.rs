@@ -50,6 +50,14 @@ pub fn push_key(apex: &Name, owner: &[u8], out: &mut Vec<u8>) -> bool {
 
 /// Appends one label in key form.
 pub fn push_label(label: &[u8], out: &mut Vec<u8>) {
+    // Nearly all labels have nothing to escape. No early exit: short labels, and vector code.
+    if label.iter().fold(true, |plain, &b| plain & (b > 1)) {
+        let at = out.len();
+        out.extend_from_slice(label);
+        out[at..].make_ascii_lowercase();
+        out.push(0);
+        return;
+    }
     for &b in label {
         match b {
             0 => out.extend_from_slice(&[1, 1]),
@@ -106,6 +114,22 @@ pub fn ancestors_from_apex(key: &[u8]) -> impl Iterator<Item = &[u8]> {
 /// Appends the uncompressed wire name of `key` below `apex`, in lower case, or in the spelling
 /// that `case` holds: one bit per label octet in wire order, 1 = upper case.
 pub fn push_wire(key: &[u8], case: Option<&[u8]>, apex: &[u8], out: &mut Vec<u8>) {
+    if case.is_none() && memchr::memchr(1, key).is_none() {
+        // Nothing is escaped: labels are copied as they stand, the leftmost first.
+        let mut end = key.len();
+        while end > 0 {
+            let start = memchr::memrchr(0, &key[..end - 1]).map_or(0, |i| i + 1);
+            out.push((end - 1 - start) as u8);
+            out.extend_from_slice(&key[start..end - 1]);
+            end = start;
+        }
+        out.extend_from_slice(apex);
+        return;
+    }
+    push_wire_slowly(key, case, apex, out);
+}
+
+fn push_wire_slowly(key: &[u8], case: Option<&[u8]>, apex: &[u8], out: &mut Vec<u8>) {
     let mut end = key.len();
     let mut bit = 0usize;
     while end > 0 {

@@ -229,6 +229,7 @@ impl ULeaf {
             r: Reader::new(body),
             next: restart * RESTART,
             count: self.owner_count(),
+            shared: 0,
             key: Vec::with_capacity(64),
             kinds,
         }
@@ -344,6 +345,7 @@ pub struct RawIter<'a> {
     r: Reader<'a>,
     next: usize,
     count: usize,
+    shared: u32,
     pub key: Vec<u8>,
     kinds: &'a Kinds,
 }
@@ -352,16 +354,66 @@ impl<'a> RawIter<'a> {
     /// The next owner; `None` at the end or where the bytes are malformed.
     #[allow(clippy::should_implement_trait)]
     pub fn next(&mut self) -> Option<RawOwner<'a>> {
-        if self.next >= self.count {
-            return None;
+        let kinds = self.kinds;
+        self.advance(|r, n| (0..n).try_for_each(|_| skip_set(r, kinds)))
+    }
+
+    /// The same, and the owner's sets, so that they are read once.
+    pub fn next_with(&mut self, sets: &mut Vec<RawSet<'a>>) -> Option<RawOwner<'a>> {
+        let kinds = self.kinds;
+        sets.clear();
+        self.advance(|r, n| {
+            (0..n).try_for_each(|_| {
+                sets.push(read_set(r, kinds)?);
+                Some(())
+            })
+        })
+    }
+
+    /// Puts into `ahead` the walk as it stands here, reusing what `ahead` owns.
+    pub fn copy_to(&self, ahead: &mut RawIter<'a>) {
+        ahead.r = self.r;
+        ahead.next = self.next;
+        ahead.count = self.count;
+        ahead.kinds = self.kinds;
+        ahead.key.clear();
+        ahead.key.extend_from_slice(&self.key);
+    }
+
+    /// Moves to the next owner that is not occluded, as far as its key; its sets are not read, so
+    /// the walk cannot go on from there. `false`: there is none.
+    pub fn seek_bearing(&mut self) -> bool {
+        while self.next < self.count {
+            let Some((flags, _)) = self.head() else {
+                return false;
+            };
+            if !flags.is_occluded() {
+                return true;
+            }
+            let Some(n) = self.r.varint() else {
+                return false;
+            };
+            for _ in 0..n {
+                if skip_set(&mut self.r, self.kinds).is_none() {
+                    return false;
+                }
+            }
+            self.next += 1;
         }
+        false
+    }
+
+    /// Flags, key and spelling of the owner at hand.
+    #[inline]
+    fn head(&mut self) -> Option<(Flags, Option<&'a [u8]>)> {
         let flags = Flags(self.r.u8()?);
-        let shared = self.r.varint()?;
+        let shared = self.r.varint()? as usize;
         let rest = self.r.varint()? as usize;
-        if shared as usize > self.key.len() || shared as usize + rest > MAX_KEY {
+        if shared > self.key.len() || shared + rest > MAX_KEY {
             return None;
         }
-        self.key.truncate(shared as usize);
+        self.shared = shared as u32;
+        self.key.truncate(shared);
         self.key.extend_from_slice(self.r.take(rest)?);
         let case = if flags.has_case() {
             let n = self.r.varint()?;
@@ -369,11 +421,21 @@ impl<'a> RawIter<'a> {
         } else {
             None
         };
+        Some((flags, case))
+    }
+
+    #[inline]
+    fn advance(
+        &mut self,
+        read: impl FnOnce(&mut Reader<'a>, u32) -> Option<()>,
+    ) -> Option<RawOwner<'a>> {
+        if self.next >= self.count {
+            return None;
+        }
+        let (flags, case) = self.head()?;
         let n_sets = self.r.varint()?;
         let before = self.r.rest();
-        for _ in 0..n_sets {
-            skip_set(&mut self.r, self.kinds)?;
-        }
+        read(&mut self.r, n_sets)?;
         let sets = &before[..before.len() - self.r.rest().len()];
         let ordinal = self.next as u16;
         self.next += 1;
@@ -383,7 +445,7 @@ impl<'a> RawIter<'a> {
             n_sets,
             sets,
             ordinal,
-            shared,
+            shared: self.shared,
         })
     }
 }

@@ -205,6 +205,11 @@ impl<'a> SView<'a> {
         }
     }
 
+    /// All signatures, back to back in entry order.
+    pub fn signatures(&self) -> &'a [u8] {
+        self.sigs
+    }
+
     fn ordinal(&self, i: usize) -> u16 {
         u16_at(self.entries, i * if self.wide { 8 } else { 5 })
     }

@@ -618,11 +618,10 @@ impl<'a> Unit<'a> {
 
     /// All records of the unit, in transfer order.
     pub fn for_each_record(&self, f: &mut dyn FnMut(Record<'_>)) {
-        let mut w = RecordWriter::new(self);
         let mut it = self.leaf.u.iter(&self.version.kinds);
-        let mut entry = 0;
-        while let Some(raw) = it.next() {
-            entry = w.owner(&raw, &it, entry, f);
+        let mut w = RecordWriter::new(self, &it);
+        while let Some(raw) = it.next_with(&mut w.sets) {
+            w.owner(&raw, &it, f);
         }
     }
 }
@@ -630,102 +629,117 @@ impl<'a> Unit<'a> {
 /// Expands owners of one unit to records with reused buffers.
 struct RecordWriter<'a> {
     unit: Unit<'a>,
+    s: SView<'a>,
+    /// Next entry of the sidecar, and where its signature begins.
+    entry: usize,
+    sig_at: usize,
     owner: Vec<u8>,
     rdata: Vec<u8>,
     types: Vec<Rtype>,
-    sets: Vec<(RawSet<'a>, Rtype, u32)>,
+    sets: Vec<RawSet<'a>>,
+    ahead: RawIter<'a>,
 }
 
 impl<'a> RecordWriter<'a> {
-    fn new(unit: &Unit<'a>) -> Self {
+    fn new(unit: &Unit<'a>, it: &RawIter<'a>) -> Self {
         RecordWriter {
             unit: *unit,
+            s: unit.s.unwrap_or(SView::NONE),
+            entry: 0,
+            sig_at: 0,
             owner: Vec::with_capacity(256),
             rdata: Vec::with_capacity(512),
             types: Vec::new(),
             sets: Vec::new(),
+            ahead: it.clone(),
         }
     }
 
-    /// Emits one owner; `entry` is the next sidecar entry, the return value the one after.
-    fn owner(
-        &mut self,
-        raw: &RawOwner<'a>,
-        it: &RawIter<'a>,
-        mut entry: usize,
-        f: &mut dyn FnMut(Record<'_>),
-    ) -> usize {
+    /// Emits one owner, whose sets are in `self.sets`.
+    fn owner(&mut self, raw: &RawOwner<'a>, it: &RawIter<'a>, f: &mut dyn FnMut(Record<'_>)) {
         let v = self.unit.version;
         self.owner.clear();
         key::push_wire(&it.key, raw.case, v.apex_name.as_wire(), &mut self.owner);
-        self.sets.clear();
-        for set in RawSets::new(raw, &v.kinds) {
-            let Some(kind) = v.kinds.get(set.kind) else {
-                continue;
-            };
-            self.sets.push((set, kind.rtype, kind.ttl));
-        }
+        let labels = key::rrsig_labels(&self.owner);
         // The apex begins with its SOA, whatever types sort before it.
-        let soa = if self.unit.is_apex() {
-            self.sets.iter().position(|s| s.1 == Rtype::SOA)
+        let first = if self.unit.is_apex() {
+            let soa = |s: &RawSet<'_>| v.kinds.get(s.kind).is_some_and(|k| k.rtype == Rtype::SOA);
+            self.sets.iter().position(soa)
         } else {
             None
         };
-        let range = match &self.unit.s {
-            Some(s) => {
-                let mut end = entry;
-                while end < s.len() && s.entry(end).ordinal == raw.ordinal {
-                    end += 1;
-                }
-                entry..end
-            }
-            None => entry..entry,
-        };
-        if let Some(i) = soa {
-            self.set(i, range.clone(), f);
+        let (entry, sig_at) = (self.entry, self.sig_at);
+        if let Some(i) = first {
+            self.set(i, raw.ordinal, labels, f);
+            (self.entry, self.sig_at) = (entry, sig_at);
         }
         for i in 0..self.sets.len() {
-            if Some(i) != soa {
-                self.set(i, range.clone(), f);
+            if Some(i) == first {
+                self.skip_entries(raw.ordinal, i as u16);
+            } else {
+                self.set(i, raw.ordinal, labels, f);
             }
         }
-        if let Some(ttl) = self.unit.s.and_then(|s| s.nsec_ttl())
+        if let Some(ttl) = self.s.nsec_ttl()
             && !raw.flags.is_occluded()
         {
-            self.nsec(raw, it, ttl, range.clone(), f);
+            self.nsec(raw, it, ttl, labels, f);
         }
-        entry = range.end;
-        entry
     }
 
-    fn set(&mut self, i: usize, range: std::ops::Range<usize>, f: &mut dyn FnMut(Record<'_>)) {
-        let (set, rtype, ttl) = self.sets[i];
-        for rdata in RdataIter::new(&set, &self.unit.version.pool) {
+    fn set(&mut self, i: usize, ordinal: u16, labels: u8, f: &mut dyn FnMut(Record<'_>)) {
+        let v = self.unit.version;
+        let set = self.sets[i];
+        let Some(kind) = v.kinds.get(set.kind) else {
+            return;
+        };
+        for rdata in RdataIter::new(&set, &v.pool) {
             f(Record {
                 owner: &self.owner,
-                rtype,
-                ttl,
+                rtype: kind.rtype,
+                ttl: kind.ttl,
                 rdata,
             });
         }
-        self.rrsigs(i as u16, rtype, ttl, range, f);
+        self.rrsigs(ordinal, i as u16, kind.rtype, kind.ttl, labels, f);
+    }
+
+    /// The entry at hand, if it is of this owner and not beyond this set; entries are in order.
+    fn entry_of(&self, ordinal: u16, set: u16) -> Option<crate::sidecar::Entry> {
+        if self.entry >= self.s.len() {
+            return None;
+        }
+        let e = self.s.entry(self.entry);
+        (e.ordinal == ordinal && e.set <= set).then_some(e)
+    }
+
+    fn skip_entries(&mut self, ordinal: u16, set: u16) {
+        while let Some(e) = self.entry_of(ordinal, set) {
+            self.sig_at += self.s.key(e.key).1 as usize;
+            self.entry += 1;
+        }
     }
 
     fn rrsigs(
         &mut self,
+        ordinal: u16,
         set: u16,
         covered: Rtype,
         ttl: u32,
-        range: std::ops::Range<usize>,
+        labels: u8,
         f: &mut dyn FnMut(Record<'_>),
     ) {
-        let Some(s) = self.unit.s else { return };
-        for (e, signature) in s.entries(range) {
+        while let Some(e) = self.entry_of(ordinal, set) {
+            let (slot, len) = self.s.key(e.key);
+            let end = self.sig_at + len as usize;
+            let signature = self.s.signatures().get(self.sig_at..end).unwrap_or(&[]);
+            self.sig_at = end;
+            self.entry += 1;
+            // The apex may look for a set again whose entries it has passed.
             if e.set != set {
                 continue;
             }
-            let (slot, _) = s.key(e.key);
-            let (inception, expiration) = s.time(e.time);
+            let (inception, expiration) = self.s.time(e.time);
             let sig = Sig {
                 covered,
                 slot,
@@ -734,12 +748,7 @@ impl<'a> RecordWriter<'a> {
                 signature,
             };
             self.rdata.clear();
-            if sig.push_rdata(
-                self.unit.version,
-                key::rrsig_labels(&self.owner),
-                ttl,
-                &mut self.rdata,
-            ) {
+            if sig.push_rdata(self.unit.version, labels, ttl, &mut self.rdata) {
                 f(Record {
                     owner: &self.owner,
                     rtype: Rtype::RRSIG,
@@ -755,13 +764,23 @@ impl<'a> RecordWriter<'a> {
         raw: &RawOwner<'a>,
         it: &RawIter<'a>,
         ttl: u32,
-        range: std::ops::Range<usize>,
+        labels: u8,
         f: &mut dyn FnMut(Record<'_>),
     ) {
         let v = self.unit.version;
         self.rdata.clear();
-        push_next(it, self.unit.s, v, &mut self.rdata);
-        let types = self.sets.iter().map(|s| s.1);
+        it.copy_to(&mut self.ahead);
+        let next = if self.ahead.seek_bearing() {
+            &self.ahead.key[..]
+        } else {
+            self.s.next()
+        };
+        key::push_wire(next, None, v.apex_lower.as_wire(), &mut self.rdata);
+        let types = self
+            .sets
+            .iter()
+            .filter_map(|s| v.kinds.get(s.kind))
+            .map(|k| k.rtype);
         bitmap_types(raw.flags, types, true, &mut self.types);
         push_bitmap(&self.types, &mut self.rdata);
         f(Record {
@@ -770,25 +789,19 @@ impl<'a> RecordWriter<'a> {
             ttl,
             rdata: &self.rdata,
         });
-        self.rrsigs(NSEC_SET, Rtype::NSEC, ttl, range, f);
+        self.rrsigs(raw.ordinal, NSEC_SET, Rtype::NSEC, ttl, labels, f);
     }
 }
 
 /// Appends the name that the NSEC of the owner just given by `it` points to.
 fn push_next(it: &RawIter<'_>, s: Option<SView<'_>>, v: &ZoneVersion, out: &mut Vec<u8>) {
     let mut ahead = it.clone();
-    while let Some(o) = ahead.next() {
-        if !o.flags.is_occluded() {
-            key::push_wire(&ahead.key, None, v.apex_lower.as_wire(), out);
-            return;
-        }
-    }
-    key::push_wire(
-        s.map_or(&[], |s| s.next()),
-        None,
-        v.apex_lower.as_wire(),
-        out,
-    );
+    let next = if ahead.seek_bearing() {
+        &ahead.key[..]
+    } else {
+        s.map_or(&[][..], |s| s.next())
+    };
+    key::push_wire(next, None, v.apex_lower.as_wire(), out);
 }
 
 /// Owners of one unit, in order.

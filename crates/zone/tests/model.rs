@@ -1,5 +1,7 @@
 //! The store against the simplest thing that could be right: a `BTreeMap` of names.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 

@@ -8,6 +8,7 @@
 pub mod floor;
 pub mod generate;
 pub mod memory;
+pub mod stages;
 pub mod table;
 
 mod random;

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use cascade_bench::generate::Tld;
 use cascade_bench::table::{self, Limit, Row};
-use cascade_bench::{floor, memory};
+use cascade_bench::{floor, stages};
 use clap::{Args, Parser, Subcommand};
 
 #[derive(Parser)]
@@ -31,6 +31,14 @@ enum Command {
     },
     /// Measure the floor and the stages, print the table.
     Run(RunArgs),
+    /// Repeat one stage, for a profiler.
+    Repeat {
+        #[arg(value_enum)]
+        stage: Stage,
+        zone: PathBuf,
+        #[arg(long, default_value_t = 5)]
+        times: u32,
+    },
 }
 
 #[derive(Subcommand)]
@@ -61,9 +69,48 @@ struct RunArgs {
     delegations: u64,
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// How non-existence is proved.
+    #[arg(long, value_enum, default_value_t = Denial::Nsec)]
+    denial: Denial,
     /// Seconds for each measurement of the floor.
     #[arg(long, default_value_t = 2)]
     floor_secs: u64,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Stage {
+    Parse,
+    Axfr,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Denial {
+    Nsec,
+    Nsec3,
+    OptOut,
+}
+
+impl Denial {
+    fn word(self) -> &'static str {
+        match self {
+            Denial::Nsec => "NSEC",
+            Denial::Nsec3 => "NSEC3",
+            Denial::OptOut => "NSEC3 with opt-out",
+        }
+    }
+
+    fn plan(self) -> cascade_signer::DenialPlan {
+        let nsec3 = |opt_out| cascade_signer::DenialPlan::Nsec3 {
+            iterations: 0,
+            salt: Vec::new(),
+            opt_out,
+        };
+        match self {
+            Denial::Nsec => cascade_signer::DenialPlan::Nsec,
+            Denial::Nsec3 => nsec3(false),
+            Denial::OptOut => nsec3(true),
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -72,6 +119,7 @@ fn main() -> ExitCode {
             kind: Kind::Tld(args),
         } => generate(&args),
         Command::Run(args) => run(&args),
+        Command::Repeat { stage, zone, times } => repeat(stage, &zone, times),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -102,44 +150,163 @@ fn generate(args: &TldArgs) -> Result<(), String> {
     Ok(())
 }
 
+/// Writes the zone, runs every stage on it, prints the table with ratios to the floor.
 fn run(args: &RunArgs) -> Result<(), String> {
     let floor = floor::measure(Duration::from_secs(args.floor_secs))?;
-    let mut zone = Vec::new();
+    let dir = tempfile::tempdir().map_err(|e| format!("no temporary directory: {e}"))?;
+    let path = dir.path().join("bench.zone");
+    let file = File::create(&path).map_err(|e| e.to_string())?;
+    let mut out = BufWriter::with_capacity(1 << 20, file);
     let counts = Tld::new(args.delegations, args.seed)
-        .write(&mut zone)
+        .write(&mut out)
+        .and_then(|counts| out.flush().map(|()| counts))
         .map_err(|e| format!("cannot write the zone: {e}"))?;
     println!(
-        "Zone: {} delegations, {} records, {} octets of text; {} threads",
-        counts.delegations, counts.records, counts.octets, floor.threads
+        "Zone: {} delegations, {} records, {} octets of text; {}; {} threads\n",
+        counts.delegations,
+        counts.records,
+        counts.octets,
+        args.denial.word(),
+        floor.threads
     );
-    let note = format!("P-256, {} threads", floor.threads);
-    let plain = |what, measured, unit, note: &str| Row {
+    let s = stages::run(&path, "bench", args.denial.plan(), dir.path())?;
+    let pure = floor.sign_secs * s.signatures as f64 + floor.verify_secs * s.checked as f64;
+    let total = s.load_secs + s.sign_secs + s.verify_secs;
+    let records = s.signed_records as f64;
+    let mb = |octets: u64, secs: f64| octets as f64 / 1e6 / secs;
+    let row = |what, measured, unit, limit, note: String| Row {
         what,
         measured,
         unit,
-        limit: Limit::None,
-        note: note.to_owned(),
+        limit,
+        note,
     };
     let rows = vec![
-        plain(
-            "one signature (aws-lc-rs)",
+        row(
+            "one signature, pure",
             floor.sign_secs * 1e6,
             "us",
-            &note,
+            Limit::None,
+            format!("aws-lc-rs P-256, {} threads", floor.threads),
         ),
-        plain(
-            "one verification (ring)",
+        row(
+            "one verification, pure",
             floor.verify_secs * 1e6,
             "us",
-            &note,
+            Limit::None,
+            format!("ring P-256, {} threads", floor.threads),
         ),
-        plain(
-            "peak memory",
-            memory::read().peak as f64 / 1e6,
-            "MB",
-            "VmHWM",
+        row(
+            "parse, one core",
+            mb(s.text_octets, s.parse_secs),
+            "MB/s",
+            Limit::AtLeast(200.0),
+            "text to records, best of 3".into(),
+        ),
+        row(
+            "load",
+            s.load_secs,
+            "s",
+            Limit::None,
+            format!("file to unsigned version, {} records", s.records),
+        ),
+        row(
+            "sign",
+            s.sign_secs,
+            "s",
+            Limit::None,
+            format!(
+                "{} signatures; pure {:.2} s",
+                s.signatures,
+                floor.sign_secs * s.signatures as f64
+            ),
+        ),
+        row(
+            "verify",
+            s.verify_secs,
+            "s",
+            Limit::None,
+            format!(
+                "{} checked; pure {:.2} s",
+                s.checked,
+                floor.verify_secs * s.checked as f64
+            ),
+        ),
+        row(
+            "file to verified",
+            total / pure,
+            "x pure",
+            Limit::AtMost(1.25),
+            format!("{total:.2} s against {pure:.2} s of pure sign + verify"),
+        ),
+        row(
+            "resident",
+            s.resident as f64 / records,
+            "B/record",
+            Limit::AtMost(80.0),
+            format!(
+                "{} signed records; the store counts {:.1}",
+                s.signed_records,
+                s.store as f64 / records
+            ),
+        ),
+        row(
+            "peak",
+            s.peak as f64 / s.resident.max(1) as f64,
+            "x resident",
+            Limit::AtMost(2.5),
+            format!("{} MB", s.peak / 1_000_000),
+        ),
+        row(
+            "write to disk",
+            s.write_secs,
+            "s",
+            Limit::None,
+            format!("{} MB, synced", s.file_octets / 1_000_000),
+        ),
+        row(
+            "read back",
+            s.read_secs,
+            "s",
+            Limit::AtMost(2.0),
+            "to a version that can be served, every fingerprint checked".into(),
+        ),
+        row(
+            "AXFR",
+            mb(s.axfr_octets, s.axfr_secs),
+            "MB/s",
+            Limit::AtLeast(500.0),
+            format!(
+                "{} MB into nothing, one core, best of 3",
+                s.axfr_octets / 1_000_000
+            ),
         ),
     ];
     table::print(&rows);
+    Ok(())
+}
+
+fn repeat(stage: Stage, zone: &std::path::Path, times: u32) -> Result<(), String> {
+    let apex = cascade_zone::Name::parse("bench").map_err(|e| e.to_string())?;
+    let octets = std::fs::metadata(zone).map_err(|e| e.to_string())?.len() as f64 / 1e6;
+    match stage {
+        Stage::Parse => {
+            for _ in 0..times {
+                println!("{:.1} MB/s", octets / stages::parse_alone(zone, &apex)?);
+            }
+        }
+        Stage::Axfr => {
+            let version = stages::signed(zone, "bench", cascade_signer::DenialPlan::Nsec)?;
+            for _ in 0..times {
+                let (octets, secs) = stages::axfr(&version)?;
+                let records = version.sums().records as f64;
+                println!(
+                    "{:.1} MB/s, {:.1} ns a record",
+                    octets as f64 / 1e6 / secs,
+                    secs * 1e9 / records
+                );
+            }
+        }
+    }
     Ok(())
 }

@@ -16,7 +16,9 @@ type Made = (&'static str, String, Vec<u8>);
 pub fn good() -> Vec<Made> {
     vec![
         large("huge-rrset", |text| {
-            for n in 0..3000 {
+            // In canonical form just below 64 KiB: above, validators run out of buffer and call the
+            // RRset bogus.
+            for n in 0..1900 {
                 line(
                     text,
                     format_args!("many A 10.0.{}.{}", n / 250, n % 250 + 1),

@@ -12,6 +12,7 @@
 pub mod corpus;
 pub mod generated;
 pub mod limits;
+pub mod make;
 pub mod questions;
 pub mod resolver;
 pub mod text;

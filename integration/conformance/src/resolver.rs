@@ -111,17 +111,22 @@ impl Resolver {
             self.ports.get(AUTHORITATIVE),
             &[args.as_slice(), &["+norec"]].concat(),
         );
+        let said = self.said(if direct.status == "SERVFAIL" {
+            "nsd"
+        } else {
+            "unbound"
+        });
+        let last = said
+            .lines()
+            .rev()
+            .find(|line| line.contains("error") || line.contains("valid"));
         Some(format!(
-            "{} {rtype}: {wrong}\n{}\nthe authoritative server says:\n{}\n{}",
+            "{} {rtype}: {wrong}; the authoritative server says {} with {} and {} records; {}",
             question.name,
-            answer.text,
-            direct.text,
-            self.said("unbound")
-                .lines()
-                .rev()
-                .take(4)
-                .collect::<Vec<_>>()
-                .join("\n"),
+            direct.status,
+            direct.answer.len(),
+            direct.authority.len(),
+            last.unwrap_or("the log says nothing")
         ))
     }
 

@@ -3,6 +3,7 @@
 
 use std::fmt::Write;
 
+use cascade_time::Timestamp;
 use cascade_zone::name::{self, Labels};
 
 /// A record in wire form.
@@ -146,15 +147,13 @@ fn push_rdata(record: &Record, out: &mut String) -> Option<()> {
                 data.u8()?,
                 data.u8()?
             );
-            // Times as numbers: all judges take them, and none has to know a calendar.
-            let _ = write!(
-                out,
-                "{} {} {} {} ",
-                data.u32()?,
-                data.u32()?,
-                data.u32()?,
-                data.u16()?
-            );
+            let _ = write!(out, "{} ", data.u32()?);
+            for _ in 0..2 {
+                // Not as numbers, which RFC 4034 §3.2 allows too: NSD wants the calendar.
+                let time = Timestamp::from_secs(i64::from(data.u32()?));
+                let _ = write!(out, "{} ", time.to_dns());
+            }
+            let _ = write!(out, "{} ", data.u16()?);
             push_name(data.name()?, out);
             out.push(' ');
             out.push_str(&base64(data.rest()));

@@ -288,16 +288,18 @@ servers = ["127.0.0.1:{}"]
         )
     }
 
-    /// Runs `cascade` with the control socket of this place.
+    /// Runs `cascade` with the control socket of this place, unless `--server` names another.
     ///
     /// # Panics
     /// When the program cannot be started.
     #[track_caller]
     pub fn cascade(&self, args: &[&str]) -> Said {
         let mut command = Command::new(self.programs.join("cascade"));
-        command
-            .arg("--server")
-            .arg(format!("unix:{}", self.socket().display()));
+        if !args.contains(&"--server") {
+            command
+                .arg("--server")
+                .arg(format!("unix:{}", self.socket().display()));
+        }
         run(command, args)
     }
 

@@ -134,17 +134,75 @@ pub fn health(d: &Daemon) -> Health {
             level: Level::Warning,
             since: None,
             acts: Some(Acts::Storage),
-            detail: format!("{failed} writes of state have failed since the start"),
-            action: Some("df -h; journalctl -u cascaded".into()),
+            detail: format!(
+                "{failed} writes of state in {} have failed since the start",
+                d.config.config.state_dir
+            ),
+            action: Some(format!(
+                "df -h {}; journalctl -u cascaded",
+                d.config.config.state_dir
+            )),
             last_run: Some(now),
         });
     }
+    config_checks(d, &mut checks);
     let level = checks.iter().map(|c| c.level).max().unwrap_or(Level::Ok);
     Health {
         healthy: level <= Level::Info,
         level,
         at: now,
         checks,
+    }
+}
+
+/// What the last SIGHUP left open.
+fn config_checks(d: &Daemon, out: &mut Vec<Check>) {
+    let reload = d.reload.lock();
+    let mut add = |level, detail: String, action: String| {
+        out.push(Check {
+            check: "config-stale".into(),
+            subject: Some(Subject {
+                kind: SubjectKind::File,
+                name: d.config.file.clone(),
+            }),
+            level,
+            since: reload.at,
+            acts: Some(Acts::Operator),
+            detail,
+            action: Some(action),
+            last_run: reload.at,
+        });
+    };
+    if let Some(error) = &reload.error {
+        let first = error.lines().next().unwrap_or_default();
+        add(
+            Level::Warning,
+            format!("the configuration was not taken over: {first}"),
+            format!(
+                "cascaded --check-config --config {}; then: systemctl reload cascaded",
+                d.config.file
+            ),
+        );
+    }
+    if !reload.waiting.is_empty() {
+        add(
+            Level::Info,
+            format!(
+                "these keys of {} wait for a restart: {}",
+                d.config.file,
+                reload.waiting.join(", ")
+            ),
+            "systemctl restart cascaded".into(),
+        );
+    }
+}
+
+/// Who can end the cause of an alert.
+pub fn acts(key: AlertKey) -> Acts {
+    match key {
+        AlertKey::Source | AlertKey::SourceExpired => Acts::Source,
+        AlertKey::Storage => Acts::Storage,
+        _ => Acts::Operator,
     }
 }
 
@@ -155,18 +213,18 @@ fn zone_checks(z: &ZoneHandle, view: &View, now: cascade_time::Timestamp, out: &
     });
     let pz = &view.row.zone;
     for a in pz.alerts.values() {
-        let (check, acts) = match a.key {
-            AlertKey::Runway => ("runway", Acts::Operator),
+        let check = match a.key {
+            AlertKey::Runway => "runway",
             AlertKey::Held
             | AlertKey::Review
             | AlertKey::UpkeepReview
             | AlertKey::Rejected
-            | AlertKey::Refused => ("halted", Acts::Operator),
-            AlertKey::Source | AlertKey::SourceExpired => ("source-expiry", Acts::Source),
-            AlertKey::Storage => ("storage", Acts::Storage),
-            AlertKey::Clock => ("clock", Acts::Operator),
-            AlertKey::DespiteVerification => ("verification", Acts::Operator),
-            _ => ("zone", Acts::Operator),
+            | AlertKey::Refused => "halted",
+            AlertKey::Source | AlertKey::SourceExpired => "source-expiry",
+            AlertKey::Storage => "storage",
+            AlertKey::Clock => "clock",
+            AlertKey::DespiteVerification => "verification",
+            _ => "zone",
         };
         out.push(Check {
             check: check.into(),
@@ -177,7 +235,7 @@ fn zone_checks(z: &ZoneHandle, view: &View, now: cascade_time::Timestamp, out: &
                 Severity::Critical => Level::Critical,
             },
             since: Some(a.since),
-            acts: Some(acts),
+            acts: Some(acts(a.key)),
             detail: a.text.clone(),
             action: Some(format!("cascade why {}", z.name)),
             last_run: Some(now),
@@ -192,7 +250,7 @@ fn zone_checks(z: &ZoneHandle, view: &View, now: cascade_time::Timestamp, out: &
             since: None,
             acts: Some(Acts::Cascade),
             detail: bug.clone(),
-            action: Some("systemctl restart cascaded".into()),
+            action: Some("journalctl -u cascaded; systemctl restart cascaded".into()),
             last_run: Some(now),
         });
     }

@@ -1,14 +1,22 @@
 //! What the control API can ask of the daemon: the [`Backend`] of the HTTP side.
 
+// A problem is made at most once per request, and only when it is refused.
+#![allow(clippy::result_large_err)]
+
 mod daemon;
 mod data;
+mod edit;
+mod operations;
 mod policies;
+mod tokens;
+mod tsig;
 mod zones;
 
 use std::sync::Arc;
 
 use cascade_api::common::{Accepted, Commented, Confirm, List, PageQuery, Stage};
 use cascade_api::daemon::{Health, Info, Logging, LoggingEdit, Operation, Status, StatusKeys};
+use cascade_api::hsm::{TokenAdd, TokenAdded, TokenItem, TsigAdd, TsigAdded, TsigItem};
 use cascade_api::keys::{Key, KeyFilter, KeyRecords, KeyRecordsQuery, RecordKind};
 use cascade_api::policies::{
     Policy, PolicyCheck, PolicyCheckRequest, PolicyItem, PolicyReload, PolicyReloaded,
@@ -17,14 +25,17 @@ use cascade_api::status::ZoneStatus;
 use cascade_api::zones::{
     Diff, DiffQuery, ExportQuery, HistoryEntry, HistoryFilter, Maintenance, MaintenanceRequest,
     OverrideRequest, ReloadRequest, ResignRequest, ReviewDecision, Verdict, Version, Why, Zone,
-    ZoneAdd, ZoneFilter, ZoneItem, ZoneRemove,
+    ZoneAdd, ZoneEdit, ZoneFilter, ZoneItem, ZoneRemove,
 };
-use cascade_api::{Problem, ProblemType, Roles, Route};
-use cascade_archive::AuditEntry;
+use cascade_api::{Problem, ProblemType, Route};
+use cascade_archive::{AuditEntry, Change};
 
 use crate::daemon::Daemon;
-use crate::http::{Backend, Caller, Streamed};
+use crate::http::{Backend, Caller, Done, Identity, Streamed};
 use crate::zone::ZoneHandle;
+
+pub use operations::Operations;
+pub use tokens::Tokens;
 
 type Answer<T> = Result<T, Problem>;
 
@@ -85,8 +96,12 @@ impl Backend for Control {
         crate::metrics::page(&self.d)
     }
 
-    async fn authenticate(&self, _token: &str) -> Option<(String, Roles)> {
-        None
+    async fn authenticate(&self, token: &str) -> Option<Identity> {
+        tokens::authenticate(&self.d, token)
+    }
+
+    async fn zone_name(&self, zone: &str) -> Option<String> {
+        self.d.zone(zone).map(|z| z.name.clone())
     }
 
     async fn refused(&self, caller: &Caller, route: &'static Route, path: &str, problem: &Problem) {
@@ -123,7 +138,7 @@ impl Backend for Control {
     }
     async fn zone_add(&self, caller: Caller, add: ZoneAdd, dry_run: bool) -> Answer<Zone> {
         let (subject, comment) = (add.zone.clone(), add.comment.clone());
-        let result = zones::add(&self.d, add, dry_run).await;
+        let result = zones::add(&self.d, &caller, add, dry_run).await;
         if !dry_run {
             self.audit(&caller, "zone.add", &subject, comment, &result);
         }
@@ -132,9 +147,23 @@ impl Backend for Control {
     async fn zone_show(&self, zone: String) -> Answer<Zone> {
         Ok(zones::show(&self.d, &*self.zone(&zone)?))
     }
+    async fn zone_edit(
+        &self,
+        caller: Caller,
+        zone: String,
+        edit: ZoneEdit,
+        dry_run: bool,
+    ) -> Answer<Done<Zone>> {
+        let z = self.zone(&zone)?;
+        let result = edit::edit(&self.d, &z, &caller, &edit, dry_run).await;
+        if !dry_run {
+            self.audit(&caller, "zone.edit", &z.name, edit.comment, &result);
+        }
+        result
+    }
     async fn zone_remove(&self, caller: Caller, zone: String, remove: ZoneRemove) -> Answer<()> {
         let z = self.zone(&zone)?;
-        let result = zones::remove(&z, &caller, &remove).await;
+        let result = zones::remove(&self.d, &z, &caller, &remove).await;
         self.audit(&caller, "zone.remove", &z.name, remove.comment, &result);
         result
     }
@@ -173,7 +202,7 @@ impl Backend for Control {
         request: ReloadRequest,
     ) -> Answer<Accepted> {
         let z = self.zone(&zone)?;
-        let result = zones::reload(&z, &caller, &request).await;
+        let result = zones::reload(&self.d, &z, &caller, &request).await;
         self.audit(&caller, "zone.reload", &z.name, request.comment, &result);
         result
     }
@@ -184,7 +213,7 @@ impl Backend for Control {
         request: ResignRequest,
     ) -> Answer<Accepted> {
         let z = self.zone(&zone)?;
-        let result = zones::resign(&z, &caller, &request).await;
+        let result = zones::resign(&self.d, &z, &caller, &request).await;
         self.audit(&caller, "zone.resign", &z.name, request.comment, &result);
         result
     }
@@ -195,7 +224,7 @@ impl Backend for Control {
         request: Commented,
     ) -> Answer<Accepted> {
         let z = self.zone(&zone)?;
-        let result = zones::reset(&z, &caller).await;
+        let result = zones::reset(&self.d, &z, &caller).await;
         self.audit(&caller, "zone.reset", &z.name, request.comment, &result);
         result
     }
@@ -240,7 +269,7 @@ impl Backend for Control {
         request: OverrideRequest,
     ) -> Answer<Accepted> {
         let z = self.zone(&zone)?;
-        let result = zones::override_review(&z, &caller, stage, &request).await;
+        let result = zones::override_review(&self.d, &z, &caller, stage, &request).await;
         self.audit(
             &caller,
             "zone.override",
@@ -340,24 +369,80 @@ impl Backend for Control {
         self.audit(&caller, "logging.change", "logging", edit.comment, &result);
         result
     }
-    async fn operation_list(&self, _page: PageQuery) -> Answer<List<Operation>> {
-        Ok(List::whole(Vec::new()))
+    async fn tsig_list(&self, page: PageQuery) -> Answer<List<TsigItem>> {
+        Ok(tsig::list(&self.d, &page))
+    }
+    async fn tsig_add(&self, caller: Caller, add: TsigAdd) -> Answer<TsigAdded> {
+        let result = tsig::add(&self.d, &add).await;
+        let action = if add.generate {
+            "tsig.generate"
+        } else {
+            "tsig.add"
+        };
+        self.audit(&caller, action, &add.name, add.comment, &result);
+        result
+    }
+    async fn tsig_remove(
+        &self,
+        caller: Caller,
+        name: String,
+        comment: Option<String>,
+    ) -> Answer<()> {
+        let result = tsig::remove(&self.d, &name).await;
+        self.audit(&caller, "tsig.remove", &name, comment, &result);
+        result
+    }
+    async fn token_list(&self, page: PageQuery) -> Answer<List<TokenItem>> {
+        Ok(tokens::list(&self.d, &page))
+    }
+    async fn token_add(&self, caller: Caller, add: TokenAdd) -> Answer<TokenAdded> {
+        let result = tokens::add(&self.d, &add).await;
+        self.audit(&caller, "token.add", &add.name, add.comment, &result);
+        result
+    }
+    async fn token_remove(
+        &self,
+        caller: Caller,
+        name: String,
+        comment: Option<String>,
+    ) -> Answer<()> {
+        let result = tokens::remove(&self.d, &name).await;
+        self.audit(&caller, "token.remove", &name, comment, &result);
+        result
+    }
+
+    async fn operation_list(&self, page: PageQuery) -> Answer<List<Operation>> {
+        operations::list(&self.d, &page).await
     }
     async fn operation(&self, id: String) -> Answer<Operation> {
-        Err(Problem::new(
-            ProblemType::OperationNotFound,
-            format!("operation '{id}' is not known"),
-        ))
+        operations::show(&self.d, &id).await
     }
 }
 
-/// What a call that needs consent answers without it.
+/// Durable when it returns.
+async fn commit(d: &Arc<Daemon>, changes: Vec<Change>) -> Answer<()> {
+    let d = d.clone();
+    tokio::task::spawn_blocking(move || d.state.commit(changes))
+        .await
+        .map_err(bug)?
+        .map_err(|e| Problem::new(ProblemType::StorageFull, e.to_string()))
+}
+
+/// What a call that needs consent answers without it. A plan that was agreed to holds only as long
+/// as it is still the plan.
 fn need_consent(given: &Confirm, plan: &str, effects: Vec<String>) -> Answer<()> {
-    if given.yes || given.confirm.as_deref() == Some(plan) {
-        return Ok(());
+    match &given.confirm {
+        Some(agreed) if agreed == plan => Ok(()),
+        Some(agreed) => Err(Problem::new(
+            ProblemType::PlanOutdated,
+            format!("plan {agreed} is out of date: something has changed since; now it is {plan}"),
+        )
+        .action("look at the plan again, and confirm the new one")
+        .plan(plan, effects)),
+        None if given.yes => Ok(()),
+        None => Err(
+            Problem::new(ProblemType::ConfirmationRequired, "this needs your consent")
+                .plan(plan, effects),
+        ),
     }
-    Err(
-        Problem::new(ProblemType::ConfirmationRequired, "this needs your consent")
-            .plan(plan, effects),
-    )
 }

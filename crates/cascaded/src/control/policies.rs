@@ -14,8 +14,8 @@ use crate::daemon::{ActivePolicy, Daemon};
 use crate::policies::{executable, finding, lint_context, read_dir};
 
 /// Texts in the policy directory by policy name.
-async fn on_disk(d: &Daemon) -> BTreeMap<String, String> {
-    let dir = d.config.config.policy_dir.clone();
+pub(super) async fn on_disk(d: &Daemon) -> BTreeMap<String, String> {
+    let dir = d.conf().config.policy_dir.clone();
     let found = tokio::task::spawn_blocking(move || read_dir(dir.as_std_path())).await;
     let Ok(Ok(entries)) = found else {
         return BTreeMap::new();
@@ -136,7 +136,7 @@ pub async fn check(d: &Arc<Daemon>, request: PolicyCheckRequest) -> Answer<Polic
             }]
         }
         (None, names) => {
-            let dir = d.config.config.policy_dir.clone();
+            let dir = d.conf().config.policy_dir.clone();
             let all = tokio::task::spawn_blocking(move || read_dir(dir.as_std_path()))
                 .await
                 .map_err(bug)?
@@ -148,7 +148,8 @@ pub async fn check(d: &Arc<Daemon>, request: PolicyCheckRequest) -> Answer<Polic
         }
     };
     let runs = |p: &str| executable(p);
-    let found = match PolicySet::load(&entries, &lint_context(d, &runs)) {
+    let keys = d.tsig.names();
+    let found = match PolicySet::load(&entries, &lint_context(d, &keys, &runs)) {
         Ok(loaded) => loaded.findings,
         Err(found) => found,
     };

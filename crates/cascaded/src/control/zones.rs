@@ -12,21 +12,25 @@ use cascade_api::zones::{
 };
 use cascade_api::{Problem, ProblemType, Role};
 use cascade_archive::{Change, Table};
+use cascade_loader::{ParsedFile, RecordList};
 use cascade_pipeline::event::Subject;
 use cascade_pipeline::settings::OnReject;
 use cascade_pipeline::state::Stage as PStage;
 use cascade_pipeline::{Actor, Command, Keep, Refusal, RefusalCode, Zone as PZone};
-use cascade_zone::{Name, Serial, ZoneId};
+use cascade_zone::{Name, Rtype, Serial, ZoneId};
 
+use super::operations::Goal;
 use super::{Answer, bug, need_consent};
-use crate::daemon::{Daemon, random};
+use crate::daemon::{ActivePolicy, Daemon, random};
 use crate::http::Caller;
 use crate::keyring::{self, Import as KeyImport, KeyRole};
 use crate::status::zone_state;
-use crate::zone::{self, Message, NotDone, Reports, ZoneHandle, ZoneRow};
+use crate::zone::{self, Mark, Message, NotDone, Reports, ZoneHandle, ZoneRow};
 
 /// A zone answers a command within this time or is reported busy.
 const COMMAND_BOUND: Duration = Duration::from_secs(4);
+/// The answer to a removal waits this long for the files to be set aside.
+const REMOVAL_BOUND: Duration = Duration::from_secs(3);
 
 pub fn stage(s: Stage) -> PStage {
     match s {
@@ -40,11 +44,21 @@ fn person(caller: &Caller) -> Actor {
 }
 
 /// Sends a command to a zone and waits for its durable answer.
-async fn ask(
+pub async fn ask(
     z: &ZoneHandle,
     caller: &Caller,
     command: Command,
-) -> Answer<cascade_pipeline::Accepted> {
+) -> Answer<(cascade_pipeline::Accepted, Mark)> {
+    ask_with(z, caller, command, None).await
+}
+
+/// As [`ask`]; with the new source where the command changes it.
+pub async fn ask_with(
+    z: &ZoneHandle,
+    caller: &Caller,
+    command: Command,
+    source: Option<Source>,
+) -> Answer<(cascade_pipeline::Accepted, Mark)> {
     let busy = || {
         Problem::new(
             ProblemType::Busy,
@@ -57,6 +71,7 @@ async fn ask(
     let message = Message::Request {
         command,
         by: person(caller),
+        source,
         reply,
     };
     z.tx.try_send(message).map_err(|_| busy())?;
@@ -94,19 +109,26 @@ fn refusal(z: &ZoneHandle, r: &Refusal) -> Problem {
     };
     let mut p = Problem::new(kind, r.reason.clone())
         .subject(SubjectKind::Zone, &z.name)
-        .state(format!("zone is {}; nothing changed", r.state.as_str()));
+        .state(format!(
+            "zone is {}; nothing changed",
+            cascade_api::word(&zone_state(&z.view()))
+        ));
     if let Some(c) = r.commands.first() {
         p = p.action(c.clone());
     }
     p
 }
 
-fn accepted(z: &ZoneHandle, a: cascade_pipeline::Accepted) -> Accepted {
+/// The answer of a command under which work follows. It counts as queued when somebody has to do
+/// something before it goes on; what only waits for other work of the zone goes on by itself.
+fn accepted(z: &ZoneHandle, a: cascade_pipeline::Accepted, operation: String) -> Accepted {
+    // The document says by a member of its own that it is queued.
+    let note = a.note.strip_prefix("queued: ").unwrap_or(&a.note);
     Accepted {
         zone: z.name.clone(),
-        operation: None,
-        queued: !a.note.is_empty(),
-        detail: (!a.note.is_empty()).then_some(a.note),
+        operation: Some(operation),
+        queued: !note.is_empty() && !a.commands.is_empty(),
+        detail: (!note.is_empty()).then(|| note.to_string()),
         warnings: Vec::new(),
     }
 }
@@ -174,6 +196,7 @@ pub fn show(d: &Daemon, z: &ZoneHandle) -> Zone {
             signed: text(&bound.signer_review),
         }),
         keys_directory: Some(
+            // A restart is needed to move it.
             d.config
                 .config
                 .keys_dir()
@@ -289,18 +312,38 @@ pub fn why(d: &Daemon, z: &ZoneHandle) -> Why {
         );
     }
     let worst = pz.alerts.values().max_by_key(|a| a.severity);
-    let (summary, since, actions) = match worst {
+    let mut acts = worst.map(|a| super::daemon::acts(a.key));
+    let (mut summary, since, mut actions) = match worst {
         Some(a) => (a.text.clone(), Some(a.since), a.commands.clone()),
         None => (healthy(&view, now), None, Vec::new()),
     };
+    if view.bug.is_some() {
+        summary = "halted by an internal fault; what is published stays served".into();
+        acts = Some(Acts::Cascade);
+        evidence.push(note("bug", "the log names the place".into()));
+        actions = vec![
+            "journalctl -u cascaded".into(),
+            "systemctl restart cascaded".into(),
+        ];
+    } else if acts.is_none() {
+        // Not an alert yet, and still somebody may have to do something.
+        match (&view.keys_wait, &view.row.reports.failed_load) {
+            (Some(_), _) if pz.live.is_none() => acts = Some(Acts::Operator),
+            (_, Some(_)) => {
+                acts = Some(Acts::Source);
+                actions.push(format!("cascade zone reload {}", z.name));
+            }
+            _ => {}
+        }
+    }
     Why {
         zone: z.name.clone(),
         summary,
         since,
-        acts: worst.map(|_| Acts::Operator),
+        acts,
         evidence,
         next_at,
-        next: next_at.map(|t| format!("looks again at {}", t.to_human())),
+        next: next_at.map(|_| "looks again".into()),
         runway_secs: runway,
         actions,
     }
@@ -309,6 +352,11 @@ pub fn why(d: &Daemon, z: &ZoneHandle) -> Why {
 fn healthy(view: &zone::View, now: cascade_time::Timestamp) -> String {
     let pz = &view.row.zone;
     match &pz.live {
+        Some(l) if view.row.reports.failed_load.is_some() => format!(
+            "serial {} stays published: newer content of {} could not be loaded",
+            l.serial,
+            source_text(&view.row.source)
+        ),
         Some(l) => format!(
             "published as serial {}; signatures are refreshed at {} and valid for {}",
             l.serial,
@@ -317,6 +365,10 @@ fn healthy(view: &zone::View, now: cascade_time::Timestamp) -> String {
         ),
         None => match &view.keys_wait {
             Some(k) => format!("waits for keys: {k}"),
+            None if view.row.reports.failed_load.is_some() => format!(
+                "nothing is published yet: {} could not be loaded",
+                source_text(&view.row.source)
+            ),
             None => format!(
                 "nothing is published yet; the zone is {}",
                 pz.api_state().as_str()
@@ -327,24 +379,51 @@ fn healthy(view: &zone::View, now: cascade_time::Timestamp) -> String {
 
 // ---- adding
 
-pub async fn add(d: &Arc<Daemon>, add: ZoneAdd, dry_run: bool) -> Answer<Zone> {
+pub async fn add(d: &Arc<Daemon>, caller: &Caller, add: ZoneAdd, dry_run: bool) -> Answer<Zone> {
     let apex = parse_name(&add.zone)?;
     let name = apex.to_lowercase().without_dot();
-    if d.zone(&name).is_some() {
-        return Err(Problem::new(
+    let exists = |z: &ZoneHandle| {
+        if zone_state(&z.view()) == ZoneState::Removed {
+            return Problem::new(
+                ProblemType::Busy,
+                format!("zone '{name}' is still being removed"),
+            )
+            .subject(SubjectKind::Zone, &name)
+            .action(format!("cascade why {name}"))
+            .retry_after(2);
+        }
+        Problem::new(
             ProblemType::ZoneExists,
             format!("zone '{name}' exists already"),
         )
         .subject(SubjectKind::Zone, &name)
-        .action(format!("cascade zone edit {name}")));
-    }
-    let Some(policy) = d.policy(&add.policy) else {
-        return Err(no_policy(d, &add.policy));
+        .action(format!("cascade zone edit {name}"))
     };
-    check_source(d, &apex, &add).await?;
+    if let Some(z) = d.zone(&name) {
+        return Err(exists(&z));
+    }
+    if add.restore_keys {
+        return Err(Problem::new(
+            ProblemType::InvalidValue,
+            "keys kept from an earlier removal cannot be taken back by this release",
+        )
+        .action(format!(
+            "import them from the directory of the old zone: cascade zone add {name} --import-csk-file <path>"
+        )));
+    }
+    // Looked at again below; told before the trouble of reading files.
+    policy_for_new_zones(d, &add.policy)?;
+    check_source(&apex, &add.source, add.allow_missing).await?;
     let imports = imports(&add.imports)?;
+    // From here on no policy goes, and nobody else adds the same zone.
+    let _one = d.reloading.lock().await;
+    if let Some(z) = d.zone(&name) {
+        return Err(exists(&z));
+    }
+    let policy = policy_for_new_zones(d, &add.policy)?;
     let id = ZoneId(random());
-    let settings = crate::settings::pipeline(&policy.file, policy.revision, &d.config.config);
+    let conf = d.conf();
+    let settings = crate::settings::pipeline(&policy.file, policy.revision, &conf.config);
     let seed = u64::from_le_bytes(random());
     let mut pz = PZone::new(id, &name, &source_text(&add.source), settings, seed);
     let used: Option<u32> = d.state.get(Table::Serials, &name).map_err(bug)?;
@@ -358,53 +437,62 @@ pub async fn add(d: &Arc<Daemon>, add: ZoneAdd, dry_run: bool) -> Answer<Zone> {
         sources: Default::default(),
         reports: Reports::default(),
     };
-    let warnings = warnings(&policy.file.policy);
-    if !dry_run {
-        if !imports.is_empty() {
-            row = import_keys(d, row, apex.clone(), imports).await?;
-        }
-        store_new(d, &row, &name).await?;
-        let entry = d.directory.add(
-            id,
-            &apex,
-            crate::servers::zone_settings(&policy.file.policy),
-        );
-        entry.map_err(bug)?;
-        let handle = zone::start(d, row.clone(), apex);
-        d.zones.write().insert(name.clone(), handle.clone());
-        if add.maintenance {
-            let on = Command::MaintenanceOn {
-                resign: true,
-                span: None,
-            };
-            let caller = Caller {
-                actor: "cascade".into(),
-                from: "unix".into(),
-                roles: Role::Admin.into(),
-            };
-            ask(&handle, &caller, on).await?;
-        }
-        let mut shown = show(d, &handle);
-        shown.warnings = warnings;
-        shown.settings = Vec::new();
-        return Ok(shown);
+    if !imports.is_empty() {
+        row = import_keys(d, row, apex.clone(), imports, dry_run).await?;
     }
-    Ok(Zone {
-        zone: name,
-        id: id.to_string(),
-        policy: add.policy,
-        state: ZoneState::WaitingSource,
-        source: add.source,
-        added_at: row.added_at,
-        published: None,
-        operation: None,
-        warnings,
-        settings: Vec::new(),
-        review_addresses: None,
-        keys_directory: None,
-        hsm: None,
-        previous_policy: None,
-    })
+    let warnings = warnings(d, &policy.file.policy);
+    if dry_run {
+        return Ok(Zone {
+            zone: name,
+            id: id.to_string(),
+            policy: add.policy,
+            state: ZoneState::WaitingSource,
+            source: add.source,
+            added_at: row.added_at,
+            published: None,
+            operation: None,
+            warnings,
+            settings: Vec::new(),
+            review_addresses: None,
+            keys_directory: None,
+            hsm: None,
+            previous_policy: None,
+        });
+    }
+    if add.maintenance {
+        // Part of the row that is stored first: nothing is loaded in between.
+        row.zone.modes.maintenance = Some(cascade_pipeline::state::Maintenance {
+            since: row.added_at,
+            until: None,
+            by: caller.actor.clone(),
+            resign: true,
+        });
+    }
+    if let Err(e) = store_new(d, &row, &name).await {
+        let (d, apex) = (d.clone(), apex.clone());
+        let undo = move || forget_keys(&d, keyring::zone_ref(id, &apex), &row.keys);
+        let _ = tokio::task::spawn_blocking(undo).await;
+        return Err(e);
+    }
+    let entry = d.directory.add(
+        id,
+        &apex,
+        crate::servers::zone_settings(&policy.file.policy),
+    );
+    entry.map_err(bug)?;
+    let handle = zone::start(d, row, apex);
+    d.zones.write().insert(name.clone(), handle.clone());
+    let goal = Goal::Load {
+        patient: add.allow_missing,
+    };
+    let operation = d
+        .operations
+        .begin(&handle, "zone-add", goal, Mark::START, d.now());
+    let mut shown = show(d, &handle);
+    shown.warnings = warnings;
+    shown.settings = Vec::new();
+    shown.operation = Some(operation);
+    Ok(shown)
 }
 
 fn parse_name(text: &str) -> Answer<Name> {
@@ -418,9 +506,26 @@ fn parse_name(text: &str) -> Answer<Name> {
     })
 }
 
+/// The active policy, for a zone that does not have it yet.
+pub fn policy_for_new_zones(d: &Daemon, name: &str) -> Answer<ActivePolicy> {
+    let policy = d.policy(name).ok_or_else(|| no_policy(d, name))?;
+    if policy.gone {
+        let detail = format!(
+            "the file of policy '{name}' is gone: the policy stays for the zones that have it, \
+             and no other zone takes it"
+        );
+        return Err(Problem::new(ProblemType::PolicyNotFound, detail)
+            .subject(SubjectKind::Policy, name)
+            .action(format!(
+                "put {name}.toml back and run cascade policy reload, or take another policy"
+            )));
+    }
+    Ok(policy)
+}
+
 fn no_policy(d: &Daemon, name: &str) -> Problem {
     let known = d.policies.load();
-    let file = d.config.config.policy_dir.join(format!("{name}.toml"));
+    let file = d.conf().config.policy_dir.join(format!("{name}.toml"));
     let p = Problem::policy_not_found(name, known.keys().map(String::as_str));
     if cascade_policy::is_name(name) && file.as_std_path().exists() {
         let detail = format!("policy '{name}' is not loaded; its file {file} is there");
@@ -429,7 +534,8 @@ fn no_policy(d: &Daemon, name: &str) -> Problem {
     p
 }
 
-fn source_text(source: &Source) -> String {
+/// The source as the pipeline and the log name it.
+pub fn source_text(source: &Source) -> String {
     match source {
         Source::None {} => "none".into(),
         Source::File { path } => path.clone(),
@@ -444,8 +550,8 @@ fn source_text(source: &Source) -> String {
 }
 
 /// The source must be readable now, unless the operator says that it comes later.
-async fn check_source(d: &Arc<Daemon>, apex: &Name, add: &ZoneAdd) -> Answer<()> {
-    let path = match &add.source {
+pub async fn check_source(apex: &Name, source: &Source, allow_missing: bool) -> Answer<()> {
+    let path = match source {
         Source::File { path } => path.clone(),
         Source::None {} => return Ok(()),
         Source::Servers { .. } => {
@@ -463,13 +569,25 @@ async fn check_source(d: &Arc<Daemon>, apex: &Name, add: &ZoneAdd) -> Answer<()>
         ));
     }
     let shown = path.clone();
-    let readable = tokio::task::spawn_blocking(move || {
-        cascade_loader::source::check_readable(std::path::Path::new(&path))
+    let zone = apex.clone();
+    let looked = tokio::task::spawn_blocking(move || {
+        let path = std::path::Path::new(&path);
+        cascade_loader::source::check_readable(path)?;
+        Ok(other_zone(path, &zone))
     })
     .await
     .map_err(bug)?;
+    let readable = match looked {
+        Ok(Some(detail)) => {
+            return Err(Problem::new(ProblemType::InvalidValue, detail)
+                .subject(SubjectKind::File, &shown)
+                .action("correct the name of the zone or the source"));
+        }
+        Ok(None) => Ok(()),
+        Err(e) => Err::<(), cascade_loader::source::ReadError>(e),
+    };
     if let Err(e) = readable
-        && !add.allow_missing
+        && !allow_missing
     {
         let user = nix::unistd::User::from_uid(nix::unistd::geteuid())
             .ok()
@@ -492,8 +610,48 @@ async fn check_source(d: &Arc<Daemon>, apex: &Name, add: &ZoneAdd) -> Answer<()>
             "make {shown} readable for user {user}, or add --allow-missing"
         )));
     }
-    let _ = d;
     Ok(())
+}
+
+/// Octets of a source that are looked at before a zone is added; its SOA comes early.
+const LOOK: u64 = 64 * 1024;
+
+/// Says so if the file is plainly that of another zone: a SOA at another name, and none at `apex`.
+/// Everything else is found by the load itself.
+fn other_zone(path: &std::path::Path, apex: &Name) -> Option<String> {
+    use std::io::Read;
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).ok()?;
+    file.take(LOOK).read_to_end(&mut bytes).ok()?;
+    // A line that the cut went through is not an entry.
+    let end = bytes
+        .iter()
+        .rposition(|b| *b == b'\n')
+        .map_or(0, |at| at + 1);
+    if bytes.len() as u64 == LOOK {
+        bytes.truncate(end);
+    }
+    let shown = path.display().to_string();
+    let soa = |inside: &Name| {
+        let parsed: ParsedFile<RecordList> =
+            cascade_loader::parse_bytes(bytes.clone(), &shown, inside, &Default::default());
+        let mut records = parsed.sinks.into_iter().flat_map(|s| s.records);
+        records.find(|r| r.rtype == Rtype::SOA)
+    };
+    if soa(apex).is_some() {
+        return None;
+    }
+    // Below the root everything is inside; a relative owner would have been found above.
+    let found = soa(&Name::root())?;
+    let owner = cascade_zone::key::to_name(&found.key, None, &Name::root());
+    if owner.is_root() {
+        return None;
+    }
+    Some(format!(
+        "{shown}: the SOA of this file is that of zone '{}', not of '{}'",
+        owner.without_dot(),
+        apex.without_dot()
+    ))
 }
 
 fn imports(list: &[Import]) -> Answer<Vec<KeyImport>> {
@@ -521,20 +679,39 @@ async fn import_keys(
     mut row: ZoneRow,
     apex: Name,
     list: Vec<KeyImport>,
+    dry_run: bool,
 ) -> Answer<ZoneRow> {
     let d = d.clone();
     tokio::task::spawn_blocking(move || {
         let zone = keyring::zone_ref(row.zone.id, &apex);
         let now = d.now();
-        d.keyring
-            .import(zone, &mut row.keys, &list, &mut || d.new_key_id(), now)
-            .map(|()| row)
+        let mut taken = row.keys.clone();
+        let done = d
+            .keyring
+            .import(zone, &mut taken, &list, &mut || d.new_key_id(), now)
             .map_err(|e| {
                 Problem::new(ProblemType::ImportMismatch, e.to_string()).state("nothing was added")
-            })
+            });
+        if dry_run || done.is_err() {
+            forget_keys(&d, zone, if done.is_ok() { &taken } else { &[] });
+            return done.map(|()| row);
+        }
+        row.keys = taken;
+        Ok(row)
     })
     .await
     .map_err(bug)?
+}
+
+/// Removes copies of imported keys of a zone that does not come to be. The originals are not ours
+/// to touch.
+fn forget_keys(d: &Daemon, zone: cascade_crypto::ZoneRef<'_>, keys: &[keyring::KeyRow]) {
+    if let Err(left) = d.keyring.purge(zone, keys) {
+        tracing::error!("copies of imported keys stay behind: {left}");
+    }
+    // Only if it is empty.
+    let dir = d.config.config.keys_dir().join(zone.id.to_string());
+    let _ = std::fs::remove_dir(dir);
 }
 
 async fn store_new(d: &Arc<Daemon>, row: &ZoneRow, name: &str) -> Answer<()> {
@@ -551,7 +728,8 @@ async fn store_new(d: &Arc<Daemon>, row: &ZoneRow, name: &str) -> Answer<()> {
 }
 
 /// What a new zone of this policy will have to wait for.
-fn warnings(policy: &cascade_policy::Policy) -> Vec<Warning> {
+pub fn warnings(d: &Daemon, policy: &cascade_policy::Policy) -> Vec<Warning> {
+    let _ = d;
     let g = &policy.key_manager.generation;
     let mut hsms: Vec<&str> = [g.ksk_home(), g.zsk_home()].into_iter().flatten().collect();
     hsms.dedup();
@@ -567,7 +745,7 @@ fn warnings(policy: &cascade_policy::Policy) -> Vec<Warning> {
 
 // ---- commands
 
-pub async fn remove(z: &ZoneHandle, caller: &Caller, r: &ZoneRemove) -> Answer<()> {
+pub async fn remove(d: &Daemon, z: &ZoneHandle, caller: &Caller, r: &ZoneRemove) -> Answer<()> {
     let keys = match r.keys {
         KeysOnRemoval::Keep => Keep::Keys,
         KeysOnRemoval::Purge => Keep::Purge,
@@ -584,32 +762,57 @@ pub async fn remove(z: &ZoneHandle, caller: &Caller, r: &ZoneRemove) -> Answer<(
         )];
         need_consent(&consent, &format!("remove-{}", z.id), effects)?;
     }
-    ask(z, caller, Command::Remove { keys }).await.map(drop)
+    ask(z, caller, Command::Remove { keys }).await?;
+    // Durable already; who asks next should find the name free, if the disk lets it.
+    let gone = async {
+        while d.zone_of(&z.name, z.id).is_some() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let _ = tokio::time::timeout(REMOVAL_BOUND, gone).await;
+    Ok(())
 }
 
-pub async fn reload(z: &ZoneHandle, caller: &Caller, r: &ReloadRequest) -> Answer<Accepted> {
+pub async fn reload(
+    d: &Daemon,
+    z: &ZoneHandle,
+    caller: &Caller,
+    r: &ReloadRequest,
+) -> Answer<Accepted> {
     if matches!(z.view().row.source, Source::None {}) {
         return Err(Problem::new(
             ProblemType::NoSource,
             format!("zone '{}' has no source to load from", z.name),
         )
-        .subject(SubjectKind::Zone, &z.name));
+        .subject(SubjectKind::Zone, &z.name)
+        .action(format!("cascade zone edit {} --source <source>", z.name)));
     }
-    ask(z, caller, Command::Load { forced: !r.refresh })
-        .await
-        .map(|a| accepted(z, a))
+    let command = Command::Load { forced: !r.refresh };
+    let (a, mark) = ask(z, caller, command).await?;
+    let goal = Goal::Load { patient: false };
+    let operation = d.operations.begin(z, "reload", goal, mark, d.now());
+    Ok(accepted(z, a, operation))
 }
 
-pub async fn resign(z: &ZoneHandle, caller: &Caller, r: &ResignRequest) -> Answer<Accepted> {
+pub async fn resign(
+    d: &Daemon,
+    z: &ZoneHandle,
+    caller: &Caller,
+    r: &ResignRequest,
+) -> Answer<Accepted> {
     let command = Command::Resign {
         full: r.full,
         serial: r.serial.map(Serial),
     };
-    ask(z, caller, command).await.map(|a| accepted(z, a))
+    let (a, mark) = ask(z, caller, command).await?;
+    let operation = d.operations.begin(z, "resign", Goal::Upkeep, mark, d.now());
+    Ok(accepted(z, a, operation))
 }
 
-pub async fn reset(z: &ZoneHandle, caller: &Caller) -> Answer<Accepted> {
-    ask(z, caller, Command::Reset).await.map(|a| accepted(z, a))
+pub async fn reset(d: &Daemon, z: &ZoneHandle, caller: &Caller) -> Answer<Accepted> {
+    let (a, mark) = ask(z, caller, Command::Reset).await?;
+    let operation = d.operations.begin(z, "reset", Goal::Reset, mark, d.now());
+    Ok(accepted(z, a, operation))
 }
 
 pub async fn review(
@@ -640,7 +843,12 @@ pub async fn review(
             reason: comment,
         },
     };
-    let done = ask(z, caller, command).await?;
+    let candidate = before.row.zone.candidate.cand().map(|c| c.version);
+    let (done, mark) = ask(z, caller, command).await?;
+    if verdict == Verdict::Approved && done.missing == 0 {
+        let goal = candidate.map_or(Goal::Upkeep, Goal::Candidate);
+        d.operations.begin(z, "approve", goal, mark, d.now());
+    }
     Ok(ReviewDecision {
         zone: z.name.clone(),
         stage: s,
@@ -660,6 +868,7 @@ pub async fn review(
 }
 
 pub async fn override_review(
+    d: &Daemon,
     z: &ZoneHandle,
     caller: &Caller,
     s: Stage,
@@ -687,7 +896,11 @@ pub async fn override_review(
         stage: stage(s),
         despite_verification: r.despite_verification,
     };
-    ask(z, caller, command).await.map(|a| accepted(z, a))
+    let candidate = z.view().row.zone.candidate.cand().map(|c| c.version);
+    let (a, mark) = ask(z, caller, command).await?;
+    let goal = candidate.map_or(Goal::Upkeep, Goal::Candidate);
+    let operation = d.operations.begin(z, "override", goal, mark, d.now());
+    Ok(accepted(z, a, operation))
 }
 
 pub async fn maintenance_on(

@@ -36,6 +36,16 @@ pub struct Caller {
     /// `unix` or the peer's address.
     pub from: String,
     pub roles: Roles,
+    /// Of a token for some zones only: a pattern of their names.
+    pub zones: Option<String>,
+}
+
+/// The bearer of a token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    pub name: String,
+    pub roles: Roles,
+    pub zones: Option<String>,
 }
 
 /// An answer that is not one JSON document: sent piece by piece, the sender waits for the reader.
@@ -65,8 +75,12 @@ pub trait Backend: Send + Sync + 'static {
     /// Prometheus text format.
     fn metrics(&self) -> impl Future<Output = String> + Send;
 
-    /// The caller with this bearer token: name and roles.
-    fn authenticate(&self, _token: &str) -> impl Future<Output = Option<(String, Roles)>> + Send {
+    /// The caller with this bearer token.
+    fn authenticate(&self, _token: &str) -> impl Future<Output = Option<Identity>> + Send {
+        async { None }
+    }
+    /// The name of a zone that is known, also of `id:…`.
+    fn zone_name(&self, _zone: &str) -> impl Future<Output = Option<String>> + Send {
         async { None }
     }
     /// A changing call was refused before it came to its function; for the audit log.

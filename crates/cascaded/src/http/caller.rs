@@ -46,6 +46,7 @@ pub async fn over_socket(peer: &UCred, admins: &Admins) -> Caller {
         actor,
         from: "unix".to_string(),
         roles: socket_roles(uid, &groups, admins),
+        zones: None,
     }
 }
 

@@ -7,7 +7,7 @@ use cascade_api::daemon::LoggingEdit;
 use cascade_api::keys::{RecordKind, RollKind};
 use cascade_api::parse::{parse_request, query_problem};
 use cascade_api::path::zone_of_segment;
-use cascade_api::zones::Verdict;
+use cascade_api::zones::{Verdict, ZoneAdd};
 use cascade_api::{MAX_COMMENT, Problem, ProblemType, Route, RouteId, openapi};
 use hyper::{Response, Uri};
 use serde::Serialize;
@@ -53,7 +53,14 @@ pub async fn dispatch<B: Backend>(b: &B, mut r: Request) -> Answered {
 
         R::ZoneList => ok(&b.zone_list(r.query()?).await?),
         R::ZoneAdd => {
-            let zone = b.zone_add(caller, r.json()?, dry).await?;
+            let add: ZoneAdd = r.json()?;
+            if let Some(pattern) = &caller.zones
+                && let Err(problem) = super::guard::zone_in_body(&add.zone, pattern)
+            {
+                b.refused(&caller, r.route, r.uri.path(), &problem).await;
+                return Err(problem);
+            }
+            let zone = b.zone_add(caller, add, dry).await?;
             Ok(answer::json(if dry { 200 } else { 201 }, &zone))
         }
         R::ZoneShow => ok(&b.zone_show(r.zone()).await?),

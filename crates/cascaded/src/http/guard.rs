@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use cascade_api::client::is_loopback;
-use cascade_api::{Access, Method, Problem, ProblemType, Route, RouteId};
+use cascade_api::{Access, Method, Problem, ProblemType, Role, Route, RouteId};
 use hyper::header;
 use hyper::http::request::Parts;
 
@@ -132,6 +132,68 @@ pub fn check_role(
     Err(problem)
 }
 
+/// A caller whose token is for some zones: what names a zone must name one of them, and what
+/// changes something of all zones is not open. Adding a zone names it in the body; see
+/// [`zone_in_body`].
+pub fn check_zone(route: &Route, zone: Option<&str>, pattern: &str) -> Result<(), Problem> {
+    let reads = !route.method.changes() || route.access == Access::Needs(Role::Viewer);
+    match zone {
+        Some(zone) => zone_in_body(zone, pattern),
+        None if reads || route.id == RouteId::ZoneAdd => Ok(()),
+        None => Err(Problem::new(
+            ProblemType::NotAllowed,
+            format!(
+                "the token is for the zones '{pattern}' only, and {} {} is not about one zone",
+                route.method.as_str(),
+                route.path
+            ),
+        )
+        .action("cascade token add <name> --role <role>, without --zones")),
+    }
+}
+
+/// As [`check_zone`], for the zone that a body names.
+pub fn zone_in_body(zone: &str, pattern: &str) -> Result<(), Problem> {
+    let plain = cascade_api::path::zone_name(zone);
+    if matches(&cascade_api::path::zone_name(pattern), &plain) {
+        return Ok(());
+    }
+    Err(Problem::new(
+        ProblemType::NotAllowed,
+        format!("the token is for the zones '{pattern}' only, not for '{plain}'"),
+    )
+    .action("cascade token add <name> --role <role> --zones <pattern>"))
+}
+
+/// `*` stands for any run of characters, `?` for one. After a mismatch only the last star can take
+/// more, so the work is bounded by the product of the lengths.
+fn matches(pattern: &str, text: &str) -> bool {
+    let (p, t) = (pattern.as_bytes(), text.as_bytes());
+    let (mut i, mut j) = (0, 0);
+    let mut star: Option<(usize, usize)> = None;
+    while j < t.len() {
+        match p.get(i) {
+            Some(b'*') => {
+                star = Some((i, j));
+                i += 1;
+            }
+            Some(&c) if c == b'?' || t.get(j) == Some(&c) => {
+                i += 1;
+                j += 1;
+            }
+            _ => match star {
+                Some((at, taken)) => {
+                    star = Some((at, taken + 1));
+                    i = at + 1;
+                    j = taken + 1;
+                }
+                None => return false,
+            },
+        }
+    }
+    p.iter().skip(i).all(|c| *c == b'*')
+}
+
 /// `host` of `host`, `host:port`, `[v6]` and `[v6]:port`.
 fn host_of(authority: &str) -> &str {
     if let Some(rest) = authority.strip_prefix('[') {
@@ -181,6 +243,53 @@ mod tests {
         }
         assert!(check_host(&parts(&[]), here("127.0.0.1"), &[]).is_err());
         assert!(check_host(&parts(&[("host", "whatever")]), Transport::Unix, &[]).is_ok());
+    }
+
+    #[test]
+    fn patterns() {
+        for (pattern, text, ok) in [
+            ("*", "anything.example", true),
+            ("*", "", true),
+            ("*.example", "a.example", true),
+            ("*.example", "a.b.example", true),
+            ("*.example", "example", false),
+            ("*.example", "a.example.net", false),
+            ("a*c*e", "abcde", true),
+            ("a*c*e", "abcd", false),
+            ("a?c", "abc", true),
+            ("a?c", "ac", false),
+            ("example.net", "example.net", true),
+            ("example.net", "xexample.net", false),
+            ("**", "x", true),
+            ("", "", true),
+            ("", "x", false),
+        ] {
+            assert_eq!(matches(pattern, text), ok, "{pattern} {text}");
+        }
+    }
+
+    #[test]
+    fn tokens_for_some_zones() {
+        let route = |id: RouteId| {
+            cascade_api::ROUTES
+                .iter()
+                .find(|r| r.id == id)
+                .expect("route")
+        };
+        let check = |id, zone, ok| {
+            let r = check_zone(route(id), zone, "*.Example.");
+            assert_eq!(r.is_ok(), ok, "{id:?} {zone:?}");
+        };
+        check(RouteId::ZoneReload, Some("a.example"), true);
+        check(RouteId::ZoneReload, Some("a.test"), false);
+        check(RouteId::ZoneHistory, Some("a.test"), false);
+        check(RouteId::ZoneList, None, true);
+        check(RouteId::PolicyCheck, None, true);
+        check(RouteId::ZoneAdd, None, true);
+        check(RouteId::PolicyReload, None, false);
+        check(RouteId::TokenAdd, None, false);
+        assert!(zone_in_body("A.example.", "*.example").is_ok());
+        assert!(zone_in_body("a.test", "*.example").is_err());
     }
 
     #[test]

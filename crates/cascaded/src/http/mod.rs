@@ -17,6 +17,6 @@ mod serve;
 #[cfg(test)]
 mod tests;
 
-pub use backend::{Backend, Caller, Done, Streamed};
+pub use backend::{Backend, Caller, Done, Identity, Streamed};
 pub use caller::Admins;
 pub use serve::{Http, Settings};

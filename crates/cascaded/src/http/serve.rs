@@ -273,6 +273,10 @@ impl<B: Backend> Http<B> {
         let open = transport != Transport::Unix && settings.anonymous_read;
         let checked = guard::check_role(route, &caller, transport, open)
             .and_then(|()| guard::check_content_type(parts, route.method));
+        let checked = match checked {
+            Ok(()) => self.check_zone(route, &params, &caller).await,
+            refused => refused,
+        };
         if let Err(problem) = checked {
             if route.method.changes() {
                 let backend = &self.inner.backend;
@@ -291,6 +295,26 @@ impl<B: Backend> Http<B> {
             caller,
         };
         self.perform(call, request_id).await
+    }
+
+    /// A token for some zones opens those only.
+    async fn check_zone(
+        &self,
+        route: &Route,
+        params: &router::Params,
+        caller: &Caller,
+    ) -> Result<(), Problem> {
+        let Some(pattern) = &caller.zones else {
+            return Ok(());
+        };
+        let zone = match params.get("z") {
+            None => None,
+            Some(segment) => {
+                let zone = cascade_api::path::zone_of_segment(segment);
+                Some(self.inner.backend.zone_name(&zone).await.unwrap_or(zone))
+            }
+        };
+        guard::check_zone(route, zone.as_deref(), pattern)
     }
 
     /// Runs the call in a task of its own: a panic ends the task and not the connection, and a
@@ -354,6 +378,7 @@ impl<B: Backend> Http<B> {
                 actor: "anonymous".to_string(),
                 from: peer.to_string(),
                 roles: cascade_api::Roles::NONE,
+                zones: None,
             });
         };
         if let Some(secs) = self.inner.auth.lock().blocked(peer, Instant::now()) {
@@ -371,11 +396,12 @@ impl<B: Backend> Http<B> {
             Some(token) => self.inner.backend.authenticate(token).await,
             None => None,
         };
-        if let Some((name, roles)) = known {
+        if let Some(identity) = known {
             return Ok(Caller {
-                actor: format!("token:{name}"),
+                actor: format!("token:{}", identity.name),
                 from: peer.to_string(),
-                roles,
+                roles: identity.roles,
+                zones: identity.zones,
             });
         }
         self.inner.auth.lock().failed(peer, Instant::now());

@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::watch;
 
-use super::{Backend, Caller, Http, Settings, Streamed};
+use super::{Backend, Caller, Http, Identity, Settings, Streamed};
 
 type Answer<T> = Result<T, Problem>;
 
@@ -66,11 +66,15 @@ impl Backend for Double {
     async fn metrics(&self) -> String {
         "cascade_zones 1\n".into()
     }
-    async fn authenticate(&self, token: &str) -> Option<(String, Roles)> {
+    async fn authenticate(&self, token: &str) -> Option<Identity> {
         let role = Role::ALL
             .into_iter()
             .find(|r| format!("cas_{}", r.as_str()) == token)?;
-        Some((role.as_str().to_string(), role.into()))
+        Some(Identity {
+            name: role.as_str().to_string(),
+            roles: role.into(),
+            zones: None,
+        })
     }
     async fn refused(&self, caller: &Caller, _: &'static Route, path: &str, p: &Problem) {
         self.refused

@@ -17,7 +17,7 @@ use cascade_verifier::{Outcome, Refused, Verified};
 use cascade_zone::{Name, VersionId, ZoneVersion};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{MAILBOX, Message, NotDone, Reply, View, ZoneHandle, ZoneRow};
+use super::{MAILBOX, Mark, Message, NotDone, Reply, View, ZoneHandle, ZoneRow};
 use crate::daemon::{ActivePolicy, Daemon};
 use crate::keyring::{KeyRow, Loaded};
 
@@ -91,7 +91,7 @@ pub(super) struct Actor {
     pub waits_for_keys: Option<cascade_pipeline::action::StartSign>,
     pub identity: Option<(VersionId, SourceIdentity)>,
     pub done: mpsc::UnboundedSender<Done>,
-    replies: HashMap<RequestId, Reply>,
+    replies: HashMap<RequestId, (Reply, Mark)>,
     next_request: u64,
     deadline: Option<Timestamp>,
     keys_retry: Option<Timestamp>,
@@ -225,18 +225,32 @@ impl Actor {
     /// False: the daemon stops.
     async fn message(&mut self, m: Message) -> bool {
         match m {
-            Message::Request { command, by, reply } => {
+            Message::Request {
+                command,
+                by,
+                source,
+                reply,
+            } => {
                 let id = RequestId(self.next_request);
                 self.next_request += 1;
-                self.replies.insert(id, reply);
-                self.apply(Event::Request(Request { id, by, command }))
-                    .await;
+                let mark = Mark {
+                    entry: self.row.zone.next_entry,
+                };
+                self.replies.insert(id, (reply, mark));
+                let policy = matches!(command, cascade_pipeline::Command::ChangePolicy { .. });
+                let old = source.map(|new| std::mem::replace(&mut self.row.source, new));
+                let request = Request { id, by, command };
+                let durable = self.try_apply(Event::Request(request)).await;
+                match old {
+                    Some(old) if !durable => self.row.source = old,
+                    _ if policy => self.want_keys(),
+                    _ => {}
+                }
             }
             Message::Policy => {
                 self.policy_changed().await;
                 self.want_keys();
             }
-            Message::Keys => self.want_keys(),
             Message::Source(trigger) => self.apply(Event::SourceSignal(trigger)).await,
             Message::Stop => return false,
         }
@@ -246,7 +260,7 @@ impl Actor {
     async fn policy_changed(&mut self) {
         let Some(policy) = self.policy() else { return };
         let settings =
-            crate::settings::pipeline(&policy.file, policy.revision, &self.d.config.config);
+            crate::settings::pipeline(&policy.file, policy.revision, &self.d.conf().config);
         if settings != self.row.zone.settings {
             let command = cascade_pipeline::Command::ChangePolicy {
                 settings: Box::new(settings),
@@ -263,8 +277,12 @@ impl Actor {
         self.d.policy(&self.row.zone.settings.policy)
     }
 
-    /// One step: the next value, made durable, then the actions.
     pub(super) async fn apply(&mut self, event: Event) {
+        self.try_apply(event).await;
+    }
+
+    /// One step: the next value, made durable, then the actions. False: see [`Self::commit`].
+    async fn try_apply(&mut self, event: Event) -> bool {
         let now = self.d.now();
         let request = match &event {
             Event::Request(r) => Some(r.id),
@@ -275,9 +293,10 @@ impl Actor {
         let changed = zone != before || actions.iter().any(|a| matches!(a, Action::Record(_)));
         self.row.zone = zone;
         if changed && !self.commit(&actions, request, before).await {
-            return;
+            return false;
         }
         self.perform(actions, now).await;
+        true
     }
 
     /// Makes the row and the history of this step durable. False: a request could not be made
@@ -296,7 +315,7 @@ impl Actor {
             tracing::error!(zone = %self.me.name, "state could not be written: {e}");
             if let Some(id) = request {
                 self.row.zone = before;
-                if let Some(reply) = self.replies.remove(&id) {
+                if let Some((reply, _)) = self.replies.remove(&id) {
                     let _ = reply.send(Err(NotDone::Storage(e)));
                 }
                 return false;
@@ -308,7 +327,7 @@ impl Actor {
 
     async fn write(&self, actions: &[Action]) -> Result<(), String> {
         let id = self.row.zone.id;
-        let keep = self.d.config.config.history.max_entries;
+        let keep = self.d.conf().config.history.max_entries;
         let mut changes = Vec::with_capacity(2);
         let gone = actions.iter().any(|a| matches!(a, Action::Forget));
         let key = id.to_string();
@@ -361,8 +380,10 @@ impl Actor {
         id: RequestId,
         result: Result<cascade_pipeline::Accepted, cascade_pipeline::Refusal>,
     ) {
-        if let Some(reply) = self.replies.remove(&id) {
-            let _ = reply.send(result.map_err(NotDone::Refused));
+        if let Some((reply, mark)) = self.replies.remove(&id) {
+            // Whoever has the answer sees its effect.
+            self.show();
+            let _ = reply.send(result.map(|a| (a, mark)).map_err(NotDone::Refused));
         }
     }
 

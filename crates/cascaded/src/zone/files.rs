@@ -54,7 +54,7 @@ pub fn write(
 pub enum Read {
     /// Unsigned, or signed and not yet through the gate.
     Plain(Arc<ZoneVersion>),
-    Verified(Verified<Arc<ZoneVersion>>),
+    Verified(Box<Verified<Arc<ZoneVersion>>>),
     /// The file or its content is damaged; says what is.
     Content(String),
     /// Content is whole, signatures are not.
@@ -98,7 +98,7 @@ pub fn read(
             ledger: Some(ledger),
             report,
         }) => match readmit(v, ledger, report) {
-            Ok(verified) => Read::Verified(verified),
+            Ok(verified) => Read::Verified(Box::new(verified)),
             Err((v, why)) => {
                 tracing::warn!(zone = %v.apex(), version = %v.id(), "{why}");
                 Read::Plain(v)

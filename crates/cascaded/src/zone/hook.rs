@@ -56,8 +56,8 @@ impl Actor {
                 Ok(Ok(files)) => {
                     let mut environment = variables;
                     files.describe(&mut environment);
-                    pass_on(&d.config.config.hooks.environment, &mut environment);
-                    let max_output = d.config.config.hooks.max_output.0 as usize;
+                    pass_on(&d.conf().config.hooks.environment, &mut environment);
+                    let max_output = d.conf().config.hooks.max_output.0 as usize;
                     // The files live until the hook has ended.
                     let end = run(
                         Run {
@@ -122,7 +122,10 @@ impl Actor {
     }
 }
 
-#[allow(clippy::disallowed_methods)]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "what the operator lets through is read from the environment, in the program itself"
+)]
 fn pass_on(more: &[String], out: &mut BTreeMap<String, String>) {
     for name in PASSED
         .iter()

@@ -292,8 +292,9 @@ pub fn verify(
         wanted_at_parent: false,
         proven: true,
     };
+    let answers = super::answers::Candidate::new(&input.version, now);
     let params = Params {
-        fingerprint_seed: fingerprint_seed(input.version.zone()),
+        fingerprint_seed: cascade_verifier::fingerprint_seed(input.version.zone()),
         own_keys: Some(input.own_keys.into_iter().map(own).collect()),
         foreign_keys: input.foreign_keys,
         parent: Parent::NotApplicable,
@@ -323,14 +324,11 @@ pub fn verify(
             .approved
             .as_ref()
             .map(|a| a as &dyn cascade_verifier::Source),
+        answers: answers
+            .as_ref()
+            .map(|a| a as &dyn cascade_verifier::Answers),
         sample_seed: input.sample_seed,
         ..Params::file()
     };
     pool.install(|| cascade_verifier::verify_full(input.version, &params, now))
-}
-
-/// The seed of the store's fingerprints of a zone.
-fn fingerprint_seed(zone: ZoneId) -> u64 {
-    let b = zone.0;
-    u64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]])
 }

@@ -1,6 +1,7 @@
 //! One zone in the daemon: its durable row, its owner task, what others may see of it.
 
 mod actor;
+mod answers;
 mod files;
 mod guard;
 mod hook;
@@ -120,7 +121,19 @@ pub enum NotDone {
     Storage(String),
 }
 
-pub type Reply = oneshot::Sender<Result<Accepted, NotDone>>;
+pub type Reply = oneshot::Sender<Result<(Accepted, Mark), NotDone>>;
+
+/// Where a zone's history stood when a request was taken up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    /// Number of the first entry that can follow from the request.
+    pub entry: u64,
+}
+
+impl Mark {
+    /// Before everything: of a zone that is being added.
+    pub const START: Mark = Mark { entry: 1 };
+}
 
 /// What can be sent to a zone from outside.
 #[derive(Debug)]
@@ -128,12 +141,12 @@ pub enum Message {
     Request {
         command: Command,
         by: Person,
+        /// Of a change of source: what the row says from then on.
+        source: Option<Source>,
         reply: Reply,
     },
     /// The policy of the zone has another content.
     Policy,
-    /// Keys may be obtainable now: an HSM came, a policy changed.
-    Keys,
     /// A NOTIFY, or a changed file.
     Source(cascade_pipeline::state::Trigger),
     /// The daemon stops: end after the current step.

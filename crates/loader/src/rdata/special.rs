@@ -154,6 +154,10 @@ impl RdataParser<'_, '_> {
         let t = self.need("a prefix length")?;
         let prefix = text::number(&t, 128)? as usize;
         self.out.push(prefix as u8);
+        if prefix == 128 {
+            // RFC 2874 §3.1.2: with a prefix of 128 bits there is no address suffix to write.
+            return self.name();
+        }
         let t = self.need("an address suffix")?;
         let a: Ipv6Addr = parse_str(&t).ok_or_else(|| self.bad(&t, "an IPv6 address"))?;
         let n = (128 - prefix).div_ceil(8);

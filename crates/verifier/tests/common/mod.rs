@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 pub mod random;
+pub mod stored;
 
 use std::collections::{BTreeMap, BTreeSet};
 

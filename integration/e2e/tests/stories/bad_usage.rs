@@ -80,7 +80,7 @@ fn unknown_things_have_near_names() {
         "--policy",
         "q",
     ])
-    .expect(1)
+    .expect(3)
     .complains(&["q"]);
     for command in [
         ["zone", "reload", "no.example"].as_slice(),

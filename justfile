@@ -1,0 +1,28 @@
+# Short names. The commands themselves are `cargo xtask …`.
+
+# Everything, as CI runs it.
+ci:
+    cargo xtask test
+
+# Quick checks before a commit.
+check:
+    cargo xtask test --only fmt --only layers --only tidy --only clippy
+
+unit:
+    cargo xtask test --only unit
+
+conformance:
+    cargo xtask test --only conformance
+
+e2e:
+    cargo xtask test --only e2e
+
+demo *args:
+    cargo xtask demo {{args}}
+
+bench *args:
+    cargo xtask bench {{args}}
+
+# Licences, advisories, duplicate and banned dependencies (cargo install cargo-deny).
+deny:
+    cargo deny check
