@@ -6,10 +6,10 @@ use cascade_time::Timestamp;
 
 use crate::event::{Event, Publication};
 use crate::key::{Key, KeyNum};
-use crate::observe::{Delegation, SweepReport, What};
-use crate::roll::{Class, Goal, Met, Roll, RollType, Seen, Stage, Witness};
+use crate::observe::Delegation;
+use crate::roll::{Class, Goal, Roll, RollType, Seen, Stage};
 use crate::state::{Published, ZoneKeys};
-use crate::ttl::{ASSUMED_DS_TTL, Entry, Served};
+use crate::ttl::Served;
 
 /// Destroyed keys whose public halves are remembered, to recognise a late DS.
 const MAX_DESTROYED: usize = 16;
@@ -33,14 +33,7 @@ impl ZoneKeys {
                 k.times.trashed_at = None;
                 k.times.removed_at = None;
             }),
-            Event::KeyDropped { key, at } => self.with_key(*key, |k| {
-                k.restored = false;
-                k.standby = false;
-                k.times.retired_at.get_or_insert(*at);
-                if k.times.published_at.is_none() {
-                    k.times.removed_at.get_or_insert(*at);
-                }
-            }),
+            Event::KeyDropped { key, at } => self.drop_key(*key, *at),
             Event::KeyCompromised { key, .. } => self.with_key(*key, |k| {
                 k.compromised = true;
                 k.standby = false;
@@ -83,7 +76,7 @@ impl ZoneKeys {
         self.settle(at);
     }
 
-    fn with_key(&mut self, num: KeyNum, change: impl FnOnce(&mut Key)) {
+    pub(crate) fn with_key(&mut self, num: KeyNum, change: impl FnOnce(&mut Key)) {
         if let Some(k) = self.keys.iter_mut().find(|k| k.num == num) {
             change(k);
         }
@@ -102,6 +95,21 @@ impl ZoneKeys {
             && r.stage == Stage::Keys
         {
             r.new.push(key.num);
+        }
+    }
+
+    fn drop_key(&mut self, key: KeyNum, at: Timestamp) {
+        self.with_key(key, |k| {
+            k.restored = false;
+            k.standby = false;
+            k.times.retired_at.get_or_insert(at);
+            if k.times.published_at.is_none() {
+                k.times.removed_at.get_or_insert(at);
+            }
+        });
+        // A roll that has not begun to use it asks for another one.
+        for r in self.rolls.iter_mut().filter(|r| r.stage == Stage::Keys) {
+            r.new.retain(|n| *n != key);
         }
     }
 
@@ -200,6 +208,9 @@ impl ZoneKeys {
             return;
         };
         let roll = self.rolls.remove(i);
+        // Not at publications: they go on while the clock is held, and a clock that runs ahead
+        // must not make anything forgotten.
+        self.log.prune(at, Duration::from_secs(604_800));
         match roll.kind {
             RollType::FirstKeys => {
                 self.settled_at = Some(at);
@@ -252,78 +263,8 @@ impl ZoneKeys {
         }
     }
 
-    fn vouch(
-        &mut self,
-        class: Class,
-        seen: &[Seen],
-        who: &str,
-        ttl: u32,
-        corrects: bool,
-        at: Timestamp,
-    ) {
-        let Some(i) = self.rolls.iter().position(|r| r.class() == class) else {
-            return;
-        };
-        let roll = self.rolls[i].clone();
-        for s in seen {
-            match What::of(*s) {
-                What::Dnskey => {
-                    let like = Served::Dnskey(Vec::new());
-                    self.log.close_superseded(&like, at, Duration::ZERO);
-                }
-                What::Rrsig => {
-                    self.log
-                        .close_superseded(&Served::Unsigned, at, Duration::ZERO);
-                }
-                What::Ds => self.vouch_ds(&roll, *s, ttl, corrects, at),
-            }
-            self.mark(&roll, *s, at);
-            let r = &mut self.rolls[i];
-            r.met.retain(|m| m.seen != *s);
-            r.met.push(Met {
-                seen: *s,
-                at,
-                witness: Witness::Operator(who.to_string()),
-            });
-        }
-        if seen.contains(&Seen::Dnskey) {
-            self.mark_seen(at);
-        }
-    }
-
-    fn vouch_ds(&mut self, roll: &Roll, seen: Seen, ttl: u32, corrects: bool, at: Timestamp) {
-        if corrects {
-            for e in &mut self.log.entries {
-                if matches!(e.what, Served::Ds { .. }) {
-                    e.ttl = ttl;
-                }
-            }
-        }
-        let wanted = Served::Ds {
-            ours: self.parent.wanted.clone(),
-            usable: self.parent.wanted.clone(),
-            foreign: false,
-        };
-        self.log
-            .close_ds_except(&[(wanted.clone(), ttl)], at, Duration::ZERO);
-        if seen == Seen::DsNone {
-            return;
-        }
-        self.log.assume(
-            Served::Ds {
-                ours: self.kind(&roll.old, true),
-                usable: self.kind(&roll.old, true),
-                foreign: false,
-            },
-            ttl,
-            at,
-            Duration::ZERO,
-        );
-        self.log.observe(wanted, ttl, at);
-    }
-
     /// Of `list`, the keys with the function of a KSK (or of a ZSK).
-    fn kind(&self, list: &[KeyNum], ksk: bool) -> Vec<KeyNum> {
+    pub(crate) fn kind(&self, list: &[KeyNum], ksk: bool) -> Vec<KeyNum> {
         list.iter()
             .copied()
             .filter(|n| {
@@ -339,7 +280,9 @@ impl ZoneKeys {
     }
 
     fn publish(&mut self, p: &Publication) {
+        // A zone taken over was signed before.
         if self.published.is_none()
+            && self.settled_at.is_none()
             && let Some(ttl) = p.unsigned_ttl
         {
             self.log.publish(Served::Unsigned, ttl, p.at);
@@ -355,7 +298,6 @@ impl ZoneKeys {
         self.log
             .publish(Served::Dnskey(p.apex.dnskey.clone()), p.apex.ttl, p.at);
         self.log.publish(data, p.data_ttl, p.at);
-        self.log.prune(p.at, Duration::from_secs(604_800));
         let old = self.published.as_ref();
         let apex_at = old.filter(|o| o.apex == p.apex).map_or(p.at, |o| o.apex_at);
         let (data_at, data_serial) = old
@@ -394,173 +336,8 @@ impl ZoneKeys {
         });
     }
 
-    fn sweep(&mut self, report: &SweepReport) {
-        self.looks.retain(|l| l.what != report.what);
-        self.looks.push(report.clone());
-        self.looks.sort_by_key(|l| l.what);
-        let end = report.ended;
-        match (report.what, report.passed) {
-            (What::Dnskey, Some(x)) => {
-                let like = Served::Dnskey(Vec::new());
-                self.log
-                    .close_superseded(&like, end, Duration::from_secs(x));
-                self.mark_seen(end);
-            }
-            (What::Rrsig, Some(x)) => {
-                self.log
-                    .close_superseded(&Served::Unsigned, end, Duration::from_secs(x));
-            }
-            (What::Ds, _) => self.sweep_ds(report),
-            _ => {}
-        }
-        for (class, seen, ok) in &report.seen {
-            let Some(i) = self.rolls.iter().position(|r| r.class() == *class) else {
-                continue;
-            };
-            let by_hand = |m: &Met| m.seen == *seen && matches!(m.witness, Witness::Operator(_));
-            if self.rolls[i].met.iter().any(by_hand) {
-                continue;
-            }
-            let had = self.rolls[i].is_met(*seen);
-            if *ok && !had {
-                self.rolls[i].met.push(Met {
-                    seen: *seen,
-                    at: end,
-                    witness: Witness::Sweep,
-                });
-                let roll = self.rolls[i].clone();
-                self.assume_old_ds(&roll, report, *seen);
-                self.mark(&roll, *seen, end);
-            } else if !*ok {
-                // A server that has gone back to the old breaks what was met.
-                self.rolls[i].met.retain(|m| m.seen != *seen);
-            }
-        }
-    }
-
-    fn sweep_ds(&mut self, report: &SweepReport) {
-        let end = report.ended;
-        let was = self.parent.delegation;
-        if let Some(d) = report.delegation {
-            self.parent.delegation = d;
-        }
-        let mut shown = Vec::new();
-        for d in &report.ds {
-            let what = Served::Ds {
-                ours: d.ours.clone(),
-                usable: d.usable.clone(),
-                foreign: d.foreign,
-            };
-            self.log.observe(what.clone(), d.ttl, end);
-            shown.push((what, d.ttl));
-        }
-        if let Some(x) = report.covered {
-            self.log
-                .close_ds_except(&shown, end, Duration::from_secs(x));
-        }
-        let mut usable: Vec<KeyNum> = report.ds.iter().flat_map(|d| d.usable.clone()).collect();
-        usable.sort_unstable();
-        usable.dedup();
-        if !usable.is_empty() && !self.island {
-            self.parent.linked_at.get_or_insert(end);
-        }
-        let empty = report.ds.iter().all(|d| d.ours.is_empty() && !d.foreign);
-        self.parent.vanished = report.covered.is_some() && empty && self.parent.linked_at.is_some();
-        self.parent.foreign = report.ds.iter().any(|d| d.foreign);
-        self.parent.shown = report.ds.iter().flat_map(|d| d.ours.clone()).collect();
-        self.parent.shown.sort_unstable();
-        self.parent.shown.dedup();
-        if report.passed.is_some() {
-            self.parent.followed_at.get_or_insert(end);
-        } else if report.covered.is_some() {
-            self.parent.followed_at = None;
-        }
-        for roll in self.rolls.clone() {
-            let swaps = roll.row().is_some_and(|r| r.new.ds && r.new.dnskey);
-            if swaps && roll.new.iter().any(|n| usable.contains(n)) {
-                self.activate_ksks(&roll, end);
-            }
-            if roll.kind == RollType::KskDoubleDs {
-                for n in roll.new.iter().filter(|n| usable.contains(n)) {
-                    self.with_key(*n, |k| {
-                        k.times.published_at.get_or_insert(end);
-                    });
-                }
-            }
-        }
-        let leads_here = self.parent.delegation == Delegation::Ours;
-        let led_nowhere = matches!(was, Delegation::None | Delegation::Elsewhere);
-        if leads_here && led_nowhere && self.settled_at.is_some() {
-            // The zone was served here without being delegated here: whoever served it before may
-            // have left unsigned data in caches, so first keys have to settle again.
-            self.settled_at = None;
-            let ttl = self.published.as_ref().map_or(86_400, |p| p.data_ttl);
-            self.log.entries.push(Entry {
-                what: Served::Unsigned,
-                ttl,
-                first: end,
-                superseded: true,
-                last: None,
-                extra: 0,
-            });
-        }
-    }
-
-    /// The DS was changed before we ever saw the old one: a TTL of two days is assumed for it.
-    fn assume_old_ds(&mut self, roll: &Roll, report: &SweepReport, seen: Seen) {
-        if !matches!(seen, Seen::DsSwapped | Seen::DsBoth) || self.parent.linked_at.is_none() {
-            return;
-        }
-        let known = self.log.entries.iter().any(|e| {
-            matches!(&e.what, Served::Ds { ours, .. }
-                if !report.ds.iter().any(|d| d.ours == *ours))
-        });
-        if !known {
-            let old = self.kind(&roll.old, true);
-            self.log.assume(
-                Served::Ds {
-                    ours: old.clone(),
-                    usable: old,
-                    foreign: false,
-                },
-                ASSUMED_DS_TTL,
-                report.ended,
-                Duration::from_secs(report.covered.unwrap_or(0)),
-            );
-        }
-    }
-
-    /// Times that follow from something being seen everywhere.
-    fn mark(&mut self, roll: &Roll, seen: Seen, at: Timestamp) {
-        let gone = match seen {
-            Seen::DsSwapped => self.kind(&roll.old, true),
-            Seen::RrsigOldGone => self.kind(&roll.old, false),
-            Seen::Dnskey if roll.kind == RollType::KskDoubleDs => roll.old.clone(),
-            _ => return,
-        };
-        for n in gone {
-            self.with_key(n, |k| {
-                k.times.gone_at = Some(at);
-                k.times.retired_at.get_or_insert(at);
-            });
-        }
-    }
-
-    fn mark_seen(&mut self, at: Timestamp) {
-        let shown = self
-            .published
-            .as_ref()
-            .map(|p| p.apex.dnskey.clone())
-            .unwrap_or_default();
-        for n in shown {
-            self.with_key(n, |k| {
-                k.times.seen_at.get_or_insert(at);
-            });
-        }
-    }
-
     /// New KSKs are Active and old ones Retired when the first DS of a new one is seen.
-    fn activate_ksks(&mut self, roll: &Roll, at: Timestamp) {
+    pub(crate) fn activate_ksks(&mut self, roll: &Roll, at: Timestamp) {
         for n in &roll.new {
             self.with_key(*n, |k| {
                 if k.role.signs_keys() {
@@ -589,9 +366,9 @@ impl ZoneKeys {
         let deletes = self.rolls.iter().any(|r| r.kind == RollType::GoInsecure);
         if wanted != self.parent.wanted {
             for n in &wanted {
-                self.with_key(*n, |k| {
-                    k.times.ds_wanted_at.get_or_insert(at);
-                });
+                if !self.parent.wanted.contains(n) {
+                    self.with_key(*n, |k| k.times.ds_wanted_at = Some(at));
+                }
             }
             self.parent.wanted = wanted;
             if !self.parent.wanted.is_empty() || deletes {

@@ -57,23 +57,21 @@ pub enum Command {
 /// Why a command is not carried out. Nothing has changed.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 pub enum Refusal {
-    #[error("{wanted} cannot start: {}{running} {doing} since {since}.",
-        if running.to_string() == "going insecure" { "" } else if running.to_string().starts_with('a') { "an " } else { "a " },
-        since = since.to_human())]
+    #[error("The {wanted} cannot start: {} {doing} since {}.", running_words(*running), since.to_human())]
     Conflict {
         wanted: Class,
         running: Class,
         doing: String,
         since: Timestamp,
     },
-    #[error("{wanted} cannot start: the first DNSKEY set is not settled{}.", earliest(.settles))]
+    #[error("The {wanted} cannot start: the first DNSKEY set is not settled{}.", earliest(.settles))]
     NotSettled {
         wanted: Class,
         settles: Option<Timestamp>,
     },
     #[error("No {0} is running.")]
     NoRoll(Class),
-    #[error("The {class} is at {state} (stage {stage:?}), not at {given}. Try: {class_word} {fits}", class_word = class.word())]
+    #[error("The {class} is at {stage:?} ({state}), not at {given}. Try: {} {fits}", class.word())]
     WrongStep {
         class: Class,
         stage: Stage,
@@ -107,6 +105,14 @@ pub enum Refusal {
     InUse { tag: u16, why: &'static str },
     #[error("There is no key in service with the role {0}.")]
     NoneInService(Role),
+}
+
+fn running_words(class: Class) -> String {
+    match class {
+        Class::Insecure => class.to_string(),
+        Class::Algorithm => format!("an {class}"),
+        _ => format!("a {class}"),
+    }
 }
 
 fn earliest(at: &Option<Timestamp>) -> String {

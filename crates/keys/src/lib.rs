@@ -9,31 +9,37 @@
 //! ([`judge`]) and no cache obeying TTLs can still hold the old ([`TtlLog`]).
 //!
 //! ```text
-//! key  roll  ttl            who there is, the tables, the log of TTLs
-//! state  apex               goals of all keys -> one apex set; states derived from times
-//! event  apply              what happened -> state
-//! observe  ds               answers of servers -> evidence
-//! wish  next_action         state + now -> what is due, and when to ask again
-//! command  why              operators: orders, refusals, reasons
+//! key  roll  tables  ttl     who there is, the rolls step by step, the log of TTLs
+//! state  goal  apex          goals of all keys -> one apex set; states derived from times
+//! event  apply  evidence     what happened -> state
+//! observe  judge  ds         answers of servers -> evidence
+//! wish  next_action  upkeep  state + now -> what is due, and when to ask again
+//! command  why  forecast    operators: orders, refusals, reasons, what will come
 //! ```
 
 mod key;
 mod roll;
+mod tables;
 mod ttl;
 
 mod apex;
+mod goal;
 mod state;
 
 mod apply;
 mod event;
+mod evidence;
 
 mod ds;
+mod judge;
 mod observe;
 
 mod next_action;
+mod upkeep;
 mod wish;
 
 mod command;
+mod forecast;
 mod why;
 
 mod hex;
@@ -45,6 +51,8 @@ pub use apex::{ApexSet, Cds};
 pub use command::{Command, Refusal, decide};
 pub use ds::{DsRecord, absent, at_or_past, present};
 pub use event::{Event, Publication};
+pub use forecast::{Assumptions, forecast};
+pub use judge::judge;
 pub use key::{Home, Key, KeyNum, KeyState, Origin, Role, Times, key_tag};
 pub use next_action::{
     Action, FRESH_PROOF, Facts, Subject, is_automatic, is_published, next_action, next_deadline,
@@ -52,7 +60,7 @@ pub use next_action::{
 };
 pub use observe::{
     Answer, Delegation, DsShown, MAX_MEMBERS, Member, MemberReport, Referral, Scope, SeenKey,
-    Sweep, SweepReport, Verdict, What, judge, next_look,
+    Sweep, SweepReport, Verdict, What, next_look,
 };
 pub use policy::{Auto, CdsPolicy, KeyPolicy, KskRoll, RolePolicy, SignatureTimes, ZskRoll};
 pub use roll::{
@@ -60,5 +68,5 @@ pub use roll::{
 };
 pub use state::{CacheWait, Parent, Published, ZoneKeys};
 pub use ttl::{ASSUMED_DS_TTL, Entry, Free, Served, TtlLog};
-pub use why::{waits_for, why};
+pub use why::{Alert, alerts, waits_for, why};
 pub use wish::{Wish, begin, due_at, roll_type, wishes};

@@ -11,15 +11,13 @@ use cascade_time::Timestamp;
 use crate::apex::ApexSet;
 use crate::ds::DsRecord;
 use crate::event::Event;
-use crate::key::{Home, Key, KeyNum, Role};
-use crate::observe::{Delegation, Scope, What, next_look};
+use crate::key::{Home, Key, KeyNum, Origin, Role};
+use crate::observe::{Delegation, Scope, What};
 use crate::policy::{Auto, CdsPolicy, KeyPolicy};
-use crate::roll::{Class, Roll, RollType, Stage, Step, Strategy};
+use crate::roll::{Class, Roll, RollType, Seen, Stage, Step, Strategy};
 use crate::state::ZoneKeys;
 use crate::ttl::{Free, Served};
 use crate::wish::{Wish, begin, seed, wishes};
-
-const DAY: Duration = Duration::from_secs(86_400);
 
 /// A key without a proof this fresh is never newly published.
 pub const FRESH_PROOF: Duration = Duration::from_secs(600);
@@ -184,11 +182,11 @@ pub fn step_event(roll: &Roll, now: Timestamp) -> Event {
     }
 }
 
-struct Plan<'a> {
-    zone: &'a ZoneKeys,
-    policy: &'a KeyPolicy,
-    facts: &'a Facts,
-    now: Timestamp,
+pub(crate) struct Plan<'a> {
+    pub(crate) zone: &'a ZoneKeys,
+    pub(crate) policy: &'a KeyPolicy,
+    pub(crate) facts: &'a Facts,
+    pub(crate) now: Timestamp,
     actions: Vec<Action>,
     deadline: Option<Timestamp>,
 }
@@ -207,7 +205,7 @@ impl<'a> Plan<'a> {
         let builds = apex
             .as_ref()
             .is_some_and(|a| zone.published.as_ref().is_none_or(|q| q.apex != *a));
-        p.renewal(builds);
+        p.renewal();
         let mut events = p.restores();
         if !facts.clock_held && !facts.paused {
             events.extend(p.steps());
@@ -233,7 +231,7 @@ impl<'a> Plan<'a> {
     }
 
     /// The action now, or its time in the deadline.
-    fn at(&mut self, when: Timestamp, action: impl FnOnce() -> Action) {
+    pub(crate) fn at(&mut self, when: Timestamp, action: impl FnOnce() -> Action) {
         if when > self.now {
             self.later(when);
             return;
@@ -253,14 +251,14 @@ impl<'a> Plan<'a> {
         self.actions.push(action);
     }
 
-    fn later(&mut self, when: Timestamp) {
+    pub(crate) fn later(&mut self, when: Timestamp) {
         if when > self.now && self.deadline.is_none_or(|d| when < d) {
             self.deadline = Some(when);
         }
     }
 
     /// Before anything else: the signatures over DNSKEY, CDS and CDNSKEY stay fresh.
-    fn renewal(&mut self, builds: bool) {
+    fn renewal(&mut self) {
         let Some(p) = &self.zone.published else {
             return;
         };
@@ -274,12 +272,6 @@ impl<'a> Plan<'a> {
             .apex_expires
             .saturating_sub(s.remain)
             .saturating_sub(Duration::from_secs(spread));
-        let stuck = self.facts.retry_at.contains_key(&Subject::Build);
-        if builds && !stuck && !self.zone.rolls.is_empty() {
-            // The version that is due anyway is signed afresh.
-            self.later(due);
-            return;
-        }
         let apex = p.apex.clone();
         self.at(due, || Action::RenewApex { apex });
     }
@@ -316,7 +308,7 @@ impl<'a> Plan<'a> {
         out
     }
 
-    fn ds_free(&self, key: &Key) -> Free {
+    pub(crate) fn ds_free(&self, key: &Key) -> Free {
         let n = key.num;
         self.zone.log.free(
             |s| matches!(s, Served::Ds { ours, .. } if ours.contains(&n)),
@@ -343,7 +335,10 @@ impl<'a> Plan<'a> {
                 continue;
             }
             let Some(row) = roll.row() else { continue };
-            let mut open = !published || !row.seen.iter().all(|s| roll.is_met(*s));
+            // The root has no parent.
+            let root = self.zone.parent.delegation == Delegation::Root;
+            let met = |s: &Seen| roll.is_met(*s) || root && What::of(*s) == What::Ds;
+            let mut open = !published || !row.seen.iter().all(met);
             for w in self.zone.cache_waits(self.policy, roll) {
                 match w.free {
                     Free::Always => {}
@@ -379,6 +374,10 @@ impl<'a> Plan<'a> {
         {
             return vec![Event::IslandLeft { at: self.now }];
         }
+        let excess = self.excess_standby();
+        if !excess.is_empty() {
+            return excess;
+        }
         let mut waiting: Vec<Class> = Vec::new();
         for Wish { kind, cause, at } in wishes(self.zone, self.policy, self.now) {
             let class = kind.class();
@@ -406,10 +405,25 @@ impl<'a> Plan<'a> {
             );
             return vec![Event::RollStarted { roll }];
         }
-        self.excess_standby()
+        Vec::new()
     }
 
     fn excess_standby(&self) -> Vec<Event> {
+        // An algorithm must not stay in DNSKEY by a key that signs no data (RFC 4035 §2.2).
+        let misfit = self.zone.keys.iter().find(|k| {
+            let t = &k.times;
+            let idle = t.active_at.is_none() && t.retired_at.is_none() && t.destroyed_at.is_none();
+            (k.standby || k.origin == Origin::Imported)
+                && idle
+                && k.algorithm != self.policy.algorithm
+                && !self.zone.rolls.iter().any(|r| r.new.contains(&k.num))
+        });
+        if let Some(k) = misfit {
+            return vec![Event::KeyDropped {
+                key: k.num,
+                at: self.now,
+            }];
+        }
         for (role, want) in self.standby_wishes() {
             let have: Vec<&Key> = self.standby(role).collect();
             if have.len() > want as usize
@@ -424,7 +438,7 @@ impl<'a> Plan<'a> {
         Vec::new()
     }
 
-    fn standby_wishes(&self) -> [(Role, u32); 2] {
+    pub(crate) fn standby_wishes(&self) -> [(Role, u32); 2] {
         let zsk = if self.policy.use_csk {
             0
         } else {
@@ -438,7 +452,7 @@ impl<'a> Plan<'a> {
         [(Role::Ksk, ksk), (Role::Zsk, zsk)]
     }
 
-    fn standby(&self, role: Role) -> impl Iterator<Item = &'a Key> {
+    pub(crate) fn standby(&self, role: Role) -> impl Iterator<Item = &'a Key> {
         self.zone.keys.iter().filter(move |k| {
             k.role == role && k.standby && k.times.retired_at.is_none() && !k.compromised
         })
@@ -478,201 +492,6 @@ impl<'a> Plan<'a> {
                     .iter()
                     .any(|r| r.strategy != Strategy::Normal);
             self.at(self.now, || Action::BuildVersion { apex, at_once });
-        }
-    }
-
-    fn looks(&mut self) {
-        if self.zone.published.is_none() {
-            return;
-        }
-        for what in What::ALL {
-            let Some(mut due) = self.look_due(what) else {
-                continue;
-            };
-            if self.facts.look_now {
-                due = self.now;
-            }
-            let scope = match what {
-                What::Ds => Scope::Servers,
-                _ => self.zone.scope(self.policy),
-            };
-            self.at(due, || Action::Look { what, scope });
-        }
-    }
-
-    fn look_due(&self, what: What) -> Option<Timestamp> {
-        let zone = self.zone;
-        let p = zone.published.as_ref()?;
-        let last = zone.look(what).map(|l| l.ended);
-        let since = zone.look_since(what).max(match what {
-            What::Dnskey => p.apex_at,
-            What::Rrsig => p.data_at,
-            What::Ds => Timestamp::EPOCH,
-        });
-        let is_out = is_published(zone, self.policy, self.now);
-        let mut hurry = false;
-        let awaited = zone.rolls.iter().any(|r| {
-            let waits = r.row().is_some_and(|row| {
-                row.seen
-                    .iter()
-                    .any(|s| What::of(*s) == what && zone.is_signed_for(r, *s))
-            });
-            hurry |= waits && r.strategy != Strategy::Normal;
-            waits && (is_out || what == What::Ds)
-        });
-        let root = zone.parent.delegation == Delegation::Root;
-        if what == What::Ds && root {
-            return None;
-        }
-        let pending = match what {
-            What::Ds => {
-                zone.parent.delegation == Delegation::Unknown && !zone.unsigned
-                    || zone.parent.followed_at.is_none() && zone.parent.wanted_at.is_some()
-            }
-            // Old content whose end in the servers has not been seen yet.
-            What::Dnskey => self.is_open(|s| matches!(s, Served::Dnskey(_))),
-            What::Rrsig => self.is_open(|s| matches!(s, Served::Data { .. } | Served::Unsigned)),
-        };
-        if awaited || pending {
-            // The delegation is asked for from the first publication on.
-            let since = if since == Timestamp::EPOCH {
-                p.apex_at
-            } else {
-                since
-            };
-            let next = next_look(since, last);
-            let minute = last.map(|l| l.saturating_add(Duration::from_secs(60)));
-            return Some(match minute {
-                Some(m) if hurry => next.min(m.max(since)),
-                _ => next,
-            });
-        }
-        if zone.unsigned || what == What::Rrsig {
-            return None;
-        }
-        // Once a day, so that TTLs are known before a roll and drift is noticed.
-        Some(last.unwrap_or(p.apex_at).saturating_add(DAY))
-    }
-
-    fn is_open(&self, of: impl Fn(&Served) -> bool) -> bool {
-        self.zone
-            .log
-            .entries
-            .iter()
-            .any(|e| e.superseded && e.last.is_none() && of(&e.what))
-    }
-
-    fn generation(&mut self) {
-        let num = self.zone.next_key();
-        for roll in &self.zone.rolls {
-            if roll.stage != Stage::Keys {
-                continue;
-            }
-            for role in &roll.wants {
-                let has = roll
-                    .new
-                    .iter()
-                    .any(|n| self.zone.key(*n).is_some_and(|k| k.role == *role));
-                if has {
-                    continue;
-                }
-                let home = self.policy.home(*role).clone();
-                self.at(self.now, || Action::GenerateKey {
-                    num,
-                    role: *role,
-                    algorithm: roll.algorithm,
-                    home,
-                    roll: Some(roll.class()),
-                });
-                // One after the other: the number is given with the key.
-                return;
-            }
-        }
-        if self.zone.settled_at.is_none() || self.zone.unsigned || self.facts.paused {
-            return;
-        }
-        for (role, want) in self.standby_wishes() {
-            let busy = self.zone.rolls.iter().any(|r| r.wants.contains(&role));
-            if !busy && self.standby(role).count() < want as usize {
-                let home = self.policy.home(role).clone();
-                let algorithm = self.policy.algorithm;
-                self.at(self.now, || Action::GenerateKey {
-                    num,
-                    role,
-                    algorithm,
-                    home,
-                    roll: None,
-                });
-                return;
-            }
-        }
-    }
-
-    fn parent(&mut self) {
-        let zone = self.zone;
-        let reachable = matches!(
-            zone.parent.delegation,
-            Delegation::Ours | Delegation::Linked
-        );
-        let Some(wanted_at) = zone.parent.wanted_at.filter(|_| reachable) else {
-            return;
-        };
-        if zone.island || zone.unsigned || zone.parent.followed_at.is_some() {
-            return;
-        }
-        let set = zone.wanted_ds(self.policy);
-        if self.policy.tell_parent && zone.parent.told_at.is_none() {
-            let of = |nums: &[KeyNum], not: &[KeyNum]| -> Vec<DsRecord> {
-                nums.iter()
-                    .filter(|n| !not.contains(n))
-                    .filter_map(|n| zone.key(*n))
-                    .flat_map(|k| {
-                        self.policy
-                            .digests
-                            .iter()
-                            .filter_map(|d| DsRecord::of(&zone.owner, k, *d))
-                    })
-                    .collect()
-            };
-            let add = of(&zone.parent.wanted, &zone.parent.shown);
-            let remove = of(&zone.parent.shown, &zone.parent.wanted);
-            let set = set.clone();
-            self.at(self.now, || Action::TellParent { add, remove, set });
-        }
-        let remind = match zone.parent.reminded_at {
-            Some(last) => last.saturating_add(DAY),
-            None => wanted_at.saturating_add(self.policy.remind_after),
-        };
-        self.at(remind, || Action::Remind { set });
-    }
-
-    fn removal(&mut self) {
-        if !self.policy.auto_remove || self.facts.paused || self.facts.clock_held {
-            return;
-        }
-        for k in &self.zone.keys {
-            let t = &k.times;
-            let (Some(removed), None) = (t.removed_at, t.destroyed_at) else {
-                continue;
-            };
-            if k.restored || self.zone.parent.shown.contains(&k.num) {
-                continue;
-            }
-            let free = match self.ds_free(k) {
-                Free::Served => continue,
-                Free::Always => Timestamp::EPOCH,
-                Free::At { at, .. } => at,
-            };
-            match t.trashed_at {
-                None => {
-                    let at = removed.saturating_add(self.policy.auto_remove_delay);
-                    self.at(at.max(free), || Action::TrashKey { key: k.num });
-                }
-                Some(trashed) => {
-                    let at = trashed.saturating_add(self.policy.trash_retention);
-                    self.at(at.max(free), || Action::DestroyKey { key: k.num });
-                }
-            }
         }
     }
 }

@@ -20,7 +20,8 @@ use crate::key::KeyNum;
 /// Assumed TTL of a DS RRset that was never seen: parents use up to two days.
 pub const ASSUMED_DS_TTL: u32 = 172_800;
 
-/// Entries kept per class; beyond, the two that end first become one that is safer than both.
+/// Entries per class above which those of equal content that end first become one, with the
+/// later end and the larger TTL.
 const MAX_PER_CLASS: usize = 64;
 
 /// What was served.
@@ -219,8 +220,7 @@ impl TtlLog {
         if of_class <= MAX_PER_CLASS {
             return;
         }
-        // The entry that ends first is merged into the next of its content, or of any content if
-        // there is none: its time is kept by the later end, its content by being named there too.
+        // The entry that ends first is merged into the next one of its content.
         let Some(first) = self
             .entries
             .iter()
@@ -240,7 +240,8 @@ impl TtlLog {
         {
             e.first = e.first.min(dropped.first);
             e.ttl = e.ttl.max(dropped.ttl);
-        } else if dropped.gone().is_some_and(|g| g > at) {
+        } else {
+            // Different contents are few; none is forgotten here, whatever the clock says.
             self.entries.push(dropped);
         }
     }

@@ -2,11 +2,12 @@
 
 use cascade_time::{Timestamp, format_span};
 
+use crate::ds::DsRecord;
 use crate::key::KeyNum;
 use crate::next_action::{Facts, is_automatic, is_published, next_deadline};
 use crate::observe::{Delegation, Verdict, What};
 use crate::policy::KeyPolicy;
-use crate::roll::{Roll, Stage, Step};
+use crate::roll::{Class, Roll, Stage, Step};
 use crate::state::ZoneKeys;
 use crate::ttl::Free;
 use crate::wish::wishes;
@@ -77,6 +78,86 @@ pub fn why(
         ),
         None => format!("{name}: nothing to wait for."),
     }
+}
+
+/// Something that people should know even if no roll waits for it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Alert {
+    /// Linked before, and now there is no DS: the zone is insecure.
+    DsVanished,
+    /// A DS leads to a key that no longer exists; resolvers that use it see bogus data.
+    DsOfLostKey { key: KeyNum, ds: Vec<DsRecord> },
+    /// A DS that fits no key of the zone.
+    ForeignDs,
+    /// The parent has not followed for longer than `remind_after`.
+    ParentLate { since: Timestamp },
+    /// A roll takes longer than the key it replaces was to live.
+    RollTooLong { class: Class },
+}
+
+impl Alert {
+    pub fn is_critical(&self) -> bool {
+        matches!(self, Alert::DsVanished | Alert::DsOfLostKey { .. })
+    }
+
+    pub fn text(&self) -> String {
+        match self {
+            Alert::DsVanished => "the parent has no DS any more: the zone is insecure".to_string(),
+            Alert::DsOfLostKey { key, ds } => format!(
+                "the parent has a DS of key {key}, which is gone; have it removed: {}",
+                ds.iter().map(DsRecord::text).collect::<Vec<_>>().join(", ")
+            ),
+            Alert::ForeignDs => "the parent has a DS that fits no key of this zone".to_string(),
+            Alert::ParentLate { since } => format!(
+                "the parent has not followed since {}; see: get ds",
+                since.to_human()
+            ),
+            Alert::RollTooLong { class } => {
+                format!("the {class} takes longer than the validity of its key")
+            }
+        }
+    }
+}
+
+/// All alerts at `now`.
+pub fn alerts(zone: &ZoneKeys, policy: &KeyPolicy, now: Timestamp) -> Vec<Alert> {
+    let mut out = Vec::new();
+    let parent = &zone.parent;
+    if parent.vanished {
+        out.push(Alert::DsVanished);
+    }
+    for k in zone.keys.iter().filter(|k| parent.shown.contains(&k.num)) {
+        let left = k.times.removed_at.or(k.times.trashed_at);
+        if k.times.destroyed_at.is_some() || (k.compromised && left.is_some()) {
+            let of = |d: &u8| DsRecord::of(&zone.owner, k, *d);
+            out.push(Alert::DsOfLostKey {
+                key: k.num,
+                ds: [1, 2, 4].iter().filter_map(of).collect(),
+            });
+        }
+    }
+    if parent.foreign && parent.delegation != Delegation::Elsewhere {
+        out.push(Alert::ForeignDs);
+    }
+    let reachable = matches!(parent.delegation, Delegation::Ours | Delegation::Linked);
+    if let (Some(since), None, true) = (parent.wanted_at, parent.followed_at, reachable)
+        && now.since(since) >= policy.remind_after
+    {
+        out.push(Alert::ParentLate { since });
+    }
+    for roll in &zone.rolls {
+        let validity = roll
+            .old
+            .iter()
+            .filter_map(|n| policy.validity(zone.key(*n)?.role))
+            .min();
+        if validity.is_some_and(|v| now.since(roll.started_at) > v) {
+            out.push(Alert::RollTooLong {
+                class: roll.class(),
+            });
+        }
+    }
+    out
 }
 
 /// The beginning of every sentence about a waiting roll.

@@ -41,7 +41,18 @@ pub fn wishes(zone: &ZoneKeys, policy: &KeyPolicy, now: Timestamp) -> Vec<Wish> 
     }
     let no_ds = zone.parent.shown.is_empty() && !zone.parent.foreign;
     if policy.unsigned && zone.island && no_ds {
-        push(RollType::Unsign, Cause::Policy, now);
+        let serving: Vec<KeyNum> = zone
+            .keys
+            .iter()
+            .filter(|k| k.in_service())
+            .map(|k| k.num)
+            .collect();
+        let on_its_way = zone.ds_on_its_way(&serving, policy);
+        push(
+            RollType::Unsign,
+            Cause::Policy,
+            on_its_way.unwrap_or(now).max(now),
+        );
     }
     if zone
         .keys

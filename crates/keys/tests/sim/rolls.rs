@@ -377,3 +377,132 @@ fn emergencies() {
     assert_eq!(p.any, [KeyNum(3)]);
     assert_eq!(p.apex.dnskey, [KeyNum(1), KeyNum(3)]);
 }
+
+#[test]
+fn the_forecast_is_what_happens() {
+    let steps = |events: &[Event]| -> Vec<(Class, Option<Stage>, u64)> {
+        events
+            .iter()
+            .filter_map(|e| match e {
+                Event::RollStepped { class, to, at, .. } => {
+                    Some((*class, Some(*to), at.secs() as u64))
+                }
+                Event::RollDone { class, at } => Some((*class, None, at.secs() as u64)),
+                _ => None,
+            })
+            .collect()
+    };
+    for kind in ROLLS {
+        let config = Config {
+            lags: vec![0, 60],
+            parent: vec![60],
+            ..Config::default()
+        };
+        let mut w = settled(quiet(), config);
+        begin_roll(&mut w, kind);
+        let assume = Assumptions {
+            parent: Duration::from_secs(60),
+            signing: Duration::from_secs(w.config.resign),
+            servers: Duration::from_secs(60),
+        };
+        let until = w.now + Duration::from_secs(20 * DAY);
+        let told = steps(&forecast(&w.zone, &w.policy, w.now, until, &assume));
+        let from = w.events.len();
+        w.run(20 * DAY);
+        let real = steps(&w.events[from..]);
+        assert_eq!(told.len(), real.len(), "{kind:?} {told:?} {real:?}");
+        for (a, b) in told.iter().zip(&real) {
+            assert_eq!((a.0, a.1), (b.0, b.1), "{kind:?}");
+            // Signing of the last part and one look interval.
+            assert!(a.2.abs_diff(b.2) <= w.config.resign, "{kind:?} {a:?} {b:?}");
+        }
+    }
+}
+
+#[test]
+fn a_fast_ksk_emergency_does_not_wait_for_caches() {
+    let config = Config {
+        parent: vec![60],
+        ..Config::default()
+    };
+    let mut w = settled(quiet(), config);
+    let (role, strategy) = (Role::Ksk, Strategy::Fast);
+    w.command(Command::Emergency { role, strategy })
+        .expect("may start");
+    assert!(w.zone.key(KeyNum(1)).is_some_and(|k| k.compromised));
+    w.run(1);
+    // K1 stays until every parent address has K2 only; what breaks meanwhile is the caches that
+    // lack K2, as announced.
+    let p = w.zone.published.as_ref().expect("published");
+    assert_eq!(p.apex.dnskey, [KeyNum(1), KeyNum(2), KeyNum(3)]);
+    assert_eq!(p.apex.cds, Cds::Keys(vec![KeyNum(3)]));
+    assert_eq!(w.zone.parent.wanted, [KeyNum(3)]);
+}
+
+#[test]
+fn ttls_that_change_in_mid_roll() {
+    for kind in [
+        RollType::KskDoubleSignature,
+        RollType::KskDoubleDs,
+        RollType::Csk,
+        RollType::Algorithm,
+        RollType::ZskPrePublish,
+    ] {
+        for row in kind.rows() {
+            for (before, after) in [(86_400, 300), (300, 86_400)] {
+                let config = Config {
+                    data_ttl: before,
+                    ds_ttl: before,
+                    ..Config::default()
+                };
+                let mut p = quiet();
+                p.ttl = before;
+                let mut w = settled(p, config);
+                begin_roll(&mut w, kind);
+                for _ in 0..20 * 24 * 60 {
+                    if w.zone
+                        .roll(kind.class())
+                        .is_some_and(|r| r.stage == row.stage)
+                    {
+                        break;
+                    }
+                    w.run(60);
+                }
+                assert!(w.zone.roll(kind.class()).is_some());
+                // The parent's change is seen once a day at least; a raised TTL that nobody has
+                // seen yet would be the parent's fault.
+                if after < before {
+                    w.set_ds_ttl(after);
+                }
+                w.config.data_ttl = after;
+                w.policy.ttl = after;
+                let done = w.run_until_done(kind, 20 * DAY);
+                assert_eq!(w.broken, None, "{kind:?} {:?}", row.stage);
+                let reason = why("example.", &w.zone, &w.policy, &w.facts, w.now);
+                assert!(done, "{kind:?} {:?} {reason}", row.stage);
+                w.run(5 * DAY);
+                assert_eq!(w.broken, None, "{kind:?} {:?}", row.stage);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_ds_of_a_destroyed_key_is_told_with_its_text() {
+    let mut w = settled(quiet(), Config::default());
+    begin_roll(&mut w, RollType::KskDoubleSignature);
+    w.run(60 * DAY);
+    assert_eq!(w.broken, None);
+    let old = w.zone.key(KeyNum(1)).expect("remembered").clone();
+    assert!(old.times.destroyed_at.is_some());
+    assert_eq!(alerts(&w.zone, &w.policy, w.now), []);
+    w.tell_parent(vec![KeyNum(1), KeyNum(3)]);
+    w.run(2 * DAY);
+    let told = alerts(&w.zone, &w.policy, w.now);
+    assert!(told.iter().any(Alert::is_critical));
+    let ds = DsRecord::of(crate::world::OWNER, &old, 2).expect("known");
+    assert!(
+        told.iter().any(|a| a.text().contains(&ds.text())),
+        "{told:?}"
+    );
+}

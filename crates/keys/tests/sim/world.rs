@@ -16,7 +16,7 @@ pub const MINUTE: u64 = 60;
 pub const HOUR: u64 = 3600;
 pub const DAY: u64 = 86_400;
 
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// Seconds until each zone server has a new version; the first is our own output.
     pub lags: Vec<u64>,
@@ -67,9 +67,21 @@ struct Version {
 
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Coming {
-    Update { server: usize, version: usize },
-    Resign { part: usize },
-    Parent { server: usize, set: Vec<KeyNum> },
+    Update {
+        server: usize,
+        version: usize,
+    },
+    Resign {
+        part: usize,
+    },
+    Parent {
+        server: usize,
+        set: Vec<KeyNum>,
+    },
+    /// RFC 1034 §4.3.5: cut off for SOA EXPIRE, the secondary stops answering.
+    Expire {
+        server: usize,
+    },
 }
 
 /// Shortens one wait of one row by one TTL.
@@ -88,6 +100,10 @@ pub struct World {
     pub start: Timestamp,
     pub config: Config,
     pub mutant: Option<Mutant>,
+    /// Sweeps ask the first server only.
+    pub blind: bool,
+    /// SOA EXPIRE is told as this.
+    pub told_expire: u32,
     pub events: Vec<Event>,
     pub lines: Vec<String>,
     pub finished: BTreeMap<RollType, usize>,
@@ -99,6 +115,7 @@ pub struct World {
     versions: Vec<Version>,
     /// Index into `versions` per zone server.
     has: Vec<Option<usize>>,
+    expired: Vec<bool>,
     pub ds: Vec<Vec<KeyNum>>,
     coming: BTreeSet<(Timestamp, u32, Coming)>,
     sequence: u32,
@@ -113,6 +130,15 @@ const PARTS: usize = 4;
 impl World {
     pub fn new(policy: KeyPolicy, config: Config) -> World {
         let start = Timestamp::from_secs(1_800_000_000);
+        let coming = config
+            .down
+            .iter()
+            .filter(|d| d.2 > d.1 + 7 * DAY)
+            .map(|d| {
+                let at = start + Duration::from_secs(d.1 + 7 * DAY);
+                (at, 0, Coming::Expire { server: d.0 })
+            })
+            .collect();
         World {
             zone: ZoneKeys::new(OWNER),
             policy,
@@ -120,6 +146,8 @@ impl World {
             now: start,
             start,
             mutant: None,
+            blind: false,
+            told_expire: 7 * DAY as u32,
             events: Vec::new(),
             lines: Vec::new(),
             finished: BTreeMap::new(),
@@ -130,9 +158,10 @@ impl World {
             destroyed: 0,
             versions: Vec::new(),
             has: vec![None; config.lags.len()],
+            expired: vec![false; config.lags.len()],
             ds: vec![Vec::new(); config.parent.len()],
             config,
-            coming: BTreeSet::new(),
+            coming,
             sequence: 0,
             past: BTreeMap::new(),
             keys: BTreeMap::new(),
@@ -332,6 +361,14 @@ impl World {
         }
     }
 
+    /// The parent serves its DS RRset with another TTL from now on.
+    pub fn set_ds_ttl(&mut self, ttl: u32) {
+        for d in self.ds.clone() {
+            self.leave(Content::Ds(d), self.config.ds_ttl);
+        }
+        self.config.ds_ttl = ttl;
+    }
+
     fn schedule(&mut self, secs: u64, what: Coming) {
         self.sequence += 1;
         let at = self.now + Duration::from_secs(secs);
@@ -399,7 +436,7 @@ impl World {
             any: any.into_iter().collect(),
             all,
             data_ttl: self.config.data_ttl,
-            soa_expire: 7 * DAY as u32,
+            soa_expire: self.told_expire,
             unsigned_ttl: first.then_some(self.config.data_ttl),
             at: self.now,
         }));
@@ -409,9 +446,11 @@ impl World {
         match what {
             Coming::Update { server, version } => {
                 if let Some(up) = self.down_until(server) {
+                    // When it is back it transfers what is newest then.
+                    let version = usize::MAX;
                     self.schedule(up, Coming::Update { server, version });
                 } else {
-                    self.update(server, version);
+                    self.update(server, version.min(self.versions.len() - 1));
                 }
             }
             Coming::Resign { part } => {
@@ -423,6 +462,12 @@ impl World {
                     data[part] = v.apex.zone_signers.clone();
                     self.version(v.apex, data);
                 }
+            }
+            Coming::Expire { server } => {
+                for (content, ttl) in self.shows(server) {
+                    self.leave(content, ttl);
+                }
+                self.expired[server] = true;
             }
             Coming::Parent { server, set } => {
                 if self.ds[server] != set {
@@ -451,6 +496,7 @@ impl World {
             self.leave(content, ttl);
         }
         self.has[server] = Some(version);
+        self.expired[server] = false;
     }
 
     fn leave(&mut self, content: Content, ttl: u32) {
@@ -460,6 +506,9 @@ impl World {
     }
 
     fn shows(&self, server: usize) -> Vec<(Content, u32)> {
+        if self.expired[server] {
+            return Vec::new();
+        }
         let Some(v) = self.has[server].map(|i| &self.versions[i]) else {
             let ttl = self.config.data_ttl;
             return vec![
@@ -496,6 +545,10 @@ impl World {
                 .map(|s| self.zone_member(s, what))
                 .collect(),
         };
+        let members = members
+            .into_iter()
+            .take(if self.blind { 1 } else { usize::MAX })
+            .collect();
         let sweep = Sweep {
             what,
             started: self.now,

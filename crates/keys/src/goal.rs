@@ -1,0 +1,174 @@
+//! Goals of all keys, and the one apex set that they give together.
+
+use cascade_time::Timestamp;
+
+use crate::apex::{ApexSet, Cds};
+use crate::key::{Key, KeyNum, Origin, Role};
+use crate::observe::{Delegation, What};
+use crate::policy::{CdsPolicy, KeyPolicy};
+use crate::roll::{Goal, RollType, Stage};
+use crate::state::ZoneKeys;
+
+impl ZoneKeys {
+    /// What `key` has to do now. All goals together are the apex set.
+    pub fn goal(&self, key: &Key) -> Goal {
+        let mut g = self.raw_goal(key).masked(key.role);
+        if self.settled_at.is_none() || self.island {
+            g.ds = false;
+        }
+        g
+    }
+
+    /// The content of the apex; `None` while there is nothing to publish.
+    pub fn apex_set(&self, policy: &KeyPolicy, now: Timestamp) -> Option<ApexSet> {
+        let mut set = ApexSet {
+            ttl: policy.ttl,
+            dnskey: Vec::new(),
+            dnskey_signers: Vec::new(),
+            cds_signers: Vec::new(),
+            zone_signers: Vec::new(),
+            cds: Cds::None,
+            cdnskey: false,
+            digests: Vec::new(),
+            unsigned: self.unsigned,
+        };
+        if self.unsigned {
+            // Content that is published already does not change with the policy's TTL.
+            set.ttl = 0;
+            return Some(set);
+        }
+        for k in &self.keys {
+            let g = self.goal(k);
+            let push = |on: bool, list: &mut Vec<KeyNum>| {
+                if on {
+                    list.push(k.num);
+                }
+            };
+            push(g.dnskey, &mut set.dnskey);
+            push(g.sign_dnskey, &mut set.dnskey_signers);
+            push(g.sign_zone, &mut set.zone_signers);
+            // In an algorithm roll CDS and CDNSKEY are data like all other: both sides sign them
+            // before the new key is in DNSKEY and after the old one has left it.
+            let early = self.rolls.iter().any(|r| {
+                r.kind == RollType::Algorithm
+                    && (r.new.contains(&k.num) || r.old.contains(&k.num))
+                    && self.raw_goal(k).sign_zone
+            });
+            push(
+                g.sign_dnskey || (early && k.role.signs_keys()),
+                &mut set.cds_signers,
+            );
+        }
+        if set.dnskey_signers.is_empty() || set.zone_signers.is_empty() {
+            return None;
+        }
+        for list in [
+            &mut set.dnskey,
+            &mut set.dnskey_signers,
+            &mut set.cds_signers,
+            &mut set.zone_signers,
+        ] {
+            list.sort_unstable();
+        }
+        set.cds = self.cds(policy, now);
+        if set.cds == Cds::None {
+            set.cds_signers.clear();
+        } else {
+            set.cdnskey = policy.cdnskey;
+            set.digests = policy.digests.clone();
+        }
+        Some(set)
+    }
+
+    fn raw_goal(&self, key: &Key) -> Goal {
+        let t = &key.times;
+        if self.unsigned || t.destroyed_at.is_some() || t.trashed_at.is_some() {
+            return Goal::NONE;
+        }
+        let all = Goal {
+            dnskey: true,
+            sign_dnskey: true,
+            sign_zone: true,
+            ds: true,
+        };
+        let published_only = Goal {
+            dnskey: true,
+            ..Goal::NONE
+        };
+        let at_hand = Goal {
+            sign_dnskey: true,
+            ..published_only
+        };
+        if let Some(roll) = self.rolls.iter().find(|r| r.new.contains(&key.num)) {
+            let g = roll.goal(true);
+            // A standby key keeps its place until the roll gives it one of its own.
+            return if roll.stage == Stage::Keys && key.times.published_at.is_some() {
+                if key.in_service() { all } else { at_hand }
+            } else {
+                g
+            };
+        }
+        if let Some(roll) = self.rolls.iter().find(|r| r.old.contains(&key.num)) {
+            let mut g = roll.goal(false);
+            if key.restored {
+                g.dnskey = true;
+                g.sign_dnskey = true;
+            }
+            return g;
+        }
+        if key.restored {
+            return at_hand;
+        }
+        if t.retired_at.is_some() {
+            return Goal::NONE;
+        }
+        if key.role == Role::Foreign {
+            return published_only;
+        }
+        if key.in_service() {
+            return all;
+        }
+        if key.standby {
+            // A standby KSK signs as well: cached sets would lack its RRSIG otherwise.
+            return at_hand;
+        }
+        if key.origin == Origin::Imported && self.settled_at.is_some() {
+            return at_hand;
+        }
+        Goal::NONE
+    }
+
+    fn cds(&self, policy: &KeyPolicy, now: Timestamp) -> Cds {
+        if self.rolls.iter().any(|r| r.kind == RollType::GoInsecure) {
+            return Cds::Delete;
+        }
+        if self.settled_at.is_none() || self.island || self.parent.wanted.is_empty() {
+            return Cds::None;
+        }
+        let wanted = || Cds::Keys(self.parent.wanted.clone());
+        match policy.cds {
+            CdsPolicy::Always => wanted(),
+            CdsPolicy::Never | CdsPolicy::Delete => Cds::None,
+            CdsPolicy::WhenNeeded => {
+                let reachable = matches!(
+                    self.parent.delegation,
+                    Delegation::Ours | Delegation::Linked
+                );
+                // Withdrawn only when no roll waits for the parent and the parent has followed.
+                let waits = self.rolls.iter().any(|r| {
+                    r.row()
+                        .is_some_and(|w| w.seen.iter().any(|s| What::of(*s) == What::Ds))
+                });
+                let followed = self
+                    .parent
+                    .followed_at
+                    .is_some_and(|f| f.saturating_add(policy.margin) <= now);
+                if reachable && (waits || !followed) {
+                    wanted()
+                } else {
+                    Cds::None
+                }
+            }
+        }
+    }
+}
