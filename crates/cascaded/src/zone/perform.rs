@@ -922,6 +922,15 @@ impl Actor {
             .counters
             .verified_signatures
             .fetch_add(report.counts.signatures_checked, Ordering::Relaxed);
+        if report.engine_counts.mismatches > 0 {
+            // Which of the two is wrong is not known; the version was decided by ring alone.
+            tracing::error!(
+                zone = %self.me.name,
+                "verify-engine-mismatch: the table engine and ring disagreed on {} signatures; \
+                 the engine is off until the daemon restarts; check this machine's memory and CPU",
+                report.engine_counts.mismatches
+            );
+        }
         let text = Report::text(report.text());
         self.row.reports.set_verify(version, report.clone());
         if report.mode == cascade_verifier::Mode::Full {
