@@ -413,6 +413,9 @@ impl Draft {
         if self.count == u16::MAX {
             return false;
         }
+        if self.owner_at != 0 && self.owner == r.owner && !composer::may_compress(r.rtype) {
+            return self.push_as_is(r, reserve);
+        }
         let apex_at = self.apex_at;
         self.push_owner(r.owner, apex);
         let mut fixed = [0u8; 10];
@@ -435,6 +438,26 @@ impl Draft {
             self.owner_at = 0;
             return false;
         }
+        self.count += 1;
+        true
+    }
+
+    /// [`Self::push`] of a record whose owner can be pointed to and whose data stays as it is: most
+    /// records of a signed zone, in two writes.
+    fn push_as_is(&mut self, r: &Record<'_>, reserve: usize) -> bool {
+        let len = r.rdata.len();
+        if self.out.len() - 2 + 12 + len > CLOSE_AT - reserve {
+            self.owner_at = 0;
+            return false;
+        }
+        let mut head = [0u8; 12];
+        head[..2].copy_from_slice(&(0xc000 | self.owner_at).to_be_bytes());
+        head[2..4].copy_from_slice(&r.rtype.0.to_be_bytes());
+        head[4..6].copy_from_slice(&CLASS_IN.to_be_bytes());
+        head[6..10].copy_from_slice(&r.ttl.to_be_bytes());
+        head[10..].copy_from_slice(&(len as u16).to_be_bytes());
+        self.out.extend_from_slice(&head);
+        self.out.extend_from_slice(r.rdata);
         self.count += 1;
         true
     }

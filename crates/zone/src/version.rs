@@ -638,6 +638,9 @@ struct RecordWriter<'a> {
     types: Vec<Rtype>,
     sets: Vec<RawSet<'a>>,
     ahead: RawIter<'a>,
+    /// What the bitmap was made of: most owners are like the one before.
+    bitmap_of: (Flags, Vec<u32>),
+    bitmap: Vec<u8>,
 }
 
 impl<'a> RecordWriter<'a> {
@@ -652,6 +655,8 @@ impl<'a> RecordWriter<'a> {
             types: Vec::new(),
             sets: Vec::new(),
             ahead: it.clone(),
+            bitmap_of: Default::default(),
+            bitmap: Vec::new(),
         }
     }
 
@@ -776,13 +781,24 @@ impl<'a> RecordWriter<'a> {
             self.s.next()
         };
         key::push_wire(next, None, v.apex_lower.as_wire(), &mut self.rdata);
-        let types = self
-            .sets
-            .iter()
-            .filter_map(|s| v.kinds.get(s.kind))
-            .map(|k| k.rtype);
-        bitmap_types(raw.flags, types, true, &mut self.types);
-        push_bitmap(&self.types, &mut self.rdata);
+        let (flags, kinds) = &self.bitmap_of;
+        let same = *flags == raw.flags
+            && !self.bitmap.is_empty()
+            && kinds.iter().copied().eq(self.sets.iter().map(|s| s.kind));
+        if !same {
+            let types = self
+                .sets
+                .iter()
+                .filter_map(|s| v.kinds.get(s.kind))
+                .map(|k| k.rtype);
+            bitmap_types(raw.flags, types, true, &mut self.types);
+            self.bitmap.clear();
+            push_bitmap(&self.types, &mut self.bitmap);
+            self.bitmap_of.0 = raw.flags;
+            self.bitmap_of.1.clear();
+            self.bitmap_of.1.extend(self.sets.iter().map(|s| s.kind));
+        }
+        self.rdata.extend_from_slice(&self.bitmap);
         f(Record {
             owner: &self.owner,
             rtype: Rtype::NSEC,

@@ -277,7 +277,7 @@ fn run(args: &RunArgs) -> Result<(), String> {
             "MB/s",
             Limit::AtLeast(500.0),
             format!(
-                "{} MB into nothing, one core, best of 3",
+                "{} MB into nothing, one core, best of 10",
                 s.axfr_octets / 1_000_000
             ),
         ),
