@@ -15,9 +15,10 @@ pub use across::{Wanted, across};
 
 /// Most RRs of one RRset (Z138).
 pub const MAX_RRSET: usize = 100_000;
-/// Octets that the RRs of one RRset may take in a message: 65,535 less header, question, OPT, TSIG
-/// and a signature of 4 KiB. A larger RRset can be neither answered nor validated (Z130).
-pub const MAX_RRSET_OCTETS: usize = 65_535 - 12 - 259 - 11 - 300 - 4096;
+/// What an answer over TCP has room for, besides names: 65,535 octets less the header, the rest of
+/// the question, OPT and an RRSIG of RSA with 4,096 bits. An RRset that needs more can be neither
+/// answered nor validated (Z130).
+const ROOM: usize = 65_535 - 12 - 4 - 11 - (12 + 18 + 512);
 
 /// One finding, before its line is looked up.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -263,12 +264,15 @@ impl At<'_> {
                 )
             });
         }
-        // In an answer each RR has a pointer for its owner and ten octets before its RDATA.
+        // In an answer each RR has a pointer for its owner and ten octets before its RDATA; the
+        // question has the owner, the RRSIG names the signer.
         let octets: usize = set.iter().map(|r| 12 + r.rdata.len()).sum();
-        if octets > MAX_RRSET_OCTETS && !self.owner.flags.is_occluded() {
+        let apex_len = self.checks.apex.as_wire().len();
+        let most = ROOM - (self.owner.key.len() + apex_len) - apex_len;
+        if octets > most && set.len() <= MAX_RRSET && !self.owner.flags.is_occluded() {
             self.find(Code::TOO_LARGE, r, |n| {
                 format!(
-                    "the {} RRset at {n} takes {octets} octets of an answer; at most {MAX_RRSET_OCTETS} fit a message",
+                    "the {} RRset at {n} takes {octets} octets of an answer; at most {most} fit a message",
                     r.rtype
                 )
             });

@@ -210,6 +210,19 @@ fn record_limit() {
 }
 
 #[test]
+fn an_rrset_that_no_message_holds() {
+    let set = |n: usize| -> String {
+        let lines = (0..n).map(|i| format!("many A 10.{}.{}.1\n", i / 256, i % 256));
+        format!("{HEAD}{}", lines.collect::<String>())
+    };
+    // 16 octets each; RFC 1035 §4.2.2 gives a message 65,535.
+    loaded(load_text(&set(4000), &options()));
+    assert!(
+        matches!(load_text(&set(4100), &options()), Outcome::Failed { report } if report.diagnostics.by_code.keys().eq(["Z130"]))
+    );
+}
+
+#[test]
 fn unchanged_and_changed_files() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("example");

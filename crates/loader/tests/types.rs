@@ -65,7 +65,7 @@ const SAMPLES: &[(&str, &str)] = &[
     ("CERT", "1 12345 8 AQID"),
     ("A6", "0 2001:db8::1"),
     ("A6", "64 ::1:2:3:4 a.example."),
-    ("A6", "128 :: a.example."),
+    ("A6", "128 a.example."),
     ("A6", "61 ::7:1:2:3:4 a.example."),
     ("DNAME", "a.example."),
     ("SINK", "1 2 3 AQID"),

@@ -76,6 +76,12 @@ pub const LIMITS: &[(&str, Judge, With, &str)] = &[
         "compares CDS and CDNSKEY below the apex with the zone's own keys",
     ),
     (
+        "types-a6-apl-sink",
+        Judge::Ldns,
+        With::Any,
+        "calls the signature of a SINK record without data bogus",
+    ),
+    (
         "types-not-lowered-names",
         Judge::Unbound,
         With::Any,

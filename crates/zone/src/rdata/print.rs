@@ -289,7 +289,10 @@ impl<W: Write> Printer<'_, W> {
                 let suffix = own(self.c.take(n))?;
                 let mut address = [0u8; 16];
                 address[16 - n..].copy_from_slice(suffix);
-                self.put(Ipv6Addr::from(address))?;
+                // RFC 2874 §3.1.2: no suffix beside a prefix of 128 bits.
+                if n > 0 {
+                    self.put(Ipv6Addr::from(address))?;
+                }
                 if prefix > 0 {
                     self.name()?;
                 }
