@@ -76,11 +76,7 @@ impl Lock {
         }
     }
 
-    /// Writes the process id again, after a fork: the lock goes with the open file to the child.
-    ///
-    /// # Errors
-    /// The file cannot be written. The lock is held nevertheless.
-    pub fn write_pid(&mut self) -> Result<(), LockError> {
+    fn write_pid(&mut self) -> Result<(), LockError> {
         let text = format!("{}\n", std::process::id());
         let file = &mut *self.file;
         let written = file

@@ -237,8 +237,7 @@ async fn serve(
     let disk = Disk::new();
     disk.make_dir(&state_path).map_err(|e| e.to_string())?;
     check_state_dir(&state_path)?;
-    let mut lock = crate::lock::Lock::take(&state_path).map_err(|e| e.to_string())?;
-    lock.write_pid().map_err(|e| e.to_string())?;
+    let _lock = crate::lock::Lock::take(&state_path).map_err(|e| e.to_string())?;
     let (state, origin) = State::open(&disk, &state_path).map_err(|e| e.to_string())?;
     if let Origin::Backup { from, .. } = &origin {
         tracing::error!(

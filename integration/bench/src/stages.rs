@@ -94,24 +94,7 @@ pub fn run(path: &Path, apex: &str, denial: DenialPlan, dir: &Path) -> Result<St
     memory::reset_peak();
     let base_memory = memory::read().now;
     let clock = Watch(Instant::now());
-    let options = ParseOptions {
-        strip: true,
-        ..ParseOptions::default()
-    };
-    let request = LoadRequest {
-        path,
-        apex: &apex,
-        zone: ZONE,
-        version: VersionId(1),
-        current: None,
-        identity: None,
-        options: &options,
-        max_records: 0,
-        force: true,
-        trigger: "bench",
-    };
-    let (outcome, secs) =
-        timed(|| load_file(&request, &clock, &cascade_loader::Progress::default()));
+    let (outcome, secs) = timed(|| load_stage(path, &apex, &clock));
     s.load_secs = secs;
     let LoadOutcome::Loaded {
         version, report, ..
@@ -232,20 +215,14 @@ fn sign_stage(
     Ok((signed.map_err(|e| format!("sign: {e}"))?.version, secs))
 }
 
-/// A signed version of the zone at `path`, for looking at one stage with a profiler.
-///
-/// # Errors
-/// Names the stage and what it said.
-pub fn signed(path: &Path, apex: &str, denial: DenialPlan) -> Result<Arc<ZoneVersion>, String> {
-    let apex = Name::parse(apex).map_err(|e| e.to_string())?;
-    let clock = Watch(Instant::now());
+fn load_stage(path: &Path, apex: &Name, clock: &Watch) -> LoadOutcome {
     let options = ParseOptions {
         strip: true,
         ..ParseOptions::default()
     };
     let request = LoadRequest {
         path,
-        apex: &apex,
+        apex,
         zone: ZONE,
         version: VersionId(1),
         current: None,
@@ -255,7 +232,17 @@ pub fn signed(path: &Path, apex: &str, denial: DenialPlan) -> Result<Arc<ZoneVer
         force: true,
         trigger: "bench",
     };
-    match load_file(&request, &clock, &cascade_loader::Progress::default()) {
+    load_file(&request, clock, &cascade_loader::Progress::default())
+}
+
+/// A signed version of the zone at `path`, for looking at one stage with a profiler.
+///
+/// # Errors
+/// Names the stage and what it said.
+pub fn signed(path: &Path, apex: &str, denial: DenialPlan) -> Result<Arc<ZoneVersion>, String> {
+    let apex = Name::parse(apex).map_err(|e| e.to_string())?;
+    let clock = Watch(Instant::now());
+    match load_stage(path, &apex, &clock) {
         LoadOutcome::Loaded { version, .. } => {
             Ok(Arc::new(sign_stage(&Arc::new(*version), denial, &clock)?.0))
         }

@@ -28,6 +28,12 @@ pub fn site_with_policy(lines: &str) -> Site {
 #[track_caller]
 pub fn add(site: &Site, zone: &str, text: &str) {
     let file = site.write(&format!("zones/{zone}"), text);
+    add_file(site, zone, &file);
+}
+
+/// Adds a zone with this file.
+#[track_caller]
+pub fn add_file(site: &Site, zone: &str, file: &std::path::Path) {
     let said = site.ok(&[
         "zone",
         "add",

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use cascade_e2e::{Site, dig, until};
 
-use crate::common::{SEED, add, change, seed_with_serial, site_with_policy};
+use crate::common::{SEED, add, add_file, change, seed_with_serial, site_with_policy};
 
 const ZONE: &str = "example.net";
 
@@ -168,15 +168,7 @@ fn killed_at_any_moment_of_the_first_publication() {
     .unwrap();
     let mut site = site_with_policy("");
     let file = site.write("zones/root", &root);
-    site.ok(&[
-        "zone",
-        "add",
-        ".",
-        "--source",
-        file.to_str().unwrap(),
-        "--policy",
-        "p",
-    ]);
+    add_file(&site, ".", &file);
     for pause in [0, 5, 20, 60, 150, 300, 500] {
         thread::sleep(Duration::from_millis(pause));
         site.kill();

@@ -5,7 +5,7 @@ use std::path::Path;
 use cascade_e2e::judge::{Judge, Verdict};
 use cascade_e2e::{Site, transfer};
 
-use crate::common::{SEED, add, site_with_policy};
+use crate::common::{SEED, add, add_file, site_with_policy};
 
 const DENIALS: [&str; 3] = [
     "",
@@ -67,15 +67,7 @@ fn the_root_zone_is_valid_for_all() {
     let file = file.canonicalize().unwrap();
     for denial in DENIALS {
         let site = site_with_policy(denial);
-        site.ok(&[
-            "zone",
-            "add",
-            ".",
-            "--source",
-            file.to_str().unwrap(),
-            "--policy",
-            "p",
-        ]);
+        add_file(&site, ".", &file);
         site.await_published(".", 2018013000);
         let records = judge(&site, ".");
         // The delegations and glue of the time, without the signatures that came with them.
@@ -92,15 +84,7 @@ fn successive_root_zones_are_valid_for_all() {
         |serial: u32| std::fs::read_to_string(data.join(format!("root-{serial}.zone"))).unwrap();
     let site = site_with_policy("");
     let file = site.write("zones/root", &read(2018013002));
-    site.ok(&[
-        "zone",
-        "add",
-        ".",
-        "--source",
-        file.to_str().unwrap(),
-        "--policy",
-        "p",
-    ]);
+    add_file(&site, ".", &file);
     site.await_published(".", 2018013002);
     let mut last = site.served_serial(".");
     for serial in [2018013100, 2018013101, 2018020100, 2018020101, 2018020102] {
@@ -123,15 +107,7 @@ fn a_root_zone_that_lost_its_international_names_is_held_by_the_guard() {
     let site = site_with_policy("");
     let file = site.path("zones/root");
     std::fs::write(&file, read(2018013000)).unwrap();
-    site.ok(&[
-        "zone",
-        "add",
-        ".",
-        "--source",
-        file.to_str().unwrap(),
-        "--policy",
-        "p",
-    ]);
+    add_file(&site, ".", &file);
     site.await_published(".", 2018013000);
     let before = site.served_serial(".");
     std::fs::write(&file, read(2018013002)).unwrap();
