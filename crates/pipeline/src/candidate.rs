@@ -411,7 +411,12 @@ impl Machine {
             full: inherit.full,
             reasons,
             units_of: inherit.units_of,
-            serial: self.z.pending.serial,
+            // One that was asked for and passed meanwhile would keep every later version out.
+            serial: self
+                .z
+                .pending
+                .serial
+                .filter(|s| self.z.used_serial.is_none_or(|used| s.newer_than(used))),
         }
     }
 
