@@ -184,10 +184,12 @@ fn few_signatures_are_for_ring() {
 #[test]
 fn a_disagreement_turns_tables_off_and_ring_repeats_all() {
     let zone = Zone::new();
-    // So many that the hundredth which is repeated must meet one of them.
-    let many: Vec<String> = (0..1100).map(|i| format!("n{i}.example")).collect();
-    let many: Vec<&str> = many.iter().map(String::as_str).collect();
-    let bad = zone.with_bad_signatures(&many);
+    // Every one, so that the hundredth which is repeated meets one, however the run is cut up: the
+    // tables judge only what comes after the first 2,000.
+    let mut bad = zone.records.clone();
+    for sig in bad.iter_mut().filter(|r| r.rtype == RRSIG) {
+        *sig.rdata.last_mut().unwrap() ^= 1;
+    }
     let cases = [
         (fussy as Judge, &zone.records, Verdict::PassedWithWarnings),
         (forgetful, &zone.records, Verdict::PassedWithWarnings),
