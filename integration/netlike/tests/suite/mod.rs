@@ -1,0 +1,215 @@
+//! What every PKCS#11 backend must do, whatever its manners. Each test runs in a process of its
+//! own: a module is loaded once in a process and reads its environment then.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use cascade_hsm::{
+    Event, Half, Hash, Hsm, HsmError, KeyId, KeyKind, Made, Mechanism, Naming, NewPair, PublicKey,
+    SecretString, Settings, SignInput, Token,
+};
+use cascade_time::{Clock, Timestamp};
+use ring::signature as judge;
+
+pub const KINDS: [KeyKind; 4] = [
+    KeyKind::P256,
+    KeyKind::P384,
+    KeyKind::Ed25519,
+    KeyKind::Rsa { bits: 2048 },
+];
+
+/// Set in the process that has the module.
+const CHILD: &str = "NETLIKE_TEST_CHILD";
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Runs `body` in a child of this process with what `setup` put into the folder and returns as
+/// environment. `test` is the full name of the calling test.
+pub fn isolated(
+    test: &str,
+    setup: impl FnOnce(&Path) -> Vec<(&'static str, String)>,
+    body: impl FnOnce(&Path),
+) {
+    if let Ok(folder) = std::env::var(CHILD) {
+        return body(Path::new(&folder));
+    }
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let env = setup(folder.path());
+    let mut child = Command::new(std::env::current_exe().expect("own path"))
+        .args([test, "--exact", "--nocapture", "--test-threads=1"])
+        .env(CHILD, folder.path())
+        .envs(env)
+        .stdin(Stdio::null())
+        .spawn()
+        .expect("a child of the test");
+    let start = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().expect("own child") {
+            break status;
+        }
+        if start.elapsed() > PATIENCE {
+            let _ = child.kill();
+            panic!("{test}: the child hangs");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    assert!(status.success(), "{test}: {status}");
+}
+
+pub struct Wall(Instant);
+
+impl Clock for Wall {
+    fn now(&self) -> Timestamp {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        Timestamp::from_nanos(since.expect("after 1970").as_nanos() as i64)
+    }
+    fn monotonic(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
+/// A module with a list of what happened.
+pub struct Bench {
+    pub hsm: Hsm,
+    pub events: Arc<Mutex<Vec<Event>>>,
+}
+
+impl Bench {
+    pub fn load(module: &Path) -> Bench {
+        Bench::with(module, Settings::new([9; 16]))
+    }
+
+    pub fn with(module: &Path, settings: Settings) -> Bench {
+        let events = Arc::new(Mutex::new(Vec::new()));
+        let own = Arc::clone(&events);
+        let observer = Arc::new(move |event| own.lock().expect("no panic").push(event));
+        let clock = Arc::new(Wall(Instant::now()));
+        let hsm = Hsm::load(module, settings, clock, observer).expect("the module loads");
+        Bench { hsm, events }
+    }
+
+    pub fn open(&self, name: &str, pin: &str) -> Arc<Token> {
+        self.hsm.open(name, &pin.into()).expect("the token opens")
+    }
+
+    pub fn saw(&self, what: impl Fn(&Event) -> bool) -> bool {
+        self.events.lock().expect("no panic").iter().any(what)
+    }
+}
+
+pub fn pin(text: &str) -> SecretString {
+    text.into()
+}
+
+/// Different octets for each call within a process.
+pub fn random() -> [u8; 20] {
+    use ring::rand::SecureRandom;
+    let mut octets = [0; 20];
+    ring::rand::SystemRandom::new()
+        .fill(&mut octets)
+        .expect("random octets");
+    octets
+}
+
+pub fn make(token: &Token, kind: KeyKind) -> Made {
+    token
+        .generate(&NewPair {
+            kind,
+            random: random(),
+            naming: Naming::Plain,
+        })
+        .unwrap_or_else(|e| panic!("{}: {e}", kind.name()))
+}
+
+pub fn mechanism(kind: KeyKind) -> Mechanism {
+    match kind {
+        KeyKind::Rsa { .. } => Mechanism::RsaPkcs1(Hash::Sha256),
+        KeyKind::P256 => Mechanism::Ecdsa(Hash::Sha256),
+        KeyKind::P384 => Mechanism::Ecdsa(Hash::Sha384),
+        KeyKind::Ed25519 | KeyKind::Ed448 => Mechanism::Eddsa,
+    }
+}
+
+/// By a library that has no part in making signatures.
+pub fn verifies(public: &PublicKey, message: &[u8], signature: &[u8]) -> bool {
+    match public {
+        PublicKey::Rsa { modulus, exponent } => judge::RsaPublicKeyComponents {
+            n: modulus,
+            e: exponent,
+        }
+        .verify(&judge::RSA_PKCS1_2048_8192_SHA256, message, signature)
+        .is_ok(),
+        PublicKey::Point { kind, octets } => {
+            let full = [&[4], octets.as_slice()].concat();
+            let (algorithm, key): (&dyn judge::VerificationAlgorithm, &[u8]) = match kind {
+                KeyKind::P256 => (&judge::ECDSA_P256_SHA256_FIXED, &full),
+                KeyKind::P384 => (&judge::ECDSA_P384_SHA384_FIXED, &full),
+                KeyKind::Ed25519 => (&judge::ED25519, octets),
+                other => panic!("{other:?} cannot be judged"),
+            };
+            judge::UnparsedPublicKey::new(algorithm, key)
+                .verify(message, signature)
+                .is_ok()
+        }
+    }
+}
+
+pub fn sign(
+    token: &Token,
+    key: &KeyId,
+    kind: KeyKind,
+    message: &[u8],
+) -> Result<Vec<u8>, HsmError> {
+    token.sign(key, mechanism(kind), &SignInput::Message(message.to_vec()))
+}
+
+/// Makes a key of each kind, signs by each way, and lets the judge decide.
+pub fn make_and_sign(token: &Token) {
+    for kind in KINDS {
+        let made = make(token, kind);
+        assert_eq!(made.public.kind(), kind);
+        assert_eq!(token.public_key(&made.id).as_ref(), Ok(&made.public));
+        let signature = sign(token, &made.id, kind, b"one").expect("signs");
+        assert_eq!(signature.len(), kind.signature_len());
+        assert!(
+            verifies(&made.public, b"one", &signature),
+            "{}",
+            kind.name()
+        );
+        assert!(!verifies(&made.public, b"two", &signature));
+        if let Some(hash) = mechanism(kind).hash() {
+            let digest = SignInput::Digest(hash.of(b"one"));
+            let signature = token
+                .sign(&made.id, mechanism(kind), &digest)
+                .expect("signs");
+            assert!(verifies(&made.public, b"one", &signature));
+        }
+        let wrong = match kind {
+            KeyKind::Rsa { .. } => Mechanism::Eddsa,
+            _ => Mechanism::RsaPkcs1(Hash::Sha256),
+        };
+        let refused = token.sign(&made.id, wrong, &SignInput::Message(vec![1]));
+        assert!(matches!(refused, Err(HsmError::BadInput(_))), "{refused:?}");
+    }
+}
+
+pub fn softhsm_module() -> PathBuf {
+    for path in [
+        "/usr/lib/softhsm/libsofthsm2.so",
+        "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so",
+        "/usr/lib64/pkcs11/libsofthsm2.so",
+    ] {
+        if Path::new(path).exists() {
+            return path.into();
+        }
+    }
+    panic!("SoftHSM is not installed: apt-get install softhsm2");
+}
+
+/// Both halves of a key, as `objects` shows them.
+pub fn halves(token: &Token, key: &KeyId) -> Vec<Half> {
+    let objects = token.objects(None).expect("lists");
+    let own = objects.into_iter().filter(|object| object.id == *key);
+    own.map(|object| object.half).collect()
+}
