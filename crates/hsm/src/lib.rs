@@ -15,6 +15,7 @@ mod generate;
 mod hsm;
 mod id;
 mod key;
+mod known;
 mod login;
 mod module;
 mod objects;

@@ -45,7 +45,7 @@ struct Read {
 /// # Errors
 /// [`HsmError::NotFound`].
 pub(crate) fn find(live: &mut Live, key: &KeyId, half: Half) -> Result<ObjectHandle, Trouble> {
-    if let Some(handle) = live.known(key, half) {
+    if let Some(handle) = live.handle(key, half) {
         return Ok(handle);
     }
     for cka_id in key.cka_ids() {
@@ -55,8 +55,29 @@ pub(crate) fn find(live: &mut Live, key: &KeyId, half: Half) -> Result<ObjectHan
             return Ok(handle);
         }
     }
+    if half == Half::Private && live.known.contains(key) {
+        doubt(live, key)?;
+    }
     let id = key.clone();
     Err(HsmError::NotFound { id, half }.into())
+}
+
+/// A private key that was there is not found: it is hidden from those who are not logged in, and
+/// gone for a module whose token was replaced under it.
+fn doubt(live: &mut Live, key: &KeyId) -> Result<(), Fault> {
+    if !live.ask_user()? {
+        return Err(Fault::new(
+            Class::Login,
+            "the login is gone, and the keys with it",
+        ));
+    }
+    match live.known.doubt(key, live.now()) {
+        true => Err(Fault::new(
+            Class::Module,
+            format!("key {key} was there and is not found; the token may have been replaced"),
+        )),
+        false => Ok(()),
+    }
 }
 
 fn first(live: &Live, template: &[Attribute]) -> Result<Option<ObjectHandle>, CkError> {

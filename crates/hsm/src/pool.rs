@@ -16,6 +16,7 @@ use parking_lot::{Condvar, Mutex};
 use crate::breaker::{Admission, Breaker, Open};
 use crate::error::{Fault, HsmError, Trouble, Unavailable};
 use crate::hsm::{Event, Observer, Settings};
+use crate::known::Known;
 use crate::login::Access;
 use crate::module::Module;
 use crate::session::{Live, Pulse};
@@ -41,6 +42,7 @@ pub(crate) struct Pool {
     /// The slot's id; another after the module was initialised again and counts differently.
     slot: AtomicU64,
     pub token: TokenEntry,
+    pub known: Arc<Known>,
     pub access: Mutex<Access>,
     /// Held by the one who logs in.
     pub login: Mutex<()>,
@@ -57,6 +59,8 @@ struct State {
     given_up: usize,
     hung_in_row: u32,
     breaker: Breaker,
+    /// The module has lost its state, as far as it says.
+    lost: bool,
     closing: bool,
 }
 
@@ -146,8 +150,8 @@ struct Call<T, F> {
 pub(crate) enum Outcome {
     /// It answered, yes or no.
     Answered(Result<(), HsmError>),
-    /// It did not.
-    Away(String),
+    /// It did not. `lost` if only initialising the module again helps.
+    Away { why: String, lost: bool },
     /// There is no session for this thread.
     Full(String),
 }
@@ -174,6 +178,7 @@ impl Pool {
             observer,
             slot: AtomicU64::new(slot.id()),
             token,
+            known: Arc::default(),
             login: Mutex::new(()),
             state: Mutex::new(State {
                 queue: VecDeque::new(),
@@ -183,6 +188,7 @@ impl Pool {
                 given_up: 0,
                 hung_in_row: 0,
                 breaker: Breaker::default(),
+                lost: false,
                 closing: false,
             }),
             settings,
@@ -352,6 +358,7 @@ impl Pool {
         let (result, event, stay) = match outcome {
             Outcome::Answered(result) => {
                 state.hung_in_row = 0;
+                state.lost = false;
                 let since = state.breaker.state().map(|open| open.since);
                 let event = state.breaker.good().then(|| {
                     self.module.healthy.fetch_add(1, Ordering::Relaxed);
@@ -359,7 +366,8 @@ impl Pool {
                 });
                 (result, event, true)
             }
-            Outcome::Away(why) => {
+            Outcome::Away { why, lost } => {
+                state.lost = lost;
                 let event = self.fail(&mut state, job.probe, &why, now);
                 let retry_in = match state.breaker.admit_in(now) {
                     Duration::ZERO => None,
@@ -479,6 +487,10 @@ impl Pool {
 
     pub fn set_slot(&self, id: u64) {
         self.slot.store(id, Ordering::Relaxed);
+    }
+
+    pub fn is_lost(&self) -> bool {
+        self.state.lock().lost
     }
 
     /// Since when and why the device is away, if it is.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use cascade_time::Clock;
 use cryptoki::error::{Error as CkError, RvError};
@@ -13,6 +14,7 @@ use secrecy::SecretString;
 
 use crate::error::Fault;
 use crate::id::{Half, KeyId};
+use crate::known::Known;
 use crate::module::Module;
 
 /// Handles that a session remembers; all are forgotten when there are more.
@@ -22,6 +24,7 @@ const MAX_HANDLES: usize = 4096;
 pub(crate) struct Live {
     pub session: Session,
     pub module: Arc<Module>,
+    pub known: Arc<Known>,
     /// Known to be in the user state.
     pub user: bool,
     /// Of no use any more, though it exists.
@@ -60,14 +63,19 @@ impl Pulse {
         self.at.store(now, Ordering::Relaxed);
     }
 
-    pub fn last(&self) -> std::time::Duration {
-        std::time::Duration::from_nanos(self.at.load(Ordering::Relaxed))
+    pub fn last(&self) -> Duration {
+        Duration::from_nanos(self.at.load(Ordering::Relaxed))
     }
 }
 
 impl Live {
     /// The module's generation must not change meanwhile: hold [`Module::enter`].
-    pub fn open(module: &Arc<Module>, slot: Slot, pulse: &Pulse) -> Result<Live, Fault> {
+    pub fn open(
+        module: &Arc<Module>,
+        slot: Slot,
+        known: &Arc<Known>,
+        pulse: &Pulse,
+    ) -> Result<Live, Fault> {
         // Sessions are closed by hand: after the module was initialised again, the number of an
         // old one may be that of another's new one.
         let session = match module.p11.open_rw_session_no_drop(slot) {
@@ -79,6 +87,7 @@ impl Live {
         Ok(Live {
             session,
             module: Arc::clone(module),
+            known: Arc::clone(known),
             user: false,
             poisoned: false,
             generation: module.generation(),
@@ -118,7 +127,11 @@ impl Live {
         self.pulse.beat();
     }
 
-    pub fn known(&self, key: &KeyId, half: Half) -> Option<ObjectHandle> {
+    pub fn now(&self) -> Duration {
+        self.pulse.clock.monotonic()
+    }
+
+    pub fn handle(&self, key: &KeyId, half: Half) -> Option<ObjectHandle> {
         self.handles.get(&(key.clone(), half)).copied()
     }
 

@@ -1,7 +1,6 @@
 //! One token: everything that is asked of it. Calls block until it has answered, and may come from
 //! many threads.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,8 +27,6 @@ pub struct Token {
     pool: Arc<Pool>,
     slot_description: String,
     habits: Arc<Mutex<Habits>>,
-    /// Public keys do not change, so they are read once.
-    keys: Mutex<HashMap<KeyId, PublicKey>>,
     algorithms: Mutex<Option<Vec<KeyAlgorithm>>>,
     /// Held by the one who asks the token for a PIN.
     asking: Mutex<()>,
@@ -46,8 +43,6 @@ pub enum KeyAlgorithm {
     Ed448,
 }
 
-/// Public keys that are remembered; all are forgotten when there are more.
-const MAX_KEYS: usize = 100_000;
 /// Signatures that can be asked for at once.
 pub const MAX_BATCH: usize = 65_536;
 
@@ -70,7 +65,6 @@ impl Token {
             pool,
             slot_description,
             habits: Arc::new(Mutex::new(Habits::default())),
-            keys: Mutex::new(HashMap::new()),
             algorithms: Mutex::new(None),
             asking: Mutex::new(()),
         }
@@ -208,37 +202,26 @@ impl Token {
             *habits.lock() = own;
             made
         })?;
-        self.remember(&made.id, &made.public);
+        self.pool.known.insert(&made.id, &made.public);
         Ok(made)
     }
 
     /// From memory if it was read before.
     pub fn public_key(&self, key: &KeyId) -> Result<PublicKey, HsmError> {
-        if let Some(known) = self.keys.lock().get(key) {
-            return Ok(known.clone());
+        if let Some(known) = self.pool.known.get(key) {
+            return Ok(known);
         }
         let own = key.clone();
         let read = self
             .pool
             .call(Kind::REPEAT, move |live| objects::public_key(live, &own))?;
-        self.remember(key, &read);
+        self.pool.known.insert(key, &read);
         Ok(read)
     }
 
-    /// From memory if it was read before.
+    /// From memory if the public key was read before.
     pub fn kind(&self, key: &KeyId) -> Result<KeyKind, HsmError> {
-        if let Some(known) = self.keys.lock().get(key) {
-            return Ok(known.kind());
-        }
         self.public_key(key).map(|public| public.kind())
-    }
-
-    fn remember(&self, key: &KeyId, public: &PublicKey) {
-        let mut keys = self.keys.lock();
-        if keys.len() >= MAX_KEYS {
-            keys.clear();
-        }
-        keys.insert(key.clone(), public.clone());
     }
 
     pub fn object(&self, key: &KeyId, half: Half) -> Result<ObjectInfo, HsmError> {
@@ -402,12 +385,12 @@ impl Token {
     /// Destroys one half. Success also if it is gone already. True if this call did it.
     pub fn destroy(&self, key: &KeyId, half: Half) -> Result<bool, HsmError> {
         let own = key.clone();
+        // That it is not found from now on is no surprise.
+        self.pool.known.remove(key);
         let result = self
             .pool
             .call(Kind::REPEAT, move |live| objects::destroy(live, &own, half));
-        if result.is_ok() {
-            self.keys.lock().remove(key);
-        }
+        self.pool.known.remove(key);
         result
     }
 

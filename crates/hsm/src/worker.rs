@@ -66,7 +66,11 @@ fn perform(pool: &Arc<Pool>, live: &mut Option<Live>, job: &mut Job, pulse: &Pul
         }
         return match fault.class {
             Class::Device | Class::Module | Class::Session | Class::Closed | Class::Stuck => {
-                Outcome::Away(fault.why)
+                let lost = fault.class == Class::Module;
+                Outcome::Away {
+                    why: fault.why,
+                    lost,
+                }
             }
             Class::Full => Outcome::Full(fault.why),
             _ => Outcome::Answered(Err(fault.into())),
@@ -92,7 +96,7 @@ fn attempt(
             }
             live
         }
-        none => none.insert(Live::open(&pool.module, pool.slot()?, pulse)?),
+        none => none.insert(Live::open(&pool.module, pool.slot()?, &pool.known, pulse)?),
     };
     if !live.user && !job.kind.public {
         log_in(pool, live)?;
@@ -159,13 +163,7 @@ fn reset_is_due(pool: &Pool) -> bool {
         .healthy
         .load(std::sync::atomic::Ordering::Relaxed)
         == 0;
-    let lost = [
-        "CRYPTOKI_NOT_INITIALIZED",
-        "SLOT_ID_INVALID",
-        "TOKEN_NOT_RECOGNIZED",
-    ];
-    let lost = lost.iter().any(|name| open.why.contains(name));
-    lost || (alone && open.failed_probes >= PROBES_BEFORE_RESET)
+    pool.is_lost() || (alone && open.failed_probes >= PROBES_BEFORE_RESET)
 }
 
 fn reset(pool: &Pool) {

@@ -1,5 +1,6 @@
 //! What every PKCS#11 backend must do, whatever its manners. Each test runs in a process of its
 //! own: a module is loaded once in a process and reads its environment then.
+#![allow(dead_code, reason = "each backend has its own use of these")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -212,4 +213,118 @@ pub fn halves(token: &Token, key: &KeyId) -> Vec<Half> {
     let objects = token.objects(None).expect("lists");
     let own = objects.into_iter().filter(|object| object.id == *key);
     own.map(|object| object.half).collect()
+}
+
+pub fn input(text: &str) -> SignInput {
+    SignInput::Message(text.as_bytes().to_vec())
+}
+
+/// Finds keys, changes labels where the token allows it, and destroys.
+pub fn find_rename_destroy(token: &Token, renames: bool) {
+    for kind in KINDS {
+        let made = make(token, kind);
+        let other = make(token, kind);
+        assert_eq!(made.id.as_str().len(), 40);
+        assert_eq!(made.sensitive, Some(true));
+        assert_eq!(made.extractable, Some(false));
+        assert_eq!(token.kind(&made.id), Ok(kind));
+        for half in [Half::Public, Half::Private] {
+            let object = token.object(&made.id, half).expect("found");
+            assert_eq!((object.kind, object.half), (Some(kind), half));
+            let result = token.rename(&made.id, half, "example.net-12345-ksk");
+            match renames {
+                true => assert_eq!(result, Ok(())),
+                false => assert!(
+                    matches!(result, Err(HsmError::LabelFixed { .. })),
+                    "{result:?}"
+                ),
+            }
+        }
+        let named = token.objects(Some("example.net-12345-ksk")).expect("lists");
+        let named: Vec<_> = named.iter().filter(|object| object.id == made.id).collect();
+        assert_eq!(named.len(), if renames { 2 } else { 0 });
+        assert_eq!(halves(token, &made.id).len(), 2);
+
+        assert_eq!(token.destroy_pair(&made.id), Ok(()));
+        assert_eq!(halves(token, &made.id), []);
+        assert_eq!(
+            token.destroy_pair(&made.id),
+            Ok(()),
+            "already gone is success"
+        );
+        let gone = token.sign(&made.id, mechanism(kind), &input("x"));
+        assert!(matches!(gone, Err(HsmError::NotFound { .. })), "{gone:?}");
+        assert!(
+            sign(token, &other.id, kind, b"x").is_ok(),
+            "the other one is untouched"
+        );
+        assert_eq!(token.destroy_pair(&other.id), Ok(()));
+    }
+    assert_eq!(token.can_rename(), renames);
+    assert_eq!(token.objects(None), Ok(vec![]), "nothing is left");
+}
+
+/// Many signatures at once come back in order.
+pub fn batch(token: &Token) {
+    let key = make(token, KeyKind::P256);
+    let texts: Vec<String> = (0..300).map(|i| format!("rrset {i}")).collect();
+    let mut inputs: Vec<_> = texts.iter().map(|text| input(text)).collect();
+    inputs.push(SignInput::Digest(vec![0; 31]));
+    let mut results = token.sign_batch(&key.id, mechanism(KeyKind::P256), &inputs);
+    assert!(matches!(results.pop(), Some(Err(HsmError::BadInput(_)))));
+    assert_eq!(results.len(), texts.len());
+    for (text, result) in texts.iter().zip(results) {
+        let signature = result.expect("signs");
+        assert!(verifies(&key.public, text.as_bytes(), &signature), "{text}");
+    }
+    let (tell, answer) = std::sync::mpsc::channel();
+    token.sign_then(
+        &key.id,
+        mechanism(KeyKind::P256),
+        &input("later"),
+        move |result| {
+            tell.send(result).expect("somebody waits");
+        },
+    );
+    let signature = answer.recv().expect("called").expect("signs");
+    assert!(verifies(&key.public, b"later", &signature));
+}
+
+/// An id that is taken is not taken twice; keys are there after the module was closed and loaded.
+pub fn survives_restart(module: &Path, name: &str, secret: &str) {
+    let bench = Bench::load(module);
+    let token = bench.open(name, secret);
+    let want = NewPair {
+        kind: KeyKind::P256,
+        random: [0xab; 20],
+        naming: Naming::Plain,
+    };
+    let made = token.generate(&want).expect("makes a key");
+    assert_eq!(made.id.as_str(), "ab".repeat(20));
+    assert_eq!(
+        token.generate(&want),
+        Err(HsmError::IdTaken(made.id.clone()))
+    );
+    assert_eq!(halves(&token, &made.id).len(), 2);
+    bench.hsm.finish(Duration::from_secs(5));
+    let closed = token.sign(&made.id, mechanism(KeyKind::P256), &input("x"));
+    assert!(closed.is_err_and(|e| e.is_transient()));
+
+    let bench = Bench::load(module);
+    let token = bench.open(name, secret);
+    assert_eq!(token.public_key(&made.id).as_ref(), Ok(&made.public));
+    let signature = sign(&token, &made.id, KeyKind::P256, b"x").expect("signs");
+    assert!(verifies(&made.public, b"x", &signature));
+}
+
+/// Waits until `f` succeeds.
+pub fn until<T>(limit: Duration, what: &str, mut f: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(value) = f() {
+            return value;
+        }
+        assert!(start.elapsed() < limit, "{what}: not within {limit:?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
