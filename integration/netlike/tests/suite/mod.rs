@@ -60,6 +60,12 @@ pub fn isolated(
 
 pub struct Wall(Instant);
 
+impl Wall {
+    pub fn new() -> Wall {
+        Wall(Instant::now())
+    }
+}
+
 impl Clock for Wall {
     fn now(&self) -> Timestamp {
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -85,7 +91,7 @@ impl Bench {
         let events = Arc::new(Mutex::new(Vec::new()));
         let own = Arc::clone(&events);
         let observer = Arc::new(move |event| own.lock().expect("no panic").push(event));
-        let clock = Arc::new(Wall(Instant::now()));
+        let clock = Arc::new(Wall::new());
         let hsm = Hsm::load(module, settings, clock, observer).expect("the module loads");
         Bench { hsm, events }
     }
