@@ -266,11 +266,13 @@ async fn serve(
         .map_err(|e| format!("compute pool: {e}"))?;
     let bounds = limits(c);
     let directory = Arc::new(Directory::new());
+    let stores = Arc::new(crate::stores::KeyStores::new(c.keys_dir().as_std_path()));
     let d = Arc::new(Daemon {
         started_at: clock.now(),
         files: ZoneFiles::new(&disk, &state_path),
         audit: Mutex::new(audit),
-        keyring: crate::keyring::Keyring::new(c.keys_dir().as_std_path()),
+        keyring: crate::keyring::Keyring::new(stores.clone()),
+        stores,
         policies: ArcSwap::from_pointee(active),
         reloading: tokio::sync::Mutex::new(()),
         zones: RwLock::new(BTreeMap::new()),
