@@ -103,6 +103,9 @@ pub struct Daemon {
     pub loads: Semaphore,
     pub signings: Semaphore,
     pub hooks: Semaphore,
+    /// One background check at a time, on a thread of its own: nobody waits for it.
+    pub sweeps: Arc<Semaphore>,
+    pub sweep_pool: rayon::ThreadPool,
     pub notify: mpsc::Sender<NotifyCommand>,
     pub bound: ArcSwap<Bound>,
     pub stats: ServerStats,
