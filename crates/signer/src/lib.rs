@@ -7,6 +7,7 @@
 //! signatures expire, [`sign`] the job itself, then its parts.
 
 mod chain_patch;
+mod due;
 mod incremental;
 pub mod job;
 mod leaf;
@@ -21,6 +22,7 @@ pub mod scope;
 pub mod serial;
 mod sign;
 
+pub use due::next_due;
 pub use incremental::{Resigned, sign_from};
 pub use job::{Job, Progress, Stage};
 pub use nsec3::nsec3_hash;

@@ -62,7 +62,7 @@ pub(super) enum Done {
     Signed(
         JobId,
         VersionId,
-        Box<Result<cascade_signer::Signed, (Fault, String)>>,
+        Box<Result<super::jobs::SignEnd, (Fault, String)>>,
         KeySet,
     ),
     Verified(JobId, VersionId, Box<Outcome<Arc<ZoneVersion>>>),

@@ -8,7 +8,7 @@ use cascade_crypto::Class;
 use cascade_loader::Outcome as LoadOutcome;
 use cascade_pipeline::action::StartSign;
 use cascade_pipeline::event::{GuardOutcome, Keepsake, Loaded, Lost, SignResult};
-use cascade_pipeline::state::{JobId, Origin, Report, RunwayClass, Stage};
+use cascade_pipeline::state::{JobId, Origin, Reason, Report, RunwayClass, SignMode, Stage};
 use cascade_pipeline::{Action, Event, Fault, Keep, Serve, Severity};
 use cascade_publisher::notify::{NotifyCommand, Target};
 use cascade_policy::VerifyMode;
@@ -235,8 +235,18 @@ impl Actor {
         };
         let live = self.row.zone.live.as_ref();
         let offset = policy.file.policy.signer.signature_inception_offset;
+        // Only what has passed the gate is built on; a repair builds on nothing.
+        let prev = s
+            .based_on
+            .filter(|_| !s.full && s.mode != SignMode::Heal)
+            .filter(|_| !s.reasons.contains(&Reason::Sweep))
+            .and_then(|v| match self.versions.get(&v)? {
+                Held::Verified(v) => Some(v.version().clone()),
+                _ => None,
+            });
         let input = jobs::SignInput {
             base,
+            prev,
             version: s.version,
             keys: keys.clone(),
             policy: policy.file,
@@ -248,11 +258,7 @@ impl Actor {
                 .and_then(|l| self.version(l.version))
                 .map(|v| v.made_at() - offset),
             requested_at: now,
-            reasons: s
-                .reasons
-                .iter()
-                .map(|r| format!("{r:?}").to_lowercase())
-                .collect(),
+            reasons: s.reasons.clone(),
             class: match s.runway {
                 RunwayClass::Critical | RunwayClass::Emergency => Class::Critical,
                 _ if s.upkeep => Class::Normal,
@@ -867,7 +873,7 @@ impl Actor {
         &mut self,
         job: JobId,
         version: VersionId,
-        result: Result<cascade_signer::Signed, (Fault, String)>,
+        result: Result<jobs::SignEnd, (Fault, String)>,
         set: cascade_pipeline::state::KeySet,
     ) {
         if self.running.remove(&job).is_none() {
@@ -875,7 +881,10 @@ impl Actor {
             return;
         }
         match result {
-            Ok(done) => {
+            Ok(jobs::SignEnd::Nothing(next_due)) => {
+                self.apply(Event::SignNothing { job, next_due }).await;
+            }
+            Ok(jobs::SignEnd::Signed(done, next_due)) => {
                 let now = self.d.now();
                 let v = Arc::new(done.version);
                 let report = done.report;
@@ -884,10 +893,6 @@ impl Actor {
                     .signatures
                     .fetch_add(report.signatures, Ordering::Relaxed);
                 let min_exp = v.earliest_expiration().unwrap_or(now);
-                let data_due = report.next_due.unwrap_or(min_exp);
-                let policy = self.policy();
-                let due =
-                    policy.map_or(data_due, |p| jobs::next_due(data_due, &p.file.policy, now));
                 let mut reviewed = v.content_fingerprint();
                 reviewed.add(cascade_zone::Fingerprint(
                     u128::from(set.apex) << 64 | u128::from(self.row.zone.settings.signing),
@@ -895,7 +900,7 @@ impl Actor {
                 let signed = SignResult {
                     serial: v.serial(),
                     min_exp,
-                    next_due: due,
+                    next_due,
                     reviewed_fp: fp(reviewed),
                     report: Report::text(format!("{} signatures", report.signatures)),
                 };
