@@ -45,6 +45,7 @@ pub enum Step {
 fn any_key() -> impl Strategy<Value = Vec<u8>> {
     let label = prop_oneof![
         6 => prop::sample::select(vec![&b"a"[..], b"b", b"c", b"d", b"*", b"longer-than-a-fence"]),
+        2 => prop::sample::select(vec![&b"00"[..], b"02", b"03x", b"07", b"11", b"11x"]),
         1 => prop::sample::select(vec![&b"aa"[..], b"ab", b"\xff", b"\x01\x01", b"longer-than-a-fence-2"]),
     ];
     prop::collection::vec(label, 0..4).prop_map(|labels| {
@@ -119,8 +120,9 @@ fn apex() -> Name {
 }
 
 impl Sequence {
-    /// `filler`: names that nothing in a step touches, so that there is more than one block.
-    pub fn new(denial: DenialPlan, specs: &[(&str, Role)], filler: usize) -> Sequence {
+    /// `filler`: names below those that steps change, and octets of data at each, so that there are
+    /// several leaves and blocks.
+    pub fn new(denial: DenialPlan, specs: &[(&str, Role)], filler: (usize, usize)) -> Sequence {
         let mut content = Content::new();
         let soa = rdata(Rtype::SOA, &["ns", "h", "1", "2", "3", "4", "300"], &apex());
         let ns = rdata(Rtype::NS, &["ns"], &apex());
@@ -131,9 +133,11 @@ impl Sequence {
                 (Rtype::NS, (3600, BTreeSet::from([ns]))),
             ]),
         );
-        for i in 0..filler {
-            let sets = BTreeMap::from([(Rtype::A, (60, BTreeSet::from([vec![1; 4]])))]);
-            content.insert(format!("f{i:04}\0").into_bytes(), sets);
+        for i in 0..filler.0 {
+            let set = BTreeSet::from([vec![i as u8; filler.1]]);
+            let sets = BTreeMap::from([(Rtype(65281), (60, set))]);
+            let parent = ["a", "b", "c", "d", "longer-than-a-fence"][i % 5];
+            content.insert(format!("{parent}\0{:02}\0", i / 5).into_bytes(), sets);
         }
         let base = build_content(&content, 1, None);
         let keys = keys(specs);
