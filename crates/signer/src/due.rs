@@ -2,7 +2,6 @@
 
 use cascade_time::Timestamp;
 use cascade_zone::block::earlier;
-use cascade_zone::tree::Item;
 use cascade_zone::{Rtype, ZoneVersion};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -38,13 +37,19 @@ pub fn next_due(
     }
     let data = data.map(|exp| spread.next_due(exp));
     let key_sets = key_sets.map(|exp| {
-        let exp = Timestamp::from_wire(exp, now).secs();
-        Timestamp::from_secs(exp - i64::from(key_set_remain))
+        let early = key_set_due(key_set_remain, times, Timestamp::EPOCH).secs();
+        Timestamp::from_secs(Timestamp::from_wire(exp, now).secs() - early)
     });
     Ok(match (data, key_sets) {
         (Some(a), Some(b)) => Some(a.min(b)),
         (a, b) => a.or(b),
     })
+}
+
+/// Signatures over key sets that expire at or before this are due: like all others they are looked
+/// at once in a refresh interval.
+pub(crate) fn key_set_due(remain: u32, times: &Times, now: Timestamp) -> Timestamp {
+    Timestamp::from_secs(now.secs() + i64::from(remain) + i64::from(times.refresh))
 }
 
 /// When to run upkeep next: at the zone's first tick that finds something due, `now` if that has

@@ -105,7 +105,7 @@ fn what_does_not_change_is_shared() {
     for denial in all_denials() {
         let mut zone = sequence(denial.clone());
         let before = zone.prev.clone();
-        assert!(before.unit_count() > 20);
+        assert!(before.unit_count() > 15);
         let done = zone.step(&Step::Edit(vec![Op {
             key: b"c\0".iter().chain(b"07x\0").copied().collect(),
             rtype: Rtype::A,
@@ -155,7 +155,8 @@ fn refresh_over_weeks() {
         let mut zone = sequence(denial);
         let times = Times::default();
         let scope = Scope {
-            refresh: 100,
+            // More than one block of 128.
+            refresh: 200,
             ..Scope::everything(KEY_SET_REMAIN)
         };
         let total = zone.prev.sums().signatures;
@@ -170,11 +171,12 @@ fn refresh_over_weeks() {
                 let done = signed(job(&zone, &ksk_zsk(), &scope, time));
                 let report = &done.report;
                 assert!(
-                    report.signatures <= 130,
+                    report.signatures <= 210,
                     "{} in one version",
                     report.signatures
                 );
-                assert!(report.signatures > 1, "a version for nothing");
+                let all: u64 = report.keys.iter().map(|k| k.signatures).sum();
+                assert!(all > 1, "a version for nothing");
                 made += report.signatures;
                 versions += 1;
                 let before = std::mem::replace(&mut zone.prev, done.version);
@@ -226,7 +228,7 @@ fn sleep_is_caught_up_in_batches() {
     assert!(earliest.is_sorted(), "closest expiry first");
     // A change of content does not wait for any of it.
     let mut zone = sequence(DenialPlan::Nsec);
-    zone.now = at(11 * DAY);
+    zone.now = at(7 * DAY);
     let Resigned::Signed(made, None) = zone.step(&Step::Edit(vec![Op {
         key: b"b\0x\0".to_vec(),
         rtype: Rtype::A,
@@ -238,22 +240,10 @@ fn sleep_is_caught_up_in_batches() {
 }
 
 fn with_second_zsk() -> Vec<ApexKey> {
-    // 13 stands for "another key": the same algorithm would do as well, but kits have one of each.
     keys(&[("15", Role::Ksk), ("15", Role::Zsk)])
         .into_iter()
         .chain([apex_key(other_zsk(), Role::Zsk)])
         .collect()
-}
-
-fn other_zsk() -> std::sync::Arc<dyn cascade_crypto::SigningKey> {
-    use std::sync::OnceLock;
-    static KEY: OnceLock<std::sync::Arc<dyn cascade_crypto::SigningKey>> = OnceLock::new();
-    let make = || {
-        let id = cascade_zone::KeyId([77; 16]);
-        let key = cascade_crypto::SoftwareKey::generate(id, 256, "15".parse().unwrap());
-        std::sync::Arc::new(key.unwrap()) as std::sync::Arc<dyn cascade_crypto::SigningKey>
-    };
-    KEY.get_or_init(make).clone()
 }
 
 /// The first ZSK is published but signs no more; the second signs.
@@ -390,7 +380,7 @@ fn second_signatures_come_and_go() {
     };
     let done = signed(job(&zone, &rolling(), &spread, at(120)));
     assert_eq!(done.report.signatures, 1);
-    assert_eq!(done.version.sums().signatures, before + 0);
+    assert_eq!(done.version.sums().signatures, before);
     assert_eq!(
         done.report.dropped,
         zone.prev.sums().signatures - done.report.kept
@@ -414,7 +404,7 @@ fn a_new_algorithm_is_complete_when_its_dnskey_appears() {
     let only = [both.remove(2)];
     let done = signed(job(&zone, &only, &Scope::content(KEY_SET_REMAIN), at(120)));
     assert_eq!(done.version.sums().any_mask, slot);
-    assert_eq!(done.report.signatures, 2, "SOA and NSEC3PARAM");
+    assert_eq!(done.report.signatures, 1, "the SOA's");
 }
 
 #[test]
@@ -425,21 +415,17 @@ fn key_sets_have_their_own_times() {
         let index = apex.set(Rtype::DNSKEY).unwrap().index;
         apex.sigs(index).map(|s| s.expiration).collect()
     };
-    // 14 days of life: kept while more than 7 are left.
+    // 14 days of life: kept while more than 7 and a refresh interval are left.
+    let last = 13 * DAY / 2;
     let scope = Scope {
         even_if_equal: true,
         ..Scope::content(KEY_SET_REMAIN)
     };
-    let early = signed(job(&zone, &ksk_zsk(), &scope, at(7 * DAY - 1)));
+    let early = signed(job(&zone, &ksk_zsk(), &scope, at(last - 1)));
     assert_eq!(dnskey_sigs(&early.version), dnskey_sigs(&zone.prev));
-    let due = job(
-        &zone,
-        &ksk_zsk(),
-        &Scope::content(KEY_SET_REMAIN),
-        at(7 * DAY),
-    );
+    let due = job(&zone, &ksk_zsk(), &Scope::content(KEY_SET_REMAIN), at(last));
     let late = signed(due);
-    assert_eq!(dnskey_sigs(&late.version), [at(21 * DAY).to_wire()]);
+    assert_eq!(dnskey_sigs(&late.version), [at(last + 14 * DAY).to_wire()]);
 }
 
 #[test]
