@@ -16,6 +16,7 @@ use cascade_zone::{Rtype, Serial};
 use sha2::{Digest, Sha256};
 
 use crate::chain_patch::{BlockPatch, BlockPatched, ChainPatch};
+use crate::due::key_set_due;
 use crate::job::{Job, Stage};
 use crate::leaf_patch::{LeafPatch, LeafPatched, LeafTask};
 use crate::piece::{Keys, Piece, run, slots_of};
@@ -121,7 +122,7 @@ fn patch(
             _ => None,
         },
         apex_times: (plan.apex.inception, plan.apex.expiration),
-        key_set_due: now.to_wire().wrapping_add(scope.key_set_remain),
+        key_set_due: key_set_due(scope.key_set_remain, &plan.times, now).to_wire(),
     };
     let tasks = leaf_tasks(
         prev,

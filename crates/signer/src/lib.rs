@@ -4,7 +4,8 @@
 //! value for a whole job. It verifies nothing of its own work; that is another crate's task.
 //!
 //! In reading order: [`plan`] what is wanted, [`serial`] the next SOA serial, [`refresh`] when
-//! signatures expire, [`sign`] the job itself, then its parts.
+//! signatures expire, [`sign`] a job that signs everything, [`scope`] what else a job does,
+//! [`sign_from`] a job that starts from the version before, then their parts.
 
 mod chain_patch;
 mod due;
@@ -22,7 +23,7 @@ pub mod scope;
 pub mod serial;
 mod sign;
 
-pub use due::next_due;
+pub use due::{key_tick, next_due, next_upkeep};
 pub use incremental::{Resigned, sign_from};
 pub use job::{Job, Progress, Stage};
 pub use nsec3::nsec3_hash;

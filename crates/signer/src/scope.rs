@@ -17,8 +17,8 @@ pub struct Scope {
     /// `refresh-batch`); 0: none.
     pub refresh: u64,
     pub keys: KeyPace,
-    /// Signatures over DNSKEY, CDS and CDNSKEY with no more than this left are made anew, seconds
-    /// (`key-manager.records.*.signature-remain-time`).
+    /// Signatures over DNSKEY, CDS and CDNSKEY never have less than this left, seconds
+    /// (`key-manager.records.*.signature-remain-time`): they are due a refresh interval earlier.
     pub key_set_remain: u32,
     /// Make a version even if nothing but the serial changes.
     pub even_if_equal: bool,

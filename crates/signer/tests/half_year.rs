@@ -9,7 +9,7 @@ use cascade_crypto::Class;
 use cascade_crypto::dnskey::Role;
 use cascade_signer::{
     ApexOptions, DenialPlan, Job, KeyPace, Progress, Resigned, Scope, SigningPlan, Times,
-    make_apex_set, next_due, sign_from,
+    make_apex_set, next_upkeep, sign_from,
 };
 use cascade_time::{SimClock, Timestamp};
 use cascade_zone::{Rtype, Serial, VersionId, ZoneVersion};
@@ -65,7 +65,9 @@ fn walk(denial: DenialPlan, sets: &KeySets) -> u32 {
     let (start, mut now, mut versions) = (kit::now(), kit::now(), 1);
     let mut live = kit::run(&base, &plan(1, start)).version;
     loop {
-        let due = next_due(&live, &times, sets.remain, now).unwrap().unwrap();
+        let due = next_upkeep(&live, &times, sets.remain, now)
+            .unwrap()
+            .unwrap();
         assert!(due > now, "what was just done is not due again");
         now = due;
         if now.secs() - start.secs() > HALF_A_YEAR {

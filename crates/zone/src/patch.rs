@@ -258,7 +258,8 @@ impl ZoneVersion {
 
     /// True if a name below `key` has a denial record: with `opt_out` insecure cuts have none.
     pub fn has_bearing_below(&self, key: &[u8], opt_out: bool) -> bool {
-        let bears = |f: Flags| !f.is_occluded() && !(opt_out && f.is_cut() && !f.is_secure());
+        let opted_out = |f: Flags| opt_out && f.is_cut() && !f.is_secure();
+        let bears = |f: Flags| !f.is_occluded() && !opted_out(f);
         let insecure = |s: &LeafSums| {
             if opt_out {
                 s.cuts - s.secure.min(s.cuts)

@@ -233,12 +233,6 @@ impl ZoneVersion {
             .map(|w| Timestamp::from_wire(w, self.made_at))
     }
 
-    /// The same, of everything but the apex; in wire form.
-    pub fn expiration_below_apex(&self) -> Option<u32> {
-        let chain = self.chain.as_ref().and_then(|c| c.tree.sums().min_exp);
-        earlier(self.tree.sums().min_exp, chain)
-    }
-
     /// Octets of leaves, sidecars, blocks and pool held by this version, shared ones included.
     pub fn memory(&self) -> usize {
         let leaf = |l: &LeafRef| {

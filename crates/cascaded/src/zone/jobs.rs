@@ -312,7 +312,7 @@ pub fn times(p: &policy::Policy) -> Times {
     }
 }
 
-/// When the signatures of a version are to be refreshed, those of its key sets included.
+/// When upkeep of a version's signatures comes next, those of its key sets included.
 ///
 /// # Errors
 /// The policy's times do not fit each other.
@@ -321,7 +321,7 @@ pub fn next_due(
     p: &policy::Policy,
     now: Timestamp,
 ) -> Result<Timestamp, TimesError> {
-    let due = cascade_signer::next_due(version, &times(p), key_set_remain(p), now)?;
+    let due = cascade_signer::next_upkeep(version, &times(p), key_set_remain(p), now)?;
     Ok(due.unwrap_or(now))
 }
 

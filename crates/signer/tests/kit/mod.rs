@@ -120,6 +120,16 @@ pub fn software(spec: &str, role: Role) -> Arc<dyn SigningKey> {
         .clone()
 }
 
+/// A second ZSK of algorithm 15.
+pub fn other_zsk() -> Arc<dyn SigningKey> {
+    static KEY: OnceLock<Arc<dyn SigningKey>> = OnceLock::new();
+    let make = || {
+        let key = SoftwareKey::generate(KeyId([77; 16]), 256, "15".parse().unwrap());
+        Arc::new(key.unwrap()) as Arc<dyn SigningKey>
+    };
+    KEY.get_or_init(make).clone()
+}
+
 pub fn apex_key(key: Arc<dyn SigningKey>, role: Role) -> ApexKey {
     ApexKey {
         dnskey: key.dnskey().clone(),
