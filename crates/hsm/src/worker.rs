@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use crate::error::{Class, Fault, HsmError, Trouble};
 use crate::hsm::Event;
+use crate::job::{Job, Outcome};
 use crate::login::How;
-use crate::pool::{Job, Outcome, Pool};
+use crate::pool::Pool;
 use crate::session::{Live, Pulse};
 use crate::slot;
 
@@ -197,18 +198,17 @@ fn reset(pool: &Pool) {
 
 /// Slots may have other ids now: the token's serial number finds it.
 fn relocate(pool: &Pool) {
-    let Ok(slots) = slot::list(&pool.module) else {
+    let is_there = |slot| {
+        let _calls = pool.module.enter();
+        let token = slot::token(&pool.module, slot);
+        token.is_ok_and(|t| t.serial == pool.token.serial && t.label == pool.token.label)
+    };
+    if pool.slot().is_ok_and(is_there) {
         return;
-    };
-    let is_it = |slot: &slot::SlotEntry| match &slot.token {
-        Ok(Some(token)) => token.serial == pool.token.serial && token.label == pool.token.label,
-        _ => false,
-    };
-    let stays = slots
-        .iter()
-        .any(|slot| slot.id == pool.slot_id() && is_it(slot));
-    if !stays && let Some(found) = slots.iter().find(|slot| is_it(slot)) {
-        pool.set_slot(found.id);
+    }
+    let slots = slot::list(&pool.module).unwrap_or_default();
+    if let Some(found) = slots.into_iter().find(|slot| is_there(*slot)) {
+        pool.set_slot(found.id());
     }
 }
 

@@ -554,6 +554,30 @@ fn one_slot_away_delays_no_other() {
 }
 
 #[test]
+fn a_silent_slot_hides_no_other() {
+    let slots = "[[slot]]\nserial = 'a'\n[[slot]]\nserial = 'b'";
+    let manners = "away-slots = [1]\naway-after-ms = 20000";
+    let setup = |folder: &Path| setup(folder, slots, manners);
+    isolated("a_silent_slot_hides_no_other", setup, |_| {
+        let bench = Bench::with(&module(), short(500));
+        let token = bench.open("0", "x");
+        make(&token, P256);
+        let start = Instant::now();
+        let slots = bench.hsm.slots().expect("lists");
+        assert!(
+            start.elapsed() < Duration::from_millis(200),
+            "{:?}",
+            start.elapsed()
+        );
+        assert!(slots[0].token.is_ok(), "{slots:?}");
+        let why = slots[1].token.as_ref().expect_err("silent");
+        assert!(why.contains("earlier question"), "{why}");
+        let error = bench.hsm.open("1", &pin("x")).err().expect("silent");
+        assert!(error.is_transient(), "{error}");
+    });
+}
+
+#[test]
 fn the_end() {
     test(
         "the_end",
