@@ -9,7 +9,7 @@ use secrecy::SecretString;
 
 use crate::algorithm::{KeyAlgorithm, from_mechanisms};
 use crate::breaker::Open;
-use crate::error::{Class, HsmError, Trouble};
+use crate::error::{HsmError, Trouble};
 use crate::generate::{self, Habits, Made, Naming, NewPair};
 use crate::hsm::Event;
 use crate::id::{Half, KeyId};
@@ -384,15 +384,8 @@ impl Token {
 
     /// Asks the device for a sign of life; the way to notice early that it is back.
     pub fn probe(&self) -> Result<(), HsmError> {
-        let nothing = KeyId::new([0; KeyId::OCTETS]);
-        self.pool.call(Kind::REPEAT, move |live| {
-            live.forget(&nothing, Half::Private);
-            match objects::find(live, &nothing, Half::Private) {
-                Ok(_) | Err(Trouble::Final(HsmError::NotFound { .. })) => Ok(()),
-                Err(Trouble::Fault(fault)) if fault.class == Class::Refused => Ok(()),
-                Err(error) => Err(error),
-            }
-        })
+        self.pool
+            .call(Kind::REPEAT, |live| Ok(objects::touch(live)?))
     }
 
     /// Since when (by the monotonic clock) and why the device is away, if it is.

@@ -6,6 +6,7 @@ use crate::error::{Class, Fault, HsmError, Trouble};
 use crate::hsm::Event;
 use crate::job::{Job, Outcome};
 use crate::login::How;
+use crate::objects;
 use crate::pool::Pool;
 use crate::session::{Live, Pulse};
 use crate::slot;
@@ -66,7 +67,15 @@ fn perform(pool: &Arc<Pool>, live: &mut Option<Live>, job: &mut Job, pulse: &Pul
             continue;
         }
         return match fault.class {
-            Class::Device | Class::Module | Class::Session | Class::Closed | Class::Stuck => {
+            Class::Odd if !job.probe && answers(pool, live) => {
+                Outcome::Answered(Err(HsmError::Refused(fault.why)))
+            }
+            Class::Device
+            | Class::Odd
+            | Class::Module
+            | Class::Session
+            | Class::Closed
+            | Class::Stuck => {
                 let lost = fault.class == Class::Module;
                 Outcome::Away {
                     why: fault.why,
@@ -76,6 +85,22 @@ fn perform(pool: &Arc<Pool>, live: &mut Option<Live>, job: &mut Job, pulse: &Pul
             Class::Full => Outcome::Full(fault.why),
             _ => Outcome::Answered(Err(fault.into())),
         };
+    }
+}
+
+/// Whether the device answers a harmless question. Some modules have one error for a device that
+/// is away and for a request that it does not like, and one odd request must not stop the others.
+fn answers(pool: &Pool, live: &mut Option<Live>) -> bool {
+    if pool.away().is_some() {
+        return false;
+    }
+    let _calls = pool.module.enter();
+    match live {
+        Some(live) if live.is_current() => {
+            live.beat();
+            objects::touch(live).is_ok()
+        }
+        _ => false,
     }
 }
 
@@ -212,17 +237,19 @@ fn relocate(pool: &Pool) {
     }
 }
 
-/// A fault in words for people, where the module's own are no help.
-pub(crate) fn explain_generation(fault: Fault) -> Fault {
-    if fault.why.contains("CKR_FUNCTION_FAILED") {
-        return Fault::new(
-            Class::Refused,
-            format!(
-                "to generate a key: the module's administrator account is probably missing or \
-                 wrong ({})",
-                fault.why
-            ),
-        );
+/// A fault in words for people, where the module's own are no help. `what` was to be done, which
+/// on NetHSM is the administrator's work.
+pub(crate) fn explain(what: &str, live: &mut Live, fault: Fault) -> Fault {
+    let refused = fault.why.contains("CKR_FUNCTION_FAILED")
+        || (fault.class == Class::Login && live.ask_user() == Ok(true));
+    if !refused {
+        return fault;
     }
-    fault
+    Fault::new(
+        Class::Refused,
+        format!(
+            "{what}: the module's administrator account is probably missing or wrong ({})",
+            fault.why
+        ),
+    )
 }
