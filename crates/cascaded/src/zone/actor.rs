@@ -197,6 +197,8 @@ impl Actor {
             let (zone, actions) = restore(self.row.zone.clone(), now);
             self.row.zone = zone;
             self.perform(actions, now).await;
+            // What came from the disk is checked, but serving comes first.
+            self.sweep_after = Some(now + super::sweep::AFTER_START);
         }
         self.want_keys();
         if !restored {

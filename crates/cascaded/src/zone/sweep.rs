@@ -13,6 +13,8 @@ use cascade_zone::{VersionId, ZoneVersion};
 use super::actor::{Actor, Done, Held};
 use super::jobs;
 
+/// Before the first check of what a restart brought back.
+pub(super) const AFTER_START: Duration = Duration::from_secs(5);
 /// After a check that could not be finished (a panic in it).
 const AGAIN: Duration = Duration::from_secs(600);
 
