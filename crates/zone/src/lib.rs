@@ -35,7 +35,7 @@ pub use build::{
     Above, BatchFull, BuildError, Builder, Inspector, OwnerGroup, RawRecord, RecordBatch,
 };
 pub use denial::{Chain, Denial, Row};
-pub use diff::{DiffItem, DiffStats, diff, diff_stats};
+pub use diff::{DiffItem, DiffStats, diff, diff_stats, diff_until};
 pub use fingerprint::Fingerprint;
 pub use id::{KeyId, Serial, VersionId, ZoneId};
 pub use leaf::Flags;
