@@ -6,9 +6,15 @@
 //! Reading order: [`name`] and [`key`] (what a name is and how it sorts), [`rtype`] and [`canon`]
 //! (types and canonical RDATA), [`leaf`], [`sidecar`], [`block`], [`pool`] (the immutable bytes),
 //! [`tree`] (how they hang together), [`version`] (one state of a zone), then what is done with
+<<<<<<< HEAD
 //! them: [`build`], [`sign`], [`update`], [`diff`], [`denial`], [`parts`],
-//! [`patch`].
+//! [`replay`].
+=======
+//! them: [`build`], [`sign`], [`patch`], [`update`], [`diff`], [`denial`], [`parts`],
+//! [`audit`].
+>>>>>>> main
 
+pub mod audit;
 pub mod block;
 pub mod build;
 pub mod canon;
@@ -25,6 +31,7 @@ pub mod parts;
 pub mod patch;
 pub mod pool;
 pub mod rdata;
+pub mod replay;
 pub mod rtype;
 pub mod sidecar;
 pub mod sign;
@@ -43,7 +50,11 @@ pub use fingerprint::Fingerprint;
 pub use id::{KeyId, Serial, VersionId, ZoneId};
 pub use leaf::Flags;
 pub use name::{Name, NameError};
-pub use patch::Replay;
+<<<<<<< HEAD
+=======
+pub use patch::{Alignment, OwnersFrom, Run};
+>>>>>>> main
+pub use replay::Replay;
 pub use rtype::Rtype;
 pub use sidecar::NSEC_SET;
 pub use sign::{Draft, SetSpec, Sidecar, SidecarBuilder};

@@ -18,7 +18,10 @@ use cascade_signer::{
     SigningPlan, Times, make_apex_set, next_serial, sign,
 };
 use cascade_time::{Clock, Timestamp};
-use cascade_verifier::{DenialPolicy, Outcome, OwnKey, Params, Parent};
+use cascade_verifier::{
+    DenialPolicy, Engine, Ledger, Outcome, OwnKey, Params, Parent, Predecessor, StoreDelta,
+    verify_changed, verify_full,
+};
 use cascade_zone::{Name, Serial, VersionId, ZoneId, ZoneVersion};
 
 use crate::keyring::{self, Loaded};
@@ -259,8 +262,16 @@ pub fn next_due(data_due: Timestamp, policy: &policy::Policy, now: Timestamp) ->
     data_due.min(now + life)
 }
 
+/// A version that has passed the gate, and what the gate noted of it.
+pub struct Before {
+    pub version: Arc<ZoneVersion>,
+    pub ledger: Ledger,
+}
+
 pub struct VerifyInput {
     pub version: Arc<ZoneVersion>,
+    /// The published version, when what changed since is enough to look at.
+    pub before: Option<Before>,
     pub approved: Option<Arc<ZoneVersion>>,
     /// DNSKEY RDATA of our keys.
     pub own_keys: Vec<Vec<u8>>,
@@ -271,9 +282,28 @@ pub struct VerifyInput {
     pub sample_seed: u64,
 }
 
-/// The gate. Full mode: incremental verification pays once signing is incremental.
+/// The gate: what changed since `input.before`, or everything.
 pub fn verify(
     input: VerifyInput,
+    pool: &rayon::ThreadPool,
+    now: Timestamp,
+) -> Outcome<Arc<ZoneVersion>> {
+    judge(input, Engine::Auto, pool, now)
+}
+
+/// The check of what is published already: everything, by ring alone. Signatures need only be valid
+/// now; that they are renewed in time is another's duty.
+pub fn sweep(
+    input: VerifyInput,
+    pool: &rayon::ThreadPool,
+    now: Timestamp,
+) -> Outcome<Arc<ZoneVersion>> {
+    judge(input, Engine::Ring, pool, now)
+}
+
+fn judge(
+    input: VerifyInput,
+    engine: Engine,
     pool: &rayon::ThreadPool,
     now: Timestamp,
 ) -> Outcome<Arc<ZoneVersion>> {
@@ -300,7 +330,11 @@ pub fn verify(
         parent: Parent::NotApplicable,
         live_serial: input.live.map(|l| l.0),
         highest_serial: input.highest,
-        min_remaining: secs(s.signature_remain_time),
+        engine,
+        min_remaining: match engine {
+            Engine::Auto => secs(s.signature_remain_time),
+            Engine::Ring => 0,
+        },
         warn_remaining: secs(p.runway_warning()),
         live_earliest: input.live.and_then(|l| l.1),
         max_span: Some(span(s.signature_lifetime, s.signature_inception_offset)),
@@ -330,5 +364,19 @@ pub fn verify(
         sample_seed: input.sample_seed,
         ..Params::file()
     };
-    pool.install(|| cascade_verifier::verify_full(input.version, &params, now))
+    let Some(before) = input.before else {
+        return pool.install(|| verify_full(input.version, &params, now));
+    };
+    let new = input.version.clone();
+    let delta = StoreDelta {
+        old: &before.version,
+        new: &new,
+    };
+    let predecessor = Predecessor {
+        version: &before.version,
+        ledger: &before.ledger,
+        delta: &delta,
+        unsigned_delta: None,
+    };
+    pool.install(|| verify_changed(input.version, &predecessor, &params, now))
 }

@@ -11,7 +11,12 @@ use cascade_pipeline::event::{GuardOutcome, Keepsake, Loaded, Lost, SignResult};
 use cascade_pipeline::state::{JobId, Origin, Report, RunwayClass, Stage};
 use cascade_pipeline::{Action, Event, Fault, Keep, Serve, Severity};
 use cascade_publisher::notify::{NotifyCommand, Target};
+<<<<<<< HEAD
 use cascade_publisher::{EmptyReason, Role, Steps, ZoneEntry};
+=======
+use cascade_policy::VerifyMode;
+use cascade_publisher::{EmptyReason, Role};
+>>>>>>> main
 use cascade_time::Timestamp;
 use cascade_verifier::{Approval, Approved, DespiteVerification, Outcome};
 use cascade_zone::{VersionId, ZoneVersion};
@@ -105,7 +110,7 @@ impl Actor {
         }
     }
 
-    fn version(&self, v: VersionId) -> Option<Arc<ZoneVersion>> {
+    pub(super) fn version(&self, v: VersionId) -> Option<Arc<ZoneVersion>> {
         self.versions.get(&v).map(|h| h.version().clone())
     }
 
@@ -287,21 +292,17 @@ impl Actor {
             return;
         };
         let approved = self.version(v.unsigned_id());
-        let rdata = |foreign: bool| -> Vec<Vec<u8>> {
-            self.row
-                .keys
-                .iter()
-                .filter(|k| (k.role == KeyRole::Foreign) == foreign)
-                .filter_map(|k| k.dnskey())
-                .map(|k| k.rdata().to_vec())
-                .collect()
-        };
         let live = self.row.zone.live.as_ref();
+        let by_change = policy.file.policy.signer.verify.mode == VerifyMode::Changed;
+        let before = live
+            .filter(|_| by_change)
+            .and_then(|l| self.versions.get(&l.version)?.as_before());
         let input = jobs::VerifyInput {
             version: v,
             approved,
-            own_keys: rdata(false),
-            foreign_keys: rdata(true),
+            before,
+            own_keys: self.own_keys(),
+            foreign_keys: self.foreign_keys(),
             policy: policy.file,
             live: live.map(|l| (l.serial, Some(l.min_exp))),
             // What this version itself was given is used up only when a server has shown it.
@@ -313,6 +314,25 @@ impl Actor {
             let now = d.now();
             Done::Verified(job, version, Box::new(jobs::verify(input, &d.pool, now)))
         });
+    }
+
+    /// DNSKEY RDATA of the zone's keys whose private halves are ours.
+    pub(super) fn own_keys(&self) -> Vec<Vec<u8>> {
+        self.dnskeys(false)
+    }
+
+    pub(super) fn foreign_keys(&self) -> Vec<Vec<u8>> {
+        self.dnskeys(true)
+    }
+
+    fn dnskeys(&self, foreign: bool) -> Vec<Vec<u8>> {
+        self.row
+            .keys
+            .iter()
+            .filter(|k| (k.role == KeyRole::Foreign) == foreign)
+            .filter_map(|k| k.dnskey())
+            .map(|k| k.rdata().to_vec())
+            .collect()
     }
 
     fn start_persist(&mut self, job: JobId, version: VersionId, now: Timestamp) {
@@ -652,19 +672,12 @@ impl Actor {
         now: Timestamp,
     ) -> Option<Approved<cascade_verifier::Verified<Arc<ZoneVersion>>>> {
         let policy = self.policy()?;
-        let own: Vec<Vec<u8>> = self
-            .row
-            .keys
-            .iter()
-            .filter(|k| k.role != KeyRole::Foreign)
-            .filter_map(|k| k.dnskey())
-            .map(|k| k.rdata().to_vec())
-            .collect();
         let input = jobs::VerifyInput {
             version,
+            before: None,
             approved: None,
-            own_keys: own,
-            foreign_keys: Vec::new(),
+            own_keys: self.own_keys(),
+            foreign_keys: self.foreign_keys(),
             policy: policy.file,
             live: None,
             highest: None,
@@ -803,6 +816,8 @@ impl Actor {
                     }
                 }
             }
+            Done::SweepTurn(turn) => self.start_sweep(turn),
+            Done::Swept(version, result) => self.swept(version, *result).await,
             Done::Keys(rows, made) => self.keys_done(rows, made).await,
             Done::Restored(r) => self.restored(*r).await,
             Done::Removed(job, result) => {
@@ -954,7 +969,9 @@ impl Actor {
         }
         let text = Report::text(report.text());
         self.row.reports.set_verify(version, report.clone());
-        if report.mode == cascade_verifier::Mode::Full {
+        let passed = matches!(outcome, Outcome::Verified(_));
+        if report.mode == cascade_verifier::Mode::Full && passed {
+            self.full_at = Some(now);
             self.row.reports.last_full_at = Some(now);
         }
         match outcome {

@@ -1,6 +1,9 @@
 //! What the tests share: small zones from text, keys, plans, and records as plain data.
 #![allow(clippy::unwrap_used, dead_code)]
 
+pub mod changes;
+pub mod verify;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::{Arc, OnceLock};
