@@ -12,6 +12,7 @@ use cascade_pipeline::state::{JobId, KeySet};
 use cascade_pipeline::{
     Action, Candidate, Event, Fault, Request, RequestId, Zone, next_deadline, restore, step,
 };
+use cascade_publisher::Steps;
 use cascade_time::Timestamp;
 use cascade_verifier::{Outcome, Refused, Verified};
 use cascade_zone::{Name, VersionId, ZoneVersion};
@@ -66,7 +67,8 @@ pub(super) enum Done {
         KeySet,
     ),
     Verified(JobId, VersionId, Box<Outcome<Arc<ZoneVersion>>>),
-    Persisted(JobId, Result<(), String>),
+    /// With the steps for incremental transfers up to that version.
+    Persisted(JobId, VersionId, Result<Steps, String>),
     Saved(Result<(), String>),
     Hook(JobId, crate::hooks::End),
     Keys(Vec<KeyRow>, Result<Loaded, String>),
@@ -97,6 +99,8 @@ pub(super) struct Actor {
     /// A signing that begins as soon as the keys are there.
     pub waits_for_keys: Option<cascade_pipeline::action::StartSign>,
     pub identity: Option<(VersionId, SourceIdentity)>,
+    /// Of the version that is durable and about to be published.
+    pub next_steps: Option<(VersionId, Steps)>,
     pub done: mpsc::UnboundedSender<Done>,
     replies: HashMap<RequestId, (Reply, Mark)>,
     next_request: u64,
@@ -151,6 +155,7 @@ fn spawn(d: &Arc<Daemon>, row: ZoneRow, apex: Name, restored: bool) -> Arc<ZoneH
         keys_busy: false,
         waits_for_keys: None,
         identity: None,
+        next_steps: None,
         done: done_tx,
         replies: HashMap::new(),
         next_request: 1,

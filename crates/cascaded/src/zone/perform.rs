@@ -11,8 +11,12 @@ use cascade_pipeline::event::{GuardOutcome, Keepsake, Loaded, Lost, SignResult};
 use cascade_pipeline::state::{JobId, Origin, Reason, Report, RunwayClass, SignMode, Stage};
 use cascade_pipeline::{Action, Event, Fault, Keep, Serve, Severity};
 use cascade_publisher::notify::{NotifyCommand, Target};
+<<<<<<< HEAD
+use cascade_publisher::{EmptyReason, Role, Steps, ZoneEntry};
+=======
 use cascade_policy::VerifyMode;
 use cascade_publisher::{EmptyReason, Role};
+>>>>>>> main
 use cascade_time::Timestamp;
 use cascade_verifier::{Approval, Approved, DespiteVerification, Outcome};
 use cascade_zone::{VersionId, ZoneVersion};
@@ -357,11 +361,16 @@ impl Actor {
             Some(Held::Refused(r)) => Some((None, r.report().clone())),
             _ => None,
         };
+        let live = self.row.zone.live.as_ref();
+        let live = live.and_then(|l| self.version(l.version));
+        let entry = self.d.directory.by_id(self.me.id);
         let d = self.d.clone();
         spawn_job(&self.done, job, move || {
             let gate = gate.as_ref().map(|(l, r)| (l.as_ref(), r));
             let written = files::write(&d.files, Kind::Snapshot, &v, gate, now);
-            Done::Persisted(job, written.map_err(|e| e.to_string()))
+            let result = written.map_err(|e| e.to_string());
+            let steps = || steps(entry.as_deref(), live.as_deref(), &v);
+            Done::Persisted(job, version, result.map(|()| steps()))
         });
     }
 
@@ -584,6 +593,7 @@ impl Actor {
                         v,
                         serial
                     );
+                    self.show_steps(v);
                     self.d.directory.publish(id, approved)
                 }
                 None => {
@@ -608,6 +618,18 @@ impl Actor {
         };
         if let Err(e) = result {
             tracing::error!(zone = %self.me.name, "publication server: {e}");
+        }
+    }
+
+    /// Clients that are behind find the way to `v` as soon as they find `v`.
+    fn show_steps(&mut self, v: VersionId) {
+        let steps = match self.next_steps.take() {
+            Some((of, steps)) if of == v => steps,
+            // Published again, after an expiry for example: the steps to it are still there.
+            _ => return,
+        };
+        if let Some(entry) = self.d.directory.by_id(self.me.id) {
+            entry.set_steps(steps);
         }
     }
 
@@ -774,10 +796,13 @@ impl Actor {
                 self.signed(job, version, *result, set).await
             }
             Done::Verified(job, version, outcome) => self.verified(job, version, *outcome).await,
-            Done::Persisted(job, result) => {
+            Done::Persisted(job, version, result) => {
                 self.running.remove(&job);
                 match result {
-                    Ok(()) => self.apply(Event::PersistDone { job }).await,
+                    Ok(steps) => {
+                        self.next_steps = Some((version, steps));
+                        self.apply(Event::PersistDone { job }).await
+                    }
                     Err(error) => self.apply(Event::PersistFailed { job, error }).await,
                 }
             }
@@ -975,6 +1000,14 @@ impl Actor {
                 .await;
             }
         }
+    }
+}
+
+/// The steps to `new` for clients that are behind.
+fn steps(entry: Option<&ZoneEntry>, live: Option<&ZoneVersion>, new: &ZoneVersion) -> Steps {
+    match (entry, live) {
+        (Some(entry), Some(live)) => entry.steps().then(live, new, entry.settings().steps),
+        _ => Steps::default(),
     }
 }
 
