@@ -833,7 +833,7 @@ impl Actor {
                     expires_at: None,
                     report: Report::text(report.summary()),
                 };
-                self.identity = Some((version, identity));
+                self.identity = identity.map(|i| (version, i));
                 self.versions.insert(version, Held::Unsigned(v));
                 self.row.reports.failed_load = None;
                 self.row.reports.load = Some((version.0, report));
