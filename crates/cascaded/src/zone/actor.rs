@@ -49,6 +49,11 @@ impl Held {
 /// Work under way for a zone.
 pub(super) enum Running {
     Load(Arc<cascade_loader::Progress>, Timestamp),
+    Fetch(
+        Arc<cascade_loader::Progress>,
+        Timestamp,
+        tokio::task::AbortHandle,
+    ),
     Sign(Arc<cascade_signer::Progress>),
     Verify(Timestamp),
     Hook(Option<oneshot::Sender<()>>),
@@ -58,6 +63,7 @@ pub(super) enum Running {
 /// What a job hands back; the owner task turns it into an event.
 pub(super) enum Done {
     Loaded(JobId, VersionId, Box<cascade_loader::Outcome>),
+    Fetched(JobId, VersionId, Box<crate::transfer::Fetched>),
     Guard(JobId, cascade_pipeline::guard::GuardReport),
     Signed(
         JobId,
@@ -97,6 +103,7 @@ pub(super) struct Actor {
     /// A signing that begins as soon as the keys are there.
     pub waits_for_keys: Option<cascade_pipeline::action::StartSign>,
     pub identity: Option<(VersionId, SourceIdentity)>,
+    pub primaries: super::fetch::Primaries,
     pub done: mpsc::UnboundedSender<Done>,
     replies: HashMap<RequestId, (Reply, Mark)>,
     next_request: u64,
@@ -134,6 +141,7 @@ fn spawn(d: &Arc<Daemon>, row: ZoneRow, apex: Name, restored: bool) -> Arc<ZoneH
             row: Arc::new(row.clone()),
             versions: BTreeMap::new(),
             loading: None,
+            next_attempt: None,
             signing: None,
             verifying: None,
             keys_wait: None,
@@ -151,6 +159,7 @@ fn spawn(d: &Arc<Daemon>, row: ZoneRow, apex: Name, restored: bool) -> Arc<ZoneH
         keys_busy: false,
         waits_for_keys: None,
         identity: None,
+        primaries: super::fetch::Primaries::default(),
         done: done_tx,
         replies: HashMap::new(),
         next_request: 1,
@@ -175,6 +184,7 @@ fn spawn(d: &Arc<Daemon>, row: ZoneRow, apex: Name, restored: bool) -> Arc<ZoneH
                 row: old.row.clone(),
                 versions: old.versions.clone(),
                 loading: None,
+                next_attempt: None,
                 signing: None,
                 verifying: None,
                 keys_wait: None,
@@ -196,6 +206,8 @@ impl Actor {
             let now = self.d.now();
             let (zone, actions) = restore(self.row.zone.clone(), now);
             self.row.zone = zone;
+            let expires_at = self.row.zone.source.expires_at;
+            self.primaries = super::fetch::Primaries::restored(expires_at, now);
             self.perform(actions, now).await;
         }
         self.want_keys();
@@ -221,7 +233,12 @@ impl Actor {
 
     fn pause(&self) -> Duration {
         let now = self.d.now();
-        let next = [self.deadline, self.keys_retry, self.sweep_due()];
+        let next = [
+            self.deadline,
+            self.keys_retry,
+            self.sweep_due(),
+            self.source_deadline(),
+        ];
         let next = next.into_iter().flatten().min();
         let until = next.map_or(LONGEST_SLEEP, |t| t.since(now));
         // A deadline in whole seconds may lie a fraction ahead; never spin on it.
@@ -240,6 +257,7 @@ impl Actor {
         if self.sweep_due().is_some_and(|t| t <= now) {
             self.queue_sweep();
         }
+        self.source_due(now).await;
     }
 
     /// False: the daemon stops.
@@ -263,6 +281,7 @@ impl Actor {
                 let durable = self.try_apply(Event::Request(request)).await;
                 match old {
                     Some(old) if !durable => self.row.source = old,
+                    Some(_) => self.source_changed(),
                     _ if policy => self.want_keys(),
                     _ => {}
                 }
@@ -497,6 +516,7 @@ impl Actor {
                 .map(|(id, h)| (*id, h.version().clone()))
                 .collect(),
             loading: None,
+            next_attempt: self.next_attempt(),
             signing: None,
             verifying: None,
             keys_wait: self.keys_wait.clone(),
@@ -504,7 +524,9 @@ impl Actor {
         };
         for r in self.running.values() {
             match r {
-                Running::Load(p, at) => view.loading = Some((*at, p.clone())),
+                Running::Load(p, at) | Running::Fetch(p, at, _) => {
+                    view.loading = Some((*at, p.clone()))
+                }
                 Running::Sign(p) => view.signing = Some(p.clone()),
                 Running::Verify(at) => view.verifying = Some(*at),
                 Running::Hook(_) | Running::Other => {}

@@ -24,6 +24,8 @@ pub struct XfrRequest<'a> {
     /// The newest unsigned version from this source. Differences are applied to it; of a whole
     /// zone, equal leaves are shared with it.
     pub current: Option<&'a ZoneVersion>,
+    /// `current` came from this source: a serial that goes back is an error.
+    pub same_source: bool,
     pub checks: &'a Checks,
     /// For the report: what asked for the transfer, from where it came, when it began.
     pub trigger: &'a str,
@@ -123,8 +125,12 @@ fn begin<'a>(
         version: request.version,
         current: request.current,
         checks: request.checks,
-        // A file may be an older one that somebody put back; a primary must not go back.
-        backward: Level::Error,
+        // A file may be an older one that somebody put back; a primary must not go back. The
+        // serials of another source are not to be compared.
+        backward: match request.same_source {
+            true => Level::Error,
+            false => Level::Off,
+        },
     };
     let mut at = Assembly::new(target, clock, report);
     at.stripped(&tally.stripped);

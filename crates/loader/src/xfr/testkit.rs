@@ -192,6 +192,7 @@ pub fn request<'a>(
         zone: ZoneId([1; 16]),
         version: VersionId(99),
         current,
+        same_source: true,
         checks,
         trigger: "test",
         source: "192.0.2.1:53",
