@@ -16,7 +16,6 @@ use cascade_zone::{KeyId, Name, Rtype};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use crate::due::data_due;
 use crate::job::{Job, Stage};
 use crate::leaf::{LeafContext, LeafDone};
 use crate::nsec3::{self, ChainPlan};
@@ -371,10 +370,10 @@ pub(crate) fn report(
     let Work {
         plan,
         keys,
+        spread,
         marks,
         scope,
         counts,
-        ..
     } = *work;
     let total = marks.finished.saturating_sub(marks.started);
     let made = |key: &SlotKey| KeyReport {
@@ -423,6 +422,6 @@ pub(crate) fn report(
         dropped: counts.dropped,
         keys: key_reports,
         min_exp: min_exp.map(|e| Timestamp::from_wire(e, now)),
-        next_due: data_due(version, work.spread),
+        next_due: min_exp.map(|e| spread.next_due(e)),
     }
 }
