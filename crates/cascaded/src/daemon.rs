@@ -101,6 +101,8 @@ pub struct Daemon {
     pub directory: Arc<Directory>,
     pub pool: Arc<rayon::ThreadPool>,
     pub loads: Semaphore,
+    /// Bounds transfers from primaries.
+    pub transfers: crate::transfer::Gate,
     pub signings: Semaphore,
     pub hooks: Semaphore,
     /// One background check at a time, on a thread of its own: nobody waits for it.

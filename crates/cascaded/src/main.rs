@@ -23,6 +23,7 @@ mod status;
 mod stores;
 mod systemd;
 mod text;
+mod transfer;
 mod tsig;
 mod zone;
 

@@ -35,12 +35,15 @@ pub fn tsig_keys(d: &Daemon) -> Arc<TsigKeys> {
     d.tsig.keys()
 }
 
-/// How one zone is served, by its policy.
-pub fn zone_settings(policy: &cascade_policy::Policy) -> ZoneSettings {
+/// How one zone is served, by its policy; and who may say that its source has something new.
+pub fn zone_settings(
+    policy: &cascade_policy::Policy,
+    source: &cascade_api::zones::Source,
+) -> ZoneSettings {
     let out = &policy.server.outbound;
     ZoneSettings {
         provide_xfr_to: acl(&out.provide_xfr_to),
-        notify_from: Acl::none(),
+        notify_from: crate::transfer::notify_acl(source),
         require_tls: out.tls == cascade_policy::TransferTls::Required,
         expires: None,
         steps: StepLimits {

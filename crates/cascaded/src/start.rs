@@ -284,6 +284,7 @@ async fn serve(
         directory: directory.clone(),
         pool: Arc::new(pool),
         loads: Semaphore::new(bounds.loads),
+        transfers: crate::transfer::Gate::new(),
         signings: Semaphore::new(bounds.signings),
         hooks: Semaphore::new(bounds.hooks),
         sweeps: Arc::new(Semaphore::new(1)),
@@ -382,7 +383,7 @@ async fn restore_zones(d: &Arc<Daemon>) -> Result<(), String> {
             continue;
         };
         let settings = match d.policy(&row.zone.settings.policy) {
-            Some(p) => servers::zone_settings(&p.file.policy),
+            Some(p) => servers::zone_settings(&p.file.policy, &row.source),
             None => {
                 tracing::error!(zone = %row.zone.name, "policy '{}' of the zone is not in the state", row.zone.settings.policy);
                 Default::default()

@@ -50,6 +50,11 @@ impl Held {
 /// Work under way for a zone.
 pub(super) enum Running {
     Load(Arc<cascade_loader::Progress>, Timestamp),
+    Fetch(
+        Arc<cascade_loader::Progress>,
+        Timestamp,
+        tokio::task::AbortHandle,
+    ),
     Sign(Arc<cascade_signer::Progress>),
     Verify(Timestamp),
     Hook(Option<oneshot::Sender<()>>),
@@ -59,6 +64,7 @@ pub(super) enum Running {
 /// What a job hands back; the owner task turns it into an event.
 pub(super) enum Done {
     Loaded(JobId, VersionId, Box<cascade_loader::Outcome>),
+    Fetched(JobId, VersionId, Box<crate::transfer::Fetched>),
     Guard(JobId, cascade_pipeline::guard::GuardReport),
     Signed(
         JobId,
@@ -101,6 +107,7 @@ pub(super) struct Actor {
     pub identity: Option<(VersionId, SourceIdentity)>,
     /// Of the version that is durable and about to be published.
     pub next_steps: Option<(VersionId, Steps)>,
+    pub primaries: super::fetch::Primaries,
     pub done: mpsc::UnboundedSender<Done>,
     replies: HashMap<RequestId, (Reply, Mark)>,
     next_request: u64,
@@ -138,6 +145,7 @@ fn spawn(d: &Arc<Daemon>, row: ZoneRow, apex: Name, restored: bool) -> Arc<ZoneH
             row: Arc::new(row.clone()),
             versions: BTreeMap::new(),
             loading: None,
+            next_attempt: None,
             signing: None,
             verifying: None,
             keys_wait: None,
@@ -156,6 +164,7 @@ fn spawn(d: &Arc<Daemon>, row: ZoneRow, apex: Name, restored: bool) -> Arc<ZoneH
         waits_for_keys: None,
         identity: None,
         next_steps: None,
+        primaries: super::fetch::Primaries::default(),
         done: done_tx,
         replies: HashMap::new(),
         next_request: 1,
@@ -180,6 +189,7 @@ fn spawn(d: &Arc<Daemon>, row: ZoneRow, apex: Name, restored: bool) -> Arc<ZoneH
                 row: old.row.clone(),
                 versions: old.versions.clone(),
                 loading: None,
+                next_attempt: None,
                 signing: None,
                 verifying: None,
                 keys_wait: None,
@@ -201,6 +211,8 @@ impl Actor {
             let now = self.d.now();
             let (zone, actions) = restore(self.row.zone.clone(), now);
             self.row.zone = zone;
+            let expires_at = self.row.zone.source.expires_at;
+            self.primaries = super::fetch::Primaries::restored(expires_at, now);
             self.perform(actions, now).await;
             // What came from the disk is checked, but serving comes first.
             self.sweep_after = Some(now + super::sweep::AFTER_START);
@@ -228,7 +240,12 @@ impl Actor {
 
     fn pause(&self) -> Duration {
         let now = self.d.now();
-        let next = [self.deadline, self.keys_retry, self.sweep_due()];
+        let next = [
+            self.deadline,
+            self.keys_retry,
+            self.sweep_due(),
+            self.source_deadline(),
+        ];
         let next = next.into_iter().flatten().min();
         let until = next.map_or(LONGEST_SLEEP, |t| t.since(now));
         // A deadline in whole seconds may lie a fraction ahead; never spin on it.
@@ -247,6 +264,7 @@ impl Actor {
         if self.sweep_due().is_some_and(|t| t <= now) {
             self.queue_sweep();
         }
+        self.source_due(now).await;
     }
 
     /// False: the daemon stops.
@@ -270,6 +288,7 @@ impl Actor {
                 let durable = self.try_apply(Event::Request(request)).await;
                 match old {
                     Some(old) if !durable => self.row.source = old,
+                    Some(_) => self.source_changed(),
                     _ if policy => self.want_keys(),
                     _ => {}
                 }
@@ -504,6 +523,7 @@ impl Actor {
                 .map(|(id, h)| (*id, h.version().clone()))
                 .collect(),
             loading: None,
+            next_attempt: self.next_attempt(),
             signing: None,
             verifying: None,
             keys_wait: self.keys_wait.clone(),
@@ -511,7 +531,9 @@ impl Actor {
         };
         for r in self.running.values() {
             match r {
-                Running::Load(p, at) => view.loading = Some((*at, p.clone())),
+                Running::Load(p, at) | Running::Fetch(p, at, _) => {
+                    view.loading = Some((*at, p.clone()))
+                }
                 Running::Sign(p) => view.signing = Some(p.clone()),
                 Running::Verify(at) => view.verifying = Some(*at),
                 Running::Hook(_) | Running::Other => {}

@@ -57,10 +57,7 @@ pub fn load(
     let p = &job.policy.policy;
     let options = ParseOptions {
         checks: checks(&p.loader.checks),
-        max_ttl: p
-            .signer
-            .max_ttl
-            .map(|d| u32::try_from(d.as_secs()).unwrap_or(u32::MAX)),
+        max_ttl: max_ttl(p),
         strip: true,
         include: match p.loader.include {
             policy::Include::Beside => IncludeMode::Beside,
@@ -85,7 +82,12 @@ pub fn load(
     pool.install(|| load_file(&request, clock, progress))
 }
 
-fn checks(set: &policy::Checks) -> Checks {
+/// TTLs above are lowered.
+pub fn max_ttl(p: &policy::Policy) -> Option<u32> {
+    p.signer.max_ttl.map(secs)
+}
+
+pub fn checks(set: &policy::Checks) -> Checks {
     let mut out = Checks::default();
     for (code, level) in set.iter() {
         let level = match level {

@@ -2,6 +2,7 @@
 
 mod actor;
 mod answers;
+mod fetch;
 mod files;
 mod guard;
 mod hook;
@@ -90,6 +91,8 @@ pub struct View {
     /// Versions in memory.
     pub versions: BTreeMap<VersionId, Arc<ZoneVersion>>,
     pub loading: Option<(Timestamp, Arc<cascade_loader::Progress>)>,
+    /// When the source is asked again without being told to.
+    pub next_attempt: Option<Timestamp>,
     pub signing: Option<Arc<cascade_signer::Progress>>,
     pub verifying: Option<Timestamp>,
     /// The keys as far as they are ready, or why they are not.

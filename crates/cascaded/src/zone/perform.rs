@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use cascade_api::zones::Source;
 use cascade_archive::zones::Kind;
 use cascade_crypto::Class;
 use cascade_loader::Outcome as LoadOutcome;
@@ -10,13 +11,9 @@ use cascade_pipeline::action::StartSign;
 use cascade_pipeline::event::{GuardOutcome, Keepsake, Loaded, Lost, SignResult};
 use cascade_pipeline::state::{JobId, Origin, Reason, Report, RunwayClass, SignMode, Stage};
 use cascade_pipeline::{Action, Event, Fault, Keep, Serve, Severity};
-use cascade_publisher::notify::{NotifyCommand, Target};
-<<<<<<< HEAD
-use cascade_publisher::{EmptyReason, Role, Steps, ZoneEntry};
-=======
 use cascade_policy::VerifyMode;
-use cascade_publisher::{EmptyReason, Role};
->>>>>>> main
+use cascade_publisher::notify::{NotifyCommand, Target};
+use cascade_publisher::{EmptyReason, Role, Steps, ZoneEntry};
 use cascade_time::Timestamp;
 use cascade_verifier::{Approval, Approved, DespiteVerification, Outcome};
 use cascade_zone::{VersionId, ZoneVersion};
@@ -105,6 +102,7 @@ impl Actor {
         }
         match self.running.remove(&job) {
             Some(Running::Sign(p)) => p.cancel(),
+            Some(Running::Fetch(_, _, abort)) => abort.abort(),
             Some(Running::Hook(Some(kill))) => _ = kill.send(()),
             _ => {}
         }
@@ -117,25 +115,23 @@ impl Actor {
     // ---- load and guard
 
     fn start_load(&mut self, job: JobId, version: VersionId, forced: bool, now: Timestamp) {
-        let progress = Arc::new(cascade_loader::Progress::default());
-        self.running
-            .insert(job, Running::Load(progress.clone(), now));
-        let path = match &self.row.source {
-            cascade_api::zones::Source::File { path } => path.clone(),
-            other => {
-                let text = match other {
-                    cascade_api::zones::Source::None {} => "the zone has no source",
-                    _ => "loading from servers is not built yet; use a file",
-                };
-                self.running.remove(&job);
+        let path = match self.row.source.clone() {
+            Source::File { path } => path,
+            Source::Servers { servers } => {
+                return self.start_fetch(&servers, job, version, forced, now);
+            }
+            Source::None {} => {
                 let event = Event::LoadFailed {
                     job,
-                    error: text.into(),
+                    error: "the zone has no source".into(),
                 };
                 self.later(event);
                 return;
             }
         };
+        let progress = Arc::new(cascade_loader::Progress::default());
+        self.running
+            .insert(job, Running::Load(progress.clone(), now));
         let Some(policy) = self.policy() else {
             self.running.remove(&job);
             self.later(Event::LoadFailed {
@@ -776,7 +772,8 @@ impl Actor {
     pub(super) async fn finished(&mut self, done: Done) {
         match done {
             Done::Event(event) => self.apply(*event).await,
-            Done::Loaded(job, version, outcome) => self.loaded(job, version, *outcome).await,
+            Done::Loaded(job, version, outcome) => self.loaded(job, version, *outcome, None).await,
+            Done::Fetched(job, version, fetched) => self.fetched(job, version, *fetched).await,
             Done::Guard(job, report) => {
                 self.running.remove(&job);
                 let outcome = report.outcome;
@@ -842,8 +839,18 @@ impl Actor {
         }
     }
 
-    async fn loaded(&mut self, job: JobId, version: VersionId, outcome: LoadOutcome) {
-        self.running.remove(&job);
+    /// `expires_at`: when the content becomes too old if the source stays silent.
+    pub(super) async fn loaded(
+        &mut self,
+        job: JobId,
+        version: VersionId,
+        outcome: LoadOutcome,
+        expires_at: Option<Timestamp>,
+    ) {
+        if self.running.remove(&job).is_none() {
+            // Cancelled meanwhile: nobody waits for it.
+            return;
+        }
         self.d.counters.loads.fetch_add(1, Ordering::Relaxed);
         match outcome {
             LoadOutcome::Unchanged {
@@ -854,11 +861,7 @@ impl Actor {
                     *old = i;
                 }
                 self.row.reports.failed_load = None;
-                self.apply(Event::LoadUnchanged {
-                    job,
-                    expires_at: None,
-                })
-                .await;
+                self.apply(Event::LoadUnchanged { job, expires_at }).await;
             }
             LoadOutcome::Loaded {
                 version: v,
@@ -872,10 +875,10 @@ impl Actor {
                     origin: Origin::Source,
                     records: report.records,
                     octets: report.octets,
-                    expires_at: None,
+                    expires_at,
                     report: Report::text(report.summary()),
                 };
-                self.identity = Some((version, identity));
+                self.identity = identity.map(|i| (version, i));
                 self.versions.insert(version, Held::Unsigned(v));
                 self.row.reports.failed_load = None;
                 self.row.reports.load = Some((version.0, report));
