@@ -5,7 +5,6 @@
 
 mod activation;
 mod args;
-mod clock;
 mod control;
 mod daemon;
 mod hooks;
@@ -20,7 +19,6 @@ mod servers;
 mod settings;
 mod start;
 mod status;
-mod systemd;
 mod text;
 mod tsig;
 mod zone;
