@@ -5,7 +5,6 @@
 
 mod activation;
 mod args;
-mod clock;
 mod control;
 mod daemon;
 mod hooks;
@@ -21,7 +20,6 @@ mod settings;
 mod start;
 mod status;
 mod stores;
-mod systemd;
 mod text;
 mod transfer;
 mod tsig;

@@ -11,6 +11,8 @@ use arc_swap::ArcSwap;
 use cascade_archive::{AuditLog, Disk, Origin, State, Table, ZoneFiles};
 use cascade_pipeline::state::Trigger;
 use cascade_policy::{ConfigFile, Diagnostic, MAX_FILE, parse_config};
+use cascade_program::clock::SystemClock;
+use cascade_program::systemd;
 use cascade_publisher::Directory;
 use cascade_publisher::notify::{NotifySender, SenderSettings};
 use cascade_time::Clock;
@@ -22,12 +24,11 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::activation::Passed;
 use crate::args::{Args, state_dir};
-use crate::clock::SystemClock;
 use crate::control::Control;
 use crate::daemon::{Counters, Daemon, random};
 use crate::http::{Admins, Http, Settings as HttpSettings};
 use crate::zone::{Message, ZoneRow};
-use crate::{policies, reload, servers, systemd, zone};
+use crate::{policies, reload, servers, zone};
 
 /// NOTIFYs that wait to be sent.
 const NOTIFY_OUT: usize = 10_000;
