@@ -15,7 +15,7 @@ use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, mpsc};
 
-use crate::keyring::Keyring;
+use crate::keys::Keyring;
 use crate::stores::KeyStores;
 use crate::zone::ZoneHandle;
 
@@ -154,6 +154,13 @@ impl Daemon {
 
     pub fn policy(&self, name: &str) -> Option<ActivePolicy> {
         self.policies.load().get(name).cloned()
+    }
+
+    /// What the key manager does under a policy that is active.
+    pub fn key_policy(&self, policy: &str) -> Option<cascade_keys::KeyPolicy> {
+        let policy = self.policy(policy)?;
+        let config = &self.conf().config;
+        Some(crate::keys::key_policy(&policy.file.policy, config))
     }
 
     /// 16 random octets.

@@ -10,7 +10,7 @@ mod control;
 mod daemon;
 mod hooks;
 mod http;
-mod keyring;
+mod keys;
 mod lock;
 mod logging;
 mod metrics;

@@ -271,7 +271,7 @@ async fn serve(
         started_at: clock.now(),
         files: ZoneFiles::new(&disk, &state_path),
         audit: Mutex::new(audit),
-        keyring: crate::keyring::Keyring::new(stores.clone()),
+        keyring: crate::keys::Keyring::new(stores.clone()),
         stores,
         policies: ArcSwap::from_pointee(active),
         reloading: tokio::sync::Mutex::new(()),
@@ -366,7 +366,7 @@ async fn restore_zones(d: &Arc<Daemon>) -> Result<(), String> {
         .map_err(|e| e.to_string())?;
     let n = rows.len();
     let mut started = Vec::with_capacity(n);
-    for (id, row) in rows {
+    for (id, mut row) in rows {
         let Ok(apex) = Name::parse(&row.apex) else {
             tracing::error!(
                 "zone {id} has the unreadable name '{}' in the state; it is left alone",
@@ -374,6 +374,7 @@ async fn restore_zones(d: &Arc<Daemon>) -> Result<(), String> {
             );
             continue;
         };
+        row.keys.renew(&apex, d.now());
         let settings = match d.policy(&row.zone.settings.policy) {
             Some(p) => servers::zone_settings(&p.file.policy),
             None => {

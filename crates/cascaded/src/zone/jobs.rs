@@ -15,13 +15,13 @@ use cascade_policy as policy;
 use cascade_signer::serial::SerialInput;
 use cascade_signer::{
     ClockGuard, DenialPlan, Job, KeepRefresh, Occasion, SerialPolicy, SignError, Signed,
-    SigningPlan, Times, make_apex_set, next_serial, sign,
+    SigningPlan, Times, next_serial, sign,
 };
 use cascade_time::{Clock, Timestamp};
 use cascade_verifier::{DenialPolicy, Outcome, OwnKey, Params, Parent};
 use cascade_zone::{Name, Serial, VersionId, ZoneId, ZoneVersion};
 
-use crate::keyring::{self, Loaded};
+use crate::keys::{self, Loaded};
 
 /// The year 2025 began: this software did not exist before (signing.md §5, clock).
 const BUILT_AT: Timestamp = Timestamp::from_secs(1_735_689_600);
@@ -126,7 +126,7 @@ pub fn diagnostic_line(d: &Diagnostic) -> String {
 pub struct SignInput {
     pub base: Arc<ZoneVersion>,
     pub version: VersionId,
-    pub keys: Loaded,
+    pub keys: Arc<Loaded>,
     pub policy: Arc<policy::PolicyFile>,
     pub above: Option<Serial>,
     pub requested: Option<Serial>,
@@ -179,13 +179,7 @@ pub fn sign_version(
     if let Some(note) = serial.note {
         tracing::warn!(zone = %input.base.apex(), serial = serial.serial.0, "{note}");
     }
-    let apex = make_apex_set(
-        input.base.apex(),
-        &input.keys.keys,
-        &keyring::apex_options(p),
-        now,
-    )
-    .map_err(|e| (Fault::Keys, e.to_string()))?;
+    let apex = keys::signer_set(input.base.apex(), &input.keys, &keys::apex_times(p), now);
     let plan = SigningPlan {
         version: input.version,
         serial: serial.serial,
@@ -249,22 +243,26 @@ pub fn times(p: &policy::Policy) -> Times {
 
 /// When signatures are to be refreshed: those of the zone's data, or those of the key sets.
 pub fn next_due(data_due: Timestamp, policy: &policy::Policy, now: Timestamp) -> Timestamp {
-    let options = keyring::apex_options(policy);
-    let records = &policy.key_manager.records;
-    let remain = records
-        .dnskey
-        .signature_remain_time
-        .max(records.cds.signature_remain_time);
-    let life = Duration::from_secs(u64::from(options.lifetime)).saturating_sub(remain);
+    let times = keys::apex_times(policy);
+    let life = times.lifetime.saturating_sub(times.remain);
     data_due.min(now + life)
+}
+
+/// What the gate is told of keys and of the delegation.
+#[derive(Default)]
+pub struct GateKeys {
+    pub own: Vec<OwnKey>,
+    /// DNSKEY RDATA of other signers.
+    pub foreign: Vec<Vec<u8>>,
+    pub parent: Parent,
+    pub live_chain_broken: bool,
+    pub delete_ds_ordered: bool,
 }
 
 pub struct VerifyInput {
     pub version: Arc<ZoneVersion>,
     pub approved: Option<Arc<ZoneVersion>>,
-    /// DNSKEY RDATA of our keys.
-    pub own_keys: Vec<Vec<u8>>,
-    pub foreign_keys: Vec<Vec<u8>>,
+    pub keys: GateKeys,
     pub policy: Arc<policy::PolicyFile>,
     pub live: Option<(Serial, Option<Timestamp>)>,
     pub highest: Option<Serial>,
@@ -285,19 +283,14 @@ pub fn verify(
         secs(life).saturating_add(secs(offset)).saturating_add(hour)
     };
     let key_spans = [&records.dnskey, &records.cds];
-    let own = |dnskey: Vec<u8>| OwnKey {
-        dnskey,
-        published: true,
-        may_sign_unpublished: false,
-        wanted_at_parent: false,
-        proven: true,
-    };
     let answers = super::answers::Candidate::new(&input.version, now);
     let params = Params {
         fingerprint_seed: cascade_verifier::fingerprint_seed(input.version.zone()),
-        own_keys: Some(input.own_keys.into_iter().map(own).collect()),
-        foreign_keys: input.foreign_keys,
-        parent: Parent::NotApplicable,
+        own_keys: Some(input.keys.own),
+        foreign_keys: input.keys.foreign,
+        parent: input.keys.parent,
+        live_chain_broken: input.keys.live_chain_broken,
+        delete_ds_ordered: input.keys.delete_ds_ordered,
         live_serial: input.live.map(|l| l.0),
         highest_serial: input.highest,
         min_remaining: secs(s.signature_remain_time),

@@ -6,6 +6,7 @@ mod files;
 mod guard;
 mod hook;
 mod jobs;
+mod keys;
 mod perform;
 
 use std::collections::BTreeMap;
@@ -22,7 +23,7 @@ use cascade_zone::{Name, VersionId, ZoneId, ZoneVersion};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::keyring::KeyRow;
+use crate::keys::KeysRow;
 
 pub use actor::{start, start_restored};
 pub use jobs::{diagnostic_line, load_error};
@@ -40,7 +41,7 @@ pub struct ZoneRow {
     pub apex: String,
     pub source: Source,
     pub added_at: Timestamp,
-    pub keys: Vec<KeyRow>,
+    pub keys: KeysRow,
     /// SOA (TTL, RDATA in hex) of the content of signed versions that have a file, so that the
     /// unsigned half can be made again.
     #[serde(default)]
