@@ -103,6 +103,7 @@ pub struct Daemon {
     pub loads: Semaphore,
     pub signings: Semaphore,
     pub hooks: Semaphore,
+    pub looks: Arc<crate::looks::Looks>,
     pub notify: mpsc::Sender<NotifyCommand>,
     pub bound: ArcSwap<Bound>,
     pub stats: ServerStats,

@@ -12,6 +12,7 @@ mod hooks;
 mod http;
 mod keys;
 mod lock;
+mod looks;
 mod logging;
 mod metrics;
 mod policies;

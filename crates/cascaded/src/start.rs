@@ -22,7 +22,6 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::activation::Passed;
 use crate::args::{Args, state_dir};
-use crate::clock::SystemClock;
 use crate::control::Control;
 use crate::daemon::{Counters, Daemon, random};
 use crate::http::{Admins, Http, Settings as HttpSettings};
@@ -252,7 +251,7 @@ async fn serve(
     let mut passed = crate::activation::take(c)?;
     let sockets = servers::bind(&config, &mut passed)?;
     let own_socket = passed.control.is_empty();
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let clock: Arc<dyn Clock> = crate::clock::start(&state_path)?;
     let (notify_tx, notify_rx) = mpsc::channel(NOTIFY_OUT);
     let (in_tx, in_rx) = mpsc::channel(servers::NOTIFY_QUEUE);
     let threads = match c.signer.threads {
@@ -281,6 +280,7 @@ async fn serve(
         loads: Semaphore::new(bounds.loads),
         signings: Semaphore::new(bounds.signings),
         hooks: Semaphore::new(bounds.hooks),
+        looks: Arc::new(crate::looks::Looks::new(c.key_manager.check_parallel)),
         notify: notify_tx,
         bound: ArcSwap::from_pointee(sockets.bound.clone()),
         stats: Mutex::new(Vec::new()),

@@ -10,7 +10,7 @@ mod row;
 
 pub use notes::{note, wanted_text};
 pub use plan::{
-    Loaded, derived_apex, gate_parent, own_keys, parent_breaks, publication, signer_set,
+    Loaded, derived_apex, ds_rdata, gate_parent, own_keys, parent_breaks, publication, signer_set,
     signing_keys,
 };
 pub use policy::{apex_times, digests, key_policy};

@@ -22,8 +22,6 @@ use super::{MAILBOX, Mark, Message, NotDone, Reply, View, ZoneHandle, ZoneRow};
 use crate::daemon::{ActivePolicy, Daemon};
 use crate::keys::Loaded;
 
-/// A clock that steps is noticed within this time.
-const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// Between attempts to make a step durable that nobody asked for.
 const COMMIT_RETRY: Duration = Duration::from_secs(5);
 
@@ -206,9 +204,10 @@ impl Actor {
             .into_iter()
             .flatten()
             .min();
-        let until = next.map_or(LONGEST_SLEEP, |t| t.since(now));
+        let longest = crate::clock::longest_sleep();
+        let until = next.map_or(longest, |t| t.since(now));
         // A deadline in whole seconds may lie a fraction ahead; never spin on it.
-        until.clamp(Duration::from_millis(20), LONGEST_SLEEP)
+        until.clamp(Duration::from_millis(20), longest)
     }
 
     async fn tick(&mut self) {

@@ -42,6 +42,8 @@ pub(super) struct Desk {
     loading: Option<ApexSet>,
     load_retry: Option<Timestamp>,
     store_retry: Option<Timestamp>,
+    /// Server names in the parent's referral, as last seen.
+    pub referral: Vec<cascade_zone::Name>,
     /// `keyset check`: every look is due.
     pub look_now: bool,
     /// Why there are no keys to sign with.
@@ -59,21 +61,24 @@ pub(super) enum KeyDone {
         made: Result<(Key, Place), String>,
     },
     Destroyed(KeyNum, Result<(), String>),
+    Looked(crate::looks::Looked),
+    /// When the DS set that the parent was told became wanted.
+    Told(Option<Timestamp>, Result<(), String>),
 }
 
 impl Desk {
-    fn begin(&mut self, subject: Subject) {
+    pub(super) fn begin(&mut self, subject: Subject) {
         self.in_flight.insert(subject);
     }
 
-    fn done(&mut self, subject: Subject) {
+    pub(super) fn done(&mut self, subject: Subject) {
         self.in_flight.remove(&subject);
         self.retry_at.remove(&subject);
         self.attempts.remove(&subject);
     }
 
     /// Retried from a minute up to an hour, for ever.
-    fn failed(&mut self, subject: Subject, now: Timestamp) {
+    pub(super) fn failed(&mut self, subject: Subject, now: Timestamp) {
         self.in_flight.remove(&subject);
         let n = self.attempts.entry(subject).or_insert(0);
         let wait = (FIRST_RETRY << (*n).min(10)).min(LAST_RETRY);
@@ -270,11 +275,9 @@ impl Actor {
                 };
                 self.start_generation(want, roll, policy.clone());
             }
-            Action::Look { what, .. } => {
-                self.desk.later(Subject::Look(what), now + REMIND_PIPELINE);
-            }
-            Action::TellParent { .. } => {
-                self.desk.later(Subject::Parent, now + REMIND_PIPELINE);
+            Action::Look { what, scope } => self.start_look(what, scope, policy),
+            Action::TellParent { add, remove, set } => {
+                self.start_telling(&add, &remove, &set, policy);
             }
             Action::Remind { set } => {
                 let ds: Vec<String> = set.iter().map(|d| d.text()).collect();
@@ -374,6 +377,8 @@ impl Actor {
                 }
                 self.desk.failed(Subject::Destroy(num), now);
             }
+            KeyDone::Looked(found) => self.looked(found).await,
+            KeyDone::Told(wanted_at, end) => self.told(wanted_at, end).await,
         }
     }
 

@@ -6,6 +6,7 @@ mod files;
 mod guard;
 mod hook;
 mod jobs;
+mod key_io;
 mod keys;
 mod perform;
 
@@ -25,6 +26,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::keys::KeysRow;
 
+pub use answers::Candidate;
 pub use actor::{start, start_restored};
 pub use jobs::{diagnostic_line, load_error};
 
