@@ -7,6 +7,8 @@ mod files;
 mod guard;
 mod hook;
 mod jobs;
+mod key_io;
+mod keys;
 mod perform;
 mod sweep;
 
@@ -24,8 +26,9 @@ use cascade_zone::{Name, VersionId, ZoneId, ZoneVersion};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::keyring::KeyRow;
+use crate::keys::KeysRow;
 
+pub use answers::Candidate;
 pub use actor::{start, start_restored};
 pub use jobs::{diagnostic_line, load_error};
 
@@ -42,7 +45,7 @@ pub struct ZoneRow {
     pub apex: String,
     pub source: Source,
     pub added_at: Timestamp,
-    pub keys: Vec<KeyRow>,
+    pub keys: KeysRow,
     /// SOA (TTL, RDATA in hex) of the content of signed versions that have a file, so that the
     /// unsigned half can be made again.
     #[serde(default)]

@@ -21,7 +21,7 @@ use cascade_zone::{VersionId, ZoneVersion};
 use super::actor::{Actor, Done, Held, Running, fp, spawn_job};
 use super::files::{self, Read};
 use super::{SignRow, guard, jobs};
-use crate::keyring::KeyRole;
+use crate::keys::{gate_parent, own_keys, parent_breaks};
 
 /// What the files of a zone gave after a start.
 pub(super) struct Restored {
@@ -67,7 +67,8 @@ impl Actor {
             Action::RunHook(run) => self.start_hook(run, now),
             Action::Publish(serve) => self.publish(serve, now),
             Action::SendNotify { version, .. } => self.send_notify(version),
-            Action::TellKeyManager { at, .. } => self.keys_published(at),
+            // The key manager reads it off what is live, in its next turn.
+            Action::TellKeyManager { .. } => {}
             Action::Record(e) => {
                 tracing::info!(zone = %self.me.name, version = ?e.version.map(|v| v.0), serial = ?e.serial.map(|s| s.0), reason = ?e.reason, actor = ?e.actor, "{}", e.text);
             }
@@ -204,7 +205,7 @@ impl Actor {
 
     pub(super) fn start_sign(&mut self, s: StartSign, now: Timestamp) {
         let job = s.job;
-        if self.keys.is_none() && self.keys_busy {
+        if self.keys.is_none() && self.desk.wait.is_none() {
             self.waits_for_keys = Some(s);
             return;
         }
@@ -223,7 +224,8 @@ impl Actor {
         let (Some(base), Some(keys), Some(policy)) = (base, keys, policy) else {
             self.running.remove(&job);
             let why = self
-                .keys_wait
+                .desk
+                .wait
                 .clone()
                 .unwrap_or_else(|| "the zone has no keys yet".into());
             self.later(Event::SignFailed {
@@ -265,7 +267,7 @@ impl Actor {
                 _ => Class::Interactive,
             },
         };
-        let (d, done, set) = (self.d.clone(), self.done.clone(), keys.set);
+        let (d, done, with) = (self.d.clone(), self.done.clone(), keys);
         tokio::spawn(async move {
             let Ok(_turn) = d.signings.acquire().await else {
                 return;
@@ -276,7 +278,7 @@ impl Actor {
                 jobs::sign_version(&input, &d2.pool, d2.clock.as_ref(), &p2, now)
             });
             let result = match work.await {
-                Ok(r) => Done::Signed(job, s.version, Box::new(r), set),
+                Ok(r) => Done::Signed(job, s.version, Box::new(r), with),
                 Err(e) => Done::Panicked(job, e.to_string()),
             };
             let _ = done.send(result);
@@ -294,6 +296,7 @@ impl Actor {
             return;
         };
         let approved = self.version(v.unsigned_id());
+        let keys = self.gate_keys(version, &v);
         let live = self.row.zone.live.as_ref();
         let by_change = policy.file.policy.signer.verify.mode == VerifyMode::Changed;
         let before = live
@@ -303,8 +306,7 @@ impl Actor {
             version: v,
             approved,
             before,
-            own_keys: self.own_keys(),
-            foreign_keys: self.foreign_keys(),
+            keys,
             policy: policy.file,
             live: live.map(|l| (l.serial, Some(l.min_exp))),
             // What this version itself was given is used up only when a server has shown it.
@@ -316,25 +318,6 @@ impl Actor {
             let now = d.now();
             Done::Verified(job, version, Box::new(jobs::verify(input, &d.pool, now)))
         });
-    }
-
-    /// DNSKEY RDATA of the zone's keys whose private halves are ours.
-    pub(super) fn own_keys(&self) -> Vec<Vec<u8>> {
-        self.dnskeys(false)
-    }
-
-    pub(super) fn foreign_keys(&self) -> Vec<Vec<u8>> {
-        self.dnskeys(true)
-    }
-
-    fn dnskeys(&self, foreign: bool) -> Vec<Vec<u8>> {
-        self.row
-            .keys
-            .iter()
-            .filter(|k| (k.role == KeyRole::Foreign) == foreign)
-            .filter_map(|k| k.dnskey())
-            .map(|k| k.rdata().to_vec())
-            .collect()
     }
 
     fn start_persist(&mut self, job: JobId, version: VersionId, now: Timestamp) {
@@ -517,7 +500,7 @@ impl Actor {
             self.row.keys.clone(),
         );
         spawn_job(&self.done, job, move || {
-            let zone = crate::keyring::zone_ref(id, &apex);
+            let zone = crate::keys::zone_ref(id, &apex);
             let purged = match keys {
                 Keep::Purge => d.keyring.purge(zone, &rows).map_err(|e| e.to_string()),
                 Keep::Keys => Ok(()),
@@ -544,6 +527,7 @@ impl Actor {
 
     fn drop_version(&mut self, v: VersionId) {
         self.row.sources.remove(&v.0);
+        self.row.keys.apexes.remove(&v.0);
         let held = self.versions.remove(&v);
         let (d, zone) = (self.d.clone(), self.me.id);
         // Freeing a large tree and unlinking files takes time that no event waits for.
@@ -674,12 +658,12 @@ impl Actor {
         now: Timestamp,
     ) -> Option<Approved<cascade_verifier::Verified<Arc<ZoneVersion>>>> {
         let policy = self.policy()?;
+        let keys = self.gate_keys(v, &version);
         let input = jobs::VerifyInput {
             version,
             before: None,
             approved: None,
-            own_keys: self.own_keys(),
-            foreign_keys: self.foreign_keys(),
+            keys,
             policy: policy.file,
             live: None,
             highest: None,
@@ -743,22 +727,21 @@ impl Actor {
         }
     }
 
-    /// Keys count as published, and as active, from the first version that carries them.
-    fn keys_published(&mut self, at: Timestamp) {
-        let mut changed = false;
-        for k in &mut self.row.keys {
-            if k.published_at.is_none() {
-                k.published_at = Some(at);
-                changed = true;
-            }
-            if k.active_at.is_none() && k.role != KeyRole::Foreign {
-                k.active_at = Some(at);
-                changed = true;
-            }
-        }
-        if changed {
-            // Durable with the next step at the latest; the same times follow from the version.
-            let _ = self.done.send(Done::Saved(Ok(())));
+    /// What the gate is told of the keys that this version was signed with.
+    pub(super) fn gate_keys(&self, id: VersionId, version: &ZoneVersion) -> jobs::GateKeys {
+        let row = &self.row.keys;
+        let apex = row.apexes.get(&id.0).cloned();
+        let Some(apex) = apex.or_else(|| crate::keys::derived_apex(version, row)) else {
+            // Without a DNSKEY RRset nothing passes anyway.
+            return jobs::GateKeys::default();
+        };
+        let (own, foreign) = own_keys(row, &apex);
+        jobs::GateKeys {
+            own,
+            foreign,
+            parent: gate_parent(row, &apex),
+            live_chain_broken: parent_breaks(row),
+            delete_ds_ordered: apex.cds == cascade_keys::Cds::Delete,
         }
     }
 
@@ -789,8 +772,8 @@ impl Actor {
                 })
                 .await;
             }
-            Done::Signed(job, version, result, set) => {
-                self.signed(job, version, *result, set).await
+            Done::Signed(job, version, result, with) => {
+                self.signed(job, version, *result, with).await
             }
             Done::Verified(job, version, outcome) => self.verified(job, version, *outcome).await,
             Done::Persisted(job, version, result) => {
@@ -821,7 +804,7 @@ impl Actor {
             }
             Done::SweepTurn(turn) => self.start_sweep(turn),
             Done::Swept(version, result) => self.swept(version, *result).await,
-            Done::Keys(rows, made) => self.keys_done(rows, made).await,
+            Done::Key(end) => self.key_done(*end).await,
             Done::Restored(r) => self.restored(*r).await,
             Done::Removed(job, result) => {
                 self.running.remove(&job);
@@ -902,7 +885,7 @@ impl Actor {
         job: JobId,
         version: VersionId,
         result: Result<jobs::SignEnd, (Fault, String)>,
-        set: cascade_pipeline::state::KeySet,
+        with: Arc<crate::keys::Loaded>,
     ) {
         if self.running.remove(&job).is_none() {
             // Cancelled meanwhile: nobody waits for it.
@@ -923,7 +906,7 @@ impl Actor {
                 let min_exp = v.earliest_expiration().unwrap_or(now);
                 let mut reviewed = v.content_fingerprint();
                 reviewed.add(cascade_zone::Fingerprint(
-                    u128::from(set.apex) << 64 | u128::from(self.row.zone.settings.signing),
+                    u128::from(with.set.apex) << 64 | u128::from(self.row.zone.settings.signing),
                 ));
                 let signed = SignResult {
                     serial: v.serial(),
@@ -938,6 +921,7 @@ impl Actor {
                     row.report = Some(report);
                 }
                 self.versions.insert(version, Held::Signed(v));
+                self.row.keys.apexes.insert(version.0, with.apex.clone());
                 self.apply(Event::SignDone { job, signed }).await;
             }
             Err((fault, error)) => {

@@ -63,12 +63,12 @@ impl Actor {
             return;
         };
         let signed: Arc<ZoneVersion> = held.version().clone();
+        let keys = self.gate_keys(version, &signed);
         let input = jobs::VerifyInput {
             approved: self.version(signed.unsigned_id()),
             version: signed,
             before: None,
-            own_keys: self.own_keys(),
-            foreign_keys: self.foreign_keys(),
+            keys,
             policy: policy.file,
             live: None,
             highest: None,
