@@ -13,6 +13,8 @@ pub struct Vendor {
     pub max_in_flight: usize,
     /// Operations of one request.
     pub max_batch: usize,
+    /// How messages begin that say that the token is away: General Failure alone may mean anything.
+    pub away: Option<&'static str>,
 }
 
 const KNOWN: &[Vendor] = &[
@@ -20,12 +22,14 @@ const KNOWN: &[Vendor] = &[
         prefix: "kmip2pkcs11 ",
         max_in_flight: 8,
         max_batch: MAX_BATCH,
+        away: Some("HSM unavailable"),
     },
     // Takes batches, performs them one after the other, and reads one request at a time.
     Vendor {
         prefix: "PyKMIP ",
         max_in_flight: 1,
         max_batch: 32,
+        away: None,
     },
 ];
 
@@ -34,6 +38,7 @@ const UNKNOWN: Vendor = Vendor {
     prefix: "",
     max_in_flight: 1,
     max_batch: 1,
+    away: None,
 };
 
 impl Vendor {
