@@ -9,6 +9,7 @@ mod clock;
 mod control;
 mod daemon;
 mod hooks;
+mod hsm;
 mod http;
 mod keyring;
 mod lock;

@@ -251,6 +251,7 @@ impl Actor {
                 self.policy_changed().await;
                 self.want_keys();
             }
+            Message::Keys => self.want_keys(),
             Message::Source(trigger) => self.apply(Event::SourceSignal(trigger)).await,
             Message::Stop => return false,
         }

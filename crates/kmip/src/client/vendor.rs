@@ -15,6 +15,8 @@ pub struct Vendor {
     pub max_batch: usize,
     /// How messages begin that say that the token is away: General Failure alone may mean anything.
     pub away: Option<&'static str>,
+    /// Takes Digested Data (KMIP 1.4 §4.31).
+    pub digests: bool,
 }
 
 const KNOWN: &[Vendor] = &[
@@ -23,6 +25,7 @@ const KNOWN: &[Vendor] = &[
         max_in_flight: 8,
         max_batch: MAX_BATCH,
         away: Some("HSM unavailable"),
+        digests: true,
     },
     // Takes batches, performs them one after the other, and reads one request at a time.
     Vendor {
@@ -30,6 +33,7 @@ const KNOWN: &[Vendor] = &[
         max_in_flight: 1,
         max_batch: 32,
         away: None,
+        digests: false,
     },
 ];
 
@@ -39,6 +43,7 @@ const UNKNOWN: Vendor = Vendor {
     max_in_flight: 1,
     max_batch: 1,
     away: None,
+    digests: false,
 };
 
 impl Vendor {
