@@ -6,6 +6,7 @@
 //! - [`monitor`]: arrivals, departures, proofs that are due.
 //! - [`events`]: what the daemon makes of that.
 
+pub mod bench;
 pub mod device;
 pub mod events;
 mod gather;
@@ -31,6 +32,8 @@ use device::{Device, World};
 use monitor::Pending;
 use row::{BadOption, HsmRow};
 use store::HsmStore;
+
+pub use kind::public_octets;
 
 /// The registered HSMs by their id.
 pub struct Hsms {

@@ -167,6 +167,11 @@ impl HsmStore {
         Ok((reference, target, algorithm))
     }
 
+    /// What is needed to have something signed by a key of this store.
+    pub fn target_of(&self, key: &StoredKey) -> Result<Target, KeyError> {
+        self.target(key).map(|(_, target, _)| target)
+    }
+
     fn stored(&self, pair: &Pair, dnskey: Dnskey) -> Result<StoredKey, KeyError> {
         let reference = Reference::new(&self.device.id, &pair.public, &pair.private, &dnskey)
             .ok_or_else(|| self.error("make a key", &Trouble::Odd))?;
@@ -176,7 +181,8 @@ impl HsmStore {
         })
     }
 
-    fn prove(&self, key: &StoredKey) -> Result<(), KeyError> {
+    /// Proves that the private half belongs to the public octets. For threads that may block.
+    pub fn prove(&self, key: &StoredKey) -> Result<(), KeyError> {
         let (_, target, _) = self.target(key)?;
         let held = self.device.hold(target);
         self.device.prove(&held).map_err(|e| self.failed(e))
