@@ -92,6 +92,7 @@ pub struct Daemon {
     pub files: ZoneFiles,
     pub audit: Mutex<AuditLog>,
     pub stores: Arc<KeyStores>,
+    pub hsms: crate::hsm::Hsms,
     pub keyring: Keyring,
     pub policies: ArcSwap<BTreeMap<String, ActivePolicy>>,
     /// One change at a time of what zones refer to: policies, TSIG keys, the list of zones.

@@ -8,6 +8,7 @@ mod args;
 mod control;
 mod daemon;
 mod hooks;
+mod hsm;
 mod http;
 mod keys;
 mod lock;

@@ -272,17 +272,28 @@ async fn serve(
     let bounds = limits(c);
     let directory = Arc::new(Directory::new());
     let stores = Arc::new(crate::stores::KeyStores::new(c.keys_dir().as_std_path()));
+    // Each HSM tells a handful of things when its state changes: bounded by their number.
+    let (hsm_tx, hsm_rx) = mpsc::unbounded_channel();
+    let pool = Arc::new(pool);
+    let world = crate::hsm::device::World {
+        on: tokio::runtime::Handle::current(),
+        compute: pool.clone(),
+        clock: clock.clone(),
+        events: hsm_tx,
+    };
+    let hsms = crate::hsm::Hsms::stored(&state, stores.clone(), world)?;
     let d = Arc::new(Daemon {
         started_at: clock.now(),
         files: ZoneFiles::new(&disk, &state_path),
         audit: Mutex::new(audit),
         keyring: crate::keys::Keyring::new(stores.clone()),
         stores,
+        hsms,
         policies: ArcSwap::from_pointee(active),
         reloading: tokio::sync::Mutex::new(()),
         zones: RwLock::new(BTreeMap::new()),
         directory: directory.clone(),
-        pool: Arc::new(pool),
+        pool,
         loads: Semaphore::new(bounds.loads),
         transfers: crate::transfer::Gate::new(),
         signings: Semaphore::new(bounds.signings),
@@ -307,6 +318,7 @@ async fn serve(
         config: config.clone(),
         state,
     });
+    tokio::spawn(crate::hsm::events::run(d.clone(), hsm_rx));
     systemd::status("restoring zones");
     restore_zones(&d).await?;
     let keys = d.tsig.keys();

@@ -679,7 +679,7 @@ fn imports(list: &[Import]) -> Answer<Vec<KeyImport>> {
             }),
             Import::Kmip { hsm, .. } => Err(Problem::new(
                 ProblemType::HsmNotFound,
-                format!("HSM '{hsm}' is not registered; this release keeps keys in files"),
+                format!("keys that are in HSM '{hsm}' already cannot be imported by this release"),
             )),
         })
         .collect()
@@ -748,11 +748,11 @@ async fn store_new(d: &Arc<Daemon>, row: &ZoneRow, name: &str) -> Answer<()> {
 
 /// What a new zone of this policy will have to wait for.
 pub fn warnings(d: &Daemon, policy: &cascade_policy::Policy) -> Vec<Warning> {
-    let _ = d;
     let g = &policy.key_manager.generation;
     let mut hsms: Vec<&str> = [g.ksk_home(), g.zsk_home()].into_iter().flatten().collect();
     hsms.dedup();
     hsms.into_iter()
+        .filter(|h| !d.stores.is_registered(h))
         .map(|h| Warning {
             policy: None,
             code: Some("P04".into()),

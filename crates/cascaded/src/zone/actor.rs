@@ -284,6 +284,8 @@ impl Actor {
                 }
             }
             Message::Policy => self.policy_changed().await,
+            // The turn of the keys comes after every message.
+            Message::Keys => self.desk.hurry(),
             Message::Source(trigger) => self.apply(Event::SourceSignal(trigger)).await,
             Message::Stop => return false,
         }
