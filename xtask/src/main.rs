@@ -10,6 +10,7 @@
 mod bench;
 mod demo;
 mod layers;
+mod packages;
 mod process;
 mod suites;
 mod tidy;
@@ -37,6 +38,8 @@ enum Command {
     Layers,
     /// Check what neither the compiler nor clippy checks.
     Tidy,
+    /// Build the Debian packages into target/packages.
+    Deb(packages::DebArgs),
     /// Measure against the floor that cryptography sets.
     Bench(bench::BenchArgs),
 }
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
         Command::Test(args) => suites::run(&args),
         Command::Layers => layers::run(),
         Command::Tidy => tidy::run(),
+        Command::Deb(args) => packages::run(&args),
         Command::Bench(args) => bench::run(&args),
     };
     match result {
