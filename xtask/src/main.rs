@@ -11,6 +11,7 @@ mod bench;
 mod demo;
 mod layers;
 mod packages;
+mod page;
 mod process;
 mod suites;
 mod tidy;
@@ -40,6 +41,8 @@ enum Command {
     Tidy,
     /// Build the Debian packages into target/packages.
     Deb(packages::DebArgs),
+    /// Install the packages in a booted Debian 12 and walk through the page.
+    Page(page::PageArgs),
     /// Measure against the floor that cryptography sets.
     Bench(bench::BenchArgs),
 }
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Command::Layers => layers::run(),
         Command::Tidy => tidy::run(),
         Command::Deb(args) => packages::run(&args),
+        Command::Page(args) => page::run(&args),
         Command::Bench(args) => bench::run(&args),
     };
     match result {

@@ -42,7 +42,11 @@ pub fn close(build: &Build, package: &Package, laid: &Tree) -> Result<Vec<PathBu
     }
     write(&control.join("md5sums"), &sums(laid)?)?;
     let program = pack(build, package.name, &laid.root)?;
-    Ok(vec![program, symbols(build, package, laid)?])
+    if build.symbols {
+        Ok(vec![program, symbols(build, package, laid)?])
+    } else {
+        Ok(vec![program])
+    }
 }
 
 /// The package for debuggers, as Debian makes them.
@@ -86,7 +90,12 @@ fn pack(build: &Build, name: &str, root: &Path) -> Result<PathBuf, String> {
         .join(format!("{name}_{}_{}.deb", build.version, build.arch));
     process::output(
         Command::new("dpkg-deb")
-            .args(["--root-owner-group", "-Zxz", "--build"])
+            .args([
+                "--root-owner-group",
+                if build.symbols { "-Zxz" } else { "-Zgzip" },
+            ])
+            .args(if build.symbols { None } else { Some("-z1") })
+            .arg("--build")
             .arg(root)
             .arg(&path)
             // Times in the archive are cut at this one.

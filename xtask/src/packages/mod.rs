@@ -47,6 +47,8 @@ pub struct Build {
     pub out: PathBuf,
     /// Seconds since 1970; every time stamp in the packages.
     pub epoch: u64,
+    /// With packages of the symbols for debuggers, and compressed well: both take their time.
+    pub symbols: bool,
     /// Appended to a conffile's text; for the package that plays the predecessor.
     pub conffile_note: Option<String>,
 }
@@ -80,6 +82,7 @@ impl Build {
             programs: target.join(if dev { "debug" } else { "release" }),
             out: target.join("packages"),
             epoch: epoch()?,
+            symbols: !dev,
             conffile_note: None,
         })
     }

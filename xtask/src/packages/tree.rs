@@ -132,24 +132,9 @@ fn program_into(build: &Build, tree: &mut Tree, program: &str) -> Result<(), Str
     if let Some(folder) = path.parent() {
         make_dir(folder)?;
     }
-    let id = build_id(&built)?;
-    let (head, rest) = id.split_at_checked(2).unwrap_or(("00", "0"));
-    let symbols = inside(
-        &tree.symbols,
-        &format!("/usr/lib/debug/.build-id/{head}/{rest}.debug"),
-    );
-    if let Some(folder) = symbols.parent() {
-        make_dir(folder)?;
+    if build.symbols {
+        symbols_into(tree, &built)?;
     }
-    let objcopy = |args: &[&str], from: &Path, to: &Path| {
-        process::output(Command::new("objcopy").args(args).arg(from).arg(to)).map(drop)
-    };
-    objcopy(
-        &["--only-keep-debug", "--compress-debug-sections"],
-        &built,
-        &symbols,
-    )?;
-    mode(&symbols, 0o644)?;
     objcopy(
         &[
             "--strip-unneeded",
@@ -162,6 +147,28 @@ fn program_into(build: &Build, tree: &mut Tree, program: &str) -> Result<(), Str
     mode(&path, 0o755)?;
     tree.files.push(to);
     Ok(())
+}
+
+fn symbols_into(tree: &Tree, built: &Path) -> Result<(), String> {
+    let id = build_id(built)?;
+    let (head, rest) = id.split_at_checked(2).unwrap_or(("00", "0"));
+    let symbols = inside(
+        &tree.symbols,
+        &format!("/usr/lib/debug/.build-id/{head}/{rest}.debug"),
+    );
+    if let Some(folder) = symbols.parent() {
+        make_dir(folder)?;
+    }
+    objcopy(
+        &["--only-keep-debug", "--compress-debug-sections"],
+        built,
+        &symbols,
+    )?;
+    mode(&symbols, 0o644)
+}
+
+fn objcopy(args: &[&str], from: &Path, to: &Path) -> Result<(), String> {
+    process::output(Command::new("objcopy").args(args).arg(from).arg(to)).map(drop)
 }
 
 fn build_id(program: &Path) -> Result<String, String> {
