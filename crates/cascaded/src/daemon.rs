@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::keyring::Keyring;
+use crate::stores::KeyStores;
 use crate::zone::ZoneHandle;
 
 /// A stored policy: its text is parsed again at every start, by the rules of the program.
@@ -90,6 +91,7 @@ pub struct Daemon {
     pub state: State,
     pub files: ZoneFiles,
     pub audit: Mutex<AuditLog>,
+    pub stores: Arc<KeyStores>,
     pub keyring: Keyring,
     pub policies: ArcSwap<BTreeMap<String, ActivePolicy>>,
     /// One change at a time of what zones refer to: policies, TSIG keys, the list of zones.
@@ -101,6 +103,9 @@ pub struct Daemon {
     pub loads: Semaphore,
     pub signings: Semaphore,
     pub hooks: Semaphore,
+    /// One background check at a time, on a thread of its own: nobody waits for it.
+    pub sweeps: Arc<Semaphore>,
+    pub sweep_pool: rayon::ThreadPool,
     pub notify: mpsc::Sender<NotifyCommand>,
     pub bound: ArcSwap<Bound>,
     pub stats: ServerStats,

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cascade_crypto::{
-    DigestType, Dnskey, FileKeyStore, KeyError, KeySpec, KeyStore, NewKey, Role, SigningKey,
-    StoredKey, ZoneRef,
+    DigestType, Dnskey, FileKeyStore, KeyError, KeySpec, NewKey, Role, SigningKey, StoredKey,
+    ZoneRef,
 };
 use cascade_pipeline::state::KeySet;
 use cascade_policy::{CdsMode, DsDigest, KeyAlgorithm, Policy};
@@ -16,6 +16,7 @@ use cascade_zone::{KeyId, Name, ZoneId};
 use serde::{Deserialize, Serialize};
 
 use crate::settings::digest;
+use crate::stores::KeyStores;
 
 /// A key as it is kept: times are stored, states derived (RFC 7583 §3).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,10 +88,10 @@ pub enum Import {
     Public { path: String },
 }
 
-/// Makes, finds and loads the keys of zones in the file key store.
+/// Makes, finds and loads the keys of zones, each in its store.
 #[derive(Debug)]
 pub struct Keyring {
-    store: FileKeyStore,
+    stores: Arc<KeyStores>,
 }
 
 /// Why a zone has no keys to sign with.
@@ -98,10 +99,6 @@ pub struct Keyring {
 pub enum KeyringError {
     #[error(transparent)]
     Key(#[from] KeyError),
-    #[error(
-        "policy asks for keys in HSM '{0}', which is not registered; cascade hsm add {0} <host>"
-    )]
-    HsmUnknown(String),
     #[error("key {0}: its public key cannot be read from the state; roll to a new key")]
     BadRow(String),
     #[error("{0}")]
@@ -118,10 +115,8 @@ pub struct Loaded {
 }
 
 impl Keyring {
-    pub fn new(dir: &Path) -> Self {
-        Keyring {
-            store: FileKeyStore::new(dir),
-        }
+    pub fn new(stores: Arc<KeyStores>) -> Self {
+        Keyring { stores }
     }
 
     /// Makes what the policy wants and the zone lacks: KSK and ZSK, or a CSK. Blocking; durable
@@ -159,14 +154,12 @@ impl Keyring {
             } else {
                 generation.ksk_home()
             };
-            if let Some(hsm) = home {
-                return Err(KeyringError::HsmUnknown(hsm.to_string()));
-            }
+            let store = self.stores.home(home)?;
             let spec = spec_of(generation.algorithm)?;
             let id = new_id();
             let taken = taken_tags(rows);
             let tags = generation.tag_range;
-            let stored = self.store.generate(&NewKey {
+            let stored = store.generate(&NewKey {
                 id,
                 zone,
                 role,
@@ -195,7 +188,8 @@ impl Keyring {
         if let Err(e) = done.and_then(|()| complete_roles(&new)) {
             for key in &written {
                 // A copy of a key that was refused; the original is not ours to touch.
-                let _ = self.store.destroy(zone, key);
+                let store = self.stores.of_reference(&key.reference);
+                let _ = store.and_then(|s| s.destroy(zone, key));
             }
             return Err(e);
         }
@@ -224,7 +218,7 @@ impl Keyring {
                     rows.push(row(id, rows, KeyRole::Foreign, &stored, true, now));
                 }
                 Import::File { role, path } => {
-                    let stored = self.store.import(id, zone, Path::new(path), now)?;
+                    let stored = self.stores.file().import(id, zone, Path::new(path), now)?;
                     written.push(stored.clone());
                     let sep = stored.dnskey.is_sep();
                     if sep != matches!(role, KeyRole::Ksk | KeyRole::Csk) {
@@ -267,7 +261,10 @@ impl Keyring {
             };
             let signer: Option<Arc<dyn SigningKey>> = match r.role {
                 KeyRole::Foreign => None,
-                _ => Some(self.store.load(id, zone, &stored)?),
+                _ => {
+                    let store = self.stores.of_reference(&r.reference)?;
+                    Some(store.load(id, zone, &stored)?)
+                }
             };
             keys.push(ApexKey {
                 dnskey,
@@ -288,13 +285,13 @@ impl Keyring {
             let dnskey = r
                 .dnskey()
                 .ok_or_else(|| KeyringError::BadRow(r.short.clone()))?;
-            self.store.destroy(
-                zone,
-                &StoredKey {
-                    reference: r.reference.clone(),
-                    dnskey,
-                },
-            )?;
+            let key = StoredKey {
+                reference: r.reference.clone(),
+                dnskey,
+            };
+            self.stores
+                .of_reference(&key.reference)?
+                .destroy(zone, &key)?;
         }
         Ok(())
     }
@@ -451,6 +448,10 @@ mod tests {
         }
     }
 
+    fn ring(dir: &Path) -> Keyring {
+        Keyring::new(Arc::new(KeyStores::new(dir)))
+    }
+
     fn ids() -> impl FnMut() -> KeyId {
         let mut n = 0u8;
         move || {
@@ -462,7 +463,7 @@ mod tests {
     #[test]
     fn first_keys_are_made_once() {
         let dir = tempfile::tempdir().unwrap();
-        let ring = Keyring::new(dir.path());
+        let ring = ring(dir.path());
         let name = Name::parse("example").unwrap();
         let zone = zone_ref(ZoneId([9; 16]), &name);
         let now = Timestamp::from_secs(1_800_000_000);
@@ -496,7 +497,7 @@ mod tests {
     #[test]
     fn an_hsm_that_is_not_there_is_named() {
         let dir = tempfile::tempdir().unwrap();
-        let ring = Keyring::new(dir.path());
+        let ring = ring(dir.path());
         let text =
             cascade_policy::template_policy().replace("#hsm-server-id = ", "hsm-server-id = ");
         let policy = cascade_policy::parse_policy("p", "p.toml", text.as_bytes())
@@ -520,10 +521,7 @@ mod tests {
     #[test]
     fn half_an_import_is_refused_and_leaves_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        let (a, b) = (
-            Keyring::new(&dir.path().join("a")),
-            Keyring::new(&dir.path().join("b")),
-        );
+        let (a, b) = (ring(&dir.path().join("a")), ring(&dir.path().join("b")));
         let name = Name::parse("example").unwrap();
         let zone = zone_ref(ZoneId([9; 16]), &name);
         let mut made = Vec::new();

@@ -20,6 +20,7 @@ mod servers;
 mod settings;
 mod start;
 mod status;
+mod stores;
 mod systemd;
 mod text;
 mod tsig;

@@ -264,13 +264,20 @@ async fn serve(
         .thread_name(|i| format!("compute-{i}"))
         .build()
         .map_err(|e| format!("compute pool: {e}"))?;
+    let sweep_pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(1)
+        .thread_name(|_| "sweep".into())
+        .build()
+        .map_err(|e| format!("thread of the background checks: {e}"))?;
     let bounds = limits(c);
     let directory = Arc::new(Directory::new());
+    let stores = Arc::new(crate::stores::KeyStores::new(c.keys_dir().as_std_path()));
     let d = Arc::new(Daemon {
         started_at: clock.now(),
         files: ZoneFiles::new(&disk, &state_path),
         audit: Mutex::new(audit),
-        keyring: crate::keyring::Keyring::new(c.keys_dir().as_std_path()),
+        keyring: crate::keyring::Keyring::new(stores.clone()),
+        stores,
         policies: ArcSwap::from_pointee(active),
         reloading: tokio::sync::Mutex::new(()),
         zones: RwLock::new(BTreeMap::new()),
@@ -279,6 +286,8 @@ async fn serve(
         loads: Semaphore::new(bounds.loads),
         signings: Semaphore::new(bounds.signings),
         hooks: Semaphore::new(bounds.hooks),
+        sweeps: Arc::new(Semaphore::new(1)),
+        sweep_pool,
         notify: notify_tx,
         bound: ArcSwap::from_pointee(sockets.bound.clone()),
         stats: Mutex::new(Vec::new()),

@@ -6,8 +6,10 @@
 //! Reading order: [`name`] and [`key`] (what a name is and how it sorts), [`rtype`] and [`canon`]
 //! (types and canonical RDATA), [`leaf`], [`sidecar`], [`block`], [`pool`] (the immutable bytes),
 //! [`tree`] (how they hang together), [`version`] (one state of a zone), then what is done with
-//! them: [`build`], [`sign`], [`update`], [`diff`], [`denial`], [`parts`].
+//! them: [`build`], [`sign`], [`patch`], [`update`], [`diff`], [`denial`], [`parts`],
+//! [`audit`].
 
+pub mod audit;
 pub mod block;
 pub mod build;
 pub mod canon;
@@ -20,6 +22,7 @@ pub mod key;
 pub mod leaf;
 pub mod name;
 pub mod parts;
+pub mod patch;
 pub mod pool;
 pub mod rdata;
 pub mod rtype;
@@ -40,6 +43,7 @@ pub use fingerprint::Fingerprint;
 pub use id::{KeyId, Serial, VersionId, ZoneId};
 pub use leaf::Flags;
 pub use name::{Name, NameError};
+pub use patch::{Alignment, OwnersFrom, Run};
 pub use rtype::Rtype;
 pub use sidecar::NSEC_SET;
 pub use sign::{Draft, SetSpec, Sidecar, SidecarBuilder};

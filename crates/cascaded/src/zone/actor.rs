@@ -62,7 +62,7 @@ pub(super) enum Done {
     Signed(
         JobId,
         VersionId,
-        Box<Result<cascade_signer::Signed, (Fault, String)>>,
+        Box<Result<super::jobs::SignEnd, (Fault, String)>>,
         KeySet,
     ),
     Verified(JobId, VersionId, Box<Outcome<Arc<ZoneVersion>>>),
@@ -70,6 +70,13 @@ pub(super) enum Done {
     Saved(Result<(), String>),
     Hook(JobId, crate::hooks::End),
     Keys(Vec<KeyRow>, Result<Loaded, String>),
+    /// The zone may check what it publishes now.
+    SweepTurn(tokio::sync::OwnedSemaphorePermit),
+    /// Report, and whether it passed.
+    Swept(
+        VersionId,
+        Box<Result<(cascade_verifier::VerifyReport, bool), String>>,
+    ),
     Restored(Box<super::perform::Restored>),
     Removed(JobId, Result<(), String>),
     /// An event that an action caused at once.
@@ -95,6 +102,12 @@ pub(super) struct Actor {
     next_request: u64,
     deadline: Option<Timestamp>,
     keys_retry: Option<Timestamp>,
+    /// When this process last verified as a whole what is published.
+    pub full_at: Option<Timestamp>,
+    /// A background check is queued or under way.
+    pub sweeping: bool,
+    /// No background check before this.
+    pub sweep_after: Option<Timestamp>,
     pub gone: bool,
 }
 
@@ -143,6 +156,9 @@ fn spawn(d: &Arc<Daemon>, row: ZoneRow, apex: Name, restored: bool) -> Arc<ZoneH
         next_request: 1,
         deadline: None,
         keys_retry: None,
+        full_at: None,
+        sweeping: false,
+        sweep_after: None,
         gone: false,
     };
     let task = tokio::spawn(actor.run(rx, done_rx, restored));
@@ -205,7 +221,8 @@ impl Actor {
 
     fn pause(&self) -> Duration {
         let now = self.d.now();
-        let next = [self.deadline, self.keys_retry].into_iter().flatten().min();
+        let next = [self.deadline, self.keys_retry, self.sweep_due()];
+        let next = next.into_iter().flatten().min();
         let until = next.map_or(LONGEST_SLEEP, |t| t.since(now));
         // A deadline in whole seconds may lie a fraction ahead; never spin on it.
         until.clamp(Duration::from_millis(20), LONGEST_SLEEP)
@@ -219,6 +236,9 @@ impl Actor {
         }
         if self.deadline.is_some_and(|t| t <= now) {
             self.apply(Event::Timer).await;
+        }
+        if self.sweep_due().is_some_and(|t| t <= now) {
+            self.queue_sweep();
         }
     }
 

@@ -7,6 +7,7 @@ mod guard;
 mod hook;
 mod jobs;
 mod perform;
+mod sweep;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

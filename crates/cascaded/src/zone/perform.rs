@@ -8,9 +8,10 @@ use cascade_crypto::Class;
 use cascade_loader::Outcome as LoadOutcome;
 use cascade_pipeline::action::StartSign;
 use cascade_pipeline::event::{GuardOutcome, Keepsake, Loaded, Lost, SignResult};
-use cascade_pipeline::state::{JobId, Origin, Report, RunwayClass, Stage};
+use cascade_pipeline::state::{JobId, Origin, Reason, Report, RunwayClass, SignMode, Stage};
 use cascade_pipeline::{Action, Event, Fault, Keep, Serve, Severity};
 use cascade_publisher::notify::{NotifyCommand, Target};
+use cascade_policy::VerifyMode;
 use cascade_publisher::{EmptyReason, Role};
 use cascade_time::Timestamp;
 use cascade_verifier::{Approval, Approved, DespiteVerification, Outcome};
@@ -105,7 +106,7 @@ impl Actor {
         }
     }
 
-    fn version(&self, v: VersionId) -> Option<Arc<ZoneVersion>> {
+    pub(super) fn version(&self, v: VersionId) -> Option<Arc<ZoneVersion>> {
         self.versions.get(&v).map(|h| h.version().clone())
     }
 
@@ -234,8 +235,18 @@ impl Actor {
         };
         let live = self.row.zone.live.as_ref();
         let offset = policy.file.policy.signer.signature_inception_offset;
+        // Only what has passed the gate is built on; a repair builds on nothing.
+        let prev = s
+            .based_on
+            .filter(|_| !s.full && s.mode != SignMode::Heal)
+            .filter(|_| !s.reasons.contains(&Reason::Sweep))
+            .and_then(|v| match self.versions.get(&v)? {
+                Held::Verified(v) => Some(v.version().clone()),
+                _ => None,
+            });
         let input = jobs::SignInput {
             base,
+            prev,
             version: s.version,
             keys: keys.clone(),
             policy: policy.file,
@@ -247,11 +258,7 @@ impl Actor {
                 .and_then(|l| self.version(l.version))
                 .map(|v| v.made_at() - offset),
             requested_at: now,
-            reasons: s
-                .reasons
-                .iter()
-                .map(|r| format!("{r:?}").to_lowercase())
-                .collect(),
+            reasons: s.reasons.clone(),
             class: match s.runway {
                 RunwayClass::Critical | RunwayClass::Emergency => Class::Critical,
                 _ if s.upkeep => Class::Normal,
@@ -287,21 +294,17 @@ impl Actor {
             return;
         };
         let approved = self.version(v.unsigned_id());
-        let rdata = |foreign: bool| -> Vec<Vec<u8>> {
-            self.row
-                .keys
-                .iter()
-                .filter(|k| (k.role == KeyRole::Foreign) == foreign)
-                .filter_map(|k| k.dnskey())
-                .map(|k| k.rdata().to_vec())
-                .collect()
-        };
         let live = self.row.zone.live.as_ref();
+        let by_change = policy.file.policy.signer.verify.mode == VerifyMode::Changed;
+        let before = live
+            .filter(|_| by_change)
+            .and_then(|l| self.versions.get(&l.version)?.as_before());
         let input = jobs::VerifyInput {
             version: v,
             approved,
-            own_keys: rdata(false),
-            foreign_keys: rdata(true),
+            before,
+            own_keys: self.own_keys(),
+            foreign_keys: self.foreign_keys(),
             policy: policy.file,
             live: live.map(|l| (l.serial, Some(l.min_exp))),
             // What this version itself was given is used up only when a server has shown it.
@@ -313,6 +316,25 @@ impl Actor {
             let now = d.now();
             Done::Verified(job, version, Box::new(jobs::verify(input, &d.pool, now)))
         });
+    }
+
+    /// DNSKEY RDATA of the zone's keys whose private halves are ours.
+    pub(super) fn own_keys(&self) -> Vec<Vec<u8>> {
+        self.dnskeys(false)
+    }
+
+    pub(super) fn foreign_keys(&self) -> Vec<Vec<u8>> {
+        self.dnskeys(true)
+    }
+
+    fn dnskeys(&self, foreign: bool) -> Vec<Vec<u8>> {
+        self.row
+            .keys
+            .iter()
+            .filter(|k| (k.role == KeyRole::Foreign) == foreign)
+            .filter_map(|k| k.dnskey())
+            .map(|k| k.rdata().to_vec())
+            .collect()
     }
 
     fn start_persist(&mut self, job: JobId, version: VersionId, now: Timestamp) {
@@ -634,19 +656,12 @@ impl Actor {
         now: Timestamp,
     ) -> Option<Approved<cascade_verifier::Verified<Arc<ZoneVersion>>>> {
         let policy = self.policy()?;
-        let own: Vec<Vec<u8>> = self
-            .row
-            .keys
-            .iter()
-            .filter(|k| k.role != KeyRole::Foreign)
-            .filter_map(|k| k.dnskey())
-            .map(|k| k.rdata().to_vec())
-            .collect();
         let input = jobs::VerifyInput {
             version,
+            before: None,
             approved: None,
-            own_keys: own,
-            foreign_keys: Vec::new(),
+            own_keys: self.own_keys(),
+            foreign_keys: self.foreign_keys(),
             policy: policy.file,
             live: None,
             highest: None,
@@ -782,6 +797,8 @@ impl Actor {
                     }
                 }
             }
+            Done::SweepTurn(turn) => self.start_sweep(turn),
+            Done::Swept(version, result) => self.swept(version, *result).await,
             Done::Keys(rows, made) => self.keys_done(rows, made).await,
             Done::Restored(r) => self.restored(*r).await,
             Done::Removed(job, result) => {
@@ -856,7 +873,7 @@ impl Actor {
         &mut self,
         job: JobId,
         version: VersionId,
-        result: Result<cascade_signer::Signed, (Fault, String)>,
+        result: Result<jobs::SignEnd, (Fault, String)>,
         set: cascade_pipeline::state::KeySet,
     ) {
         if self.running.remove(&job).is_none() {
@@ -864,7 +881,10 @@ impl Actor {
             return;
         }
         match result {
-            Ok(done) => {
+            Ok(jobs::SignEnd::Nothing(next_due)) => {
+                self.apply(Event::SignNothing { job, next_due }).await;
+            }
+            Ok(jobs::SignEnd::Signed(done, next_due)) => {
                 let now = self.d.now();
                 let v = Arc::new(done.version);
                 let report = done.report;
@@ -873,10 +893,6 @@ impl Actor {
                     .signatures
                     .fetch_add(report.signatures, Ordering::Relaxed);
                 let min_exp = v.earliest_expiration().unwrap_or(now);
-                let data_due = report.next_due.unwrap_or(min_exp);
-                let policy = self.policy();
-                let due =
-                    policy.map_or(data_due, |p| jobs::next_due(data_due, &p.file.policy, now));
                 let mut reviewed = v.content_fingerprint();
                 reviewed.add(cascade_zone::Fingerprint(
                     u128::from(set.apex) << 64 | u128::from(self.row.zone.settings.signing),
@@ -884,7 +900,7 @@ impl Actor {
                 let signed = SignResult {
                     serial: v.serial(),
                     min_exp,
-                    next_due: due,
+                    next_due,
                     reviewed_fp: fp(reviewed),
                     report: Report::text(format!("{} signatures", report.signatures)),
                 };
@@ -933,7 +949,9 @@ impl Actor {
         }
         let text = Report::text(report.text());
         self.row.reports.set_verify(version, report.clone());
-        if report.mode == cascade_verifier::Mode::Full {
+        let passed = matches!(outcome, Outcome::Verified(_));
+        if report.mode == cascade_verifier::Mode::Full && passed {
+            self.full_at = Some(now);
             self.row.reports.last_full_at = Some(now);
         }
         match outcome {
