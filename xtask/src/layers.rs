@@ -45,6 +45,7 @@ const ROWS: &[Row] = &[
             "cascade-archive",
             "cascade-hsm",
             "cascade-kmip",
+            "cascade-program",
         ],
     },
     Row {

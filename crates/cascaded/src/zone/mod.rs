@@ -2,10 +2,13 @@
 
 mod actor;
 mod answers;
+mod fetch;
 mod files;
 mod guard;
 mod hook;
 mod jobs;
+mod key_io;
+mod keys;
 mod perform;
 mod sweep;
 
@@ -23,8 +26,9 @@ use cascade_zone::{Name, VersionId, ZoneId, ZoneVersion};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::keyring::KeyRow;
+use crate::keys::KeysRow;
 
+pub use answers::Candidate;
 pub use actor::{start, start_restored};
 pub use jobs::{diagnostic_line, load_error};
 
@@ -41,7 +45,7 @@ pub struct ZoneRow {
     pub apex: String,
     pub source: Source,
     pub added_at: Timestamp,
-    pub keys: Vec<KeyRow>,
+    pub keys: KeysRow,
     /// SOA (TTL, RDATA in hex) of the content of signed versions that have a file, so that the
     /// unsigned half can be made again.
     #[serde(default)]
@@ -90,6 +94,8 @@ pub struct View {
     /// Versions in memory.
     pub versions: BTreeMap<VersionId, Arc<ZoneVersion>>,
     pub loading: Option<(Timestamp, Arc<cascade_loader::Progress>)>,
+    /// When the source is asked again without being told to.
+    pub next_attempt: Option<Timestamp>,
     pub signing: Option<Arc<cascade_signer::Progress>>,
     pub verifying: Option<Timestamp>,
     /// The keys as far as they are ready, or why they are not.
@@ -148,6 +154,8 @@ pub enum Message {
     },
     /// The policy of the zone has another content.
     Policy,
+    /// A key store can be used again: keys are looked for now, and what waits for them goes on.
+    Keys,
     /// A NOTIFY, or a changed file.
     Source(cascade_pipeline::state::Trigger),
     /// The daemon stops: end after the current step.
