@@ -319,7 +319,7 @@ fn away_and_back() {
             assert!(error.to_string().contains("tried again in"), "{error}");
         }
         assert!(
-            quick.elapsed() < Duration::from_millis(200),
+            quick.elapsed() < Duration::from_secs(2),
             "{:?}",
             quick.elapsed()
         );
@@ -382,14 +382,14 @@ fn hanging() {
         let error = sign(&token, &key.id, P256, b"x").expect_err("hangs");
         assert!(error.to_string().contains("did not return"), "{error}");
         assert!(
-            start.elapsed() < Duration::from_secs(2),
+            start.elapsed() < Duration::from_secs(4),
             "{:?}",
             start.elapsed()
         );
         let quick = Instant::now();
         assert!(sign(&token, &key.id, P256, b"x").is_err());
         assert!(
-            quick.elapsed() < Duration::from_millis(100),
+            quick.elapsed() < Duration::from_millis(350),
             "answered at once"
         );
         control(folder, "");
@@ -484,7 +484,7 @@ fn latency_is_shared() {
             "{rate:.0} signatures/s over {} sessions",
             token.stats().len()
         );
-        assert!(rate > 1000.0, "one session makes 100: {rate:.0}");
+        assert!(rate > 500.0, "one session makes 100: {rate:.0}");
     });
 }
 
@@ -687,6 +687,6 @@ fn null_token() {
         }
         let one = start.elapsed() / 2000;
         println!("null token: {rate:.0} signatures/s in batches, {one:?} one by one");
-        assert!(rate > 5_000.0);
+        assert!(rate > 2_000.0);
     });
 }
