@@ -6,13 +6,8 @@
 //! Reading order: [`name`] and [`key`] (what a name is and how it sorts), [`rtype`] and [`canon`]
 //! (types and canonical RDATA), [`leaf`], [`sidecar`], [`block`], [`pool`] (the immutable bytes),
 //! [`tree`] (how they hang together), [`version`] (one state of a zone), then what is done with
-<<<<<<< HEAD
-//! them: [`build`], [`sign`], [`update`], [`diff`], [`denial`], [`parts`],
-//! [`replay`].
-=======
-//! them: [`build`], [`sign`], [`patch`], [`update`], [`diff`], [`denial`], [`parts`],
+//! them: [`build`], [`sign`], [`patch`], [`update`], [`diff`], [`denial`], [`parts`], [`replay`],
 //! [`audit`].
->>>>>>> main
 
 pub mod audit;
 pub mod block;
@@ -50,10 +45,7 @@ pub use fingerprint::Fingerprint;
 pub use id::{KeyId, Serial, VersionId, ZoneId};
 pub use leaf::Flags;
 pub use name::{Name, NameError};
-<<<<<<< HEAD
-=======
 pub use patch::{Alignment, OwnersFrom, Run};
->>>>>>> main
 pub use replay::Replay;
 pub use rtype::Rtype;
 pub use sidecar::NSEC_SET;

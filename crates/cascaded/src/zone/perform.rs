@@ -11,12 +11,8 @@ use cascade_pipeline::event::{GuardOutcome, Keepsake, Loaded, Lost, SignResult};
 use cascade_pipeline::state::{JobId, Origin, Report, RunwayClass, Stage};
 use cascade_pipeline::{Action, Event, Fault, Keep, Serve, Severity};
 use cascade_publisher::notify::{NotifyCommand, Target};
-<<<<<<< HEAD
-use cascade_publisher::{EmptyReason, Role, Steps, ZoneEntry};
-=======
 use cascade_policy::VerifyMode;
-use cascade_publisher::{EmptyReason, Role};
->>>>>>> main
+use cascade_publisher::{EmptyReason, Role, Steps, ZoneEntry};
 use cascade_time::Timestamp;
 use cascade_verifier::{Approval, Approved, DespiteVerification, Outcome};
 use cascade_zone::{VersionId, ZoneVersion};
