@@ -9,11 +9,13 @@
 //! A module may block, crash or lie. Against crashing helps a process of its own; against lying
 //! help those who use the signatures: they verify each. Blocking is dealt with here.
 
+mod algorithm;
 mod breaker;
 mod error;
 mod generate;
 mod hsm;
 mod id;
+mod job;
 mod key;
 mod known;
 mod login;
@@ -28,6 +30,7 @@ mod slot;
 mod token;
 mod worker;
 
+pub use algorithm::KeyAlgorithm;
 pub use breaker::{Open as Away, PAUSES};
 pub use error::{HsmError, ModuleError, Unavailable};
 pub use generate::{Made, Naming, NewPair};
@@ -40,4 +43,4 @@ pub use objects::{MAX_LABEL, MAX_OBJECTS, ObjectInfo};
 pub use pool::{HANGS_IN_A_ROW, MAX_IN_FLIGHT, MAX_SESSIONS, SessionStats};
 pub use secrecy::SecretString;
 pub use slot::{SlotEntry, TokenEntry, choose, describe};
-pub use token::{KeyAlgorithm, MAX_BATCH, Token};
+pub use token::{MAX_BATCH, Token};

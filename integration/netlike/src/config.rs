@@ -58,6 +58,8 @@ pub struct Manners {
     pub admin: bool,
     /// CKA_EXTRACTABLE in a template is refused.
     pub refuses_extractable: bool,
+    /// Making an RSA key is answered with CKR_DEVICE_ERROR.
+    pub odd_about_rsa: bool,
     /// The curve of Ed25519 is taken as a name only.
     pub curve_by_name: bool,
     /// Of each call that goes to the device.
@@ -107,6 +109,7 @@ impl Default for Manners {
             halves_go_together: true,
             admin: true,
             refuses_extractable: false,
+            odd_about_rsa: false,
             curve_by_name: false,
             latency_us: 0,
             instances: 1,

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use cascade_hsm::{
-    Event, HsmError, KeyAlgorithm, KeyKind, ModuleError, Naming, NewPair, Settings, SignInput,
+    Event, Half, HsmError, KeyAlgorithm, KeyKind, ModuleError, Naming, NewPair, Settings, SignInput,
 };
 use suite::*;
 
@@ -167,7 +167,7 @@ fn one_login_for_all_sessions() {
 
 #[test]
 fn label_is_id() {
-    test("label_is_id", "", |bench, _| {
+    test("label_is_id", "", |bench, folder| {
         let token = bench.open("0", "x");
         let want = |naming| NewPair {
             kind: P256,
@@ -208,6 +208,13 @@ fn label_is_id() {
         assert_eq!(list.matches("Private Key Object").count(), 2, "{list}");
         let signature = sign(&token, &made.id, P256, b"x").expect("signs");
         assert!(verifies(&made.public, b"x", &signature));
+        // Another session, which has to find it.
+        assert_eq!(
+            token.object(&made.id, Half::Public).expect("found").id,
+            made.id
+        );
+        control(folder, "session-epoch = 1");
+        assert!(sign(&token, &made.id, P256, b"x").is_ok());
         let twice = token.generate(&want(at_creation));
         assert_eq!(twice, Err(HsmError::IdTaken(made.id)));
         assert_eq!(
@@ -267,6 +274,31 @@ fn no_administrator() {
             "{refused}"
         );
     });
+}
+
+#[test]
+fn one_odd_request_stops_no_other() {
+    test(
+        "one_odd_request_stops_no_other",
+        "odd-about-rsa = true",
+        |bench, _| {
+            let token = bench.open("0", "x");
+            let key = make(&token, P256);
+            let want = NewPair {
+                kind: KeyKind::Rsa { bits: 2048 },
+                random: random(),
+                naming: Naming::Plain,
+            };
+            let refused = token.generate(&want).expect_err("odd");
+            assert!(matches!(refused, HsmError::Refused(_)), "{refused}");
+            assert!(
+                refused.to_string().contains("CKR_DEVICE_ERROR"),
+                "{refused}"
+            );
+            assert!(token.away().is_none());
+            assert!(sign(&token, &key.id, P256, b"x").is_ok());
+        },
+    );
 }
 
 #[test]
@@ -550,6 +582,30 @@ fn one_slot_away_delays_no_other() {
         );
         assert!(waits.join().expect("came back") >= Duration::from_secs(3));
         assert!(good.away().is_none());
+    });
+}
+
+#[test]
+fn a_silent_slot_hides_no_other() {
+    let slots = "[[slot]]\nserial = 'a'\n[[slot]]\nserial = 'b'";
+    let manners = "away-slots = [1]\naway-after-ms = 20000";
+    let setup = |folder: &Path| setup(folder, slots, manners);
+    isolated("a_silent_slot_hides_no_other", setup, |_| {
+        let bench = Bench::with(&module(), short(500));
+        let token = bench.open("0", "x");
+        make(&token, P256);
+        let start = Instant::now();
+        let slots = bench.hsm.slots().expect("lists");
+        assert!(
+            start.elapsed() < Duration::from_millis(200),
+            "{:?}",
+            start.elapsed()
+        );
+        assert!(slots[0].token.is_ok(), "{slots:?}");
+        let why = slots[1].token.as_ref().expect_err("silent");
+        assert!(why.contains("earlier question"), "{why}");
+        let error = bench.hsm.open("1", &pin("x")).err().expect("silent");
+        assert!(error.is_transient(), "{error}");
     });
 }
 
