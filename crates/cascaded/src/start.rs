@@ -11,7 +11,6 @@ use arc_swap::ArcSwap;
 use cascade_archive::{AuditLog, Disk, Origin, State, Table, ZoneFiles};
 use cascade_pipeline::state::Trigger;
 use cascade_policy::{ConfigFile, Diagnostic, MAX_FILE, parse_config};
-use cascade_program::clock::SystemClock;
 use cascade_program::systemd;
 use cascade_publisher::Directory;
 use cascade_publisher::notify::{NotifySender, SenderSettings};
@@ -253,7 +252,7 @@ async fn serve(
     let mut passed = crate::activation::take(c)?;
     let sockets = servers::bind(&config, &mut passed)?;
     let own_socket = passed.control.is_empty();
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let clock: Arc<dyn Clock> = cascade_program::clock::start(&state_path)?;
     let (notify_tx, notify_rx) = mpsc::channel(NOTIFY_OUT);
     let (in_tx, in_rx) = mpsc::channel(servers::NOTIFY_QUEUE);
     let threads = match c.signer.threads {
@@ -265,21 +264,32 @@ async fn serve(
         .thread_name(|i| format!("compute-{i}"))
         .build()
         .map_err(|e| format!("compute pool: {e}"))?;
+    let sweep_pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(1)
+        .thread_name(|_| "sweep".into())
+        .build()
+        .map_err(|e| format!("thread of the background checks: {e}"))?;
     let bounds = limits(c);
     let directory = Arc::new(Directory::new());
+    let stores = Arc::new(crate::stores::KeyStores::new(c.keys_dir().as_std_path()));
     let d = Arc::new(Daemon {
         started_at: clock.now(),
         files: ZoneFiles::new(&disk, &state_path),
         audit: Mutex::new(audit),
-        keyring: crate::keyring::Keyring::new(c.keys_dir().as_std_path()),
+        keyring: crate::keys::Keyring::new(stores.clone()),
+        stores,
         policies: ArcSwap::from_pointee(active),
         reloading: tokio::sync::Mutex::new(()),
         zones: RwLock::new(BTreeMap::new()),
         directory: directory.clone(),
         pool: Arc::new(pool),
         loads: Semaphore::new(bounds.loads),
+        transfers: crate::transfer::Gate::new(),
         signings: Semaphore::new(bounds.signings),
         hooks: Semaphore::new(bounds.hooks),
+        sweeps: Arc::new(Semaphore::new(1)),
+        sweep_pool,
+        looks: Arc::new(crate::looks::Looks::new(c.key_manager.check_parallel)),
         notify: notify_tx,
         bound: ArcSwap::from_pointee(sockets.bound.clone()),
         stats: Mutex::new(Vec::new()),
@@ -365,7 +375,7 @@ async fn restore_zones(d: &Arc<Daemon>) -> Result<(), String> {
         .map_err(|e| e.to_string())?;
     let n = rows.len();
     let mut started = Vec::with_capacity(n);
-    for (id, row) in rows {
+    for (id, mut row) in rows {
         let Ok(apex) = Name::parse(&row.apex) else {
             tracing::error!(
                 "zone {id} has the unreadable name '{}' in the state; it is left alone",
@@ -373,8 +383,9 @@ async fn restore_zones(d: &Arc<Daemon>) -> Result<(), String> {
             );
             continue;
         };
+        row.keys.renew(&apex, d.now());
         let settings = match d.policy(&row.zone.settings.policy) {
-            Some(p) => servers::zone_settings(&p.file.policy),
+            Some(p) => servers::zone_settings(&p.file.policy, &row.source),
             None => {
                 tracing::error!(zone = %row.zone.name, "policy '{}' of the zone is not in the state", row.zone.settings.policy);
                 Default::default()

@@ -337,6 +337,8 @@ fn label(
                 habits.can_rename = Some(false);
                 return Ok(false);
             }
+            // Perhaps another time; the key is good without it.
+            Err(Trouble::Fault(fault)) if fault.class == Class::Refused => return Ok(false),
             Err(error) => return Err(error),
         }
     }

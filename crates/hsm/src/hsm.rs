@@ -174,12 +174,17 @@ impl Hsm {
     pub fn open(&self, name: &str, pin: &SecretString) -> Result<Arc<Token>, HsmError> {
         let known = self.tokens.lock().by_name.get(name).cloned();
         if let Some(token) = known {
-            token.admit(pin)?;
-            return Ok(token);
+            // A token that the module has lost may have been replaced by a new one.
+            let found = match token.is_lost() {
+                true => self.resolve(name).unwrap_or_else(|_| Arc::clone(&token)),
+                false => Arc::clone(&token),
+            };
+            if Arc::ptr_eq(&found, &token) {
+                token.admit(pin)?;
+                return Ok(token);
+            }
         }
-        let slots = self.slots()?;
-        let chosen = slot::choose(&slots, name)?;
-        let token = self.token_in(chosen)?;
+        let token = self.resolve(name)?;
         token.admit(pin)?;
         let mut tokens = self.tokens.lock();
         if tokens.by_name.len() >= MAX_NAMES {
@@ -187,6 +192,11 @@ impl Hsm {
         }
         tokens.by_name.insert(name.to_owned(), Arc::clone(&token));
         Ok(token)
+    }
+
+    fn resolve(&self, name: &str) -> Result<Arc<Token>, HsmError> {
+        let slots = self.slots()?;
+        self.token_in(slot::choose(&slots, name)?)
     }
 
     /// One [`Token`] for a slot, however it was named.

@@ -305,7 +305,7 @@ pub(crate) fn set_label(live: &Live, handle: ObjectHandle, label: &str) -> Resul
 
 /// Answers to a change of label that mean: never here.
 pub(crate) fn is_fixed(class: Class) -> bool {
-    matches!(class, Class::Template | Class::Unsupported | Class::Refused)
+    matches!(class, Class::Template | Class::Unsupported)
 }
 
 /// Destroys one half. Success also if it is gone already. True if this call did it.

@@ -27,6 +27,8 @@ use crate::worker;
 pub const MAX_IN_FLIGHT: usize = 256;
 /// Sessions for one token, whatever it allows.
 pub const MAX_SESSIONS: usize = 64;
+/// How long fewer sessions are used when the token had none left.
+const SQUEEZED_FOR: Duration = Duration::from_secs(60);
 /// Threads that never came back from the module; with more, no new ones are started.
 const MAX_GIVEN_UP: usize = 64;
 /// How much longer work of [`Kind::long`] may take: a token makes a large RSA key in up to a minute.
@@ -41,6 +43,8 @@ pub(crate) struct Pool {
     observer: Observer,
     /// The slot's id; another after the module was initialised again and counts differently.
     slot: AtomicU64,
+    /// Sessions that there may be when the token has them all.
+    width: usize,
     pub token: TokenEntry,
     pub known: Arc<Known>,
     pub access: Mutex<Access>,
@@ -56,6 +60,8 @@ struct State {
     workers: BTreeMap<u64, Worker>,
     next_worker: u64,
     most_workers: usize,
+    /// When the token had no session for the last one; it may have later.
+    squeezed: Option<Duration>,
     given_up: usize,
     hung_in_row: u32,
     breaker: Breaker,
@@ -170,8 +176,10 @@ impl Pool {
             0 => MAX_SESSIONS,
             n => n,
         };
+        let width = allowed.min(wanted).min(MAX_SESSIONS);
         module.healthy.fetch_add(1, Ordering::Relaxed);
         Arc::new(Pool {
+            width,
             access: Mutex::new(Access::new(settings.salt)),
             module,
             clock,
@@ -184,7 +192,8 @@ impl Pool {
                 queue: VecDeque::new(),
                 workers: BTreeMap::new(),
                 next_worker: 0,
-                most_workers: allowed.min(wanted).min(MAX_SESSIONS),
+                most_workers: width,
+                squeezed: None,
                 given_up: 0,
                 hung_in_row: 0,
                 breaker: Breaker::default(),
@@ -389,6 +398,7 @@ impl Pool {
                 } else {
                     // The sessions that there are do the work.
                     state.most_workers = others;
+                    state.squeezed = Some(now);
                     state.workers.remove(&number);
                     state.queue.push_front(job);
                     drop(state);
@@ -422,6 +432,12 @@ impl Pool {
             }
             let why = format!("all sessions were busy for {} s", limit.as_secs_f32());
             refused.push((job.work.reply(), HsmError::away(why)));
+        }
+        if let Some(at) = state.squeezed
+            && now.saturating_sub(at) >= SQUEEZED_FOR
+        {
+            state.squeezed = None;
+            state.most_workers = self.width;
         }
         let hung: Vec<u64> = state
             .workers

@@ -9,6 +9,9 @@ use crate::key::{KeyKind, Mechanism};
 use crate::objects;
 use crate::session::Live;
 
+/// Room for a signature: modules compare it with sizes that they reckon generously.
+const ROOM: usize = 256;
+
 /// One signature. `data` is what [`Mechanism::prepare`] made; it is left as it was.
 pub(crate) fn sign(
     live: &mut Live,
@@ -21,7 +24,14 @@ pub(crate) fn sign(
         Err(Trouble::Fault(fault)) if fault.class == Class::Handle => {
             // The key may have been restored, or replaced by one with the same id.
             live.forget(key, Half::Private);
-            once(live, key, kind, mechanism, data)
+            match once(live, key, kind, mechanism, data) {
+                // A module may still show what the device no longer has.
+                Err(Trouble::Fault(fault)) if fault.class == Class::Handle => {
+                    let (id, half) = (key.clone(), Half::Private);
+                    Err(HsmError::NotFound { id, half }.into())
+                }
+                other => other,
+            }
         }
         other => other,
     }
@@ -38,7 +48,7 @@ fn once(
     let want = kind.signature_len();
     live.session.sign_init(&on_token(mechanism, kind), handle)?;
     let raw = live.module.raw_sign;
-    let signature = raw.sign(&live.session, data, want)?;
+    let signature = raw.sign(&live.session, data, ROOM.max(want * 2))?;
     if signature.len() != want {
         let (name, len) = (kind.name(), signature.len());
         return Err(HsmError::Refused(format!(

@@ -43,6 +43,8 @@ pub enum KeyAlgorithm {
     Ed448,
 }
 
+/// Signatures that one session makes before others have their turn.
+const MAX_CHUNK: usize = 8;
 /// Signatures that can be asked for at once.
 pub const MAX_BATCH: usize = 65_536;
 
@@ -330,39 +332,38 @@ impl Token {
                 Err(error) => results.push(Some(Err(error))),
             }
         }
-        // Small enough that no session idles while another has a long tail, and that the queue
-        // keeps room for others.
-        let size = (good.len() / (2 * self.pool.width())).clamp(1, 64);
+        let width = self.pool.width();
+        // Small enough that no session idles while another has a long tail.
+        let size = (good.len() / (2 * width)).clamp(1, MAX_CHUNK);
         let (tell, answers) = std::sync::mpsc::channel();
         let mut good = good.into_iter().peekable();
-        while good.peek().is_some() {
-            let (places, inputs): (Vec<_>, Vec<_>) = good.by_ref().take(size).unzip();
-            let mut chunk = Chunk {
-                key: key.clone(),
-                kind,
-                mechanism,
-                inputs,
-                done: Vec::new(),
-            };
-            let tell = tell.clone();
-            let done = Box::new(move |result| drop(tell.send((places, result))));
-            self.pool
-                .submit(Kind::REPEAT, move |live| chunk.go_on(live), done, true);
-        }
-        drop(tell);
-        for (places, result) in answers {
-            let mut signatures = result.map(Vec::into_iter);
-            for at in places {
-                let one = match &mut signatures {
-                    Ok(signatures) => signatures
-                        .next()
-                        .unwrap_or_else(|| Err(HsmError::away("a signature is missing"))),
-                    Err(error) => Err(error.clone()),
+        let mut under_way = 0;
+        loop {
+            // Work for all sessions is in the queue, but no more: it is there for others, too, and
+            // what waits in it for long is refused.
+            while under_way < 2 * width && good.peek().is_some() {
+                let (places, inputs): (Vec<_>, Vec<_>) = good.by_ref().take(size).unzip();
+                let mut chunk = Chunk {
+                    key: key.clone(),
+                    kind,
+                    mechanism,
+                    inputs,
+                    done: Vec::new(),
                 };
-                if let Some(result) = results.get_mut(at) {
-                    *result = Some(one);
-                }
+                let tell = tell.clone();
+                let done = Box::new(move |result| drop(tell.send((places, result))));
+                let work = move |live: &mut _| chunk.go_on(live);
+                self.pool.submit(Kind::REPEAT, work, done, true);
+                under_way += 1;
             }
+            if under_way == 0 {
+                break;
+            }
+            let Ok((places, result)) = answers.recv() else {
+                break;
+            };
+            under_way -= 1;
+            place(&mut results, places, result);
         }
         let missing = || Err(HsmError::away("the module is being shut down"));
         let results = results.into_iter();
@@ -437,12 +438,36 @@ impl Token {
         self.pool.hangs_in_a_row()
     }
 
+    pub(crate) fn is_lost(&self) -> bool {
+        self.pool.is_lost()
+    }
+
     pub(crate) fn close(&self) {
         self.pool.close();
     }
 
     pub(crate) fn running(&self) -> usize {
         self.pool.running()
+    }
+}
+
+/// Puts the signatures of a chunk where they belong.
+fn place(
+    results: &mut [Option<Result<Vec<u8>, HsmError>>],
+    places: Vec<usize>,
+    result: Result<Vec<Result<Vec<u8>, HsmError>>, HsmError>,
+) {
+    let mut signatures = result.map(Vec::into_iter);
+    for at in places {
+        let one = match &mut signatures {
+            Ok(signatures) => signatures
+                .next()
+                .unwrap_or_else(|| Err(HsmError::away("a signature is missing"))),
+            Err(error) => Err(error.clone()),
+        };
+        if let Some(result) = results.get_mut(at) {
+            *result = Some(one);
+        }
     }
 }
 

@@ -96,13 +96,31 @@ fn attempt(
             }
             live
         }
-        none => none.insert(Live::open(&pool.module, pool.slot()?, &pool.known, pulse)?),
+        none => none.insert(open(pool, pulse)?),
     };
     if !live.user && !job.kind.public {
         log_in(pool, live)?;
     }
     pulse.beat();
     job.work.attempt(live)
+}
+
+/// A session on the token that was opened, and no other that has come into its slot.
+fn open(pool: &Pool, pulse: &Pulse) -> Result<Live, Fault> {
+    let slot = pool.slot()?;
+    let there = slot::token(&pool.module, slot)?;
+    if !there.initialised || there.serial != pool.token.serial {
+        return Err(Fault::new(
+            Class::Module,
+            format!(
+                "slot {} has another token now: serial {} instead of {}",
+                slot.id(),
+                there.serial,
+                pool.token.serial
+            ),
+        ));
+    }
+    Live::open(&pool.module, slot, &pool.known, pulse)
 }
 
 /// Brings the session into the user state. One thread at a time.

@@ -139,23 +139,19 @@ pub fn read_templates(
     let text = |template, wanted| get(template, wanted).map(<[u8]>::to_vec);
     let label = text(private, CKA_LABEL).or_else(|| text(public, CKA_LABEL));
     let id = text(private, CKA_ID).or_else(|| text(public, CKA_ID));
-    let id = match manners.label_is_id {
-        true => label.clone().or(id),
-        false => id,
+    let id = match (manners.label_is_id, id) {
+        // Ids are parts of addresses there: what is more than letters and digits is spelled out.
+        (true, Some(id)) if !id.iter().all(u8::is_ascii_alphanumeric) => {
+            Some(keys::hex(&id).into_bytes())
+        }
+        (true, id) => id.or(label),
+        (false, id) => id,
     };
     let id = id.unwrap_or_else(|| {
         let mut random = [0; 10];
         keys::random(&mut random);
         keys::hex(&random).into_bytes()
     });
-    // Ids are part of addresses on such devices.
-    if manners.label_is_id
-        && !id
-            .iter()
-            .all(|o| o.is_ascii_alphanumeric() || b"-._".contains(o))
-    {
-        return Err(CKR_ATTRIBUTE_VALUE_INVALID);
-    }
     let named = |template| match manners.label_is_id {
         true => id.clone(),
         false => text(template, CKA_LABEL).unwrap_or_default(),

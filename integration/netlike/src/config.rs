@@ -44,7 +44,8 @@ pub struct Manners {
     /// Sessions are in the user state without C_Login; another PIN than the configured one poisons
     /// the session that tries it.
     pub logged_in: bool,
-    /// The id is the label; a template's CKA_LABEL goes before its CKA_ID.
+    /// The id is the label: a template's CKA_ID, in hexadecimal if it has more than letters and
+    /// digits, else its CKA_LABEL as it is.
     pub label_is_id: bool,
     pub labels_read_only: bool,
     /// Whether CKA_KEY_GEN_MECHANISM exists.

@@ -198,6 +198,14 @@ fn label_is_id() {
         assert!(made.labelled);
         assert_eq!(made.id.octets(), name.as_bytes());
         assert_eq!(token.objects(Some(&name)).expect("lists").len(), 2);
+        // What the page shows, and what the policy wants.
+        let list = pkcs11_tool(&module(), &["--list-objects"]);
+        assert_eq!(
+            list.matches(&format!("label:      {name}")).count(),
+            2,
+            "{list}"
+        );
+        assert_eq!(list.matches("Private Key Object").count(), 2, "{list}");
         let signature = sign(&token, &made.id, P256, b"x").expect("signs");
         assert!(verifies(&made.public, b"x", &signature));
         let twice = token.generate(&want(at_creation));
@@ -503,6 +511,79 @@ fn module_without_configuration() {
                 text.contains("CKR_FUNCTION_FAILED") && text.contains("configuration"),
                 "{text}"
             );
+        },
+    );
+}
+
+#[test]
+fn more_callers_than_room() {
+    let manners = "latency-us = 5000\nmax-sessions = 4";
+    test("more_callers_than_room", manners, |bench, _| {
+        crowd(&bench.open("0", "x"))
+    });
+}
+
+#[test]
+fn one_slot_away_delays_no_other() {
+    let slots = "[[slot]]\nserial = 'a'\n[[slot]]\nserial = 'b'";
+    let setup = |folder: &Path| setup(folder, slots, "");
+    isolated("one_slot_away_delays_no_other", setup, |folder| {
+        let bench = Bench::load(&module());
+        let (good, bad) = (bench.open("0", "x"), bench.open("1", "x"));
+        let key = make(&good, P256);
+        control(folder, "away-slots = [1]\naway-after-ms = 3000");
+        let waits = std::thread::spawn(move || {
+            let start = Instant::now();
+            assert!(bad.probe().is_err());
+            start.elapsed()
+        });
+        std::thread::sleep(Duration::from_millis(200));
+        let start = Instant::now();
+        for _ in 0..50 {
+            assert!(sign(&good, &key.id, P256, b"x").is_ok());
+            assert!(bench.hsm.open("0", &pin("x")).is_ok());
+        }
+        assert!(
+            start.elapsed() < Duration::from_secs(2),
+            "{:?}",
+            start.elapsed()
+        );
+        assert!(waits.join().expect("came back") >= Duration::from_secs(3));
+        assert!(good.away().is_none());
+    });
+}
+
+#[test]
+fn the_end() {
+    test(
+        "the_end",
+        "latency-us = 100000\nmax-sessions = 2",
+        |bench, _| {
+            let token = bench.open("0", "x");
+            let key = make(&token, P256);
+            let (tell, answers) = std::sync::mpsc::channel();
+            for _ in 0..50 {
+                let tell = tell.clone();
+                token.sign_then(&key.id, mechanism(P256), &input("x"), move |result| {
+                    tell.send(result).expect("somebody waits");
+                });
+            }
+            std::thread::sleep(Duration::from_millis(50));
+            bench.hsm.finish(Duration::from_secs(5));
+            let results: Vec<_> = (0..50)
+                .map(|_| answers.recv().expect("every one"))
+                .collect();
+            let good = results.iter().filter(|r| r.is_ok()).count();
+            assert!(
+                (1..50).contains(&good),
+                "what was under way came to its end: {good}"
+            );
+            let refused = results.into_iter().filter_map(Result::err);
+            for error in refused {
+                assert!(error.to_string().contains("shut down"), "{error}");
+            }
+            let after = sign(&token, &key.id, P256, b"x").expect_err("finished");
+            assert!(after.is_transient(), "{after}");
         },
     );
 }

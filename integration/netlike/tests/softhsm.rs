@@ -45,15 +45,8 @@ fn test(name: &str, body: impl FnOnce(&Bench)) {
 
 /// OpenSC's view from outside.
 fn pkcs11_tool(args: &[&str]) -> String {
-    let output = Command::new("pkcs11-tool")
-        .arg("--module")
-        .arg(softhsm_module())
-        .args(["--login", "--pin", "1234"])
-        .args(args)
-        .output()
-        .expect("pkcs11-tool of opensc is installed");
-    assert!(output.status.success(), "{output:?}");
-    String::from_utf8_lossy(&output.stdout).into_owned()
+    let all = [&["--login", "--pin", "1234"], args].concat();
+    suite::pkcs11_tool(&softhsm_module(), &all)
 }
 
 #[test]
@@ -256,6 +249,12 @@ fn token_away_and_back() {
             result.err()
         });
         eprintln!("while away: {why}");
+        let since = Instant::now();
+        while since.elapsed() < Duration::from_secs(5) {
+            let error = sign(&token, &key.id, KeyKind::P256, b"x").expect_err("away");
+            assert!(error.is_transient(), "{error}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
         std::fs::remove_dir(&there).expect("own folder");
         std::fs::rename(&away, &there).expect("own folder");
         let start = Instant::now();
@@ -264,6 +263,47 @@ fn token_away_and_back() {
         });
         eprintln!("back after {:?}", start.elapsed());
         assert!(verifies(&key.public, b"x", &signature));
+    });
+}
+
+#[test]
+fn token_replaced() {
+    test_with_folder("token_replaced", |bench, folder| {
+        let token = bench.open("test", "1234");
+        let key = make(&token, KeyKind::P256);
+        let conf = folder.join("softhsm2.conf");
+        for args in [
+            &["--delete-token", "--token", "test"][..],
+            &[
+                "--init-token",
+                "--free",
+                "--so-pin",
+                "1234",
+                "--label",
+                "test",
+                "--pin",
+                "5678",
+            ],
+        ] {
+            let done = Command::new("softhsm2-util")
+                .args(args)
+                .env("SOFTHSM2_CONF", &conf)
+                .output()
+                .expect("softhsm2-util is installed");
+            assert!(done.status.success(), "{done:?}");
+        }
+        // The old token is missed when its key is used.
+        until(Duration::from_secs(10), "missed", || {
+            sign(&token, &key.id, KeyKind::P256, b"x").err()
+        });
+        let new = until(Duration::from_secs(20), "the new token is found", || {
+            let _ = token.probe();
+            bench.hsm.open("test", &pin("5678")).ok()
+        });
+        assert_ne!(new.info().serial, token.info().serial);
+        make(&new, KeyKind::P256);
+        let gone = sign(&token, &key.id, KeyKind::P256, b"x").expect_err("gone");
+        assert!(gone.is_transient(), "{gone}");
     });
 }
 

@@ -334,3 +334,33 @@ pub fn until<T>(limit: Duration, what: &str, mut f: impl FnMut() -> Option<T>) -
         std::thread::sleep(Duration::from_millis(50));
     }
 }
+
+/// OpenSC's view of a module, as it would be in another process.
+pub fn pkcs11_tool(module: &Path, args: &[&str]) -> String {
+    let output = Command::new("pkcs11-tool")
+        .arg("--module")
+        .arg(module)
+        .args(args)
+        .output()
+        .expect("pkcs11-tool of opensc is installed");
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// More callers than there is room for: all are served.
+pub fn crowd(token: &Arc<Token>) {
+    let key = make(token, KeyKind::P256);
+    let callers: Vec<_> = (0..cascade_hsm::MAX_IN_FLIGHT + 100)
+        .map(|i| {
+            let (token, id, public) = (Arc::clone(token), key.id.clone(), key.public.clone());
+            std::thread::spawn(move || {
+                let text = format!("caller {i}");
+                let signature = sign(&token, &id, KeyKind::P256, text.as_bytes()).expect("signs");
+                assert!(verifies(&public, text.as_bytes(), &signature));
+            })
+        })
+        .collect();
+    for caller in callers {
+        caller.join().expect("served");
+    }
+}
