@@ -240,6 +240,7 @@ impl Actor {
                     _ => {}
                 }
             }
+            Message::Keys { order, by, reply } => self.key_order(order, &by, reply).await,
             Message::Policy => self.policy_changed().await,
             Message::Source(trigger) => self.apply(Event::SourceSignal(trigger)).await,
             Message::Stop => return false,
