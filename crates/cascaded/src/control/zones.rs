@@ -665,7 +665,7 @@ fn other_zone(path: &std::path::Path, apex: &Name) -> Option<String> {
     ))
 }
 
-fn imports(list: &[Import]) -> Answer<Vec<KeyImport>> {
+pub fn imports(list: &[Import]) -> Answer<Vec<KeyImport>> {
     list.iter()
         .map(|i| match i {
             Import::Public { path } => Ok(KeyImport::Public { path: path.clone() }),

@@ -15,10 +15,11 @@ use cascade_api::hsm::{
     TokenAdd, TokenAdded, TokenItem, TsigAdd, TsigAdded, TsigItem,
 };
 use cascade_api::keys::{
-    Key, KeyFilter, KeyRecords, KeyRecordsQuery, RecordKind, Roll, RollKind, RollStep,
+    EmergencyRequest, Key, KeyCheck, KeyFilter, KeyImport, KeyImported, KeyRecords,
+    KeyRecordsQuery, KeyRemove, RecordKind, Roll, RollKind, RollStep, Timeline, TimelineQuery,
 };
 use cascade_api::policies::{
-    Policy, PolicyCheck, PolicyCheckRequest, PolicyItem, PolicyReload, PolicyReloaded,
+    Policy, PolicyCheck, PolicyCheckRequest, PolicyItem, PolicyPlan, PolicyPlanRequest, PolicyReload, PolicyReloaded,
 };
 use cascade_api::status::ZoneStatus;
 use cascade_api::zones::{
@@ -243,6 +244,61 @@ pub trait Backend: Send + Sync + 'static {
         _step: String,
         _request: RollStep,
     ) -> impl Future<Output = Answer<Roll>> + Send {
+        absent()
+    }
+
+    fn key_import(
+        &self,
+        _caller: Caller,
+        _zone: String,
+        _request: KeyImport,
+    ) -> impl Future<Output = Answer<KeyImported>> + Send {
+        absent()
+    }
+    fn key_check(
+        &self,
+        _caller: Caller,
+        _zone: String,
+    ) -> impl Future<Output = Answer<KeyCheck>> + Send {
+        absent()
+    }
+    fn key_remove(
+        &self,
+        _caller: Caller,
+        _zone: String,
+        _key: String,
+        _request: KeyRemove,
+    ) -> impl Future<Output = Answer<()>> + Send {
+        absent()
+    }
+    fn key_backed_up(
+        &self,
+        _caller: Caller,
+        _zone: String,
+        _key: String,
+        _comment: Option<String>,
+    ) -> impl Future<Output = Answer<Key>> + Send {
+        absent()
+    }
+    fn emergency(
+        &self,
+        _caller: Caller,
+        _zone: String,
+        _request: EmergencyRequest,
+    ) -> impl Future<Output = Answer<Roll>> + Send {
+        absent()
+    }
+    fn timeline(
+        &self,
+        _zone: String,
+        _query: TimelineQuery,
+    ) -> impl Future<Output = Answer<Timeline>> + Send {
+        absent()
+    }
+    fn policy_plan(
+        &self,
+        _request: PolicyPlanRequest,
+    ) -> impl Future<Output = Answer<PolicyPlan>> + Send {
         absent()
     }
 

@@ -283,6 +283,7 @@ impl Actor {
                     _ => {}
                 }
             }
+            Message::Keys { order, by, reply } => self.key_order(order, &by, reply).await,
             Message::Policy => self.policy_changed().await,
             // The turn of the keys comes after every message.
             Message::Keys => self.desk.hurry(),

@@ -142,6 +142,27 @@ impl Mark {
     pub const START: Mark = Mark { entry: 1 };
 }
 
+/// What an operator orders about keys.
+#[derive(Debug)]
+pub enum KeyOrder {
+    Command(cascade_keys::Command),
+    Import(Vec<crate::keys::Import>),
+    /// Look at all servers now.
+    Look,
+}
+
+/// Why an order about keys was not carried out; nothing has changed.
+#[derive(Debug)]
+pub enum KeyRefusal {
+    Refused(cascade_keys::Refusal),
+    Import(String),
+    Storage,
+    /// The zone's policy is not loaded.
+    NoPolicy,
+}
+
+pub type KeyReply = oneshot::Sender<Result<(), KeyRefusal>>;
+
 /// What can be sent to a zone from outside.
 #[derive(Debug)]
 pub enum Message {
@@ -151,6 +172,12 @@ pub enum Message {
         /// Of a change of source: what the row says from then on.
         source: Option<Source>,
         reply: Reply,
+    },
+    /// An order about keys.
+    Keys {
+        order: KeyOrder,
+        by: String,
+        reply: KeyReply,
     },
     /// The policy of the zone has another content.
     Policy,

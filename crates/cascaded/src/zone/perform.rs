@@ -14,7 +14,6 @@ use cascade_pipeline::{Action, Event, Fault, Keep, Serve, Severity};
 use cascade_policy::VerifyMode;
 use cascade_publisher::notify::{NotifyCommand, Target};
 use cascade_publisher::{EmptyReason, Role, Steps, ZoneEntry};
-use cascade_publisher::{EmptyReason, Role, Steps, ZoneEntry};
 use cascade_time::Timestamp;
 use cascade_verifier::{Approval, Approved, DespiteVerification, Outcome};
 use cascade_zone::{VersionId, ZoneVersion};
