@@ -118,7 +118,7 @@ pub fn zone(d: &Daemon, z: &ZoneHandle) -> api::ZoneStatus {
             .collect(),
         rolls: Vec::new(),
         secondaries: Vec::new(),
-        warnings: warnings(&view),
+        warnings: warnings(d, &view),
     }
 }
 
@@ -488,7 +488,7 @@ pub fn key(k: &KeyRow, policy: Option<&Policy>) -> Option<Key> {
         remove_at: None,
         since: k.active_at.or(k.published_at).or(Some(k.generated_at)),
         next: None,
-        hsm: None,
+        hsm: crate::stores::hsm_of(&k.reference).map(str::to_string),
         reference: k.reference.clone(),
         label: None,
         at_parent: matches!(k.role, KeyRole::Ksk | KeyRole::Csk).then_some(AtParent::Unknown),
@@ -497,7 +497,7 @@ pub fn key(k: &KeyRow, policy: Option<&Policy>) -> Option<Key> {
 }
 
 /// What threatens the zone or needs a person, besides what has a place of its own in the report.
-fn warnings(view: &View) -> Vec<api::StatusWarning> {
+fn warnings(d: &Daemon, view: &View) -> Vec<api::StatusWarning> {
     let z = &view.row.zone;
     let mut out: Vec<api::StatusWarning> = z
         .alerts
@@ -522,6 +522,12 @@ fn warnings(view: &View) -> Vec<api::StatusWarning> {
                 .and_then(|v| v.as_str().map(str::to_string)),
         })
         .collect();
+    if let Some(missed) = crate::hsm::events::missed(d, view) {
+        out.push(api::StatusWarning {
+            detail: missed.text(),
+            code: Some("hsm".into()),
+        });
+    }
     if let Some(why) = &view.keys_wait {
         out.push(api::StatusWarning {
             detail: format!("waiting for keys: {why}"),
