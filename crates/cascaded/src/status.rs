@@ -115,7 +115,7 @@ pub fn zone(d: &Daemon, z: &ZoneHandle) -> api::ZoneStatus {
             .as_ref()
             .map_or(Vec::new(), |r| report::rolls(&z.name, &row.keys, r, now)),
         secondaries: Vec::new(),
-        warnings: warnings(&view),
+        warnings: warnings(d, &view),
     }
 }
 
@@ -455,7 +455,7 @@ fn verification(view: &View) -> Option<api::Verification> {
 }
 
 /// What threatens the zone or needs a person, besides what has a place of its own in the report.
-fn warnings(view: &View) -> Vec<api::StatusWarning> {
+fn warnings(d: &Daemon, view: &View) -> Vec<api::StatusWarning> {
     let z = &view.row.zone;
     let mut out: Vec<api::StatusWarning> = z
         .alerts
@@ -480,6 +480,12 @@ fn warnings(view: &View) -> Vec<api::StatusWarning> {
                 .and_then(|v| v.as_str().map(str::to_string)),
         })
         .collect();
+    if let Some(missed) = crate::hsm::events::missed(d, view) {
+        out.push(api::StatusWarning {
+            detail: missed.text(),
+            code: Some("hsm".into()),
+        });
+    }
     if let Some(why) = &view.keys_wait {
         out.push(api::StatusWarning {
             detail: format!("waiting for keys: {why}"),
