@@ -9,6 +9,7 @@
 
 mod bench;
 mod demo;
+mod fuzz;
 mod layers;
 mod process;
 mod suites;
@@ -39,6 +40,8 @@ enum Command {
     Tidy,
     /// Measure against the floor that cryptography sets.
     Bench(bench::BenchArgs),
+    /// Feed what reads octets from outside with octets nobody would write.
+    Fuzz(fuzz::FuzzArgs),
 }
 
 fn main() -> ExitCode {
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Command::Layers => layers::run(),
         Command::Tidy => tidy::run(),
         Command::Bench(args) => bench::run(&args),
+        Command::Fuzz(args) => fuzz::run(&args),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,
@@ -63,4 +67,13 @@ fn main() -> ExitCode {
 fn root() -> PathBuf {
     let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     here.parent().map(PathBuf::from).unwrap_or(here)
+}
+
+/// The target triple of this compiler.
+fn host() -> Result<String, String> {
+    let out = process::output(std::process::Command::new("rustc").arg("-vV"))?;
+    String::from_utf8_lossy(&out)
+        .lines()
+        .find_map(|l| l.strip_prefix("host: ").map(String::from))
+        .ok_or_else(|| "rustc -vV names no host".into())
 }

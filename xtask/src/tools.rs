@@ -31,6 +31,12 @@ pub const TOOLS: &[(&str, &str, &str)] = &[
         "unbound",
         "validates answers as a resolver would",
     ),
+    (
+        "softhsm2-util",
+        "softhsm2",
+        "makes tokens for the tests of HSMs",
+    ),
+    ("pkcs11-tool", "opensc", "looks at tokens from outside"),
 ];
 
 /// Where the program is, if it is installed. `/usr/sbin` counts even when `PATH` leaves it out.

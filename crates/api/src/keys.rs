@@ -142,6 +142,10 @@ pub enum RollKind {
     Zsk,
     Csk,
     Algorithm,
+    /// The beginning of a zone; no person moves it.
+    FirstKeys,
+    /// To a zone without DS, and from there to one without DNSSEC; no person moves it.
+    Insecure,
 }
 
 impl RollKind {

@@ -5,15 +5,15 @@
 
 mod activation;
 mod args;
-mod clock;
 mod control;
 mod daemon;
 mod hooks;
 mod hsm;
 mod http;
-mod keyring;
+mod keys;
 mod lock;
 mod logging;
+mod looks;
 mod metrics;
 mod policies;
 mod reload;
@@ -22,8 +22,8 @@ mod settings;
 mod start;
 mod status;
 mod stores;
-mod systemd;
 mod text;
+mod transfer;
 mod tsig;
 mod zone;
 

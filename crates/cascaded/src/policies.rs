@@ -311,7 +311,8 @@ async fn store(
             if let Some(p) = d.policy(&policy)
                 && let Some(entry) = d.directory.by_id(z.id)
             {
-                entry.set_settings(crate::servers::zone_settings(&p.file.policy));
+                let source = &z.view().row.source;
+                entry.set_settings(crate::servers::zone_settings(&p.file.policy, source));
             }
             told.push(z);
         }

@@ -1,11 +1,12 @@
 //! KMIP 1.0 to 1.4: messages, the client's half and the server's half, for keys that sign.
 //!
-//! Everything but [`link`] turns octets and values into one another, without sockets, clocks or
+//! Everything but two modules turns octets and values into one another, without sockets, clocks or
 //! threads.
 //!
 //! - [`ttlv`]: the encoding. Checks whole messages before anything is believed.
 //! - [`message`], [`payload`], [`attribute`]: what is in messages.
 //! - [`server`]: requests against a [`token::Token`].
+//! - [`serve`]: connections, TLS and timeouts around the server's half.
 //! - [`client`]: requests in flight on one connection.
 //! - [`link`]: the client's connections, over TCP and TLS.
 //!
@@ -23,6 +24,7 @@ pub mod mechanism;
 pub mod message;
 pub mod payload;
 pub mod public_key;
+pub mod serve;
 pub mod server;
 pub mod tags;
 pub mod token;

@@ -88,6 +88,11 @@ pub struct Chain {
 }
 
 impl Chain {
+    /// Bit k: some signature over NSEC3 records is by key slot k.
+    pub fn any_mask(&self) -> u16 {
+        self.tree.sums().any_mask
+    }
+
     /// From blocks in hash order, whose bitmap ids are those of `bitmaps`.
     pub fn new(params: Nsec3Params, ttl: u32, bitmaps: Bitmaps, blocks: Vec<BlockRef>) -> Chain {
         Chain {
@@ -95,6 +100,17 @@ impl Chain {
             ttl,
             bitmaps: Arc::new(bitmaps),
             tree: Tree::from_items(blocks),
+        }
+    }
+
+    /// The chain with blocks replaced: each entry gives a block number (ascending, once each) and
+    /// what stands there instead; untouched blocks are shared. `bitmaps` must extend the chain's.
+    pub fn replaced(&self, bitmaps: Bitmaps, changes: Vec<(usize, Vec<BlockRef>)>) -> Chain {
+        Chain {
+            params: self.params.clone(),
+            ttl: self.ttl,
+            bitmaps: Arc::new(bitmaps),
+            tree: self.tree.replace(changes),
         }
     }
 

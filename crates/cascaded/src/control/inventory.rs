@@ -12,10 +12,10 @@ use cascade_kmip::{KeyKind, PublicKey};
 use super::{Answer, bug, hsms, need_consent};
 use crate::daemon::Daemon;
 use crate::hsm::device::Device;
+use crate::hsm::events::keys_in;
 use crate::hsm::reference::Reference;
 use crate::hsm::store::{self, Object};
-use crate::status;
-use crate::stores::hsm_of;
+use crate::keys::report;
 
 /// A key that a zone has in this HSM.
 struct Owned {
@@ -28,22 +28,23 @@ struct Owned {
 
 impl Owned {
     fn of(d: &Daemon, hsm: &str) -> Vec<Owned> {
+        let now = d.now();
         let mut all = Vec::new();
         for z in d.zone_list() {
-            for k in &z.view().row.keys {
-                let reference = Reference::parse(&k.reference);
-                let here = hsm_of(&k.reference) == Some(hsm);
-                let (Some(dnskey), Some(reference), true) = (k.dnskey(), reference, here) else {
+            let row = &z.view().row.keys;
+            for (k, stored) in keys_in(row, hsm) {
+                let Some(reference) = Reference::parse(&stored.reference) else {
                     continue;
                 };
-                let state = status::key(k, None).and_then(|k| serde_json::to_value(k.state).ok());
+                let shown = report::key(row, k, None, now);
+                let state = shown.and_then(|k| serde_json::to_value(k.state).ok());
                 all.push(Owned {
                     zone: z.name.clone(),
-                    role: format!("{:?}", k.role).to_lowercase(),
+                    role: k.role.to_string(),
                     state: state
                         .and_then(|s| s.as_str().map(str::to_string))
                         .unwrap_or_default(),
-                    dnskey,
+                    dnskey: stored.dnskey,
                     reference,
                 });
             }

@@ -2,11 +2,15 @@
 
 mod actor;
 mod answers;
+mod fetch;
 mod files;
 mod guard;
 mod hook;
 mod jobs;
+mod key_io;
+mod keys;
 mod perform;
+mod sweep;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,9 +26,10 @@ use cascade_zone::{Name, VersionId, ZoneId, ZoneVersion};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::keyring::KeyRow;
+use crate::keys::KeysRow;
 
 pub use actor::{start, start_restored};
+pub use answers::Candidate;
 pub use jobs::{diagnostic_line, load_error};
 
 /// Requests that wait for a zone; beyond it the caller is told that it is busy.
@@ -40,7 +45,7 @@ pub struct ZoneRow {
     pub apex: String,
     pub source: Source,
     pub added_at: Timestamp,
-    pub keys: Vec<KeyRow>,
+    pub keys: KeysRow,
     /// SOA (TTL, RDATA in hex) of the content of signed versions that have a file, so that the
     /// unsigned half can be made again.
     #[serde(default)]
@@ -89,6 +94,8 @@ pub struct View {
     /// Versions in memory.
     pub versions: BTreeMap<VersionId, Arc<ZoneVersion>>,
     pub loading: Option<(Timestamp, Arc<cascade_loader::Progress>)>,
+    /// When the source is asked again without being told to.
+    pub next_attempt: Option<Timestamp>,
     pub signing: Option<Arc<cascade_signer::Progress>>,
     pub verifying: Option<Timestamp>,
     /// The keys as far as they are ready, or why they are not.

@@ -3,15 +3,17 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use cascade_api::zones::Source;
 use cascade_archive::zones::Kind;
 use cascade_crypto::Class;
 use cascade_loader::Outcome as LoadOutcome;
 use cascade_pipeline::action::StartSign;
 use cascade_pipeline::event::{GuardOutcome, Keepsake, Loaded, Lost, SignResult};
-use cascade_pipeline::state::{JobId, Origin, Report, RunwayClass, Stage};
+use cascade_pipeline::state::{JobId, Origin, Reason, Report, RunwayClass, SignMode, Stage};
 use cascade_pipeline::{Action, Event, Fault, Keep, Serve, Severity};
+use cascade_policy::VerifyMode;
 use cascade_publisher::notify::{NotifyCommand, Target};
-use cascade_publisher::{EmptyReason, Role};
+use cascade_publisher::{EmptyReason, Role, Steps, ZoneEntry};
 use cascade_time::Timestamp;
 use cascade_verifier::{Approval, Approved, DespiteVerification, Outcome};
 use cascade_zone::{VersionId, ZoneVersion};
@@ -19,7 +21,7 @@ use cascade_zone::{VersionId, ZoneVersion};
 use super::actor::{Actor, Done, Held, Running, fp, spawn_job};
 use super::files::{self, Read};
 use super::{SignRow, guard, jobs};
-use crate::keyring::KeyRole;
+use crate::keys::{gate_parent, own_keys, parent_breaks};
 
 /// What the files of a zone gave after a start.
 pub(super) struct Restored {
@@ -65,7 +67,8 @@ impl Actor {
             Action::RunHook(run) => self.start_hook(run, now),
             Action::Publish(serve) => self.publish(serve, now),
             Action::SendNotify { version, .. } => self.send_notify(version),
-            Action::TellKeyManager { at, .. } => self.keys_published(at),
+            // The key manager reads it off what is live, in its next turn.
+            Action::TellKeyManager { .. } => {}
             Action::Record(e) => {
                 tracing::info!(zone = %self.me.name, version = ?e.version.map(|v| v.0), serial = ?e.serial.map(|s| s.0), reason = ?e.reason, actor = ?e.actor, "{}", e.text);
             }
@@ -100,37 +103,36 @@ impl Actor {
         }
         match self.running.remove(&job) {
             Some(Running::Sign(p)) => p.cancel(),
+            Some(Running::Fetch(_, _, abort)) => abort.abort(),
             Some(Running::Hook(Some(kill))) => _ = kill.send(()),
             _ => {}
         }
     }
 
-    fn version(&self, v: VersionId) -> Option<Arc<ZoneVersion>> {
+    pub(super) fn version(&self, v: VersionId) -> Option<Arc<ZoneVersion>> {
         self.versions.get(&v).map(|h| h.version().clone())
     }
 
     // ---- load and guard
 
     fn start_load(&mut self, job: JobId, version: VersionId, forced: bool, now: Timestamp) {
-        let progress = Arc::new(cascade_loader::Progress::default());
-        self.running
-            .insert(job, Running::Load(progress.clone(), now));
-        let path = match &self.row.source {
-            cascade_api::zones::Source::File { path } => path.clone(),
-            other => {
-                let text = match other {
-                    cascade_api::zones::Source::None {} => "the zone has no source",
-                    _ => "loading from servers is not built yet; use a file",
-                };
-                self.running.remove(&job);
+        let path = match self.row.source.clone() {
+            Source::File { path } => path,
+            Source::Servers { servers } => {
+                return self.start_fetch(&servers, job, version, forced, now);
+            }
+            Source::None {} => {
                 let event = Event::LoadFailed {
                     job,
-                    error: text.into(),
+                    error: "the zone has no source".into(),
                 };
                 self.later(event);
                 return;
             }
         };
+        let progress = Arc::new(cascade_loader::Progress::default());
+        self.running
+            .insert(job, Running::Load(progress.clone(), now));
         let Some(policy) = self.policy() else {
             self.running.remove(&job);
             self.later(Event::LoadFailed {
@@ -203,7 +205,7 @@ impl Actor {
 
     pub(super) fn start_sign(&mut self, s: StartSign, now: Timestamp) {
         let job = s.job;
-        if self.keys.is_none() && self.keys_busy {
+        if self.keys.is_none() && self.desk.wait.is_none() {
             self.waits_for_keys = Some(s);
             return;
         }
@@ -222,7 +224,8 @@ impl Actor {
         let (Some(base), Some(keys), Some(policy)) = (base, keys, policy) else {
             self.running.remove(&job);
             let why = self
-                .keys_wait
+                .desk
+                .wait
                 .clone()
                 .unwrap_or_else(|| "the zone has no keys yet".into());
             self.later(Event::SignFailed {
@@ -234,8 +237,18 @@ impl Actor {
         };
         let live = self.row.zone.live.as_ref();
         let offset = policy.file.policy.signer.signature_inception_offset;
+        // Only what has passed the gate is built on; a repair builds on nothing.
+        let prev = s
+            .based_on
+            .filter(|_| !s.full && s.mode != SignMode::Heal)
+            .filter(|_| !s.reasons.contains(&Reason::Sweep))
+            .and_then(|v| match self.versions.get(&v)? {
+                Held::Verified(v) => Some(v.version().clone()),
+                _ => None,
+            });
         let input = jobs::SignInput {
             base,
+            prev,
             version: s.version,
             keys: keys.clone(),
             policy: policy.file,
@@ -247,20 +260,25 @@ impl Actor {
                 .and_then(|l| self.version(l.version))
                 .map(|v| v.made_at() - offset),
             requested_at: now,
-            reasons: s
-                .reasons
-                .iter()
-                .map(|r| format!("{r:?}").to_lowercase())
-                .collect(),
+            reasons: s.reasons.clone(),
             class: match s.runway {
                 RunwayClass::Critical | RunwayClass::Emergency => Class::Critical,
                 _ if s.upkeep => Class::Normal,
                 _ => Class::Interactive,
             },
         };
-        let (d, done, set) = (self.d.clone(), self.done.clone(), keys.set);
+        let waits = keys
+            .signers
+            .values()
+            .any(|s| matches!(s.mode(), cascade_crypto::Mode::Queued(_)));
+        let (d, done, with) = (self.d.clone(), self.done.clone(), keys);
         tokio::spawn(async move {
-            let Ok(_turn) = d.signings.acquire().await else {
+            // Those that wait for a token take no turn from those that compute.
+            let turns = match waits {
+                true => &d.token_signings,
+                false => &d.signings,
+            };
+            let Ok(_turn) = turns.acquire().await else {
                 return;
             };
             let (d2, p2) = (d.clone(), progress.clone());
@@ -269,7 +287,7 @@ impl Actor {
                 jobs::sign_version(&input, &d2.pool, d2.clock.as_ref(), &p2, now)
             });
             let result = match work.await {
-                Ok(r) => Done::Signed(job, s.version, Box::new(r), set),
+                Ok(r) => Done::Signed(job, s.version, Box::new(r), with),
                 Err(e) => Done::Panicked(job, e.to_string()),
             };
             let _ = done.send(result);
@@ -287,21 +305,17 @@ impl Actor {
             return;
         };
         let approved = self.version(v.unsigned_id());
-        let rdata = |foreign: bool| -> Vec<Vec<u8>> {
-            self.row
-                .keys
-                .iter()
-                .filter(|k| (k.role == KeyRole::Foreign) == foreign)
-                .filter_map(|k| k.dnskey())
-                .map(|k| k.rdata().to_vec())
-                .collect()
-        };
+        let keys = self.gate_keys(version, &v);
         let live = self.row.zone.live.as_ref();
+        let by_change = policy.file.policy.signer.verify.mode == VerifyMode::Changed;
+        let before = live
+            .filter(|_| by_change)
+            .and_then(|l| self.versions.get(&l.version)?.as_before());
         let input = jobs::VerifyInput {
             version: v,
             approved,
-            own_keys: rdata(false),
-            foreign_keys: rdata(true),
+            before,
+            keys,
             policy: policy.file,
             live: live.map(|l| (l.serial, Some(l.min_exp))),
             // What this version itself was given is used up only when a server has shown it.
@@ -335,11 +349,16 @@ impl Actor {
             Some(Held::Refused(r)) => Some((None, r.report().clone())),
             _ => None,
         };
+        let live = self.row.zone.live.as_ref();
+        let live = live.and_then(|l| self.version(l.version));
+        let entry = self.d.directory.by_id(self.me.id);
         let d = self.d.clone();
         spawn_job(&self.done, job, move || {
             let gate = gate.as_ref().map(|(l, r)| (l.as_ref(), r));
             let written = files::write(&d.files, Kind::Snapshot, &v, gate, now);
-            Done::Persisted(job, written.map_err(|e| e.to_string()))
+            let result = written.map_err(|e| e.to_string());
+            let steps = || steps(entry.as_deref(), live.as_deref(), &v);
+            Done::Persisted(job, version, result.map(|()| steps()))
         });
     }
 
@@ -490,7 +509,7 @@ impl Actor {
             self.row.keys.clone(),
         );
         spawn_job(&self.done, job, move || {
-            let zone = crate::keyring::zone_ref(id, &apex);
+            let zone = crate::keys::zone_ref(id, &apex);
             let purged = match keys {
                 Keep::Purge => d.keyring.purge(zone, &rows).map_err(|e| e.to_string()),
                 Keep::Keys => Ok(()),
@@ -517,6 +536,7 @@ impl Actor {
 
     fn drop_version(&mut self, v: VersionId) {
         self.row.sources.remove(&v.0);
+        self.row.keys.apexes.remove(&v.0);
         let held = self.versions.remove(&v);
         let (d, zone) = (self.d.clone(), self.me.id);
         // Freeing a large tree and unlinking files takes time that no event waits for.
@@ -562,6 +582,7 @@ impl Actor {
                         v,
                         serial
                     );
+                    self.show_steps(v);
                     self.d.directory.publish(id, approved)
                 }
                 None => {
@@ -586,6 +607,18 @@ impl Actor {
         };
         if let Err(e) = result {
             tracing::error!(zone = %self.me.name, "publication server: {e}");
+        }
+    }
+
+    /// Clients that are behind find the way to `v` as soon as they find `v`.
+    fn show_steps(&mut self, v: VersionId) {
+        let steps = match self.next_steps.take() {
+            Some((of, steps)) if of == v => steps,
+            // Published again, after an expiry for example: the steps to it are still there.
+            _ => return,
+        };
+        if let Some(entry) = self.d.directory.by_id(self.me.id) {
+            entry.set_steps(steps);
         }
     }
 
@@ -634,19 +667,12 @@ impl Actor {
         now: Timestamp,
     ) -> Option<Approved<cascade_verifier::Verified<Arc<ZoneVersion>>>> {
         let policy = self.policy()?;
-        let own: Vec<Vec<u8>> = self
-            .row
-            .keys
-            .iter()
-            .filter(|k| k.role != KeyRole::Foreign)
-            .filter_map(|k| k.dnskey())
-            .map(|k| k.rdata().to_vec())
-            .collect();
+        let keys = self.gate_keys(v, &version);
         let input = jobs::VerifyInput {
             version,
+            before: None,
             approved: None,
-            own_keys: own,
-            foreign_keys: Vec::new(),
+            keys,
             policy: policy.file,
             live: None,
             highest: None,
@@ -710,22 +736,21 @@ impl Actor {
         }
     }
 
-    /// Keys count as published, and as active, from the first version that carries them.
-    fn keys_published(&mut self, at: Timestamp) {
-        let mut changed = false;
-        for k in &mut self.row.keys {
-            if k.published_at.is_none() {
-                k.published_at = Some(at);
-                changed = true;
-            }
-            if k.active_at.is_none() && k.role != KeyRole::Foreign {
-                k.active_at = Some(at);
-                changed = true;
-            }
-        }
-        if changed {
-            // Durable with the next step at the latest; the same times follow from the version.
-            let _ = self.done.send(Done::Saved(Ok(())));
+    /// What the gate is told of the keys that this version was signed with.
+    pub(super) fn gate_keys(&self, id: VersionId, version: &ZoneVersion) -> jobs::GateKeys {
+        let row = &self.row.keys;
+        let apex = row.apexes.get(&id.0).cloned();
+        let Some(apex) = apex.or_else(|| crate::keys::derived_apex(version, row)) else {
+            // Without a DNSKEY RRset nothing passes anyway.
+            return jobs::GateKeys::default();
+        };
+        let (own, foreign) = own_keys(row, &apex);
+        jobs::GateKeys {
+            own,
+            foreign,
+            parent: gate_parent(row, &apex),
+            live_chain_broken: parent_breaks(row),
+            delete_ds_ordered: apex.cds == cascade_keys::Cds::Delete,
         }
     }
 
@@ -739,7 +764,8 @@ impl Actor {
     pub(super) async fn finished(&mut self, done: Done) {
         match done {
             Done::Event(event) => self.apply(*event).await,
-            Done::Loaded(job, version, outcome) => self.loaded(job, version, *outcome).await,
+            Done::Loaded(job, version, outcome) => self.loaded(job, version, *outcome, None).await,
+            Done::Fetched(job, version, fetched) => self.fetched(job, version, *fetched).await,
             Done::Guard(job, report) => {
                 self.running.remove(&job);
                 let outcome = report.outcome;
@@ -755,14 +781,17 @@ impl Actor {
                 })
                 .await;
             }
-            Done::Signed(job, version, result, set) => {
-                self.signed(job, version, *result, set).await
+            Done::Signed(job, version, result, with) => {
+                self.signed(job, version, *result, with).await
             }
             Done::Verified(job, version, outcome) => self.verified(job, version, *outcome).await,
-            Done::Persisted(job, result) => {
+            Done::Persisted(job, version, result) => {
                 self.running.remove(&job);
                 match result {
-                    Ok(()) => self.apply(Event::PersistDone { job }).await,
+                    Ok(steps) => {
+                        self.next_steps = Some((version, steps));
+                        self.apply(Event::PersistDone { job }).await
+                    }
                     Err(error) => self.apply(Event::PersistFailed { job, error }).await,
                 }
             }
@@ -782,7 +811,9 @@ impl Actor {
                     }
                 }
             }
-            Done::Keys(rows, made) => self.keys_done(rows, made).await,
+            Done::SweepTurn(turn) => self.start_sweep(turn),
+            Done::Swept(version, result) => self.swept(version, *result).await,
+            Done::Key(end) => self.key_done(*end).await,
             Done::Restored(r) => self.restored(*r).await,
             Done::Removed(job, result) => {
                 self.running.remove(&job);
@@ -800,8 +831,18 @@ impl Actor {
         }
     }
 
-    async fn loaded(&mut self, job: JobId, version: VersionId, outcome: LoadOutcome) {
-        self.running.remove(&job);
+    /// `expires_at`: when the content becomes too old if the source stays silent.
+    pub(super) async fn loaded(
+        &mut self,
+        job: JobId,
+        version: VersionId,
+        outcome: LoadOutcome,
+        expires_at: Option<Timestamp>,
+    ) {
+        if self.running.remove(&job).is_none() {
+            // Cancelled meanwhile: nobody waits for it.
+            return;
+        }
         self.d.counters.loads.fetch_add(1, Ordering::Relaxed);
         match outcome {
             LoadOutcome::Unchanged {
@@ -812,11 +853,7 @@ impl Actor {
                     *old = i;
                 }
                 self.row.reports.failed_load = None;
-                self.apply(Event::LoadUnchanged {
-                    job,
-                    expires_at: None,
-                })
-                .await;
+                self.apply(Event::LoadUnchanged { job, expires_at }).await;
             }
             LoadOutcome::Loaded {
                 version: v,
@@ -830,10 +867,10 @@ impl Actor {
                     origin: Origin::Source,
                     records: report.records,
                     octets: report.octets,
-                    expires_at: None,
+                    expires_at,
                     report: Report::text(report.summary()),
                 };
-                self.identity = Some((version, identity));
+                self.identity = identity.map(|i| (version, i));
                 self.versions.insert(version, Held::Unsigned(v));
                 self.row.reports.failed_load = None;
                 self.row.reports.load = Some((version.0, report));
@@ -856,15 +893,18 @@ impl Actor {
         &mut self,
         job: JobId,
         version: VersionId,
-        result: Result<cascade_signer::Signed, (Fault, String)>,
-        set: cascade_pipeline::state::KeySet,
+        result: Result<jobs::SignEnd, (Fault, String)>,
+        with: Arc<crate::keys::Loaded>,
     ) {
         if self.running.remove(&job).is_none() {
             // Cancelled meanwhile: nobody waits for it.
             return;
         }
         match result {
-            Ok(done) => {
+            Ok(jobs::SignEnd::Nothing(next_due)) => {
+                self.apply(Event::SignNothing { job, next_due }).await;
+            }
+            Ok(jobs::SignEnd::Signed(done, next_due)) => {
                 let now = self.d.now();
                 let v = Arc::new(done.version);
                 let report = done.report;
@@ -873,18 +913,14 @@ impl Actor {
                     .signatures
                     .fetch_add(report.signatures, Ordering::Relaxed);
                 let min_exp = v.earliest_expiration().unwrap_or(now);
-                let data_due = report.next_due.unwrap_or(min_exp);
-                let policy = self.policy();
-                let due =
-                    policy.map_or(data_due, |p| jobs::next_due(data_due, &p.file.policy, now));
                 let mut reviewed = v.content_fingerprint();
                 reviewed.add(cascade_zone::Fingerprint(
-                    u128::from(set.apex) << 64 | u128::from(self.row.zone.settings.signing),
+                    u128::from(with.set.apex) << 64 | u128::from(self.row.zone.settings.signing),
                 ));
                 let signed = SignResult {
                     serial: v.serial(),
                     min_exp,
-                    next_due: due,
+                    next_due,
                     reviewed_fp: fp(reviewed),
                     report: Report::text(format!("{} signatures", report.signatures)),
                 };
@@ -894,6 +930,7 @@ impl Actor {
                     row.report = Some(report);
                 }
                 self.versions.insert(version, Held::Signed(v));
+                self.row.keys.apexes.insert(version.0, with.apex.clone());
                 self.apply(Event::SignDone { job, signed }).await;
             }
             Err((fault, error)) => {
@@ -933,7 +970,9 @@ impl Actor {
         }
         let text = Report::text(report.text());
         self.row.reports.set_verify(version, report.clone());
-        if report.mode == cascade_verifier::Mode::Full {
+        let passed = matches!(outcome, Outcome::Verified(_));
+        if report.mode == cascade_verifier::Mode::Full && passed {
+            self.full_at = Some(now);
             self.row.reports.last_full_at = Some(now);
         }
         match outcome {
@@ -957,6 +996,14 @@ impl Actor {
                 .await;
             }
         }
+    }
+}
+
+/// The steps to `new` for clients that are behind.
+fn steps(entry: Option<&ZoneEntry>, live: Option<&ZoneVersion>, new: &ZoneVersion) -> Steps {
+    match (entry, live) {
+        (Some(entry), Some(live)) => entry.steps().then(live, new, entry.settings().steps),
+        _ => Steps::default(),
     }
 }
 

@@ -1,0 +1,162 @@
+//! What the key manager asks of the world: looks at servers, and telling the parent.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use cascade_keys::{DsRecord, Event, Scope, Subject, What, judge};
+use cascade_zone::{Rtype, ZoneVersion};
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+use super::actor::{Actor, Done};
+use super::keys::KeyDone;
+use crate::daemon::ActivePolicy;
+use crate::hooks::{self, End};
+use crate::keys::{ds_rdata, key_policy};
+use crate::looks::{Look, Looked, look};
+
+/// A registrar's program may take this long.
+const HOOK_BOUND: Duration = Duration::from_secs(300);
+const HOOK_OUTPUT: usize = 64 * 1024;
+
+impl Actor {
+    pub(super) fn start_look(&mut self, what: What, scope: Scope, policy: &ActivePolicy) {
+        let Some(version) = self.published_version() else {
+            return;
+        };
+        let row = &self.row.keys;
+        let Some(published) = &row.zone.published else {
+            return;
+        };
+        let km = &policy.file.policy.key_manager;
+        let config = &self.d.conf().config.key_manager;
+        let asked = Look {
+            what,
+            scope,
+            zone: self.me.apex.clone(),
+            version,
+            keys: row
+                .zone
+                .keys
+                .iter()
+                .filter(|k| k.times.destroyed_at.is_none())
+                .map(|k| (k.num, k.dnskey_rdata()))
+                .collect(),
+            any: published.any.clone(),
+            all: published.all.clone(),
+            publication_nameservers: km.publication_nameservers.clone(),
+            parent_nameservers: km.ds.parent_nameservers.clone(),
+            resolvers: config.resolvers.iter().map(|r| r.0).collect(),
+            referral: self.desk.referral.clone(),
+            timeout: config.check_timeout,
+            tsig: crate::servers::tsig_keys(&self.d),
+        };
+        self.desk.begin(Subject::Look(what));
+        let (d, done) = (self.d.clone(), self.done.clone());
+        tokio::spawn(async move {
+            let found = look(asked, &d.looks, d.clock.clone()).await;
+            let _ = done.send(Done::Key(Box::new(KeyDone::Looked(found))));
+        });
+    }
+
+    pub(super) async fn looked(&mut self, found: Looked) {
+        let what = found.sweep.what;
+        self.desk.done(Subject::Look(what));
+        let Some(policy) = self.policy() else { return };
+        let rules = key_policy(&policy.file.policy, &self.d.conf().config);
+        if what == What::Ds {
+            if !found.referral.is_empty() {
+                self.desk.referral = found.referral;
+            }
+            if let Some(ds) = found.ds {
+                self.row.keys.parent_ds = ds;
+            }
+        }
+        let report = judge(&self.row.keys.zone, &rules, &found.sweep);
+        for m in &report.members {
+            tracing::debug!(zone = %self.me.name, what = ?what, server = m.server, address = m.address, verdict = ?m.verdict, "{}", m.found);
+        }
+        self.keys_commit(vec![Event::Swept(report)]).await;
+    }
+
+    fn published_version(&self) -> Option<Arc<ZoneVersion>> {
+        let live = self.row.zone.live.as_ref()?;
+        Some(self.versions.get(&live.version)?.version().clone())
+    }
+
+    /// Runs the policy's program. It may run twice after a crash.
+    pub(super) fn start_telling(
+        &mut self,
+        add: &[DsRecord],
+        remove: &[DsRecord],
+        set: &[DsRecord],
+        policy: &ActivePolicy,
+    ) {
+        let p = &policy.file.policy;
+        let hook = p.key_manager.ds.hook.as_ref();
+        let Some(command) = hook.and_then(|h| h.command(false)) else {
+            return;
+        };
+        let ttl = u32::try_from(p.key_manager.records.ttl.as_secs()).unwrap_or(u32::MAX);
+        let owner = self.me.apex.to_lowercase();
+        let lines = |rtype: Rtype, rdatas: Vec<Vec<u8>>| {
+            let text = |r: &Vec<u8>| crate::text::record(owner.as_wire(), rtype, ttl, r);
+            rdatas.iter().map(text).collect::<Vec<_>>().join("\n")
+        };
+        let ds = |rtype, set: &[DsRecord]| lines(rtype, set.iter().map(ds_rdata).collect());
+        let dnskey = self.row.keys.published_keys();
+        let dnskey = dnskey.iter().map(|k| k.dnskey_rdata()).collect();
+        let mut environment = BTreeMap::new();
+        let mut put = |k: &str, v: String| _ = environment.insert(format!("CASCADE_{k}"), v);
+        put("ZONE", self.me.name.clone());
+        put("DS_ADD", ds(Rtype::DS, add));
+        put("DS_REMOVE", ds(Rtype::DS, remove));
+        put("DS_SET", ds(Rtype::DS, set));
+        put("CDS", ds(Rtype::CDS, set));
+        put("DNSKEY", lines(Rtype::DNSKEY, dnskey));
+        super::hook::pass_on(&self.d.conf().config.hooks.environment, &mut environment);
+        self.desk.begin(Subject::Parent);
+        let (d, done, zone) = (self.d.clone(), self.done.clone(), self.me.name.clone());
+        let wanted_at = self.row.keys.zone.parent.wanted_at;
+        tokio::spawn(async move {
+            let Ok(_turn) = d.hooks.acquire().await else {
+                return;
+            };
+            // Never fired: its verdict is always wanted.
+            let (_keep, kill) = oneshot::channel();
+            let run = hooks::Run {
+                zone,
+                command,
+                environment,
+                timeout: HOOK_BOUND,
+                max_output: HOOK_OUTPUT,
+            };
+            let end = match hooks::run(run, kill).await {
+                End::Verdict(cascade_pipeline::Verdict::Approve) => Ok(()),
+                End::Verdict(other) => Err(format!("the DS hook said {other:?}")),
+                End::Failed(why) => Err(why),
+            };
+            let _ = done.send(Done::Key(Box::new(KeyDone::Told(wanted_at, end))));
+        });
+    }
+
+    pub(super) async fn told(
+        &mut self,
+        wanted_at: Option<cascade_time::Timestamp>,
+        end: Result<(), String>,
+    ) {
+        let now = self.d.now();
+        match end {
+            // The wish may have changed while the program ran; then it runs again.
+            Ok(()) if self.row.keys.zone.parent.wanted_at == wanted_at => {
+                self.desk.done(Subject::Parent);
+                self.keys_commit(vec![Event::ParentTold { at: now }]).await;
+            }
+            Ok(()) => self.desk.done(Subject::Parent),
+            Err(e) => {
+                tracing::warn!(zone = %self.me.name, "the parent was not told and is told again later: {e}");
+                self.desk.failed(Subject::Parent, now);
+            }
+        }
+    }
+}
