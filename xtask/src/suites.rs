@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use clap::{Args, ValueEnum};
 
-use crate::{layers, process, tidy, tools};
+use crate::{interop, layers, process, tidy, tools};
 
 #[derive(Args)]
 pub struct TestArgs {
@@ -27,6 +27,7 @@ enum Suite {
     Doc,
     Conformance,
     E2e,
+    Interop,
 }
 
 /// Parts of programs that only tests use: the stories of key rolls set the daemon's clock. Releases
@@ -41,6 +42,7 @@ const ALL: &[Suite] = &[
     Suite::Unit,
     Suite::Conformance,
     Suite::E2e,
+    Suite::Interop,
     Suite::Doc,
     Suite::Clippy,
 ];
@@ -56,6 +58,7 @@ impl Suite {
             Suite::Doc => "documentation tests",
             Suite::Conformance => "conformance",
             Suite::E2e => "end to end",
+            Suite::Interop => "KMIP with PyKMIP",
         }
     }
 
@@ -64,6 +67,7 @@ impl Suite {
             Suite::Fmt => check(cargo(&["fmt", "--all", "--check"])),
             Suite::Layers => layers::run().map(Tally::check),
             Suite::Tidy => tidy::run().map(Tally::check),
+            Suite::Interop => interop::run().map(|(passed, failed)| Tally { passed, failed }),
             Suite::Clippy => check(cargo(&[
                 "clippy",
                 "--workspace",
@@ -157,10 +161,12 @@ pub fn run(args: &TestArgs) -> Result<bool, String> {
     let mut total = Tally::default();
     let mut lines = Vec::new();
 
-    if chosen
-        .iter()
-        .any(|s| matches!(s, Suite::Unit | Suite::Conformance | Suite::E2e))
-    {
+    if chosen.iter().any(|s| {
+        matches!(
+            s,
+            Suite::Unit | Suite::Conformance | Suite::E2e | Suite::Interop
+        )
+    }) {
         // Programs and tests in one go, so that they share one choice of features. The end-to-end
         // tests run the programs that stand beside them.
         println!("\n== build");
