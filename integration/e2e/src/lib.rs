@@ -13,6 +13,7 @@ mod dns;
 mod http;
 pub mod judge;
 mod ports;
+pub mod primary;
 mod site;
 mod wait;
 

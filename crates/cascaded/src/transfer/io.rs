@@ -44,8 +44,8 @@ pub enum AskError {
     Io(#[from] io::Error),
     #[error("the server closed the connection: {0}")]
     Closed(XfrError),
-    #[error("nothing was sent for {} s: {0}", IDLE.as_secs())]
-    Idle(XfrError),
+    #[error("nothing was sent for {secs} s: {error}")]
+    Idle { secs: u64, error: XfrError },
     #[error("less than 1 KiB a second for {} s", WINDOW.as_secs())]
     Slow,
     #[error("not complete within one hour")]
@@ -134,10 +134,11 @@ pub async fn probe_tcp(
             };
         }
         let read = stream.read_buf(frames.space());
-        match timeout(IDLE, read).await {
-            Err(_) => return Err(AskError::Silent(IDLE.as_secs())),
-            Ok(n) if n? == 0 => return Err(AskError::Closed(XfrError::Cut { records: 0 })),
-            Ok(_) => {}
+        let read = timeout(IDLE, read)
+            .await
+            .map_err(|_| AskError::Silent(IDLE.as_secs()))??;
+        if read == 0 {
+            return Err(AskError::Closed(XfrError::Cut { records: 0 }));
         }
     }
 }
@@ -172,7 +173,11 @@ pub async fn transfer(
         space.reserve(READ);
         let read = match timeout(patience, stream.read_buf(space)).await {
             Ok(n) => n?,
-            Err(_) => return reader.finish().map_err(AskError::Idle),
+            Err(_) => {
+                let secs = patience.as_secs();
+                let idle = |error| AskError::Idle { secs, error };
+                return reader.finish().map_err(idle);
+            }
         };
         if read == 0 {
             return reader.finish().map_err(AskError::Closed);

@@ -15,6 +15,8 @@ mod bad_source;
 mod bad_usage;
 mod common;
 mod hooks;
+mod liar;
+mod primaries;
 mod restarts;
 mod reviews;
 mod seed_page;
