@@ -41,6 +41,19 @@ pub fn zone_state(view: &View) -> ZoneState {
     }
 }
 
+fn primaries(view: &View) -> api::Primaries {
+    let s = &view.row.zone.source;
+    api::Primaries {
+        confirmed_at: s.last_ok,
+        next_refresh_at: view.next_attempt,
+        expires_at: s.expires_at,
+        expired: s.expired,
+        failures: s.failures,
+        error: s.error.clone(),
+        kind: view.row.reports.load.as_ref().map(|(_, r)| r.kind.clone()),
+    }
+}
+
 pub fn zone(d: &Daemon, z: &ZoneHandle) -> api::ZoneStatus {
     let now = d.now();
     let view = z.view();
@@ -73,6 +86,8 @@ pub fn zone(d: &Daemon, z: &ZoneHandle) -> api::ZoneStatus {
             by: Some(p.by.clone()),
         }),
         pauses: pauses(pz),
+        primaries: matches!(row.source, cascade_api::zones::Source::Servers { .. })
+            .then(|| primaries(&view)),
         loading: view.loading.as_ref().map(|(at, p)| api::Loading {
             started_at: *at,
             size_bytes: p.octets.load(std::sync::atomic::Ordering::Relaxed),

@@ -16,6 +16,8 @@ mod bad_usage;
 mod common;
 mod hooks;
 mod keys;
+mod liar;
+mod primaries;
 mod restarts;
 mod reviews;
 mod seed_page;
