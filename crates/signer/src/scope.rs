@@ -85,6 +85,8 @@ pub enum WhyFull {
     KeyFace,
     #[error("everything signed: more than 16 keys would have live signatures")]
     Slots,
+    #[error("everything signed: most type bitmaps of the NSEC3 chain are out of use")]
+    Bitmaps,
     #[error("everything signed: the version before does not fit the content ({0})")]
     Inconsistent(&'static str),
 }
