@@ -17,7 +17,9 @@ use crate::leaf_patch::{LeafPatch, LeafPatched, LeafTask};
 use crate::piece::run;
 use crate::plan::SigningPlan;
 use crate::scope::{Left, Mode, Place, Scope, WhyFull, choose};
-use crate::sign::{Counts, Marks, SignError, Signed, Work, apex_sets, check, denial, report, sign};
+use crate::sign::{
+    Counts, Marks, SignError, Signed, Work, apex_sets, check, denial, make_chain, report, sign,
+};
 use crate::slots::Slots;
 use crate::touched::{apex_is_unchanged, leaf_tasks};
 
@@ -88,7 +90,9 @@ fn patch(
     let soa = check(base, plan, now)?;
     job.progress.enter(Stage::Collecting);
     let denial = denial(plan, base.soa_ttl().min(soa.minimum));
-    fits(prev, base, &denial)?;
+    // Another kind, other parameters or another TTL: RRsets keep their signatures, all denial is
+    // made anew, and one version switches (signing.md §3.6 step 2).
+    let same_denial = fits(prev, base, &denial)?;
     let slots = Slots::new(prev, plan)?;
     let sets = apex_sets(base, plan, &denial);
     let draft = Draft::new(base, plan.version, now, sets, slots.table, denial.clone())
@@ -118,8 +122,9 @@ fn patch(
         apex_times: (plan.apex.inception, plan.apex.expiration),
         key_set_due: key_set_due(scope.key_set_remain, &plan.times, now).to_wire(),
     };
-    let tasks = leaf_tasks(&leaves, &alignment, scope, &upkeep.places);
-    let idle = tasks.len() == 1 && alignment.runs().is_empty() && upkeep.places.is_empty();
+    let tasks = leaf_tasks(&leaves, &alignment, scope, &upkeep.places, !same_denial);
+    let idle =
+        same_denial && tasks.len() == 1 && alignment.runs().is_empty() && upkeep.places.is_empty();
     if idle && !scope.even_if_equal && apex_is_unchanged(&leaves, &tasks)? {
         job.progress.enter(Stage::Finished);
         return Ok(Resigned::Nothing(upkeep.left));
@@ -127,15 +132,22 @@ fn patch(
     marks.collected = job.clock.monotonic();
 
     let mut done = Done::default();
-    let blocks = blocks_of(&upkeep.places);
-    let chain = prev
-        .chain()
-        .map(|c| {
-            patch_chain(
-                c, &blocks, &leaves, &alignment, job, now, &mut marks, &mut done,
-            )
-        })
-        .transpose()?;
+    let chain = match (&denial, prev.chain().filter(|_| same_denial)) {
+        (_, Some(old)) => {
+            let blocks = blocks_of(&upkeep.places);
+            let chain = patch_chain(
+                old, &blocks, &leaves, &alignment, job, now, &mut marks, &mut done,
+            )?;
+            Some(chain)
+        }
+        (Denial::Nsec3 { params, ttl }, None) => {
+            let (keys, spread) = (&slots.keys, &spread);
+            let chain = make_chain(&draft, keys, spread, params, *ttl, job, now, &mut marks)?;
+            done.add(marks.rows, (marks.row_signatures, marks.row_signatures));
+            Some(chain)
+        }
+        _ => None,
+    };
     let patched = patch_leaves(&leaves, &tasks, job, now, &mut done)?;
     marks.signed = job.clock.monotonic();
     if job.progress.is_cancelled() {
@@ -156,7 +168,7 @@ fn patch(
         keys: &slots.keys,
         spread: &spread,
         marks: &marks,
-        scope: "incremental",
+        scope: if same_denial { "incremental" } else { "denial" },
         counts: done.counts(prev, &version),
     };
     let report = report(base, &version, &work, job, now);
@@ -194,36 +206,21 @@ impl Done {
     }
 }
 
-/// Whether `prev` is something to start from.
-fn fits(prev: &ZoneVersion, base: &ZoneVersion, denial: &Denial) -> Result<(), WhyFull> {
+/// Whether `prev` is something to start from; `true`: its denial of existence too.
+fn fits(prev: &ZoneVersion, base: &ZoneVersion, denial: &Denial) -> Result<bool, WhyFull> {
+    if !prev.is_signed() {
+        return Err(WhyFull::NotSigned);
+    }
     if prev.zone() != base.zone() || prev.apex() != base.apex() {
         return Err(WhyFull::OtherZone);
     }
-    match (prev.denial(), denial) {
-        (Denial::None, _) => return Err(WhyFull::NotSigned),
-        (Denial::Nsec { ttl: was }, Denial::Nsec { ttl }) if was == ttl => {}
-        (
-            Denial::Nsec3 {
-                params: was,
-                ttl: was_ttl,
-            },
-            Denial::Nsec3 { params, ttl },
-        ) if was == params && was_ttl == ttl => {}
-        (Denial::Nsec { .. }, Denial::Nsec { .. }) => return Err(WhyFull::DenialTtl),
-        (Denial::Nsec3 { params: was, .. }, Denial::Nsec3 { params, .. }) if was == params => {
-            return Err(WhyFull::DenialTtl);
-        }
-        _ => return Err(WhyFull::Denial),
-    }
     match (prev.denial(), prev.chain()) {
-        (Denial::Nsec { .. }, None) => Ok(()),
+        (Denial::Nsec { .. }, None) => {}
         (Denial::Nsec3 { params, ttl }, Some(chain))
-            if chain.params() == params && chain.ttl() == *ttl && !chain.is_empty() =>
-        {
-            Ok(())
-        }
-        _ => Err(WhyFull::Inconsistent("no chain of its denial of existence")),
+            if chain.params() == params && chain.ttl() == *ttl && !chain.is_empty() => {}
+        _ => return Err(WhyFull::Inconsistent("no chain of its denial of existence")),
     }
+    Ok(prev.denial() == denial)
 }
 
 fn blocks_of(upkeep: &[(Place, Mode)]) -> Vec<(usize, Mode)> {

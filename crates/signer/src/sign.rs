@@ -229,7 +229,7 @@ pub(crate) fn apex_sets(base: &ZoneVersion, plan: &SigningPlan, denial: &Denial)
     sets
 }
 
-fn make_chain(
+pub(crate) fn make_chain(
     draft: &Draft,
     keys: &Keys,
     spread: &Spread,

@@ -11,12 +11,13 @@ use crate::piece::Piece;
 use crate::scope::{Mode, Place, Scope};
 use crate::sign::SignError;
 
-/// The units of the draft to look at, ascending, the apex first.
+/// The units of the draft to look at, ascending, the apex first. `all`: none is left out.
 pub(crate) fn leaf_tasks(
     leaves: &LeafPatch<'_>,
     alignment: &Alignment,
     scope: &Scope,
     upkeep: &[(Place, Mode)],
+    all: bool,
 ) -> Vec<LeafTask> {
     let (prev, version) = (leaves.prev, leaves.draft.version());
     let redo = scope.refresh > 0;
@@ -27,11 +28,14 @@ pub(crate) fn leaf_tasks(
         task.mode = task.mode.with(mode);
     };
     // The apex is signed anew anyway, so whatever is due there goes along.
-    let all = Mode {
+    let due = Mode {
         fix_keys: true,
         redo: true,
     };
-    touch(0, all);
+    touch(0, due);
+    if all {
+        (1..version.unit_count()).for_each(|unit| touch(unit, Mode::default()));
+    }
     for (place, mode) in upkeep {
         if let Place::Leaf(unit) = place
             && let Some(unit) = alignment.base_unit(*unit)
