@@ -7,6 +7,7 @@ mod guard;
 mod hook;
 mod jobs;
 mod perform;
+mod store;
 mod sweep;
 
 use std::collections::BTreeMap;
@@ -46,6 +47,10 @@ pub struct ZoneRow {
     /// unsigned half can be made again.
     #[serde(default)]
     pub sources: BTreeMap<u64, (u32, String)>,
+    /// How the published versions are kept on disk, newest last; the last one ends with the live
+    /// version.
+    #[serde(default)]
+    pub segments: Vec<cascade_archive::Segment>,
     #[serde(default)]
     pub reports: Reports,
 }
