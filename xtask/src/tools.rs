@@ -26,6 +26,8 @@ pub const TOOLS: &[(&str, &str, &str)] = &[
         "nsd",
         "serves signed zones to the validating resolver",
     ),
+    ("knotd", "knot", "follows a zone by incremental transfers"),
+    ("named", "bind9", "follows a zone by incremental transfers"),
     (
         "unbound",
         "unbound",

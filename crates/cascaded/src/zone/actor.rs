@@ -298,6 +298,7 @@ impl Actor {
                 self.want_keys();
             }
             Message::Source(trigger) => self.apply(Event::SourceSignal(trigger)).await,
+            Message::Behind => self.remind(),
             Message::Stop => return false,
         }
         true

@@ -1,6 +1,7 @@
 //! One zone in the daemon: its durable row, its owner task, what others may see of it.
 
 mod actor;
+mod announce;
 mod answers;
 mod files;
 mod guard;
@@ -155,6 +156,8 @@ pub enum Message {
     Policy,
     /// A NOTIFY, or a changed file.
     Source(cascade_pipeline::state::Trigger),
+    /// A secondary was found behind after a start.
+    Behind,
     /// The daemon stops: end after the current step.
     Stop,
 }

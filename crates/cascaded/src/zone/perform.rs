@@ -10,7 +10,8 @@ use cascade_pipeline::event::{GuardOutcome, Loaded, SignResult};
 use cascade_pipeline::state::{JobId, Origin, Report, RunwayClass, Stage};
 use cascade_pipeline::{Action, Event, Fault, Keep, Serve, Severity};
 use cascade_policy::VerifyMode;
-use cascade_publisher::notify::{NotifyCommand, Target};
+use cascade_publisher::notify::NotifyCommand;
+use cascade_publisher::watch::WatchCommand;
 use cascade_publisher::{EmptyReason, Role};
 use cascade_time::Timestamp;
 use cascade_verifier::{Approval, Approved, DespiteVerification, Outcome};
@@ -82,8 +83,9 @@ impl Actor {
             Action::Answer { request, result } => self.answer(request, result),
             Action::SetTimer(at) => self.set_deadline(at),
             Action::Forget => self.forget(),
-            // Secondaries are not watched, and delegations not looked at, yet.
-            Action::WatchSecondaries { .. } | Action::HoldTransfers(_) => {}
+            Action::WatchSecondaries { version, .. } => self.watch(version, false),
+            // Delegations are not looked at yet.
+            Action::HoldTransfers(_) => {}
         }
     }
 
@@ -389,6 +391,7 @@ impl Actor {
             .d
             .notify
             .try_send(NotifyCommand::Forget { zone: self.me.id });
+        self.tell_watch(WatchCommand::Forget { zone: self.me.id });
         self.gone = true;
     }
 
@@ -531,40 +534,6 @@ impl Actor {
                 self.versions.insert(v, Held::Refused(refused.clone()));
                 Some(Approved::despite(refused, despite))
             }
-        }
-    }
-
-    fn send_notify(&mut self, version: VersionId) {
-        let (Some(v), Some(policy)) = (self.version(version), self.policy()) else {
-            return;
-        };
-        let keys = crate::servers::tsig_keys(&self.d);
-        let targets = policy
-            .file
-            .policy
-            .server
-            .outbound
-            .send_notify_to
-            .iter()
-            .map(|t| Target {
-                addr: t.addr,
-                key: t.tsig_key.as_ref().and_then(|k| {
-                    cascade_zone::Name::parse(k)
-                        .ok()
-                        .and_then(|n| keys.get(&n).cloned())
-                }),
-            })
-            .collect();
-        let command = NotifyCommand::Published {
-            zone: self.me.id,
-            apex: self.me.apex.clone(),
-            serial: v.serial(),
-            soa_ttl: v.soa_ttl(),
-            soa: v.soa().to_vec(),
-            targets,
-        };
-        if self.d.notify.try_send(command).is_err() {
-            tracing::warn!(zone = %self.me.name, "NOTIFY queue is full; secondaries find the version by their refresh timer");
         }
     }
 

@@ -395,6 +395,9 @@ impl Actor {
             }
         }
         self.tidy();
+        if let Some(v) = self.row.zone.live.as_ref().map(|l| l.version) {
+            self.watch(v, true);
+        }
     }
 
     /// Takes the published version back; says what is lost.

@@ -17,6 +17,7 @@ mod common;
 mod hooks;
 mod restarts;
 mod reviews;
+mod secondaries;
 mod seed_page;
 mod serving;
 mod validity;
