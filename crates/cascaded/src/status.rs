@@ -129,9 +129,24 @@ pub fn zone(d: &Daemon, z: &ZoneHandle) -> api::ZoneStatus {
         rolls: rules
             .as_ref()
             .map_or(Vec::new(), |r| report::rolls(&z.name, &row.keys, r, now)),
-        secondaries: Vec::new(),
+        secondaries: secondaries(d, z.id, now),
         warnings: warnings(d, &view),
     }
+}
+
+/// What the watch has seen.
+fn secondaries(d: &Daemon, zone: cascade_zone::ZoneId, now: Timestamp) -> Vec<api::Secondary> {
+    let seen = d.secondaries.of(zone);
+    let one = |(addr, s): (std::net::SocketAddr, cascade_publisher::watch::Seen)| api::Secondary {
+        server: addr.to_string(),
+        serial: s.serial.map(|n| n.0),
+        lag_secs: s
+            .serial
+            .map(|_| s.behind_since.map_or(0, |t| now.since(t).as_secs())),
+        up: s.up,
+        asked_at: s.asked_at,
+    };
+    seen.into_iter().map(one).collect()
 }
 
 fn pauses(z: &ps::Zone) -> Vec<api::Pause> {

@@ -448,6 +448,7 @@ pub async fn add(d: &Arc<Daemon>, caller: &Caller, add: ZoneAdd, dry_run: bool) 
         added_at: d.now(),
         keys: KeysRow::new(&apex),
         sources: Default::default(),
+        segments: Vec::new(),
         reports: Reports::default(),
     };
     if !imports.is_empty() {

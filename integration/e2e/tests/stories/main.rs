@@ -20,6 +20,7 @@ mod liar;
 mod primaries;
 mod restarts;
 mod reviews;
+mod secondaries;
 mod seed_page;
 mod serving;
 mod validity;
