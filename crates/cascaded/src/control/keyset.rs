@@ -3,16 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cascade_api::common::{Confirm, List, PageQuery, SubjectKind};
+use cascade_api::common::{Acts, Confirm, List, PageQuery, SubjectKind};
 use cascade_api::keys::{
     EmergencyRequest, EmergencyStrategy, Key, KeyCheck, KeyImport, KeyImported, KeyRemove, Roll,
     RollKind, RollStep, Timeline, TimelineItem, TimelineQuery,
 };
-use cascade_api::zones::KeyRole as ApiRole;
+use cascade_api::zones::{KeyRole as ApiRole, Why};
 use cascade_api::{Problem, ProblemType};
 use cascade_keys::{
-    Assumptions, Class, Command, Event, KeyPolicy, Refusal, Role, Step, Strategy, What, ZoneKeys,
-    decide, forecast,
+    Alert, Assumptions, Class, Command, Delegation, Event, Facts, KeyPolicy, Refusal, Role, Step,
+    Strategy, What, ZoneKeys, decide, forecast,
 };
 use cascade_time::{Timestamp, format_span};
 
@@ -20,7 +20,7 @@ use super::{Answer, bug, need_consent};
 use crate::daemon::Daemon;
 use crate::http::Caller;
 use crate::keys::{KeysRow, note, report};
-use crate::zone::{KeyOrder, KeyRefusal, Message, ZoneHandle};
+use crate::zone::{KeyOrder, KeyRefusal, Message, View, ZoneHandle};
 
 /// For an order to be taken up and stored.
 const ORDER_BOUND: Duration = Duration::from_secs(30);
@@ -103,7 +103,13 @@ pub async fn step(
     order(z, caller, KeyOrder::Command(command)).await?;
     shown(d, z, class)
         // It ended with this step.
-        .or_else(|| before.map(|r| Roll { state: "done".into(), waits_for: None, ..r }))
+        .or_else(|| {
+            before.map(|r| Roll {
+                state: "done".into(),
+                waits_for: None,
+                ..r
+            })
+        })
         .ok_or_else(|| bug("the roll is not there"))
 }
 
@@ -135,12 +141,7 @@ pub async fn import(
     })
 }
 
-pub async fn remove(
-    z: &ZoneHandle,
-    caller: &Caller,
-    key: &str,
-    r: &KeyRemove,
-) -> Answer<()> {
+pub async fn remove(z: &ZoneHandle, caller: &Caller, key: &str, r: &KeyRemove) -> Answer<()> {
     let view = z.view();
     let found = super::data::find_key(z, &view.row.keys, key)?;
     let consent = Confirm {
@@ -163,12 +164,7 @@ pub async fn remove(
 
 pub async fn backed_up(d: &Daemon, z: &ZoneHandle, caller: &Caller, key: &str) -> Answer<Key> {
     let num = super::data::find_key(z, &z.view().row.keys, key)?.num;
-    order(
-        z,
-        caller,
-        KeyOrder::Command(Command::BackedUp { key: num }),
-    )
-    .await?;
+    order(z, caller, KeyOrder::Command(Command::BackedUp { key: num })).await?;
     super::data::key(d, z, key)
 }
 
@@ -178,7 +174,10 @@ pub async fn check(d: &Daemon, z: &ZoneHandle, caller: &Caller) -> Answer<KeyChe
     if z.view().row.keys.zone.published.is_none() {
         return Err(Problem::new(
             ProblemType::TooEarly,
-            format!("zone '{}' is not published yet; there is nothing to look for", z.name),
+            format!(
+                "zone '{}' is not published yet; there is nothing to look for",
+                z.name
+            ),
         ));
     }
     order(z, caller, KeyOrder::Look).await?;
@@ -237,7 +236,11 @@ pub async fn emergency(
     };
     let line = |word: &str, at: Option<Timestamp>, cost: &str| {
         let when = at.map_or("is not known to end".to_string(), |at| {
-            format!("ends about {} ({})", at.to_human(), format_span(at.since(now)))
+            format!(
+                "ends about {} ({})",
+                at.to_human(),
+                format_span(at.since(now))
+            )
         });
         format!("{word} {when}; {cost}")
     };
@@ -256,7 +259,11 @@ pub async fn emergency(
         comment: None,
     };
     let word = format!("{strategy:?}").to_lowercase();
-    need_consent(&consent, &format!("emergency-{}-{role}-{word}", z.id), effects)?;
+    need_consent(
+        &consent,
+        &format!("emergency-{}-{role}-{word}", z.id),
+        effects,
+    )?;
     let class = match role {
         Role::Ksk => Class::Ksk,
         Role::Zsk => Class::Zsk,
@@ -317,7 +324,10 @@ fn coming(
             // Made-up octets have made-up tags.
             Event::KeyAdded { key, .. } => Some((
                 "key.generated".to_string(),
-                format!("a new {} of algorithm {}: {}", key.role, key.algorithm, key.num),
+                format!(
+                    "a new {} of algorithm {}: {}",
+                    key.role, key.algorithm, key.num
+                ),
             )),
             Event::RollStepped { class, to, .. } => {
                 Some((e.name().to_string(), step_text(&row.zone, *class, *to)))
@@ -339,8 +349,70 @@ fn coming(
 fn step_text(zone: &ZoneKeys, class: Class, to: cascade_keys::Stage) -> String {
     let next = zone.roll(class).and_then(|r| r.kind.row(to));
     let asks = next.is_some_and(|n| n.state == "await-ds-seen");
-    let hint = if asks { "; the parent must change the DS" } else { "" };
+    let hint = if asks {
+        "; the parent must change the DS"
+    } else {
+        ""
+    };
     format!("{class}: {}{hint}", next.map_or("", |n| n.state))
+}
+
+/// What keys and rolls of a healthy zone wait for, if anything.
+pub fn explain(d: &Daemon, z: &ZoneHandle, view: &View, now: Timestamp, why: &mut Why) {
+    let row = &view.row.keys;
+    let Some(rules) = d.key_policy(&view.row.zone.settings.policy) else {
+        return;
+    };
+    let facts = Facts {
+        clock_held: view.row.zone.clock_unsafe.is_some(),
+        paused: view.row.zone.modes.maintenance.is_some(),
+        ..Facts::default()
+    };
+    let parent = &row.zone.parent;
+    let reachable = matches!(parent.delegation, Delegation::Ours | Delegation::Linked);
+    let parent_waits = reachable && parent.wanted_at.is_some() && parent.followed_at.is_none();
+    let roll = row.zone.rolls.first();
+    let text = cascade_keys::why(&z.name, &row.zone, &rules, &facts, now);
+    let text = text.strip_prefix(&format!("{}: ", z.name)).unwrap_or(&text);
+    let text = text.split(" Next look or step ").next().unwrap_or(text);
+    let text = text.trim_end_matches('.');
+    if roll.is_none() && !parent_waits && !parent.vanished {
+        // Nothing waits; what comes next is told after how it is.
+        if let Some((_, next)) = text.split_once("Next: ") {
+            why.summary.push_str(&format!("; next: {next}"));
+        }
+        return;
+    }
+    why.summary = text.to_string();
+    why.since = None;
+    let shown = roll.map(|r| report::roll(&z.name, row, &rules, r, now));
+    let asks_parent = shown
+        .as_ref()
+        .is_some_and(|r| r.waits_for.as_deref() == Some("parent"));
+    if let Some(r) = shown {
+        why.next_at = r.next_look.or(r.earliest_at).or(why.next_at);
+        why.evidence.extend(r.evidence);
+        why.actions.extend(r.next_command);
+    } else if let Some(look) = row.zone.look(What::Ds) {
+        why.evidence.extend(report::evidence(row, look));
+    }
+    why.next = why.next_at.map(|_| "looks again".into());
+    if asks_parent || parent_waits || parent.vanished {
+        why.acts = Some(Acts::Parent);
+        why.actions
+            .push(format!("cascade keyset {} get ds", z.name));
+    }
+    if !asks_parent && !why.actions.is_empty() && roll.is_some() {
+        why.acts = Some(Acts::Operator);
+    }
+}
+
+/// What people should know of the keys even if no roll waits for it.
+pub fn alerts(d: &Daemon, view: &View, now: Timestamp) -> Vec<Alert> {
+    let Some(rules) = d.key_policy(&view.row.zone.settings.policy) else {
+        return Vec::new();
+    };
+    cascade_keys::alerts(&view.row.keys.zone, &rules, now)
 }
 
 fn rules(d: &Daemon, z: &ZoneHandle) -> Answer<KeyPolicy> {
@@ -373,9 +445,10 @@ async fn order(z: &ZoneHandle, caller: &Caller, order: KeyOrder) -> Answer<()> {
             "the change could not be made durable; nothing has changed",
         )
         .subject(SubjectKind::Zone, &z.name)),
-        Ok(Ok(Err(KeyRefusal::NoPolicy))) => {
-            Err(Problem::policy_not_found(&z.view().row.zone.settings.policy, []))
-        }
+        Ok(Ok(Err(KeyRefusal::NoPolicy))) => Err(Problem::policy_not_found(
+            &z.view().row.zone.settings.policy,
+            [],
+        )),
         Ok(Err(_)) => Err(bug(format!(
             "zone '{}' did not answer; see the log",
             z.name
@@ -389,7 +462,8 @@ fn refused(z: &ZoneHandle, r: &Refusal) -> Problem {
         "not-found" => ProblemType::KeyNotFound,
         slug => ProblemType::from_slug(slug),
     };
-    let problem = Problem::new(kind, format!("{}: {r}", z.name)).subject(SubjectKind::Zone, &z.name);
+    let problem =
+        Problem::new(kind, format!("{}: {r}", z.name)).subject(SubjectKind::Zone, &z.name);
     let problem = match r {
         Refusal::WrongStep { class, fits, .. } => {
             problem.action(format!("cascade keyset {} {} {fits}", z.name, class.word()))

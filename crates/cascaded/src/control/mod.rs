@@ -6,7 +6,7 @@
 mod daemon;
 mod data;
 mod edit;
-mod keyset;
+pub mod keyset;
 mod operations;
 mod policies;
 mod tokens;
@@ -23,7 +23,8 @@ use cascade_api::keys::{
     KeyRecordsQuery, KeyRemove, RecordKind, Roll, RollKind, RollStep, Timeline, TimelineQuery,
 };
 use cascade_api::policies::{
-    Policy, PolicyCheck, PolicyCheckRequest, PolicyItem, PolicyPlan, PolicyPlanRequest, PolicyReload, PolicyReloaded,
+    Policy, PolicyCheck, PolicyCheckRequest, PolicyItem, PolicyPlan, PolicyPlanRequest,
+    PolicyReload, PolicyReloaded,
 };
 use cascade_api::status::ZoneStatus;
 use cascade_api::zones::{
