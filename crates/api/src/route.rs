@@ -149,7 +149,12 @@ routes! {
     HsmList Get "/v1/hsms" V [] - => 200 "List_Hsm" "HSMs";
     HsmAdd Post "/v1/hsms" A [D C] "HsmAdd" => 201 "HsmAdded" "Register an HSM";
     HsmShow Get "/v1/hsms/{h}" V [] - => 200 "Hsm" "One HSM";
+    HsmEdit Patch "/v1/hsms/{h}" A [D] "HsmEdit" => 200 "Hsm" "Change the settings of an HSM";
     HsmRemove Delete "/v1/hsms/{h}" A [D C] - => 204 - "Forget an HSM";
+    HsmTest Post "/v1/hsms/{h}/test" O [] "HsmTest" => 200 "HsmTested" "Connect, and prove every key; an admin may have keys made";
+    HsmBench Post "/v1/hsms/{h}/bench" A [] "HsmBench" => 200 "HsmBenched" "Measure signatures a second";
+    HsmInventory Get "/v1/hsms/{h}/inventory" V [] - => 200 "HsmInventory" "Every object, and whose it is";
+    HsmOrphan Delete "/v1/hsms/{h}/inventory/{object}" A [C] - => 204 - "Destroy an object of no known key";
     TsigList Get "/v1/tsig-keys" V [] - => 200 "List_TsigItem" "TSIG keys, without secrets";
     TsigAdd Post "/v1/tsig-keys" A [] "TsigAdd" => 201 "TsigAdded" "Add or generate a TSIG key";
     TsigRemove Delete "/v1/tsig-keys/{n}" A [] - => 204 - "Remove a TSIG key";

@@ -92,6 +92,7 @@ pub struct Daemon {
     pub files: ZoneFiles,
     pub audit: Mutex<AuditLog>,
     pub stores: Arc<KeyStores>,
+    pub hsms: crate::hsm::Hsms,
     pub keyring: Keyring,
     pub policies: ArcSwap<BTreeMap<String, ActivePolicy>>,
     /// One change at a time of what zones refer to: policies, TSIG keys, the list of zones.
@@ -101,8 +102,13 @@ pub struct Daemon {
     pub directory: Arc<Directory>,
     pub pool: Arc<rayon::ThreadPool>,
     pub loads: Semaphore,
+    /// Bounds transfers from primaries.
+    pub transfers: crate::transfer::Gate,
     pub signings: Semaphore,
     pub hooks: Semaphore,
+    /// One background check at a time, on a thread of its own: nobody waits for it.
+    pub sweeps: Arc<Semaphore>,
+    pub sweep_pool: rayon::ThreadPool,
     pub looks: Arc<crate::looks::Looks>,
     pub notify: mpsc::Sender<NotifyCommand>,
     pub bound: ArcSwap<Bound>,

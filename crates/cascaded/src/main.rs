@@ -5,10 +5,10 @@
 
 mod activation;
 mod args;
-mod clock;
 mod control;
 mod daemon;
 mod hooks;
+mod hsm;
 mod http;
 mod keys;
 mod lock;
@@ -22,8 +22,8 @@ mod settings;
 mod start;
 mod status;
 mod stores;
-mod systemd;
 mod text;
+mod transfer;
 mod tsig;
 mod zone;
 

@@ -6,7 +6,7 @@ use cascade_zone::sign::{Draft, Sidecar};
 use cascade_zone::version::{Owner, RRset, ZoneVersion};
 use cascade_zone::{Rtype, key};
 
-use crate::piece::{Entry, Group, Keys, Piece};
+use crate::piece::{ALL, Entry, Group, Keys, Piece};
 use crate::refresh::Spread;
 use crate::rrsig::Preimage;
 use crate::sign::SignError;
@@ -108,6 +108,7 @@ impl LeafContext<'_> {
             ordinal: owner.ordinal(),
             set: set.index as u16,
             group,
+            slots: ALL,
         };
         piece.add(self.keys, entry)
     }
@@ -137,6 +138,7 @@ impl LeafContext<'_> {
                 ordinal,
                 set: NSEC_SET,
                 group: Group::Zone,
+                slots: ALL,
             },
         )
     }

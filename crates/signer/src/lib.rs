@@ -4,24 +4,33 @@
 //! value for a whole job. It verifies nothing of its own work; that is another crate's task.
 //!
 //! In reading order: [`plan`] what is wanted, [`serial`] the next SOA serial, [`refresh`] when
-//! signatures expire, [`sign`] the job itself, then its parts.
+//! signatures expire, [`sign`] a job that signs everything, [`scope`] what else a job does,
+//! [`sign_from`] a job that starts from the version before, then their parts.
 
+mod chain_patch;
+mod due;
+mod incremental;
 pub mod job;
 mod leaf;
+mod leaf_patch;
 mod nsec3;
 mod piece;
 pub mod plan;
 pub mod refresh;
 pub mod report;
 mod rrsig;
+pub mod scope;
 pub mod serial;
 mod sign;
 
+pub use due::{key_tick, next_due, next_upkeep};
+pub use incremental::{Resigned, sign_from};
 pub use job::{Job, Progress, Stage};
 pub use nsec3::nsec3_hash;
 pub use plan::{ApexKey, ApexOptions, ApexSet, DenialPlan, PlanError, SigningPlan, make_apex_set};
 pub use refresh::{ClockGuard, ClockUnsafe, Times, TimesError};
 pub use report::{KeyReport, SignReport};
+pub use scope::{KeyPace, Left, Scope, WhyFull};
 pub use serial::{
     Chosen, KeepRefresh, Occasion, SerialError, SerialNote, SerialPolicy, next_serial,
 };

@@ -11,7 +11,7 @@ use cascade_zone::{Name, Rtype, key};
 use rayon::prelude::*;
 use sha1::{Digest, Sha1};
 
-use crate::piece::{Entry, Group, Keys, Piece};
+use crate::piece::{ALL, Entry, Group, Keys, Piece};
 use crate::refresh::Spread;
 use crate::rrsig::Preimage;
 use crate::sign::SignError;
@@ -34,7 +34,7 @@ pub fn nsec3_hash(name: &[u8], salt: &[u8], iterations: u16) -> Hash {
 }
 
 /// A row of the chain: hash, and which bitmap.
-type Row = (Hash, u32);
+pub(crate) type Row = (Hash, u32);
 
 /// All rows in hash order, and the bitmaps they name.
 pub(crate) struct Rows {
@@ -43,7 +43,7 @@ pub(crate) struct Rows {
 }
 
 /// True if the owner has an NSEC3 record: nothing occluded, and with opt-out no insecure cut.
-fn bears(flags: Flags, params: &Nsec3Params) -> bool {
+pub(crate) fn bears(flags: Flags, params: &Nsec3Params) -> bool {
     let opted_out = params.opt_out && flags.is_cut() && !flags.is_secure();
     !flags.is_occluded() && !opted_out
 }
@@ -163,6 +163,40 @@ fn names_of(version: &ZoneVersion, params: &Nsec3Params, hash: &Hash) -> (Name, 
     (name(), name())
 }
 
+/// One NSEC3 record.
+pub(crate) struct Nsec3<'a> {
+    pub hash: &'a Hash,
+    pub next: &'a Hash,
+    pub bitmap: &'a [u8],
+    pub params: &'a Nsec3Params,
+    pub ttl: u32,
+}
+
+/// Puts what is signed of an NSEC3 record into the piece's scratch.
+pub(crate) fn write_preimage(
+    piece: &mut Piece,
+    record: &Nsec3<'_>,
+    times: (u32, u32),
+    apex: &[u8],
+) {
+    let Piece { owner, scratch, .. } = piece;
+    owner.clear();
+    owner.push(32);
+    push_base32hex(record.hash, owner);
+    owner.extend_from_slice(apex);
+    let params = record.params;
+    let mut preimage = Preimage::start(scratch, owner, Rtype::NSEC3, record.ttl, times, apex);
+    preimage.record(|out| {
+        out.extend_from_slice(&[params.algorithm, params.opt_out as u8]);
+        out.extend_from_slice(&params.iterations.to_be_bytes());
+        out.push(params.salt.len() as u8);
+        out.extend_from_slice(&params.salt);
+        out.push(20);
+        out.extend_from_slice(record.next);
+        out.extend_from_slice(record.bitmap);
+    });
+}
+
 /// What all blocks of a job share.
 pub(crate) struct ChainPlan<'a> {
     pub version: &'a ZoneVersion,
@@ -205,36 +239,27 @@ impl<'a> ChainPlan<'a> {
         piece.expiration = self.spread.block(&first.0);
         let times = (self.spread.inception(), piece.expiration);
         let apex = self.version.apex_lower();
-        let iterations = self.params.iterations.to_be_bytes();
         for (n, (hash, bitmap)) in rows.iter().enumerate() {
             let next = rows.get(n + 1).map_or_else(|| self.next(i), |r| r.0);
-            piece.owner.clear();
-            piece.owner.push(32);
-            push_base32hex(hash, &mut piece.owner);
-            piece.owner.extend_from_slice(apex);
-            let mut preimage = Preimage::start(
-                &mut piece.scratch,
-                &piece.owner,
-                Rtype::NSEC3,
-                self.ttl,
+            write_preimage(
+                piece,
+                &Nsec3 {
+                    hash,
+                    next: &next,
+                    bitmap: self.rows.bitmaps.get(*bitmap),
+                    params: self.params,
+                    ttl: self.ttl,
+                },
                 times,
                 apex,
             );
-            preimage.record(|out| {
-                out.extend_from_slice(&[self.params.algorithm, self.params.opt_out as u8]);
-                out.extend_from_slice(&iterations);
-                out.push(self.params.salt.len() as u8);
-                out.extend_from_slice(&self.params.salt);
-                out.push(20);
-                out.extend_from_slice(&next);
-                out.extend_from_slice(self.rows.bitmaps.get(*bitmap));
-            });
             piece.add(
                 self.keys,
                 Entry {
                     ordinal: n as u16,
                     set: 0,
                     group: Group::Zone,
+                    slots: ALL,
                 },
             )?;
         }

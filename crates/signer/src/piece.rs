@@ -51,6 +51,32 @@ pub(crate) struct Entry {
     pub ordinal: u16,
     pub set: u16,
     pub group: Group,
+    /// Bit k: the key in slot k signs; keys of other groups do not, whatever this says.
+    pub slots: u16,
+}
+
+/// All keys of the group sign.
+pub(crate) const ALL: u16 = u16::MAX;
+
+/// A signature taken over from the version before.
+#[derive(Clone, Copy, Debug)]
+struct Kept {
+    ordinal: u16,
+    set: u16,
+    slot: u8,
+    times: (u32, u32),
+    at: usize,
+    len: usize,
+}
+
+/// A signature of a finished piece, made or kept.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Made<'a> {
+    pub ordinal: u16,
+    pub set: u16,
+    pub slot: u8,
+    pub times: (u32, u32),
+    pub signature: &'a [u8],
 }
 
 /// Batches and signatures of one key; memory is kept from piece to piece.
@@ -70,6 +96,8 @@ pub(crate) struct Piece {
     pub next: Vec<u8>,
     /// Denial records made.
     pub denial: u64,
+    /// Leaf: some owner of it has an NSEC.
+    pub bearing: bool,
     /// Expiration of the piece's signatures.
     pub expiration: u32,
     pub scratch: Vec<u8>,
@@ -77,14 +105,22 @@ pub(crate) struct Piece {
     pub bearer: Vec<u8>,
     pub bitmap: Vec<u8>,
     pub types: Vec<Rtype>,
+    /// Denial RDATA as it shall be, and as it was.
+    pub denial_rdata: Vec<u8>,
+    pub before: Vec<u8>,
+    kept: Vec<Kept>,
+    kept_octets: Vec<u8>,
     lanes: [Vec<Lane>; 2],
 }
 
 impl Piece {
-    fn reset(&mut self, keys: &Keys) {
+    pub fn reset(&mut self, keys: &Keys) {
         self.entries.clear();
         self.next.clear();
         self.denial = 0;
+        self.bearing = false;
+        self.kept.clear();
+        self.kept_octets.clear();
         for (lanes, keys) in self.lanes.iter_mut().zip(keys) {
             lanes.resize_with(keys.len(), Lane::default);
             lanes.iter_mut().for_each(|l| l.used = 0);
@@ -95,11 +131,32 @@ impl Piece {
     pub fn add(&mut self, keys: &Keys, entry: Entry) -> Result<(), SignError> {
         let group = entry.group as usize;
         for (lane, key) in self.lanes[group].iter_mut().zip(&keys[group]) {
+            if entry.slots >> key.slot & 1 == 0 {
+                continue;
+            }
             set_key(&mut self.scratch, key.key.algorithm().number(), key.tag);
             lane.push(key, &self.scratch)?;
         }
         self.entries.push(entry);
         Ok(())
+    }
+
+    /// Takes a signature over as it is.
+    pub fn keep(&mut self, ordinal: u16, set: u16, slot: u8, times: (u32, u32), signature: &[u8]) {
+        self.kept.push(Kept {
+            ordinal,
+            set,
+            slot,
+            times,
+            at: self.kept_octets.len(),
+            len: signature.len(),
+        });
+        self.kept_octets.extend_from_slice(signature);
+    }
+
+    /// Signatures taken over.
+    pub fn kept(&self) -> usize {
+        self.kept.len()
     }
 
     /// Signs what is for keys in this process.
@@ -121,18 +178,21 @@ impl Piece {
     }
 
     /// Calls `f` with every entry's slot and signature: entries in order, keys in slot order.
-    pub fn for_each_signature(
-        &self,
+    pub fn for_each_signature<'p>(
+        &'p self,
         keys: &Keys,
-        mut f: impl FnMut(&Entry, u8, &[u8]),
+        mut f: impl FnMut(&Entry, u8, &'p [u8]),
     ) -> Result<(), SignError> {
-        let mut at = [0usize; 2];
+        let mut at = self.lanes.each_ref().map(|lanes| vec![0usize; lanes.len()]);
         for entry in &self.entries {
             let group = entry.group as usize;
-            let i = at[group];
-            at[group] += 1;
-            for (lane, key) in self.lanes[group].iter().zip(&keys[group]) {
-                let signature = lane
+            for (n, key) in keys[group].iter().enumerate() {
+                if entry.slots >> key.slot & 1 == 0 {
+                    continue;
+                }
+                let i = at[group][n];
+                at[group][n] += 1;
+                let signature = self.lanes[group][n]
                     .sigs
                     .get(i / MAX_BATCH)
                     .and_then(|s| s.get(i % MAX_BATCH));
@@ -144,15 +204,54 @@ impl Piece {
         Ok(())
     }
 
+    /// All signatures of the piece, made and kept, by owner, set and slot. `times`: of those that
+    /// were made.
+    pub fn all_signatures(
+        &self,
+        keys: &Keys,
+        times: impl Fn(Group) -> (u32, u32),
+    ) -> Result<Vec<Made<'_>>, SignError> {
+        let kept = |k: &Kept| Made {
+            ordinal: k.ordinal,
+            set: k.set,
+            slot: k.slot,
+            times: k.times,
+            signature: self.kept_octets.get(k.at..k.at + k.len).unwrap_or(&[]),
+        };
+        let mut all: Vec<Made<'_>> = self.kept.iter().map(kept).collect();
+        self.for_each_signature(keys, |entry, slot, signature| {
+            all.push(Made {
+                ordinal: entry.ordinal,
+                set: entry.set,
+                slot,
+                times: times(entry.group),
+                signature,
+            });
+        })?;
+        all.sort_by_key(|m| (m.ordinal, m.set, m.slot));
+        Ok(all)
+    }
+
+    /// Signatures made: by zone-signing keys, and by all.
+    pub fn counts(&self, keys: &Keys) -> (u64, u64) {
+        let masks = keys.each_ref().map(|k| slots_of(k));
+        let mut made = [0u64; 2];
+        for e in &self.entries {
+            let group = e.group as usize;
+            made[group] += (e.slots & masks[group]).count_ones() as u64;
+        }
+        (made[0], made[0] + made[1])
+    }
+
     /// Signatures by zone-signing keys.
     pub fn zone_signatures(&self, keys: &Keys) -> u64 {
-        let entries = self
-            .entries
-            .iter()
-            .filter(|e| e.group == Group::Zone)
-            .count();
-        (entries * keys[0].len()) as u64
+        self.counts(keys).0
     }
+}
+
+/// The slots of a group of keys.
+pub(crate) fn slots_of(keys: &[SlotKey]) -> u16 {
+    keys.iter().fold(0, |mask, k| mask | 1 << k.slot)
 }
 
 impl SlotKey {

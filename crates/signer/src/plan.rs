@@ -69,7 +69,7 @@ impl ApexSet {
     }
 
     /// Algorithms of the DNSKEY RRset, ascending.
-    fn algorithms(&self) -> Vec<u8> {
+    pub(crate) fn algorithms(&self) -> Vec<u8> {
         let mut all: Vec<u8> = self
             .dnskey
             .iter()

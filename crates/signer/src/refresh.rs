@@ -137,6 +137,18 @@ impl Spread {
         (self.now + self.floor as i64) as u32
     }
 
+    /// True if a leaf or block whose earliest signature expires then is due.
+    pub fn is_due(&self, min_exp: u32) -> bool {
+        not_after(min_exp, self.due_at())
+    }
+
+    /// True if a refresh of its leaf makes a signature anew: it is due, or will be within an eighth
+    /// of a period, and the new one would last longer.
+    pub fn is_late(&self, expires: u32, renewed: u32) -> bool {
+        let soon = self.due_at().wrapping_add(self.period / 8);
+        self.is_due(expires) || (not_after(expires, soon) && !not_after(renewed, expires))
+    }
+
     /// When signatures that expire at `min_exp` become due.
     pub fn next_due(&self, min_exp: u32) -> Timestamp {
         let exp = Timestamp::from_wire(min_exp, Timestamp::from_secs(self.now));
@@ -165,6 +177,11 @@ impl Spread {
             .max(self.now + self.floor as i64 + 1)
             .min(latest) as u32
     }
+}
+
+/// Serial arithmetic of RRSIG times (RFC 4034 §3.1.5).
+fn not_after(a: u32, b: u32) -> bool {
+    b.wrapping_sub(a) as i32 >= 0
 }
 
 /// What is known about the clock (signing.md §5).

@@ -23,12 +23,15 @@ use crate::piece::{Keys, SlotKey, run};
 use crate::plan::{DenialPlan, PlanError, SigningPlan};
 use crate::refresh::{ClockUnsafe, Spread, TimesError};
 use crate::report::{KeyReport, SignReport};
+use crate::scope::Left;
 
 /// The result: neither verified nor published.
 #[derive(Debug)]
 pub struct Signed {
     pub version: ZoneVersion,
     pub report: SignReport,
+    /// Upkeep that waits for the next version.
+    pub left: Left,
 }
 
 /// Why nothing was signed. The live version is untouched in every case.
@@ -66,16 +69,10 @@ pub fn sign(
     now: Timestamp,
 ) -> Result<Signed, SignError> {
     let started = job.clock.monotonic();
-    if base.is_signed() {
-        return Err(PlanError::NotUnsigned.into());
-    }
-    plan.check(base.apex(), now)?;
-    plan.times.check()?;
-    plan.clock.check(plan.times.inception_offset, now)?;
-    let soa = base.soa_fields().ok_or(PlanError::NoSoa)?;
+    let soa = check(base, plan, now)?;
 
     job.progress.enter(Stage::Collecting);
-    let (keys, table) = assign_slots(plan)?;
+    let (keys, table) = assign_slots(plan, KeyTable::new())?;
     // RFC 9077 §3: the TTL of denial is that of negative answers.
     let ttl = base.soa_ttl().min(soa.minimum);
     let denial = denial(plan, ttl);
@@ -116,27 +113,39 @@ pub fn sign(
     let counts = Counts {
         denial: done.0 + marks.rows,
         signatures: done.1 + marks.row_signatures,
+        kept: 0,
+        dropped: 0,
     };
-    let report = report(
-        base, &version, plan, &keys, &spread, &marks, counts, job, now,
-    );
-    Ok(Signed { version, report })
+    let work = Work {
+        plan,
+        keys: &keys,
+        spread: &spread,
+        marks: &marks,
+        scope: "full",
+        counts,
+    };
+    let report = report(base, &version, &work, job, now);
+    Ok(Signed {
+        version,
+        report,
+        left: Left::default(),
+    })
 }
 
 /// When each part of the job ended.
-struct Marks {
-    started: Duration,
-    collected: Duration,
-    hashed: Duration,
-    sorted: Duration,
-    signed: Duration,
-    finished: Duration,
-    rows: u64,
-    row_signatures: u64,
+pub(crate) struct Marks {
+    pub started: Duration,
+    pub collected: Duration,
+    pub hashed: Duration,
+    pub sorted: Duration,
+    pub signed: Duration,
+    pub finished: Duration,
+    pub rows: u64,
+    pub row_signatures: u64,
 }
 
 impl Marks {
-    fn new(at: Duration) -> Marks {
+    pub fn new(at: Duration) -> Marks {
         Marks {
             started: at,
             collected: at,
@@ -151,26 +160,35 @@ impl Marks {
 }
 
 #[derive(Clone, Copy)]
-struct Counts {
-    denial: u64,
-    signatures: u64,
+pub(crate) struct Counts {
+    pub denial: u64,
+    pub signatures: u64,
+    pub kept: u64,
+    pub dropped: u64,
+}
+
+/// What a report is made of.
+pub(crate) struct Work<'a> {
+    pub plan: &'a SigningPlan,
+    pub keys: &'a Keys,
+    pub spread: &'a Spread,
+    pub marks: &'a Marks,
+    pub scope: &'static str,
+    pub counts: Counts,
 }
 
 /// A slot for every key, and the keys of each group in slot order.
-fn assign_slots(plan: &SigningPlan) -> Result<(Keys, KeyTable), SignError> {
-    let mut table = KeyTable::new();
+/// `table`: slots that stay as they are.
+pub(crate) fn assign_slots(
+    plan: &SigningPlan,
+    mut table: KeyTable,
+) -> Result<(Keys, KeyTable), SignError> {
     let mut group = |keys: &[Arc<dyn SigningKey>]| -> Result<Vec<SlotKey>, SignError> {
         let mut out: Vec<SlotKey> = Vec::with_capacity(keys.len());
         for key in keys {
             let tag = key.dnskey().key_tag();
             let slot = table
-                .assign(KeySlot {
-                    id: key.id(),
-                    algorithm: key.algorithm().number(),
-                    tag,
-                    sig_len: key.sig_len() as u16,
-                    dnskey_sha256: Sha256::digest(key.dnskey().rdata()).into(),
-                })
+                .assign(key_slot(key.as_ref(), tag))
                 // `check` has counted them.
                 .map_err(|_| PlanError::TooManyKeys(keys.len()))?;
             if out.iter().all(|k| k.slot != slot) {
@@ -194,7 +212,32 @@ fn assign_slots(plan: &SigningPlan) -> Result<(Keys, KeyTable), SignError> {
     Ok(([zone, apex], table))
 }
 
-fn denial(plan: &SigningPlan, ttl: u32) -> Denial {
+pub(crate) fn key_slot(key: &dyn SigningKey, tag: u16) -> KeySlot {
+    KeySlot {
+        id: key.id(),
+        algorithm: key.algorithm().number(),
+        tag,
+        sig_len: key.sig_len() as u16,
+        dnskey_sha256: Sha256::digest(key.dnskey().rdata()).into(),
+    }
+}
+
+/// Where the job is refused before any work.
+pub(crate) fn check(
+    base: &ZoneVersion,
+    plan: &SigningPlan,
+    now: Timestamp,
+) -> Result<SoaFields, SignError> {
+    if base.is_signed() {
+        return Err(PlanError::NotUnsigned.into());
+    }
+    plan.check(base.apex(), now)?;
+    plan.times.check()?;
+    plan.clock.check(plan.times.inception_offset, now)?;
+    Ok(base.soa_fields().ok_or(PlanError::NoSoa)?)
+}
+
+pub(crate) fn denial(plan: &SigningPlan, ttl: u32) -> Denial {
     match &plan.denial {
         DenialPlan::Nsec => Denial::Nsec { ttl },
         DenialPlan::Nsec3 {
@@ -215,7 +258,7 @@ fn denial(plan: &SigningPlan, ttl: u32) -> Denial {
 
 /// The apex sets that are ours; those of the same types in the content are gone (RFC 4035 §2,
 /// loading.md §10).
-fn apex_sets(base: &ZoneVersion, plan: &SigningPlan, denial: &Denial) -> Vec<SetSpec> {
+pub(crate) fn apex_sets(base: &ZoneVersion, plan: &SigningPlan, denial: &Denial) -> Vec<SetSpec> {
     let mut sets = plan.apex.sets();
     let soa_ttl = base.soa_ttl();
     sets.push((
@@ -317,17 +360,21 @@ fn sign_leaves(
     Ok((done.into_iter().map(|d| d.sidecar).collect(), counts))
 }
 
-fn report(
+pub(crate) fn report(
     base: &ZoneVersion,
     version: &ZoneVersion,
-    plan: &SigningPlan,
-    keys: &Keys,
-    spread: &Spread,
-    marks: &Marks,
-    counts: Counts,
+    work: &Work<'_>,
     job: &Job<'_>,
     now: Timestamp,
 ) -> SignReport {
+    let Work {
+        plan,
+        keys,
+        spread,
+        marks,
+        scope,
+        counts,
+    } = *work;
     let total = marks.finished.saturating_sub(marks.started);
     let made = |key: &SlotKey| KeyReport {
         slot: key.slot,
@@ -369,10 +416,10 @@ fn report(
         total_time: total,
         threads: job.progress.threads(),
         action: "finished".to_owned(),
-        scope: "full".to_owned(),
+        scope: scope.to_owned(),
         reasons: plan.reasons.clone(),
-        kept: 0,
-        dropped: 0,
+        kept: counts.kept,
+        dropped: counts.dropped,
         keys: key_reports,
         min_exp: min_exp.map(|e| Timestamp::from_wire(e, now)),
         next_due: min_exp.map(|e| spread.next_due(e)),

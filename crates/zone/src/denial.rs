@@ -103,6 +103,17 @@ impl Chain {
         }
     }
 
+    /// The chain with blocks replaced: each entry gives a block number (ascending, once each) and
+    /// what stands there instead; untouched blocks are shared. `bitmaps` must extend the chain's.
+    pub fn replaced(&self, bitmaps: Bitmaps, changes: Vec<(usize, Vec<BlockRef>)>) -> Chain {
+        Chain {
+            params: self.params.clone(),
+            ttl: self.ttl,
+            bitmaps: Arc::new(bitmaps),
+            tree: self.tree.replace(changes),
+        }
+    }
+
     pub fn params(&self) -> &Nsec3Params {
         &self.params
     }

@@ -86,6 +86,10 @@ impl Draft {
         &self.version
     }
 
+    pub(crate) fn into_version(self) -> ZoneVersion {
+        self.version
+    }
+
     /// Collects the signatures of unit `i`.
     pub fn sidecar(&self, i: usize) -> SidecarBuilder<'_> {
         SidecarBuilder {
@@ -176,7 +180,7 @@ impl ZoneVersion {
 
 /// The signatures of one unit, sealed.
 #[derive(Debug)]
-pub struct Sidecar(LeafRef);
+pub struct Sidecar(pub(crate) LeafRef);
 
 impl Sidecar {
     pub fn sums(&self) -> &LeafSums {

@@ -361,7 +361,7 @@ impl ZoneVersion {
     }
 
     /// First owner above `key` that is wanted; leaves whose sums are not `worth` it are skipped.
-    fn succ_where(
+    pub(crate) fn succ_where(
         &self,
         key: &[u8],
         worth: impl Fn(&LeafSums) -> bool,
@@ -602,6 +602,10 @@ impl<'a> Unit<'a> {
         &self.leaf.sums
     }
 
+    pub(crate) fn sidecar(&self) -> Option<SView<'a>> {
+        self.s
+    }
+
     pub fn owners(&self) -> OwnerIter<'a> {
         OwnerIter {
             unit: *self,
@@ -609,7 +613,7 @@ impl<'a> Unit<'a> {
         }
     }
 
-    fn iter_near(&self, key: &[u8]) -> OwnerIter<'a> {
+    pub(crate) fn iter_near(&self, key: &[u8]) -> OwnerIter<'a> {
         OwnerIter {
             unit: *self,
             it: self.leaf.u.iter_near(key, &self.version.kinds),

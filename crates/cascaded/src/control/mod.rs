@@ -6,6 +6,8 @@
 mod daemon;
 mod data;
 mod edit;
+mod hsms;
+mod inventory;
 pub mod keyset;
 mod operations;
 mod policies;
@@ -17,6 +19,11 @@ use std::sync::Arc;
 
 use cascade_api::common::{Accepted, Commented, Confirm, List, PageQuery, Stage};
 use cascade_api::daemon::{Health, Info, Logging, LoggingEdit, Operation, Status, StatusKeys};
+use cascade_api::hsm::{
+    Hsm, HsmAdd, HsmAdded, HsmBench, HsmBenched, HsmEdit, HsmInventory, HsmTest, HsmTested,
+    TokenAdd, TokenAdded, TokenItem, TsigAdd, TsigAdded, TsigItem,
+};
+use cascade_api::keys::{Key, KeyFilter, KeyRecords, KeyRecordsQuery, RecordKind};
 use cascade_api::hsm::{TokenAdd, TokenAdded, TokenItem, TsigAdd, TsigAdded, TsigItem};
 use cascade_api::keys::{
     EmergencyRequest, Key, KeyCheck, KeyFilter, KeyImport, KeyImported, KeyRecords,
@@ -447,6 +454,82 @@ impl Backend for Control {
             .change(&edit, self.d.now())
             .map_err(|e| Problem::new(ProblemType::InvalidValue, e));
         self.audit(&caller, "logging.change", "logging", edit.comment, &result);
+        result
+    }
+    async fn hsm_list(&self, page: PageQuery) -> Answer<List<Hsm>> {
+        Ok(hsms::list(&self.d, &page))
+    }
+    async fn hsm_show(&self, hsm: String) -> Answer<Hsm> {
+        hsms::show(&self.d, &hsm)
+    }
+    async fn hsm_add(&self, caller: Caller, add: HsmAdd, dry_run: bool) -> Answer<HsmAdded> {
+        let (subject, comment) = (add.hsm.clone(), add.comment.clone());
+        let result = hsms::add(&self.d, add, dry_run).await;
+        if !dry_run {
+            self.audit(&caller, "hsm.add", &subject, comment, &result);
+        }
+        result
+    }
+    async fn hsm_edit(
+        &self,
+        caller: Caller,
+        hsm: String,
+        edit: HsmEdit,
+        dry_run: bool,
+    ) -> Answer<Hsm> {
+        let comment = edit.comment.clone();
+        let result = hsms::edit(&self.d, &hsm, edit, dry_run).await;
+        if !dry_run {
+            self.audit(&caller, "hsm.edit", &hsm, comment, &result);
+        }
+        result
+    }
+    async fn hsm_remove(
+        &self,
+        caller: Caller,
+        hsm: String,
+        confirm: Confirm,
+        dry_run: bool,
+    ) -> Answer<()> {
+        let result = hsms::remove(&self.d, &hsm, &confirm, dry_run).await;
+        if !dry_run {
+            self.audit(&caller, "hsm.remove", &hsm, confirm.comment, &result);
+        }
+        result
+    }
+    async fn hsm_test(&self, caller: Caller, hsm: String, test: HsmTest) -> Answer<HsmTested> {
+        let (write, comment) = (test.write, test.comment.clone());
+        let result = hsms::test(&self.d, &caller, &hsm, test).await;
+        if write || result.as_ref().is_ok_and(|t| t.released) {
+            self.audit(&caller, "hsm.test", &hsm, comment, &result);
+        }
+        result
+    }
+    async fn hsm_bench(&self, caller: Caller, hsm: String, bench: HsmBench) -> Answer<HsmBenched> {
+        let comment = bench.comment.clone();
+        let result = hsms::bench(&self.d, &hsm, bench).await;
+        self.audit(&caller, "hsm.bench", &hsm, comment, &result);
+        result
+    }
+    async fn hsm_inventory(&self, hsm: String) -> Answer<HsmInventory> {
+        inventory::inventory(&self.d, &hsm).await
+    }
+    async fn hsm_orphan(
+        &self,
+        caller: Caller,
+        hsm: String,
+        object: String,
+        confirm: Confirm,
+    ) -> Answer<()> {
+        let result = inventory::destroy_orphan(&self.d, &hsm, &object, &confirm).await;
+        let subject = format!("{hsm} {object}");
+        self.audit(
+            &caller,
+            "hsm.destroy-orphan",
+            &subject,
+            confirm.comment,
+            &result,
+        );
         result
     }
     async fn tsig_list(&self, page: PageQuery) -> Answer<List<TsigItem>> {

@@ -154,7 +154,10 @@ pub async fn check(d: &Arc<Daemon>, request: PolicyCheckRequest) -> Answer<Polic
     };
     let runs = |p: &str| executable(p);
     let keys = d.tsig.names();
-    let found = match PolicySet::load(&entries, &lint_context(d, &keys, &runs)) {
+    let found = match PolicySet::load(
+        &entries,
+        &lint_context(d, &keys, &crate::policies::hsm_facts(d), &runs),
+    ) {
         Ok(loaded) => loaded.findings,
         Err(found) => found,
     };

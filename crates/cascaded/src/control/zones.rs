@@ -421,7 +421,7 @@ pub async fn add(d: &Arc<Daemon>, caller: &Caller, add: ZoneAdd, dry_run: bool) 
     }
     // Looked at again below; told before the trouble of reading files.
     policy_for_new_zones(d, &add.policy)?;
-    check_source(&apex, &add.source, add.allow_missing).await?;
+    check_source(d, &apex, &add.source, add.allow_missing).await?;
     let imports = imports(&add.imports)?;
     // From here on no policy goes, and nobody else adds the same zone.
     let _one = d.reloading.lock().await;
@@ -485,7 +485,7 @@ pub async fn add(d: &Arc<Daemon>, caller: &Caller, add: ZoneAdd, dry_run: bool) 
     let entry = d.directory.add(
         id,
         &apex,
-        crate::servers::zone_settings(&policy.file.policy),
+        crate::servers::zone_settings(&policy.file.policy, &row.source),
     );
     entry.map_err(bug)?;
     let handle = zone::start(d, row, apex);
@@ -548,26 +548,34 @@ pub fn source_text(source: &Source) -> String {
         Source::None {} => "none".into(),
         Source::File { path } => path.clone(),
         Source::Servers { servers } => {
-            let list: Vec<String> = servers
-                .iter()
-                .map(|s| format!("{}:{}", s.address, s.port))
-                .collect();
+            let list: Vec<String> = servers.iter().map(crate::transfer::server_text).collect();
             list.join(" ")
         }
     }
 }
 
 /// The source must be readable now, unless the operator says that it comes later.
-pub async fn check_source(apex: &Name, source: &Source, allow_missing: bool) -> Answer<()> {
+pub async fn check_source(
+    d: &Daemon,
+    apex: &Name,
+    source: &Source,
+    allow_missing: bool,
+) -> Answer<()> {
     let path = match source {
         Source::File { path } => path.clone(),
         Source::None {} => return Ok(()),
-        Source::Servers { .. } => {
+        // Whether they answer is no condition: the first transfer is tried until it succeeds.
+        Source::Servers { servers } if servers.is_empty() => {
             return Err(Problem::new(
                 ProblemType::InvalidValue,
-                "loading from servers is not built yet",
-            )
-            .action("give a zone file: --source /path/to/file"));
+                "the source names no server",
+            ));
+        }
+        Source::Servers { servers } => {
+            return match crate::transfer::primaries(servers, &d.tsig.keys()) {
+                Ok(_) => Ok(()),
+                Err(e) => Err(Problem::new(ProblemType::InvalidValue, e)),
+            };
         }
     };
     if !path.starts_with('/') {
@@ -676,7 +684,7 @@ pub fn imports(list: &[Import]) -> Answer<Vec<KeyImport>> {
             }),
             Import::Kmip { hsm, .. } => Err(Problem::new(
                 ProblemType::HsmNotFound,
-                format!("HSM '{hsm}' is not registered; this release keeps keys in files"),
+                format!("keys that are in HSM '{hsm}' already cannot be imported by this release"),
             )),
         })
         .collect()
@@ -745,11 +753,11 @@ async fn store_new(d: &Arc<Daemon>, row: &ZoneRow, name: &str) -> Answer<()> {
 
 /// What a new zone of this policy will have to wait for.
 pub fn warnings(d: &Daemon, policy: &cascade_policy::Policy) -> Vec<Warning> {
-    let _ = d;
     let g = &policy.key_manager.generation;
     let mut hsms: Vec<&str> = [g.ksk_home(), g.zsk_home()].into_iter().flatten().collect();
     hsms.dedup();
     hsms.into_iter()
+        .filter(|h| !d.stores.is_registered(h))
         .map(|h| Warning {
             policy: None,
             code: Some("P04".into()),

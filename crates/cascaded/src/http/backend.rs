@@ -11,7 +11,8 @@ use bytes::Bytes;
 use cascade_api::common::{Accepted, Commented, Confirm, List, PageQuery, Stage};
 use cascade_api::daemon::{Health, Info, Logging, LoggingEdit, Operation, Status, StatusKeys};
 use cascade_api::hsm::{
-    Hsm, HsmAdd, HsmAdded, TokenAdd, TokenAdded, TokenItem, TsigAdd, TsigAdded, TsigItem,
+    Hsm, HsmAdd, HsmAdded, HsmBench, HsmBenched, HsmEdit, HsmInventory, HsmTest, HsmTested,
+    TokenAdd, TokenAdded, TokenItem, TsigAdd, TsigAdded, TsigItem,
 };
 use cascade_api::keys::{
     EmergencyRequest, Key, KeyCheck, KeyFilter, KeyImport, KeyImported, KeyRecords,
@@ -328,6 +329,43 @@ pub trait Backend: Send + Sync + 'static {
         _add: HsmAdd,
         _dry_run: bool,
     ) -> impl Future<Output = Answer<HsmAdded>> + Send {
+        absent()
+    }
+    fn hsm_edit(
+        &self,
+        _caller: Caller,
+        _hsm: String,
+        _edit: HsmEdit,
+        _dry_run: bool,
+    ) -> impl Future<Output = Answer<Hsm>> + Send {
+        absent()
+    }
+    fn hsm_test(
+        &self,
+        _caller: Caller,
+        _hsm: String,
+        _test: HsmTest,
+    ) -> impl Future<Output = Answer<HsmTested>> + Send {
+        absent()
+    }
+    fn hsm_bench(
+        &self,
+        _caller: Caller,
+        _hsm: String,
+        _bench: HsmBench,
+    ) -> impl Future<Output = Answer<HsmBenched>> + Send {
+        absent()
+    }
+    fn hsm_inventory(&self, _hsm: String) -> impl Future<Output = Answer<HsmInventory>> + Send {
+        absent()
+    }
+    fn hsm_orphan(
+        &self,
+        _caller: Caller,
+        _hsm: String,
+        _object: String,
+        _confirm: Confirm,
+    ) -> impl Future<Output = Answer<()>> + Send {
         absent()
     }
     fn hsm_remove(

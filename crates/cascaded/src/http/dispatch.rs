@@ -139,6 +139,17 @@ pub async fn dispatch<B: Backend>(b: &B, mut r: Request) -> Answered {
             Ok(answer::json(if dry { 200 } else { 201 }, &added))
         }
         R::HsmShow => ok(&b.hsm_show(r.param("h")).await?),
+        R::HsmEdit => ok(&b.hsm_edit(caller, r.param("h"), r.json()?, dry).await?),
+        R::HsmTest => ok(&b.hsm_test(caller, r.param("h"), r.json()?).await?),
+        R::HsmBench => ok(&b.hsm_bench(caller, r.param("h"), r.json()?).await?),
+        R::HsmInventory => ok(&b.hsm_inventory(r.param("h")).await?),
+        R::HsmOrphan => {
+            let confirm = r.query::<Confirm>()?;
+            gone(
+                b.hsm_orphan(caller, r.param("h"), r.param("object"), confirm)
+                    .await,
+            )
+        }
         R::HsmRemove => {
             let confirm = r.query::<Confirm>()?;
             gone(b.hsm_remove(caller, r.param("h"), confirm, dry).await)

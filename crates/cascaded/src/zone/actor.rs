@@ -12,6 +12,7 @@ use cascade_pipeline::state::JobId;
 use cascade_pipeline::{
     Action, Event, Fault, Request, RequestId, Zone, next_deadline, restore, step,
 };
+use cascade_publisher::Steps;
 use cascade_time::Timestamp;
 use cascade_verifier::{Outcome, Refused, Verified};
 use cascade_zone::{Name, VersionId, ZoneVersion};
@@ -46,6 +47,11 @@ impl Held {
 /// Work under way for a zone.
 pub(super) enum Running {
     Load(Arc<cascade_loader::Progress>, Timestamp),
+    Fetch(
+        Arc<cascade_loader::Progress>,
+        Timestamp,
+        tokio::task::AbortHandle,
+    ),
     Sign(Arc<cascade_signer::Progress>),
     Verify(Timestamp),
     Hook(Option<oneshot::Sender<()>>),
@@ -55,19 +61,28 @@ pub(super) enum Running {
 /// What a job hands back; the owner task turns it into an event.
 pub(super) enum Done {
     Loaded(JobId, VersionId, Box<cascade_loader::Outcome>),
+    Fetched(JobId, VersionId, Box<crate::transfer::Fetched>),
     Guard(JobId, cascade_pipeline::guard::GuardReport),
     Signed(
         JobId,
         VersionId,
-        Box<Result<cascade_signer::Signed, (Fault, String)>>,
+        Box<Result<super::jobs::SignEnd, (Fault, String)>>,
         /// What it was signed with.
         Arc<Loaded>,
     ),
     Verified(JobId, VersionId, Box<Outcome<Arc<ZoneVersion>>>),
-    Persisted(JobId, Result<(), String>),
+    /// With the steps for incremental transfers up to that version.
+    Persisted(JobId, VersionId, Result<Steps, String>),
     Saved(Result<(), String>),
     Hook(JobId, crate::hooks::End),
     Key(Box<KeyDone>),
+    /// The zone may check what it publishes now.
+    SweepTurn(tokio::sync::OwnedSemaphorePermit),
+    /// Report, and whether it passed.
+    Swept(
+        VersionId,
+        Box<Result<(cascade_verifier::VerifyReport, bool), String>>,
+    ),
     Restored(Box<super::perform::Restored>),
     Removed(JobId, Result<(), String>),
     /// An event that an action caused at once.
@@ -87,10 +102,19 @@ pub(super) struct Actor {
     /// A signing that begins as soon as the keys are there.
     pub waits_for_keys: Option<cascade_pipeline::action::StartSign>,
     pub identity: Option<(VersionId, SourceIdentity)>,
+    /// Of the version that is durable and about to be published.
+    pub next_steps: Option<(VersionId, Steps)>,
+    pub primaries: super::fetch::Primaries,
     pub done: mpsc::UnboundedSender<Done>,
     replies: HashMap<RequestId, (Reply, Mark)>,
     next_request: u64,
     deadline: Option<Timestamp>,
+    /// When this process last verified as a whole what is published.
+    pub full_at: Option<Timestamp>,
+    /// A background check is queued or under way.
+    pub sweeping: bool,
+    /// No background check before this.
+    pub sweep_after: Option<Timestamp>,
     pub gone: bool,
 }
 
@@ -117,6 +141,7 @@ fn spawn(d: &Arc<Daemon>, row: ZoneRow, apex: Name, restored: bool) -> Arc<ZoneH
             row: Arc::new(row.clone()),
             versions: BTreeMap::new(),
             loading: None,
+            next_attempt: None,
             signing: None,
             verifying: None,
             keys_wait: None,
@@ -133,10 +158,15 @@ fn spawn(d: &Arc<Daemon>, row: ZoneRow, apex: Name, restored: bool) -> Arc<ZoneH
         desk: Desk::default(),
         waits_for_keys: None,
         identity: None,
+        next_steps: None,
+        primaries: super::fetch::Primaries::default(),
         done: done_tx,
         replies: HashMap::new(),
         next_request: 1,
         deadline: None,
+        full_at: None,
+        sweeping: false,
+        sweep_after: None,
         gone: false,
     };
     let task = tokio::spawn(actor.run(rx, done_rx, restored));
@@ -153,6 +183,7 @@ fn spawn(d: &Arc<Daemon>, row: ZoneRow, apex: Name, restored: bool) -> Arc<ZoneH
                 row: old.row.clone(),
                 versions: old.versions.clone(),
                 loading: None,
+                next_attempt: None,
                 signing: None,
                 verifying: None,
                 keys_wait: None,
@@ -174,7 +205,11 @@ impl Actor {
             let now = self.d.now();
             let (zone, actions) = restore(self.row.zone.clone(), now);
             self.row.zone = zone;
+            let expires_at = self.row.zone.source.expires_at;
+            self.primaries = super::fetch::Primaries::restored(expires_at, now);
             self.perform(actions, now).await;
+            // What came from the disk is checked, but serving comes first.
+            self.sweep_after = Some(now + super::sweep::AFTER_START);
         }
         self.keys_turn().await;
         if !restored {
@@ -200,11 +235,14 @@ impl Actor {
 
     fn pause(&self) -> Duration {
         let now = self.d.now();
-        let next = [self.deadline, self.desk.next()]
-            .into_iter()
-            .flatten()
-            .min();
-        let longest = crate::clock::longest_sleep();
+        let next = [
+            self.deadline,
+            self.desk.next(),
+            self.sweep_due(),
+            self.source_deadline(),
+        ];
+        let next = next.into_iter().flatten().min();
+        let longest = cascade_program::clock::longest_sleep();
         let until = next.map_or(longest, |t| t.since(now));
         // A deadline in whole seconds may lie a fraction ahead; never spin on it.
         until.clamp(Duration::from_millis(20), longest)
@@ -215,6 +253,10 @@ impl Actor {
         if self.deadline.is_some_and(|t| t <= now) {
             self.apply(Event::Timer).await;
         }
+        if self.sweep_due().is_some_and(|t| t <= now) {
+            self.queue_sweep();
+        }
+        self.source_due(now).await;
     }
 
     /// False: the daemon stops.
@@ -237,11 +279,14 @@ impl Actor {
                 let durable = self.try_apply(Event::Request(request)).await;
                 match old {
                     Some(old) if !durable => self.row.source = old,
+                    Some(_) => self.source_changed(),
                     _ => {}
                 }
             }
             Message::Keys { order, by, reply } => self.key_order(order, &by, reply).await,
             Message::Policy => self.policy_changed().await,
+            // The turn of the keys comes after every message.
+            Message::Keys => self.desk.hurry(),
             Message::Source(trigger) => self.apply(Event::SourceSignal(trigger)).await,
             Message::Stop => return false,
         }
@@ -402,6 +447,7 @@ impl Actor {
                 .map(|(id, h)| (*id, h.version().clone()))
                 .collect(),
             loading: None,
+            next_attempt: self.next_attempt(),
             signing: None,
             verifying: None,
             keys_wait: self.desk.wait.clone(),
@@ -409,7 +455,9 @@ impl Actor {
         };
         for r in self.running.values() {
             match r {
-                Running::Load(p, at) => view.loading = Some((*at, p.clone())),
+                Running::Load(p, at) | Running::Fetch(p, at, _) => {
+                    view.loading = Some((*at, p.clone()))
+                }
                 Running::Sign(p) => view.signing = Some(p.clone()),
                 Running::Verify(at) => view.verifying = Some(*at),
                 Running::Hook(_) | Running::Other => {}

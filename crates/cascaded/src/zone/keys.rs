@@ -91,6 +91,12 @@ impl Desk {
         self.retry_at.insert(subject, at);
     }
 
+    /// Whatever waits for another attempt is tried at the next turn: a key store came back.
+    pub fn hurry(&mut self) {
+        self.retry_at.clear();
+        self.load_retry = None;
+    }
+
     /// The next time at which there is something to do.
     pub fn next(&self) -> Option<Timestamp> {
         [self.deadline, self.load_retry, self.store_retry]

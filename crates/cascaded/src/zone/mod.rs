@@ -2,6 +2,7 @@
 
 mod actor;
 mod answers;
+mod fetch;
 mod files;
 mod guard;
 mod hook;
@@ -9,6 +10,7 @@ mod jobs;
 mod key_io;
 mod keys;
 mod perform;
+mod sweep;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -92,6 +94,8 @@ pub struct View {
     /// Versions in memory.
     pub versions: BTreeMap<VersionId, Arc<ZoneVersion>>,
     pub loading: Option<(Timestamp, Arc<cascade_loader::Progress>)>,
+    /// When the source is asked again without being told to.
+    pub next_attempt: Option<Timestamp>,
     pub signing: Option<Arc<cascade_signer::Progress>>,
     pub verifying: Option<Timestamp>,
     /// The keys as far as they are ready, or why they are not.
@@ -177,6 +181,8 @@ pub enum Message {
     },
     /// The policy of the zone has another content.
     Policy,
+    /// A key store can be used again: keys are looked for now, and what waits for them goes on.
+    Keys,
     /// A NOTIFY, or a changed file.
     Source(cascade_pipeline::state::Trigger),
     /// The daemon stops: end after the current step.

@@ -3,15 +3,17 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use cascade_api::zones::Source;
 use cascade_archive::zones::Kind;
 use cascade_crypto::Class;
 use cascade_loader::Outcome as LoadOutcome;
 use cascade_pipeline::action::StartSign;
 use cascade_pipeline::event::{GuardOutcome, Keepsake, Loaded, Lost, SignResult};
-use cascade_pipeline::state::{JobId, Origin, Report, RunwayClass, Stage};
+use cascade_pipeline::state::{JobId, Origin, Reason, Report, RunwayClass, SignMode, Stage};
 use cascade_pipeline::{Action, Event, Fault, Keep, Serve, Severity};
+use cascade_policy::VerifyMode;
 use cascade_publisher::notify::{NotifyCommand, Target};
-use cascade_publisher::{EmptyReason, Role};
+use cascade_publisher::{EmptyReason, Role, Steps, ZoneEntry};
 use cascade_time::Timestamp;
 use cascade_verifier::{Approval, Approved, DespiteVerification, Outcome};
 use cascade_zone::{VersionId, ZoneVersion};
@@ -101,37 +103,36 @@ impl Actor {
         }
         match self.running.remove(&job) {
             Some(Running::Sign(p)) => p.cancel(),
+            Some(Running::Fetch(_, _, abort)) => abort.abort(),
             Some(Running::Hook(Some(kill))) => _ = kill.send(()),
             _ => {}
         }
     }
 
-    fn version(&self, v: VersionId) -> Option<Arc<ZoneVersion>> {
+    pub(super) fn version(&self, v: VersionId) -> Option<Arc<ZoneVersion>> {
         self.versions.get(&v).map(|h| h.version().clone())
     }
 
     // ---- load and guard
 
     fn start_load(&mut self, job: JobId, version: VersionId, forced: bool, now: Timestamp) {
-        let progress = Arc::new(cascade_loader::Progress::default());
-        self.running
-            .insert(job, Running::Load(progress.clone(), now));
-        let path = match &self.row.source {
-            cascade_api::zones::Source::File { path } => path.clone(),
-            other => {
-                let text = match other {
-                    cascade_api::zones::Source::None {} => "the zone has no source",
-                    _ => "loading from servers is not built yet; use a file",
-                };
-                self.running.remove(&job);
+        let path = match self.row.source.clone() {
+            Source::File { path } => path,
+            Source::Servers { servers } => {
+                return self.start_fetch(&servers, job, version, forced, now);
+            }
+            Source::None {} => {
                 let event = Event::LoadFailed {
                     job,
-                    error: text.into(),
+                    error: "the zone has no source".into(),
                 };
                 self.later(event);
                 return;
             }
         };
+        let progress = Arc::new(cascade_loader::Progress::default());
+        self.running
+            .insert(job, Running::Load(progress.clone(), now));
         let Some(policy) = self.policy() else {
             self.running.remove(&job);
             self.later(Event::LoadFailed {
@@ -236,8 +237,18 @@ impl Actor {
         };
         let live = self.row.zone.live.as_ref();
         let offset = policy.file.policy.signer.signature_inception_offset;
+        // Only what has passed the gate is built on; a repair builds on nothing.
+        let prev = s
+            .based_on
+            .filter(|_| !s.full && s.mode != SignMode::Heal)
+            .filter(|_| !s.reasons.contains(&Reason::Sweep))
+            .and_then(|v| match self.versions.get(&v)? {
+                Held::Verified(v) => Some(v.version().clone()),
+                _ => None,
+            });
         let input = jobs::SignInput {
             base,
+            prev,
             version: s.version,
             keys: keys.clone(),
             policy: policy.file,
@@ -249,11 +260,7 @@ impl Actor {
                 .and_then(|l| self.version(l.version))
                 .map(|v| v.made_at() - offset),
             requested_at: now,
-            reasons: s
-                .reasons
-                .iter()
-                .map(|r| format!("{r:?}").to_lowercase())
-                .collect(),
+            reasons: s.reasons.clone(),
             class: match s.runway {
                 RunwayClass::Critical | RunwayClass::Emergency => Class::Critical,
                 _ if s.upkeep => Class::Normal,
@@ -291,9 +298,14 @@ impl Actor {
         let approved = self.version(v.unsigned_id());
         let keys = self.gate_keys(version, &v);
         let live = self.row.zone.live.as_ref();
+        let by_change = policy.file.policy.signer.verify.mode == VerifyMode::Changed;
+        let before = live
+            .filter(|_| by_change)
+            .and_then(|l| self.versions.get(&l.version)?.as_before());
         let input = jobs::VerifyInput {
             version: v,
             approved,
+            before,
             keys,
             policy: policy.file,
             live: live.map(|l| (l.serial, Some(l.min_exp))),
@@ -328,11 +340,16 @@ impl Actor {
             Some(Held::Refused(r)) => Some((None, r.report().clone())),
             _ => None,
         };
+        let live = self.row.zone.live.as_ref();
+        let live = live.and_then(|l| self.version(l.version));
+        let entry = self.d.directory.by_id(self.me.id);
         let d = self.d.clone();
         spawn_job(&self.done, job, move || {
             let gate = gate.as_ref().map(|(l, r)| (l.as_ref(), r));
             let written = files::write(&d.files, Kind::Snapshot, &v, gate, now);
-            Done::Persisted(job, written.map_err(|e| e.to_string()))
+            let result = written.map_err(|e| e.to_string());
+            let steps = || steps(entry.as_deref(), live.as_deref(), &v);
+            Done::Persisted(job, version, result.map(|()| steps()))
         });
     }
 
@@ -556,6 +573,7 @@ impl Actor {
                         v,
                         serial
                     );
+                    self.show_steps(v);
                     self.d.directory.publish(id, approved)
                 }
                 None => {
@@ -580,6 +598,18 @@ impl Actor {
         };
         if let Err(e) = result {
             tracing::error!(zone = %self.me.name, "publication server: {e}");
+        }
+    }
+
+    /// Clients that are behind find the way to `v` as soon as they find `v`.
+    fn show_steps(&mut self, v: VersionId) {
+        let steps = match self.next_steps.take() {
+            Some((of, steps)) if of == v => steps,
+            // Published again, after an expiry for example: the steps to it are still there.
+            _ => return,
+        };
+        if let Some(entry) = self.d.directory.by_id(self.me.id) {
+            entry.set_steps(steps);
         }
     }
 
@@ -631,6 +661,7 @@ impl Actor {
         let keys = self.gate_keys(v, &version);
         let input = jobs::VerifyInput {
             version,
+            before: None,
             approved: None,
             keys,
             policy: policy.file,
@@ -697,7 +728,7 @@ impl Actor {
     }
 
     /// What the gate is told of the keys that this version was signed with.
-    fn gate_keys(&self, id: VersionId, version: &ZoneVersion) -> jobs::GateKeys {
+    pub(super) fn gate_keys(&self, id: VersionId, version: &ZoneVersion) -> jobs::GateKeys {
         let row = &self.row.keys;
         let apex = row.apexes.get(&id.0).cloned();
         let Some(apex) = apex.or_else(|| crate::keys::derived_apex(version, row)) else {
@@ -724,7 +755,8 @@ impl Actor {
     pub(super) async fn finished(&mut self, done: Done) {
         match done {
             Done::Event(event) => self.apply(*event).await,
-            Done::Loaded(job, version, outcome) => self.loaded(job, version, *outcome).await,
+            Done::Loaded(job, version, outcome) => self.loaded(job, version, *outcome, None).await,
+            Done::Fetched(job, version, fetched) => self.fetched(job, version, *fetched).await,
             Done::Guard(job, report) => {
                 self.running.remove(&job);
                 let outcome = report.outcome;
@@ -744,10 +776,13 @@ impl Actor {
                 self.signed(job, version, *result, with).await
             }
             Done::Verified(job, version, outcome) => self.verified(job, version, *outcome).await,
-            Done::Persisted(job, result) => {
+            Done::Persisted(job, version, result) => {
                 self.running.remove(&job);
                 match result {
-                    Ok(()) => self.apply(Event::PersistDone { job }).await,
+                    Ok(steps) => {
+                        self.next_steps = Some((version, steps));
+                        self.apply(Event::PersistDone { job }).await
+                    }
                     Err(error) => self.apply(Event::PersistFailed { job, error }).await,
                 }
             }
@@ -767,6 +802,8 @@ impl Actor {
                     }
                 }
             }
+            Done::SweepTurn(turn) => self.start_sweep(turn),
+            Done::Swept(version, result) => self.swept(version, *result).await,
             Done::Key(end) => self.key_done(*end).await,
             Done::Restored(r) => self.restored(*r).await,
             Done::Removed(job, result) => {
@@ -785,8 +822,18 @@ impl Actor {
         }
     }
 
-    async fn loaded(&mut self, job: JobId, version: VersionId, outcome: LoadOutcome) {
-        self.running.remove(&job);
+    /// `expires_at`: when the content becomes too old if the source stays silent.
+    pub(super) async fn loaded(
+        &mut self,
+        job: JobId,
+        version: VersionId,
+        outcome: LoadOutcome,
+        expires_at: Option<Timestamp>,
+    ) {
+        if self.running.remove(&job).is_none() {
+            // Cancelled meanwhile: nobody waits for it.
+            return;
+        }
         self.d.counters.loads.fetch_add(1, Ordering::Relaxed);
         match outcome {
             LoadOutcome::Unchanged {
@@ -797,11 +844,7 @@ impl Actor {
                     *old = i;
                 }
                 self.row.reports.failed_load = None;
-                self.apply(Event::LoadUnchanged {
-                    job,
-                    expires_at: None,
-                })
-                .await;
+                self.apply(Event::LoadUnchanged { job, expires_at }).await;
             }
             LoadOutcome::Loaded {
                 version: v,
@@ -815,10 +858,10 @@ impl Actor {
                     origin: Origin::Source,
                     records: report.records,
                     octets: report.octets,
-                    expires_at: None,
+                    expires_at,
                     report: Report::text(report.summary()),
                 };
-                self.identity = Some((version, identity));
+                self.identity = identity.map(|i| (version, i));
                 self.versions.insert(version, Held::Unsigned(v));
                 self.row.reports.failed_load = None;
                 self.row.reports.load = Some((version.0, report));
@@ -841,7 +884,7 @@ impl Actor {
         &mut self,
         job: JobId,
         version: VersionId,
-        result: Result<cascade_signer::Signed, (Fault, String)>,
+        result: Result<jobs::SignEnd, (Fault, String)>,
         with: Arc<crate::keys::Loaded>,
     ) {
         if self.running.remove(&job).is_none() {
@@ -849,7 +892,10 @@ impl Actor {
             return;
         }
         match result {
-            Ok(done) => {
+            Ok(jobs::SignEnd::Nothing(next_due)) => {
+                self.apply(Event::SignNothing { job, next_due }).await;
+            }
+            Ok(jobs::SignEnd::Signed(done, next_due)) => {
                 let now = self.d.now();
                 let v = Arc::new(done.version);
                 let report = done.report;
@@ -858,10 +904,6 @@ impl Actor {
                     .signatures
                     .fetch_add(report.signatures, Ordering::Relaxed);
                 let min_exp = v.earliest_expiration().unwrap_or(now);
-                let data_due = report.next_due.unwrap_or(min_exp);
-                let policy = self.policy();
-                let due =
-                    policy.map_or(data_due, |p| jobs::next_due(data_due, &p.file.policy, now));
                 let mut reviewed = v.content_fingerprint();
                 reviewed.add(cascade_zone::Fingerprint(
                     u128::from(with.set.apex) << 64 | u128::from(self.row.zone.settings.signing),
@@ -869,7 +911,7 @@ impl Actor {
                 let signed = SignResult {
                     serial: v.serial(),
                     min_exp,
-                    next_due: due,
+                    next_due,
                     reviewed_fp: fp(reviewed),
                     report: Report::text(format!("{} signatures", report.signatures)),
                 };
@@ -919,7 +961,9 @@ impl Actor {
         }
         let text = Report::text(report.text());
         self.row.reports.set_verify(version, report.clone());
-        if report.mode == cascade_verifier::Mode::Full {
+        let passed = matches!(outcome, Outcome::Verified(_));
+        if report.mode == cascade_verifier::Mode::Full && passed {
+            self.full_at = Some(now);
             self.row.reports.last_full_at = Some(now);
         }
         match outcome {
@@ -943,6 +987,14 @@ impl Actor {
                 .await;
             }
         }
+    }
+}
+
+/// The steps to `new` for clients that are behind.
+fn steps(entry: Option<&ZoneEntry>, live: Option<&ZoneVersion>, new: &ZoneVersion) -> Steps {
+    match (entry, live) {
+        (Some(entry), Some(live)) => entry.steps().then(live, new, entry.settings().steps),
+        _ => Steps::default(),
     }
 }
 

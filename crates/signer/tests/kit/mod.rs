@@ -1,6 +1,9 @@
 //! What the tests share: small zones from text, keys, plans, and records as plain data.
 #![allow(clippy::unwrap_used, dead_code)]
 
+pub mod changes;
+pub mod verify;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::{Arc, OnceLock};
@@ -115,6 +118,16 @@ pub fn software(spec: &str, role: Role) -> Arc<dyn SigningKey> {
     keys.entry(format!("{spec} {role}"))
         .or_insert_with(make)
         .clone()
+}
+
+/// A second ZSK of algorithm 15.
+pub fn other_zsk() -> Arc<dyn SigningKey> {
+    static KEY: OnceLock<Arc<dyn SigningKey>> = OnceLock::new();
+    let make = || {
+        let key = SoftwareKey::generate(KeyId([77; 16]), 256, "15".parse().unwrap());
+        Arc::new(key.unwrap()) as Arc<dyn SigningKey>
+    };
+    KEY.get_or_init(make).clone()
 }
 
 pub fn apex_key(key: Arc<dyn SigningKey>, role: Role) -> ApexKey {

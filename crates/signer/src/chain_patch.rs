@@ -1,0 +1,440 @@
+//! An NSEC3 chain made from the one before (signing.md §3.5).
+//!
+//! Owners that changed, and the names above them where an empty non-terminal may have come or gone,
+//! give edits of rows. Blocks with edits are made anew, and so are those before them whose last
+//! record names another hash now. Rows keep their signatures where next hash and bitmap are the same.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+use cascade_zone::block::{Bitmaps, BlockBuilder, BlockRef, ChainContext, Hash, Nsec3Params};
+use cascade_zone::denial::{Chain, bitmap_types, push_bitmap};
+use cascade_zone::patch::{Alignment, Run};
+use cascade_zone::version::{Owner, ZoneVersion};
+use cascade_zone::{Rtype, key};
+use rayon::prelude::*;
+
+use crate::nsec3::{ChainPlan, Nsec3, Row, bears, nsec3_hash, write_preimage};
+use crate::piece::{Entry, Group, Keys, Piece};
+use crate::refresh::Spread;
+use crate::scope::{Masks, Mode, WhyFull, decide};
+use crate::sign::SignError;
+
+/// A block above this is split, one below that joined with the next (store spec §5.4).
+const ROWS_MAX: usize = 192;
+const ROWS_MIN: usize = 48;
+
+/// What happens to the row of one name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum RowEdit {
+    Insert(Vec<u8>),
+    Change(Vec<u8>),
+    Remove,
+}
+
+type Edits = BTreeMap<Hash, RowEdit>;
+
+/// What differs between the rows that two versions need. Runs on the current pool.
+fn edits(
+    prev: &ZoneVersion,
+    version: &ZoneVersion,
+    alignment: &Alignment,
+    params: &Nsec3Params,
+) -> Result<Edits, WhyFull> {
+    // The apex has new sets whatever the content does.
+    let mut names: BTreeSet<Vec<u8>> = BTreeSet::from([Vec::new()]);
+    let of_runs: Vec<Vec<Vec<u8>>> = alignment
+        .runs()
+        .par_iter()
+        .map(|run| names_of_run(prev, version, run, params))
+        .collect();
+    names.extend(of_runs.into_iter().flatten());
+    let names: Vec<Vec<u8>> = names.into_iter().collect();
+    let found: Vec<(Hash, RowEdit)> = names
+        .par_iter()
+        .filter_map(|name| {
+            let edit = match (row_of(prev, name, params), row_of(version, name, params)) {
+                (None, Some(bitmap)) => RowEdit::Insert(bitmap),
+                (Some(_), None) => RowEdit::Remove,
+                (Some(was), Some(bitmap)) if was != bitmap => RowEdit::Change(bitmap),
+                _ => return None,
+            };
+            let mut wire = Vec::new();
+            key::push_wire(name, None, version.apex_lower(), &mut wire);
+            Some((nsec3_hash(&wire, &params.salt, params.iterations), edit))
+        })
+        .collect();
+    let n = found.len();
+    let edits: Edits = found.into_iter().collect();
+    match edits.len() == n {
+        true => Ok(edits),
+        // Two names with one hash: signing everything finds out whether both are in the zone.
+        false => Err(WhyFull::Inconsistent("two changed names have one hash")),
+    }
+}
+
+/// Names whose row may differ because of a run: its owners that changed, and where one of them began
+/// or ceased to bear, the names between it and the apex.
+fn names_of_run(
+    prev: &ZoneVersion,
+    version: &ZoneVersion,
+    run: &Run,
+    params: &Nsec3Params,
+) -> Vec<Vec<u8>> {
+    let mut olds = run
+        .prev
+        .clone()
+        .flat_map(|i| prev.unit(i + 1).owners())
+        .peekable();
+    let mut news = run
+        .base
+        .clone()
+        .flat_map(|i| version.unit(i + 1).owners())
+        .peekable();
+    let mut names: Vec<Vec<u8>> = Vec::new();
+    loop {
+        let order = match (olds.peek(), news.peek()) {
+            (None, None) => return names,
+            (Some(a), Some(b)) => a.key().cmp(b.key()),
+            (Some(_), None) => std::cmp::Ordering::Less,
+            (None, Some(_)) => std::cmp::Ordering::Greater,
+        };
+        let old = if order.is_le() { olds.next() } else { None };
+        let new = if order.is_ge() { news.next() } else { None };
+        let Some(owner) = old.as_ref().or(new.as_ref()) else {
+            return names;
+        };
+        let bore = |o: &Option<Owner<'_>>| o.as_ref().is_some_and(|o| bears(o.flags(), params));
+        let same = match (&old, &new) {
+            (Some(a), Some(b)) => a.flags().role() == b.flags().role() && a.types().eq(b.types()),
+            _ => false,
+        };
+        if same {
+            continue;
+        }
+        if bore(&old) != bore(&new) {
+            let above = key::ancestors_from_apex(owner.key()).skip(1);
+            let above = above.take_while(|a| a.len() < owner.key().len());
+            names.extend(above.map(<[u8]>::to_vec));
+        }
+        names.push(owner.key().to_vec());
+    }
+}
+
+/// The bitmap of the name's NSEC3, if it has one: a bearing owner, or an empty non-terminal above
+/// one (RFC 5155 §7.1).
+fn row_of(version: &ZoneVersion, name: &[u8], params: &Nsec3Params) -> Option<Vec<u8>> {
+    let mut bitmap = Vec::new();
+    match version.owner(name) {
+        Some(owner) if bears(owner.flags(), params) => {
+            let mut types: Vec<Rtype> = Vec::new();
+            bitmap_types(owner.flags(), owner.types(), false, &mut types);
+            push_bitmap(&types, &mut bitmap);
+            Some(bitmap)
+        }
+        Some(_) => None,
+        None => version
+            .has_bearing_below(name, params.opt_out)
+            .then_some(bitmap),
+    }
+}
+
+/// Blocks of the old chain and the rows that stand there now.
+struct Segment {
+    blocks: Range<usize>,
+    rows: Vec<Row>,
+    mode: Mode,
+}
+
+impl Segment {
+    fn of(chain: &Chain, block: usize, mode: Mode) -> Segment {
+        Segment {
+            blocks: block..block + 1,
+            rows: rows_of(chain, block).collect(),
+            mode,
+        }
+    }
+
+    /// # Errors
+    /// The chain is not that of the version before.
+    fn apply(&mut self, hash: Hash, edit: &RowEdit, bitmaps: &mut Bitmaps) -> Result<(), WhyFull> {
+        let at = self.rows.binary_search_by(|r| r.0.cmp(&hash));
+        match (edit, at) {
+            (RowEdit::Insert(bitmap), Err(i)) => {
+                self.rows.insert(i, (hash, bitmaps.intern(bitmap)));
+            }
+            (RowEdit::Change(bitmap), Ok(i)) => self.rows[i].1 = bitmaps.intern(bitmap),
+            (RowEdit::Remove, Ok(i)) => drop(self.rows.remove(i)),
+            // Or two names have one hash, which signing everything finds.
+            _ => return Err(WhyFull::Inconsistent("the NSEC3 chain has other records")),
+        }
+        Ok(())
+    }
+
+    /// Joins blocks from the right while there are too few rows.
+    fn fill(&mut self, chain: &Chain) {
+        while self.rows.len() < ROWS_MIN && self.blocks.end < chain.tree().len() {
+            self.rows.extend(rows_of(chain, self.blocks.end));
+            self.blocks.end += 1;
+        }
+    }
+}
+
+fn rows_of(chain: &Chain, block: usize) -> impl Iterator<Item = Row> {
+    let block = chain.tree().get(block).map(|b| &b.block);
+    block
+        .into_iter()
+        .flat_map(|b| (0..b.len()).filter_map(|i| b.row(i).map(|r| (*r.hash, r.bitmap))))
+}
+
+/// A block to make.
+struct Task {
+    segment: usize,
+    rows: Vec<Row>,
+    next: Hash,
+    mode: Mode,
+}
+
+/// What is to be made of a chain.
+pub(crate) struct ChainPatch {
+    bitmaps: Bitmaps,
+    segments: Vec<Range<usize>>,
+    tasks: Vec<Task>,
+}
+
+impl ChainPatch {
+    /// Decides which blocks are made anew. `upkeep`: blocks that are due or lack a key. Runs on the
+    /// current pool.
+    pub fn new(
+        prev: &ZoneVersion,
+        chain: &Chain,
+        version: &ZoneVersion,
+        alignment: &Alignment,
+        upkeep: &[(usize, Mode)],
+    ) -> Result<ChainPatch, WhyFull> {
+        let edits = edits(prev, version, alignment, chain.params())?;
+        let mut bitmaps = chain.bitmaps().clone();
+        let mut list: Vec<Segment> = Vec::new();
+        for (hash, edit) in &edits {
+            let block = chain.tree().locate(hash).unwrap_or(0);
+            if list.last().is_none_or(|s| s.blocks.end <= block) {
+                if let Some(last) = list.last_mut() {
+                    last.fill(chain);
+                }
+                // Filling may have taken this block.
+                if list.last().is_none_or(|s| s.blocks.end <= block) {
+                    list.push(Segment::of(chain, block, Mode::default()));
+                }
+            }
+            if let Some(last) = list.last_mut() {
+                last.apply(*hash, edit, &mut bitmaps)?;
+            }
+        }
+        if let Some(last) = list.last_mut() {
+            last.fill(chain);
+        }
+        let mut segments: BTreeMap<usize, Segment> =
+            list.into_iter().map(|s| (s.blocks.start, s)).collect();
+        for (block, mode) in upkeep {
+            match within(&mut segments, *block) {
+                Some(segment) => segment.mode = segment.mode.with(*mode),
+                None => {
+                    segments.insert(*block, Segment::of(chain, *block, *mode));
+                }
+            }
+        }
+        link(chain, &mut segments);
+        Ok(ChainPatch {
+            tasks: tasks(chain, &segments),
+            segments: segments.into_values().map(|s| s.blocks).collect(),
+            bitmaps,
+        })
+    }
+
+    /// Blocks to make.
+    pub fn len(&self) -> usize {
+        self.tasks.len()
+    }
+
+    /// The new chain, from the finished blocks in order.
+    pub fn chain(self, old: &Chain, blocks: Vec<BlockRef>) -> Chain {
+        let mut made: Vec<Vec<BlockRef>> = self.segments.iter().map(|_| Vec::new()).collect();
+        for (task, block) in self.tasks.iter().zip(blocks) {
+            if let Some(list) = made.get_mut(task.segment) {
+                list.push(block);
+            }
+        }
+        let mut changes = Vec::new();
+        for (blocks, made) in self.segments.into_iter().zip(made) {
+            changes.push((blocks.start, made));
+            changes.extend(blocks.skip(1).map(|i| (i, Vec::new())));
+        }
+        old.replaced(self.bitmaps, changes)
+    }
+}
+
+/// The segment that a block is part of.
+fn within(segments: &mut BTreeMap<usize, Segment>, block: usize) -> Option<&mut Segment> {
+    let (_, segment) = segments.range_mut(..=block).next_back()?;
+    segment.blocks.contains(&block).then_some(segment)
+}
+
+/// First hash at or after old block `block` in the new chain, around its end.
+fn first_from(chain: &Chain, segments: &BTreeMap<usize, Segment>, block: usize) -> Hash {
+    let n = chain.tree().len();
+    let mut at = block;
+    for _ in 0..=n {
+        at = if at >= n { 0 } else { at };
+        match segments.get(&at) {
+            Some(s) => match s.rows.first() {
+                Some(row) => return row.0,
+                None => at = s.blocks.end,
+            },
+            None => {
+                let first = chain.tree().get(at).and_then(|b| b.block.row(0));
+                return first.map_or([0; 20], |r| *r.hash);
+            }
+        }
+    }
+    [0; 20]
+}
+
+/// Adds the blocks whose last record names another hash now.
+fn link(chain: &Chain, segments: &mut BTreeMap<usize, Segment>) {
+    let n = chain.tree().len();
+    let starts: Vec<usize> = segments.keys().copied().collect();
+    for start in starts {
+        let before = start.checked_sub(1).unwrap_or(n.saturating_sub(1));
+        if within(segments, before).is_some() {
+            continue;
+        }
+        let next = first_from(chain, segments, start);
+        let differs = chain
+            .tree()
+            .get(before)
+            .is_some_and(|b| *b.block.next() != next);
+        if differs {
+            segments.insert(before, Segment::of(chain, before, Mode::default()));
+        }
+    }
+}
+
+fn tasks(chain: &Chain, segments: &BTreeMap<usize, Segment>) -> Vec<Task> {
+    let mut tasks = Vec::new();
+    for (number, segment) in segments.values().enumerate() {
+        let rows = &segment.rows;
+        let per_block = match rows.len() > ROWS_MAX {
+            true => ChainPlan::block_count(rows.len()).1,
+            false => rows.len().max(1),
+        };
+        let behind = first_from(chain, segments, segment.blocks.end);
+        let mut parts = rows.chunks(per_block).peekable();
+        while let Some(part) = parts.next() {
+            tasks.push(Task {
+                segment: number,
+                rows: part.to_vec(),
+                next: parts.peek().and_then(|p| p.first()).map_or(behind, |r| r.0),
+                mode: segment.mode,
+            });
+        }
+    }
+    tasks
+}
+
+/// What all blocks of a job share.
+pub(crate) struct BlockPatch<'a> {
+    pub prev: &'a ZoneVersion,
+    pub chain: &'a Chain,
+    pub version: &'a ZoneVersion,
+    pub keys: &'a Keys,
+    pub masks: &'a Masks,
+    pub spread: &'a Spread,
+    pub patch: &'a ChainPatch,
+}
+
+/// One block done.
+pub(crate) struct BlockPatched {
+    pub block: BlockRef,
+    pub denial: u64,
+    /// Signatures made by zone-signing keys, and by all.
+    pub made: (u64, u64),
+}
+
+impl BlockPatch<'_> {
+    /// Block `i` of the patch; there is one for every `i` that is asked for.
+    fn task(&self, i: usize) -> Result<&Task, SignError> {
+        self.patch.tasks.get(i).ok_or(SignError::TooLarge)
+    }
+
+    pub fn prepare(&self, i: usize, piece: &mut Piece) -> Result<(), SignError> {
+        let task = self.task(i)?;
+        let Some(first) = task.rows.first() else {
+            return Ok(());
+        };
+        piece.expiration = self.spread.block(&first.0);
+        let times = (self.spread.inception(), piece.expiration);
+        for (n, (hash, bitmap)) in task.rows.iter().enumerate() {
+            let next = task.rows.get(n + 1).map_or(&task.next, |r| &r.0);
+            let bitmap = self.patch.bitmaps.get(*bitmap);
+            let was = self.chain.matching(self.prev, hash);
+            let same = was.filter(|w| w.next() == next && w.bitmap() == bitmap);
+            piece.denial += u64::from(same.is_none());
+            let sigs = same.map_or_else(Vec::new, |w| w.sigs());
+            let there = sigs.iter().map(|s| (s.slot, s.expiration));
+            let decision = decide(there, self.masks, task.mode, self.spread, piece.expiration);
+            for s in sigs.iter().filter(|s| decision.keep >> s.slot & 1 == 1) {
+                piece.keep(
+                    n as u16,
+                    0,
+                    s.slot,
+                    (s.inception, s.expiration),
+                    s.signature,
+                );
+            }
+            if decision.sign == 0 {
+                continue;
+            }
+            let record = Nsec3 {
+                hash,
+                next,
+                bitmap,
+                params: self.chain.params(),
+                ttl: self.chain.ttl(),
+            };
+            write_preimage(piece, &record, times, self.version.apex_lower());
+            let entry = Entry {
+                ordinal: n as u16,
+                set: 0,
+                group: Group::Zone,
+                slots: decision.sign,
+            };
+            piece.add(self.keys, entry)?;
+        }
+        Ok(())
+    }
+
+    pub fn finish(&self, i: usize, piece: &Piece) -> Result<BlockPatched, SignError> {
+        let task = self.task(i)?;
+        let mut builder = BlockBuilder::new();
+        for (hash, bitmap) in &task.rows {
+            builder.row(*hash, *bitmap);
+        }
+        let times = (self.spread.inception(), piece.expiration);
+        for m in piece.all_signatures(self.keys, |_| times)? {
+            builder.sig(m.ordinal, m.slot, m.times.0, m.times.1, m.signature);
+        }
+        let context = ChainContext {
+            zone: self.version.zone(),
+            apex: self.version.apex(),
+            params: self.chain.params(),
+            bitmaps: &self.patch.bitmaps,
+            keys: self.version.key_table(),
+        };
+        let at = self.version.made_at().to_wire();
+        Ok(BlockPatched {
+            block: builder.build(&task.next, self.chain.ttl(), &context, at),
+            denial: piece.denial,
+            made: piece.counts(self.keys),
+        })
+    }
+}
