@@ -280,6 +280,7 @@ async fn serve(
         stores,
         policies: ArcSwap::from_pointee(active),
         reloading: tokio::sync::Mutex::new(()),
+        backups: tokio::sync::Mutex::new(()),
         zones: RwLock::new(BTreeMap::new()),
         directory: directory.clone(),
         pool: Arc::new(pool),

@@ -8,6 +8,7 @@
     reason = "tests of running programs wait for them, and end where something is missing"
 )]
 
+mod backups;
 mod bad_api;
 mod bad_config;
 mod bad_policy;
