@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use clap::{Args, ValueEnum};
 
-use crate::{layers, process, tidy, tools};
+use crate::{layers, page, process, tidy, tools};
 
 #[derive(Args)]
 pub struct TestArgs {
@@ -27,6 +27,7 @@ enum Suite {
     Doc,
     Conformance,
     E2e,
+    Page,
 }
 
 /// In the order in which they run: what is quick to fail comes first.
@@ -37,6 +38,7 @@ const ALL: &[Suite] = &[
     Suite::Unit,
     Suite::Conformance,
     Suite::E2e,
+    Suite::Page,
     Suite::Doc,
     Suite::Clippy,
 ];
@@ -52,6 +54,7 @@ impl Suite {
             Suite::Doc => "documentation tests",
             Suite::Conformance => "conformance",
             Suite::E2e => "end to end",
+            Suite::Page => "packages in a machine",
         }
     }
 
@@ -76,6 +79,13 @@ impl Suite {
                 "--locked",
                 "--quiet",
             ])),
+            Suite::Page => match page::walk(&page::PageArgs::built())? {
+                page::Outcome::Walked { passed, failed } => Ok(Tally { passed, failed }),
+                page::Outcome::Skipped(why) => {
+                    println!("SKIP page: {why}");
+                    Ok(Tally::default())
+                }
+            },
             Suite::Unit | Suite::Conformance | Suite::E2e if nextest => self.nextest(),
             Suite::Unit => tests(cargo(&[
                 "test",
@@ -149,10 +159,12 @@ pub fn run(args: &TestArgs) -> Result<bool, String> {
     let mut total = Tally::default();
     let mut lines = Vec::new();
 
-    if chosen
-        .iter()
-        .any(|s| matches!(s, Suite::Unit | Suite::Conformance | Suite::E2e))
-    {
+    if chosen.iter().any(|s| {
+        matches!(
+            s,
+            Suite::Unit | Suite::Conformance | Suite::E2e | Suite::Page
+        )
+    }) {
         // Programs and tests in one go, so that they share one choice of features. The end-to-end
         // tests run the programs that stand beside them.
         println!("\n== build");
