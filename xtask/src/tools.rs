@@ -32,6 +32,12 @@ pub const TOOLS: &[(&str, &str, &str)] = &[
         "validates answers as a resolver would",
     ),
     (
+        "softhsm2-util",
+        "softhsm2",
+        "makes tokens for the tests of HSMs",
+    ),
+    ("pkcs11-tool", "opensc", "looks at tokens from outside"),
+    (
         "debootstrap",
         "debootstrap",
         "makes the machine in which the packages are tested",

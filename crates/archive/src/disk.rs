@@ -1,7 +1,7 @@
 //! The few file operations that durability is made of.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -170,6 +170,21 @@ impl Disk {
 
     pub(crate) fn read(&self, path: &Path) -> Result<Vec<u8>, ArchiveError> {
         self.around("read", "read done", path, || std::fs::read(path))
+    }
+
+    /// The octets of a file from one offset to another.
+    pub(crate) fn read_range(&self, path: &Path, from: u64, to: u64) -> Result<Vec<u8>, ArchiveError> {
+        self.around("read", "read done", path, || {
+            let mut file = File::open(path)?;
+            file.seek(SeekFrom::Start(from))?;
+            let mut out = Vec::new();
+            file.take(to.saturating_sub(from)).read_to_end(&mut out)?;
+            Ok(out)
+        })
+    }
+
+    pub(crate) fn length(&self, file: &File, path: &Path) -> Result<u64, ArchiveError> {
+        self.around("stat", "stat done", path, || Ok(file.metadata()?.len()))
     }
 
     /// Names in a directory; empty when there is none.

@@ -18,7 +18,7 @@ use crate::version_file::{self, PartSource, WholeVersion};
 
 #[derive(Clone)]
 pub struct ZoneFiles {
-    disk: Disk,
+    pub(crate) disk: Disk,
     root: PathBuf,
 }
 
@@ -163,7 +163,7 @@ impl ZoneFiles {
         }
     }
 
-    fn make_dir(&self, zone: ZoneId) -> Result<(), ArchiveError> {
+    pub(crate) fn make_dir(&self, zone: ZoneId) -> Result<(), ArchiveError> {
         let dir = self.dir(zone);
         if !dir.is_dir() {
             self.disk.make_dir(&dir)?;

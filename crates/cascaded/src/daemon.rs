@@ -15,7 +15,7 @@ use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, mpsc};
 
-use crate::keyring::Keyring;
+use crate::keys::Keyring;
 use crate::stores::KeyStores;
 use crate::zone::ZoneHandle;
 
@@ -92,6 +92,7 @@ pub struct Daemon {
     pub files: ZoneFiles,
     pub audit: Mutex<AuditLog>,
     pub stores: Arc<KeyStores>,
+    pub hsms: crate::hsm::Hsms,
     pub keyring: Keyring,
     pub policies: ArcSwap<BTreeMap<String, ActivePolicy>>,
     /// One change at a time of what zones refer to: policies, TSIG keys, the list of zones.
@@ -103,11 +104,14 @@ pub struct Daemon {
     pub directory: Arc<Directory>,
     pub pool: Arc<rayon::ThreadPool>,
     pub loads: Semaphore,
+    /// Bounds transfers from primaries.
+    pub transfers: crate::transfer::Gate,
     pub signings: Semaphore,
     pub hooks: Semaphore,
     /// One background check at a time, on a thread of its own: nobody waits for it.
     pub sweeps: Arc<Semaphore>,
     pub sweep_pool: rayon::ThreadPool,
+    pub looks: Arc<crate::looks::Looks>,
     pub notify: mpsc::Sender<NotifyCommand>,
     pub bound: ArcSwap<Bound>,
     pub stats: ServerStats,
@@ -159,6 +163,13 @@ impl Daemon {
 
     pub fn policy(&self, name: &str) -> Option<ActivePolicy> {
         self.policies.load().get(name).cloned()
+    }
+
+    /// What the key manager does under a policy that is active.
+    pub fn key_policy(&self, policy: &str) -> Option<cascade_keys::KeyPolicy> {
+        let policy = self.policy(policy)?;
+        let config = &self.conf().config;
+        Some(crate::keys::key_policy(&policy.file.policy, config))
     }
 
     /// 16 random octets.

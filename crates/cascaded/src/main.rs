@@ -5,13 +5,14 @@
 
 mod activation;
 mod args;
-mod clock;
 mod control;
 mod daemon;
 mod hooks;
+mod hsm;
 mod http;
-mod keyring;
+mod keys;
 mod lock;
+mod looks;
 mod logging;
 mod metrics;
 mod policies;
@@ -21,8 +22,8 @@ mod settings;
 mod start;
 mod status;
 mod stores;
-mod systemd;
 mod text;
+mod transfer;
 mod tsig;
 mod zone;
 

@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 use cascade_archive::{AuditLog, Disk, Origin, State, Table, ZoneFiles};
 use cascade_pipeline::state::Trigger;
 use cascade_policy::{ConfigFile, Diagnostic, MAX_FILE, parse_config};
+use cascade_program::systemd;
 use cascade_publisher::Directory;
 use cascade_publisher::notify::{NotifySender, SenderSettings};
 use cascade_time::Clock;
@@ -22,12 +23,11 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::activation::Passed;
 use crate::args::{Args, state_dir};
-use crate::clock::SystemClock;
 use crate::control::Control;
 use crate::daemon::{Counters, Daemon, random};
 use crate::http::{Admins, Http, Settings as HttpSettings};
 use crate::zone::{Message, ZoneRow};
-use crate::{policies, reload, servers, systemd, zone};
+use crate::{policies, reload, servers, zone};
 
 /// NOTIFYs that wait to be sent.
 const NOTIFY_OUT: usize = 10_000;
@@ -252,7 +252,7 @@ async fn serve(
     let mut passed = crate::activation::take(c)?;
     let sockets = servers::bind(&config, &mut passed)?;
     let own_socket = passed.control.is_empty();
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let clock: Arc<dyn Clock> = cascade_program::clock::start(&state_path)?;
     let (notify_tx, notify_rx) = mpsc::channel(NOTIFY_OUT);
     let (in_tx, in_rx) = mpsc::channel(servers::NOTIFY_QUEUE);
     let threads = match c.signer.threads {
@@ -272,23 +272,36 @@ async fn serve(
     let bounds = limits(c);
     let directory = Arc::new(Directory::new());
     let stores = Arc::new(crate::stores::KeyStores::new(c.keys_dir().as_std_path()));
+    // Each HSM tells a handful of things when its state changes: bounded by their number.
+    let (hsm_tx, hsm_rx) = mpsc::unbounded_channel();
+    let pool = Arc::new(pool);
+    let world = crate::hsm::device::World {
+        on: tokio::runtime::Handle::current(),
+        compute: pool.clone(),
+        clock: clock.clone(),
+        events: hsm_tx,
+    };
+    let hsms = crate::hsm::Hsms::stored(&state, stores.clone(), world)?;
     let d = Arc::new(Daemon {
         started_at: clock.now(),
         files: ZoneFiles::new(&disk, &state_path),
         audit: Mutex::new(audit),
-        keyring: crate::keyring::Keyring::new(stores.clone()),
+        keyring: crate::keys::Keyring::new(stores.clone()),
         stores,
+        hsms,
         policies: ArcSwap::from_pointee(active),
         reloading: tokio::sync::Mutex::new(()),
         backups: tokio::sync::Mutex::new(()),
         zones: RwLock::new(BTreeMap::new()),
         directory: directory.clone(),
-        pool: Arc::new(pool),
+        pool,
         loads: Semaphore::new(bounds.loads),
+        transfers: crate::transfer::Gate::new(),
         signings: Semaphore::new(bounds.signings),
         hooks: Semaphore::new(bounds.hooks),
         sweeps: Arc::new(Semaphore::new(1)),
         sweep_pool,
+        looks: Arc::new(crate::looks::Looks::new(c.key_manager.check_parallel)),
         notify: notify_tx,
         bound: ArcSwap::from_pointee(sockets.bound.clone()),
         stats: Mutex::new(Vec::new()),
@@ -306,6 +319,7 @@ async fn serve(
         config: config.clone(),
         state,
     });
+    tokio::spawn(crate::hsm::events::run(d.clone(), hsm_rx));
     systemd::status("restoring zones");
     restore_zones(&d).await?;
     let keys = d.tsig.keys();
@@ -374,7 +388,7 @@ async fn restore_zones(d: &Arc<Daemon>) -> Result<(), String> {
         .map_err(|e| e.to_string())?;
     let n = rows.len();
     let mut started = Vec::with_capacity(n);
-    for (id, row) in rows {
+    for (id, mut row) in rows {
         let Ok(apex) = Name::parse(&row.apex) else {
             tracing::error!(
                 "zone {id} has the unreadable name '{}' in the state; it is left alone",
@@ -382,8 +396,9 @@ async fn restore_zones(d: &Arc<Daemon>) -> Result<(), String> {
             );
             continue;
         };
+        row.keys.renew(&apex, d.now());
         let settings = match d.policy(&row.zone.settings.policy) {
-            Some(p) => servers::zone_settings(&p.file.policy),
+            Some(p) => servers::zone_settings(&p.file.policy, &row.source),
             None => {
                 tracing::error!(zone = %row.zone.name, "policy '{}' of the zone is not in the state", row.zone.settings.policy);
                 Default::default()

@@ -9,12 +9,14 @@
 )]
 
 mod cli;
+mod clock;
 mod dns;
 mod http;
 pub mod judge;
 mod ports;
 mod site;
 mod wait;
+mod world;
 
 pub use cli::{Said, mask_times};
 pub use dns::{Answer, dig, transfer};
@@ -22,3 +24,4 @@ pub use http::{Reply, over_tcp, over_unix};
 pub use ports::Ports;
 pub use site::{Failure, Site};
 pub use wait::{until, within};
+pub use world::Server;

@@ -9,6 +9,7 @@ use cascade_api::zones::ZoneState;
 use cascade_pipeline::{AlertKey, Severity};
 
 use crate::daemon::Daemon;
+use crate::keys::report;
 use crate::status::{self, zone_state};
 use crate::zone::{View, ZoneHandle};
 
@@ -86,13 +87,9 @@ pub fn status_keys(d: &Daemon) -> StatusKeys {
     let mut zones = Vec::new();
     for z in d.zone_list() {
         let view = z.view();
-        let policy = d.policy(&view.row.zone.settings.policy);
-        let keys: Vec<_> = view
-            .row
-            .keys
-            .iter()
-            .filter_map(|k| status::key(k, policy.as_ref().map(|p| &p.file.policy)))
-            .collect();
+        let rules = d.key_policy(&view.row.zone.settings.policy);
+        let row = &view.row.keys;
+        let keys = report::keys(row, rules.as_ref(), false, now);
         expiring.extend(keys.iter().filter_map(|k| {
             let at = k.expires_at?;
             Some(ExpiringKey {
@@ -104,7 +101,12 @@ pub fn status_keys(d: &Daemon) -> StatusKeys {
         zones.push(ZoneKeys {
             zone: z.name.clone(),
             keys,
-            rolls: Vec::new(),
+            rolls: row
+                .zone
+                .rolls
+                .iter()
+                .map(|r| report::kind(r.class()))
+                .collect(),
         });
     }
     expiring.sort_by_key(|e| e.left_secs);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use cascade_api::zones::Source;
 use cascade_archive::zones::Kind;
 use cascade_crypto::Class;
 use cascade_loader::Outcome as LoadOutcome;
@@ -12,7 +13,7 @@ use cascade_pipeline::state::{JobId, Origin, Reason, Report, RunwayClass, SignMo
 use cascade_pipeline::{Action, Event, Fault, Keep, Serve, Severity};
 use cascade_policy::VerifyMode;
 use cascade_publisher::notify::{NotifyCommand, Target};
-use cascade_publisher::{EmptyReason, Role};
+use cascade_publisher::{EmptyReason, Role, Steps, ZoneEntry};
 use cascade_time::Timestamp;
 use cascade_verifier::{Approval, Approved, DespiteVerification, Outcome};
 use cascade_zone::{VersionId, ZoneVersion};
@@ -20,7 +21,7 @@ use cascade_zone::{VersionId, ZoneVersion};
 use super::actor::{Actor, Done, Held, Running, fp, spawn_job};
 use super::files::{self, Read};
 use super::{SignRow, guard, jobs};
-use crate::keyring::KeyRole;
+use crate::keys::{gate_parent, own_keys, parent_breaks};
 
 /// What the files of a zone gave after a start.
 pub(super) struct Restored {
@@ -66,7 +67,8 @@ impl Actor {
             Action::RunHook(run) => self.start_hook(run, now),
             Action::Publish(serve) => self.publish(serve, now),
             Action::SendNotify { version, .. } => self.send_notify(version),
-            Action::TellKeyManager { at, .. } => self.keys_published(at),
+            // The key manager reads it off what is live, in its next turn.
+            Action::TellKeyManager { .. } => {}
             Action::Record(e) => {
                 tracing::info!(zone = %self.me.name, version = ?e.version.map(|v| v.0), serial = ?e.serial.map(|s| s.0), reason = ?e.reason, actor = ?e.actor, "{}", e.text);
             }
@@ -101,6 +103,7 @@ impl Actor {
         }
         match self.running.remove(&job) {
             Some(Running::Sign(p)) => p.cancel(),
+            Some(Running::Fetch(_, _, abort)) => abort.abort(),
             Some(Running::Hook(Some(kill))) => _ = kill.send(()),
             _ => {}
         }
@@ -113,25 +116,23 @@ impl Actor {
     // ---- load and guard
 
     fn start_load(&mut self, job: JobId, version: VersionId, forced: bool, now: Timestamp) {
-        let progress = Arc::new(cascade_loader::Progress::default());
-        self.running
-            .insert(job, Running::Load(progress.clone(), now));
-        let path = match &self.row.source {
-            cascade_api::zones::Source::File { path } => path.clone(),
-            other => {
-                let text = match other {
-                    cascade_api::zones::Source::None {} => "the zone has no source",
-                    _ => "loading from servers is not built yet; use a file",
-                };
-                self.running.remove(&job);
+        let path = match self.row.source.clone() {
+            Source::File { path } => path,
+            Source::Servers { servers } => {
+                return self.start_fetch(&servers, job, version, forced, now);
+            }
+            Source::None {} => {
                 let event = Event::LoadFailed {
                     job,
-                    error: text.into(),
+                    error: "the zone has no source".into(),
                 };
                 self.later(event);
                 return;
             }
         };
+        let progress = Arc::new(cascade_loader::Progress::default());
+        self.running
+            .insert(job, Running::Load(progress.clone(), now));
         let Some(policy) = self.policy() else {
             self.running.remove(&job);
             self.later(Event::LoadFailed {
@@ -204,7 +205,7 @@ impl Actor {
 
     pub(super) fn start_sign(&mut self, s: StartSign, now: Timestamp) {
         let job = s.job;
-        if self.keys.is_none() && self.keys_busy {
+        if self.keys.is_none() && self.desk.wait.is_none() {
             self.waits_for_keys = Some(s);
             return;
         }
@@ -223,7 +224,8 @@ impl Actor {
         let (Some(base), Some(keys), Some(policy)) = (base, keys, policy) else {
             self.running.remove(&job);
             let why = self
-                .keys_wait
+                .desk
+                .wait
                 .clone()
                 .unwrap_or_else(|| "the zone has no keys yet".into());
             self.later(Event::SignFailed {
@@ -265,7 +267,7 @@ impl Actor {
                 _ => Class::Interactive,
             },
         };
-        let (d, done, set) = (self.d.clone(), self.done.clone(), keys.set);
+        let (d, done, with) = (self.d.clone(), self.done.clone(), keys);
         tokio::spawn(async move {
             let Ok(_turn) = d.signings.acquire().await else {
                 return;
@@ -276,7 +278,7 @@ impl Actor {
                 jobs::sign_version(&input, &d2.pool, d2.clock.as_ref(), &p2, now)
             });
             let result = match work.await {
-                Ok(r) => Done::Signed(job, s.version, Box::new(r), set),
+                Ok(r) => Done::Signed(job, s.version, Box::new(r), with),
                 Err(e) => Done::Panicked(job, e.to_string()),
             };
             let _ = done.send(result);
@@ -294,6 +296,7 @@ impl Actor {
             return;
         };
         let approved = self.version(v.unsigned_id());
+        let keys = self.gate_keys(version, &v);
         let live = self.row.zone.live.as_ref();
         let by_change = policy.file.policy.signer.verify.mode == VerifyMode::Changed;
         let before = live
@@ -303,8 +306,7 @@ impl Actor {
             version: v,
             approved,
             before,
-            own_keys: self.own_keys(),
-            foreign_keys: self.foreign_keys(),
+            keys,
             policy: policy.file,
             live: live.map(|l| (l.serial, Some(l.min_exp))),
             // What this version itself was given is used up only when a server has shown it.
@@ -316,25 +318,6 @@ impl Actor {
             let now = d.now();
             Done::Verified(job, version, Box::new(jobs::verify(input, &d.pool, now)))
         });
-    }
-
-    /// DNSKEY RDATA of the zone's keys whose private halves are ours.
-    pub(super) fn own_keys(&self) -> Vec<Vec<u8>> {
-        self.dnskeys(false)
-    }
-
-    pub(super) fn foreign_keys(&self) -> Vec<Vec<u8>> {
-        self.dnskeys(true)
-    }
-
-    fn dnskeys(&self, foreign: bool) -> Vec<Vec<u8>> {
-        self.row
-            .keys
-            .iter()
-            .filter(|k| (k.role == KeyRole::Foreign) == foreign)
-            .filter_map(|k| k.dnskey())
-            .map(|k| k.rdata().to_vec())
-            .collect()
     }
 
     fn start_persist(&mut self, job: JobId, version: VersionId, now: Timestamp) {
@@ -357,11 +340,16 @@ impl Actor {
             Some(Held::Refused(r)) => Some((None, r.report().clone())),
             _ => None,
         };
+        let live = self.row.zone.live.as_ref();
+        let live = live.and_then(|l| self.version(l.version));
+        let entry = self.d.directory.by_id(self.me.id);
         let d = self.d.clone();
         spawn_job(&self.done, job, move || {
             let gate = gate.as_ref().map(|(l, r)| (l.as_ref(), r));
             let written = files::write(&d.files, Kind::Snapshot, &v, gate, now);
-            Done::Persisted(job, written.map_err(|e| e.to_string()))
+            let result = written.map_err(|e| e.to_string());
+            let steps = || steps(entry.as_deref(), live.as_deref(), &v);
+            Done::Persisted(job, version, result.map(|()| steps()))
         });
     }
 
@@ -512,7 +500,7 @@ impl Actor {
             self.row.keys.clone(),
         );
         spawn_job(&self.done, job, move || {
-            let zone = crate::keyring::zone_ref(id, &apex);
+            let zone = crate::keys::zone_ref(id, &apex);
             let purged = match keys {
                 Keep::Purge => d.keyring.purge(zone, &rows).map_err(|e| e.to_string()),
                 Keep::Keys => Ok(()),
@@ -539,6 +527,7 @@ impl Actor {
 
     fn drop_version(&mut self, v: VersionId) {
         self.row.sources.remove(&v.0);
+        self.row.keys.apexes.remove(&v.0);
         let held = self.versions.remove(&v);
         let (d, zone) = (self.d.clone(), self.me.id);
         // Freeing a large tree and unlinking files takes time that no event waits for.
@@ -584,6 +573,7 @@ impl Actor {
                         v,
                         serial
                     );
+                    self.show_steps(v);
                     self.d.directory.publish(id, approved)
                 }
                 None => {
@@ -608,6 +598,18 @@ impl Actor {
         };
         if let Err(e) = result {
             tracing::error!(zone = %self.me.name, "publication server: {e}");
+        }
+    }
+
+    /// Clients that are behind find the way to `v` as soon as they find `v`.
+    fn show_steps(&mut self, v: VersionId) {
+        let steps = match self.next_steps.take() {
+            Some((of, steps)) if of == v => steps,
+            // Published again, after an expiry for example: the steps to it are still there.
+            _ => return,
+        };
+        if let Some(entry) = self.d.directory.by_id(self.me.id) {
+            entry.set_steps(steps);
         }
     }
 
@@ -656,12 +658,12 @@ impl Actor {
         now: Timestamp,
     ) -> Option<Approved<cascade_verifier::Verified<Arc<ZoneVersion>>>> {
         let policy = self.policy()?;
+        let keys = self.gate_keys(v, &version);
         let input = jobs::VerifyInput {
             version,
             before: None,
             approved: None,
-            own_keys: self.own_keys(),
-            foreign_keys: self.foreign_keys(),
+            keys,
             policy: policy.file,
             live: None,
             highest: None,
@@ -725,22 +727,21 @@ impl Actor {
         }
     }
 
-    /// Keys count as published, and as active, from the first version that carries them.
-    fn keys_published(&mut self, at: Timestamp) {
-        let mut changed = false;
-        for k in &mut self.row.keys {
-            if k.published_at.is_none() {
-                k.published_at = Some(at);
-                changed = true;
-            }
-            if k.active_at.is_none() && k.role != KeyRole::Foreign {
-                k.active_at = Some(at);
-                changed = true;
-            }
-        }
-        if changed {
-            // Durable with the next step at the latest; the same times follow from the version.
-            let _ = self.done.send(Done::Saved(Ok(())));
+    /// What the gate is told of the keys that this version was signed with.
+    pub(super) fn gate_keys(&self, id: VersionId, version: &ZoneVersion) -> jobs::GateKeys {
+        let row = &self.row.keys;
+        let apex = row.apexes.get(&id.0).cloned();
+        let Some(apex) = apex.or_else(|| crate::keys::derived_apex(version, row)) else {
+            // Without a DNSKEY RRset nothing passes anyway.
+            return jobs::GateKeys::default();
+        };
+        let (own, foreign) = own_keys(row, &apex);
+        jobs::GateKeys {
+            own,
+            foreign,
+            parent: gate_parent(row, &apex),
+            live_chain_broken: parent_breaks(row),
+            delete_ds_ordered: apex.cds == cascade_keys::Cds::Delete,
         }
     }
 
@@ -754,7 +755,8 @@ impl Actor {
     pub(super) async fn finished(&mut self, done: Done) {
         match done {
             Done::Event(event) => self.apply(*event).await,
-            Done::Loaded(job, version, outcome) => self.loaded(job, version, *outcome).await,
+            Done::Loaded(job, version, outcome) => self.loaded(job, version, *outcome, None).await,
+            Done::Fetched(job, version, fetched) => self.fetched(job, version, *fetched).await,
             Done::Guard(job, report) => {
                 self.running.remove(&job);
                 let outcome = report.outcome;
@@ -770,14 +772,17 @@ impl Actor {
                 })
                 .await;
             }
-            Done::Signed(job, version, result, set) => {
-                self.signed(job, version, *result, set).await
+            Done::Signed(job, version, result, with) => {
+                self.signed(job, version, *result, with).await
             }
             Done::Verified(job, version, outcome) => self.verified(job, version, *outcome).await,
-            Done::Persisted(job, result) => {
+            Done::Persisted(job, version, result) => {
                 self.running.remove(&job);
                 match result {
-                    Ok(()) => self.apply(Event::PersistDone { job }).await,
+                    Ok(steps) => {
+                        self.next_steps = Some((version, steps));
+                        self.apply(Event::PersistDone { job }).await
+                    }
                     Err(error) => self.apply(Event::PersistFailed { job, error }).await,
                 }
             }
@@ -799,7 +804,7 @@ impl Actor {
             }
             Done::SweepTurn(turn) => self.start_sweep(turn),
             Done::Swept(version, result) => self.swept(version, *result).await,
-            Done::Keys(rows, made) => self.keys_done(rows, made).await,
+            Done::Key(end) => self.key_done(*end).await,
             Done::Restored(r) => self.restored(*r).await,
             Done::Removed(job, result) => {
                 self.running.remove(&job);
@@ -817,8 +822,18 @@ impl Actor {
         }
     }
 
-    async fn loaded(&mut self, job: JobId, version: VersionId, outcome: LoadOutcome) {
-        self.running.remove(&job);
+    /// `expires_at`: when the content becomes too old if the source stays silent.
+    pub(super) async fn loaded(
+        &mut self,
+        job: JobId,
+        version: VersionId,
+        outcome: LoadOutcome,
+        expires_at: Option<Timestamp>,
+    ) {
+        if self.running.remove(&job).is_none() {
+            // Cancelled meanwhile: nobody waits for it.
+            return;
+        }
         self.d.counters.loads.fetch_add(1, Ordering::Relaxed);
         match outcome {
             LoadOutcome::Unchanged {
@@ -829,11 +844,7 @@ impl Actor {
                     *old = i;
                 }
                 self.row.reports.failed_load = None;
-                self.apply(Event::LoadUnchanged {
-                    job,
-                    expires_at: None,
-                })
-                .await;
+                self.apply(Event::LoadUnchanged { job, expires_at }).await;
             }
             LoadOutcome::Loaded {
                 version: v,
@@ -847,10 +858,10 @@ impl Actor {
                     origin: Origin::Source,
                     records: report.records,
                     octets: report.octets,
-                    expires_at: None,
+                    expires_at,
                     report: Report::text(report.summary()),
                 };
-                self.identity = Some((version, identity));
+                self.identity = identity.map(|i| (version, i));
                 self.versions.insert(version, Held::Unsigned(v));
                 self.row.reports.failed_load = None;
                 self.row.reports.load = Some((version.0, report));
@@ -874,7 +885,7 @@ impl Actor {
         job: JobId,
         version: VersionId,
         result: Result<jobs::SignEnd, (Fault, String)>,
-        set: cascade_pipeline::state::KeySet,
+        with: Arc<crate::keys::Loaded>,
     ) {
         if self.running.remove(&job).is_none() {
             // Cancelled meanwhile: nobody waits for it.
@@ -895,7 +906,7 @@ impl Actor {
                 let min_exp = v.earliest_expiration().unwrap_or(now);
                 let mut reviewed = v.content_fingerprint();
                 reviewed.add(cascade_zone::Fingerprint(
-                    u128::from(set.apex) << 64 | u128::from(self.row.zone.settings.signing),
+                    u128::from(with.set.apex) << 64 | u128::from(self.row.zone.settings.signing),
                 ));
                 let signed = SignResult {
                     serial: v.serial(),
@@ -910,6 +921,7 @@ impl Actor {
                     row.report = Some(report);
                 }
                 self.versions.insert(version, Held::Signed(v));
+                self.row.keys.apexes.insert(version.0, with.apex.clone());
                 self.apply(Event::SignDone { job, signed }).await;
             }
             Err((fault, error)) => {
@@ -975,6 +987,14 @@ impl Actor {
                 .await;
             }
         }
+    }
+}
+
+/// The steps to `new` for clients that are behind.
+fn steps(entry: Option<&ZoneEntry>, live: Option<&ZoneVersion>, new: &ZoneVersion) -> Steps {
+    match (entry, live) {
+        (Some(entry), Some(live)) => entry.steps().then(live, new, entry.settings().steps),
+        _ => Steps::default(),
     }
 }
 

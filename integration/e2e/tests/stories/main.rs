@@ -16,6 +16,7 @@ mod bad_source;
 mod bad_usage;
 mod common;
 mod hooks;
+mod keys;
 mod restarts;
 mod reviews;
 mod seed_page;

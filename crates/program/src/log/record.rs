@@ -3,7 +3,7 @@
 use std::fmt::{self, Write as _};
 use std::time::Duration;
 
-use cascade_api::daemon::LogLevel;
+use cascade_policy::LogLevel;
 use cascade_time::{Timestamp, format_span};
 use serde_json::{Map, Number, Value};
 use tracing::field::{Field, Visit};

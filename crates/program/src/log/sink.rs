@@ -8,18 +8,16 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
-use cascade_api::daemon::LogLevel;
-use cascade_policy::LogFormat;
+use cascade_policy::{LogFormat, LogLevel};
 use cascade_time::Timestamp;
 use nix::fcntl::OFlag;
 
-use super::record::{Record, severity};
+use super::Who;
+use super::record::{Record, level_word, severity};
 
 /// Lines, and their octets, kept for a syslog or journal that does not take them.
 pub const QUEUE_MAX: usize = 4096;
 const QUEUE_OCTETS_MAX: usize = 4 * 1024 * 1024;
-/// Facility "daemon" (RFC 5424 §6.2.1, table 1).
-const FACILITY: u8 = 3;
 /// Field names of the journal: upper case, at most 64 octets.
 const JOURNAL_NAME_MAX: usize = 64;
 
@@ -27,6 +25,8 @@ const JOURNAL_NAME_MAX: usize = 64;
 pub enum Sink {
     Stdout,
     Stderr,
+    /// Whatever was opened elsewhere, such as a duplicate of standard error.
+    Stream(File),
     Syslog(Datagrams),
     Journal(Datagrams),
     File(LogFile),
@@ -42,9 +42,10 @@ impl Sink {
         match self {
             Sink::Stdout => lost(io::stdout().lock().write_all(line().as_bytes())),
             Sink::Stderr => lost(io::stderr().lock().write_all(line().as_bytes())),
+            Sink::Stream(to) => lost(to.write_all(line().as_bytes())),
             Sink::File(file) => lost(file.write(line().as_bytes())),
-            Sink::Syslog(to) => to.send(syslog(record, format), record.at),
-            Sink::Journal(to) => to.send(journal(record), record.at),
+            Sink::Syslog(to) => to.send(syslog(record, format, to.who), record.at),
+            Sink::Journal(to) => to.send(journal(record, to.who), record.at),
         }
     }
 
@@ -52,7 +53,7 @@ impl Sink {
     pub fn pump(&mut self, now: Timestamp) -> u64 {
         match self {
             Sink::Syslog(to) | Sink::Journal(to) => to.pump(now),
-            Sink::Stdout | Sink::Stderr | Sink::File(_) => 0,
+            Sink::Stdout | Sink::Stderr | Sink::Stream(_) | Sink::File(_) => 0,
         }
     }
 
@@ -60,7 +61,7 @@ impl Sink {
     /// The file cannot be opened; lines go to the former one.
     pub fn reopen(&mut self) -> Result<(), String> {
         match self {
-            Sink::Stdout | Sink::Stderr => Ok(()),
+            Sink::Stdout | Sink::Stderr | Sink::Stream(_) => Ok(()),
             Sink::Syslog(to) | Sink::Journal(to) => {
                 to.socket = None;
                 Ok(())
@@ -76,7 +77,7 @@ fn lost(written: io::Result<()>) -> u64 {
 
 pub fn file_error(path: &Path, error: &io::Error) -> String {
     format!(
-        "log file {}: {error}; check that its directory exists and is writable by the daemon",
+        "log file {}: {error}; check that its directory exists and is writable for this program",
         path.display()
     )
 }
@@ -140,19 +141,20 @@ pub struct Datagrams {
     octets: usize,
     /// Lost since the last report.
     lost: u64,
-    report: fn(&Record) -> Vec<u8>,
+    report: fn(&Record, Who) -> Vec<u8>,
+    who: Who,
 }
 
 impl Datagrams {
-    pub fn syslog(path: &Path) -> Datagrams {
-        Datagrams::new(path, |r| syslog(r, LogFormat::Text))
+    pub fn syslog(path: &Path, who: Who) -> Datagrams {
+        Datagrams::new(path, |r, who| syslog(r, LogFormat::Text, who), who)
     }
 
-    pub fn journal(path: &Path) -> Datagrams {
-        Datagrams::new(path, journal)
+    pub fn journal(path: &Path, who: Who) -> Datagrams {
+        Datagrams::new(path, journal, who)
     }
 
-    fn new(path: &Path, report: fn(&Record) -> Vec<u8>) -> Datagrams {
+    fn new(path: &Path, report: fn(&Record, Who) -> Vec<u8>, who: Who) -> Datagrams {
         Datagrams {
             path: path.to_path_buf(),
             socket: None,
@@ -160,6 +162,7 @@ impl Datagrams {
             octets: 0,
             lost: 0,
             report,
+            who,
         }
     }
 
@@ -220,7 +223,7 @@ impl Datagrams {
                 self.path.display()
             );
             let record = Record::own(now, LogLevel::Warning, text);
-            if let Sent::Taken = self.try_send(&(self.report)(&record)) {
+            if let Sent::Taken = self.try_send(&(self.report)(&record, self.who)) {
                 self.lost = 0;
             }
         }
@@ -258,30 +261,26 @@ enum Sent {
 }
 
 /// The form of local syslog sockets (RFC 3164 §4.1, without time: the receiver's is right).
-fn syslog(record: &Record, format: LogFormat) -> Vec<u8> {
-    let priority = FACILITY * 8 + severity(record.level);
+fn syslog(record: &Record, format: LogFormat, who: Who) -> Vec<u8> {
+    let priority = u32::from(who.facility) * 8 + u32::from(severity(record.level));
     let pid = std::process::id();
     let body = match format {
         LogFormat::Text => record.body(),
         LogFormat::Json => record.json(),
     };
-    format!("<{priority}>cascaded[{pid}]: {body}").into_bytes()
+    format!("<{priority}>{}[{pid}]: {body}", who.name).into_bytes()
 }
 
 /// The native protocol of the journal: `NAME=value` lines, or the name, the length as 64 bits
 /// little endian and the value where the value has several lines. The message repeats the fields,
 /// because the usual listing shows nothing else.
-fn journal(record: &Record) -> Vec<u8> {
+fn journal(record: &Record, who: Who) -> Vec<u8> {
     let mut out = Vec::with_capacity(512);
     put(&mut out, "MESSAGE", &record.body());
     put(&mut out, "PRIORITY", &severity(record.level).to_string());
-    put(&mut out, "SYSLOG_IDENTIFIER", "cascaded");
-    put(&mut out, "SYSLOG_FACILITY", &FACILITY.to_string());
-    put(
-        &mut out,
-        "CASCADE_LEVEL",
-        super::record::level_word(record.level),
-    );
+    put(&mut out, "SYSLOG_IDENTIFIER", who.name);
+    put(&mut out, "SYSLOG_FACILITY", &who.facility.to_string());
+    put(&mut out, "CASCADE_LEVEL", level_word(record.level));
     put(&mut out, "CASCADE_TARGET", record.target);
     for (name, value) in &record.fields {
         let mut key = String::from("CASCADE_");
@@ -314,6 +313,11 @@ fn put(out: &mut Vec<u8>, name: &str, value: &str) {
 mod tests {
     use super::*;
 
+    const WHO: Who = Who {
+        name: "cascaded",
+        facility: 3,
+    };
+
     fn record(message: &str) -> Record {
         let mut r = Record::own(Timestamp::from_secs(0), LogLevel::Critical, message.into());
         r.fields = vec![("zone", "example.net".into()), ("left-secs", 7u64.into())];
@@ -337,7 +341,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("directory");
         let path = dir.path().join("log");
         let socket = listen(&path);
-        let mut sink = Sink::Syslog(Datagrams::syslog(&path));
+        let mut sink = Sink::Syslog(Datagrams::syslog(&path, WHO));
         assert_eq!(sink.write(&record("disk\nfull"), LogFormat::Text), 0);
         let expected = format!(
             "<26>cascaded[{}]: disk\\nfull zone=example.net left-secs=7",
@@ -350,7 +354,7 @@ mod tests {
     fn syslog_comes_back_without_loss() {
         let dir = tempfile::tempdir().expect("directory");
         let path = dir.path().join("log");
-        let mut sink = Sink::Syslog(Datagrams::syslog(&path));
+        let mut sink = Sink::Syslog(Datagrams::syslog(&path, WHO));
         // Not there yet.
         sink.write(&record("one"), LogFormat::Text);
         let socket = listen(&path);
@@ -374,7 +378,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("directory");
         let path = dir.path().join("log");
         let socket = listen(&path);
-        let mut sink = Sink::Syslog(Datagrams::syslog(&path));
+        let mut sink = Sink::Syslog(Datagrams::syslog(&path, WHO));
         // Nobody reads: the socket's buffer fills first, then the queue.
         let mut lost = 0;
         let total = 2 * QUEUE_MAX as u64;
@@ -411,7 +415,7 @@ mod tests {
     fn what_waits_is_bounded_in_octets_too() {
         let dir = tempfile::tempdir().expect("directory");
         let path = dir.path().join("log");
-        let mut to = Datagrams::syslog(&path);
+        let mut to = Datagrams::syslog(&path, WHO);
         let large = vec![b'x'; 100_000];
         let now = Timestamp::from_secs(0);
         let lost: u64 = (0..100).map(|_| to.send(large.clone(), now)).sum();
@@ -421,7 +425,7 @@ mod tests {
         );
 
         // One that no socket takes is dropped and does not stop the others.
-        let mut to = Datagrams::syslog(&path);
+        let mut to = Datagrams::syslog(&path, WHO);
         assert_eq!(to.send(vec![b'x'; 2_000_000], now), 0);
         assert_eq!(to.send(b"small".to_vec(), now), 0);
         let socket = listen(&path);
@@ -436,7 +440,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("directory");
         let path = dir.path().join("socket");
         let socket = listen(&path);
-        let mut sink = Sink::Journal(Datagrams::journal(&path));
+        let mut sink = Sink::Journal(Datagrams::journal(&path, WHO));
         let mut r = record("gone");
         r.fields.push(("reason", "a\nb".into()));
         sink.write(&r, LogFormat::Json);
