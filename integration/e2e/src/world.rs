@@ -102,7 +102,11 @@ impl Server {
             child,
         };
         let up = within(Duration::from_secs(10), || {
-            (!server.ask(&["version.server", "CH", "TXT"]).status.is_empty()).then_some(())
+            (!server
+                .ask(&["version.server", "CH", "TXT"])
+                .status
+                .is_empty())
+            .then_some(())
         });
         assert!(up.is_some(), "unbound did not start: {}", server.log());
         server

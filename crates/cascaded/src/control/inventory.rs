@@ -36,8 +36,8 @@ impl Owned {
                     continue;
                 };
                 let dnskey = stored.dnskey;
-                let state = report::key(row, k, None, now)
-                    .and_then(|k| serde_json::to_value(k.state).ok());
+                let state =
+                    report::key(row, k, None, now).and_then(|k| serde_json::to_value(k.state).ok());
                 all.push(Owned {
                     zone: z.name.clone(),
                     role: format!("{:?}", k.role).to_lowercase(),

@@ -103,7 +103,13 @@ pub async fn step(
     order(z, caller, KeyOrder::Command(command)).await?;
     shown(d, z, class)
         // It ended with this step.
-        .or_else(|| before.map(|r| Roll { state: "done".into(), waits_for: None, ..r }))
+        .or_else(|| {
+            before.map(|r| Roll {
+                state: "done".into(),
+                waits_for: None,
+                ..r
+            })
+        })
         .ok_or_else(|| bug("the roll is not there"))
 }
 
@@ -135,12 +141,7 @@ pub async fn import(
     })
 }
 
-pub async fn remove(
-    z: &ZoneHandle,
-    caller: &Caller,
-    key: &str,
-    r: &KeyRemove,
-) -> Answer<()> {
+pub async fn remove(z: &ZoneHandle, caller: &Caller, key: &str, r: &KeyRemove) -> Answer<()> {
     let view = z.view();
     let found = super::data::find_key(z, &view.row.keys, key)?;
     let consent = Confirm {
@@ -163,12 +164,7 @@ pub async fn remove(
 
 pub async fn backed_up(d: &Daemon, z: &ZoneHandle, caller: &Caller, key: &str) -> Answer<Key> {
     let num = super::data::find_key(z, &z.view().row.keys, key)?.num;
-    order(
-        z,
-        caller,
-        KeyOrder::Command(Command::BackedUp { key: num }),
-    )
-    .await?;
+    order(z, caller, KeyOrder::Command(Command::BackedUp { key: num })).await?;
     super::data::key(d, z, key)
 }
 
@@ -178,7 +174,10 @@ pub async fn check(d: &Daemon, z: &ZoneHandle, caller: &Caller) -> Answer<KeyChe
     if z.view().row.keys.zone.published.is_none() {
         return Err(Problem::new(
             ProblemType::TooEarly,
-            format!("zone '{}' is not published yet; there is nothing to look for", z.name),
+            format!(
+                "zone '{}' is not published yet; there is nothing to look for",
+                z.name
+            ),
         ));
     }
     order(z, caller, KeyOrder::Look).await?;
@@ -237,7 +236,11 @@ pub async fn emergency(
     };
     let line = |word: &str, at: Option<Timestamp>, cost: &str| {
         let when = at.map_or("is not known to end".to_string(), |at| {
-            format!("ends about {} ({})", at.to_human(), format_span(at.since(now)))
+            format!(
+                "ends about {} ({})",
+                at.to_human(),
+                format_span(at.since(now))
+            )
         });
         format!("{word} {when}; {cost}")
     };
@@ -256,7 +259,11 @@ pub async fn emergency(
         comment: None,
     };
     let word = format!("{strategy:?}").to_lowercase();
-    need_consent(&consent, &format!("emergency-{}-{role}-{word}", z.id), effects)?;
+    need_consent(
+        &consent,
+        &format!("emergency-{}-{role}-{word}", z.id),
+        effects,
+    )?;
     let class = match role {
         Role::Ksk => Class::Ksk,
         Role::Zsk => Class::Zsk,
@@ -317,7 +324,10 @@ fn coming(
             // Made-up octets have made-up tags.
             Event::KeyAdded { key, .. } => Some((
                 "key.generated".to_string(),
-                format!("a new {} of algorithm {}: {}", key.role, key.algorithm, key.num),
+                format!(
+                    "a new {} of algorithm {}: {}",
+                    key.role, key.algorithm, key.num
+                ),
             )),
             Event::RollStepped { class, to, .. } => {
                 Some((e.name().to_string(), step_text(&row.zone, *class, *to)))
@@ -339,7 +349,11 @@ fn coming(
 fn step_text(zone: &ZoneKeys, class: Class, to: cascade_keys::Stage) -> String {
     let next = zone.roll(class).and_then(|r| r.kind.row(to));
     let asks = next.is_some_and(|n| n.state == "await-ds-seen");
-    let hint = if asks { "; the parent must change the DS" } else { "" };
+    let hint = if asks {
+        "; the parent must change the DS"
+    } else {
+        ""
+    };
     format!("{class}: {}{hint}", next.map_or("", |n| n.state))
 }
 
@@ -373,9 +387,10 @@ async fn order(z: &ZoneHandle, caller: &Caller, order: KeyOrder) -> Answer<()> {
             "the change could not be made durable; nothing has changed",
         )
         .subject(SubjectKind::Zone, &z.name)),
-        Ok(Ok(Err(KeyRefusal::NoPolicy))) => {
-            Err(Problem::policy_not_found(&z.view().row.zone.settings.policy, []))
-        }
+        Ok(Ok(Err(KeyRefusal::NoPolicy))) => Err(Problem::policy_not_found(
+            &z.view().row.zone.settings.policy,
+            [],
+        )),
         Ok(Err(_)) => Err(bug(format!(
             "zone '{}' did not answer; see the log",
             z.name
@@ -389,7 +404,8 @@ fn refused(z: &ZoneHandle, r: &Refusal) -> Problem {
         "not-found" => ProblemType::KeyNotFound,
         slug => ProblemType::from_slug(slug),
     };
-    let problem = Problem::new(kind, format!("{}: {r}", z.name)).subject(SubjectKind::Zone, &z.name);
+    let problem =
+        Problem::new(kind, format!("{}: {r}", z.name)).subject(SubjectKind::Zone, &z.name);
     let problem = match r {
         Refusal::WrongStep { class, fits, .. } => {
             problem.action(format!("cascade keyset {} {} {fits}", z.name, class.word()))

@@ -267,8 +267,7 @@ fn planned(
                 roll_type: w.kind.word().to_string(),
                 starts_at: started.unwrap_or(w.at),
                 ends_at,
-                needs_parent: class != cascade_keys::Class::Zsk
-                    && keys.parent.linked_at.is_some(),
+                needs_parent: class != cascade_keys::Class::Zsk && keys.parent.linked_at.is_some(),
             }
         })
         .collect()

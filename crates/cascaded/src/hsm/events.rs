@@ -106,9 +106,9 @@ pub fn wake(d: &Daemon, hsm: &str) {
 
 /// The zone has keys in this HSM, or its policy wants new ones there.
 pub fn uses(d: &Daemon, view: &View, hsm: &str) -> bool {
-    view.row.keys.in_hsm(hsm).next().is_some() || d
-        .policy(&view.row.zone.settings.policy)
-        .is_some_and(|p| names(&p.file.policy, hsm))
+    view.row.keys.in_hsm(hsm).next().is_some()
+        || d.policy(&view.row.zone.settings.policy)
+            .is_some_and(|p| names(&p.file.policy, hsm))
 }
 
 /// The policy makes keys in this HSM.

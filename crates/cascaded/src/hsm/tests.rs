@@ -25,8 +25,8 @@ use super::device::{Condition, Device, Event, World};
 use super::label::LabelRule;
 use super::reference::Reference;
 use super::store::{HsmStore, objects};
-use cascade_program::clock::SystemClock;
 use crate::keys::zone_ref;
+use cascade_program::clock::SystemClock;
 
 struct Bench {
     host: Host,

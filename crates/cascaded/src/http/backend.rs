@@ -20,7 +20,8 @@ use cascade_api::keys::{
     KeyRecordsQuery, KeyRemove, RecordKind, Roll, RollKind, RollStep, Timeline, TimelineQuery,
 };
 use cascade_api::policies::{
-    Policy, PolicyCheck, PolicyCheckRequest, PolicyItem, PolicyPlan, PolicyPlanRequest, PolicyReload, PolicyReloaded,
+    Policy, PolicyCheck, PolicyCheckRequest, PolicyItem, PolicyPlan, PolicyPlanRequest,
+    PolicyReload, PolicyReloaded,
 };
 use cascade_api::status::ZoneStatus;
 use cascade_api::zones::{

@@ -28,8 +28,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::keys::KeysRow;
 
-pub use answers::Candidate;
 pub use actor::{start, start_restored};
+pub use answers::Candidate;
 pub use jobs::{diagnostic_line, load_error};
 
 /// Requests that wait for a zone; beyond it the caller is told that it is busy.

@@ -17,6 +17,7 @@ mod bad_usage;
 mod common;
 mod hooks;
 mod keys;
+mod manual;
 mod restarts;
 mod reviews;
 mod seed_page;
