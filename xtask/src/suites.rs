@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use clap::{Args, ValueEnum};
 
-use crate::{layers, page, process, tidy, tools};
+use crate::{interop, layers, page, process, tidy, tools};
 
 #[derive(Args)]
 pub struct TestArgs {
@@ -27,6 +27,7 @@ enum Suite {
     Doc,
     Conformance,
     E2e,
+    Interop,
     Page,
 }
 
@@ -42,6 +43,7 @@ const ALL: &[Suite] = &[
     Suite::Unit,
     Suite::Conformance,
     Suite::E2e,
+    Suite::Interop,
     Suite::Page,
     Suite::Doc,
     Suite::Clippy,
@@ -58,6 +60,7 @@ impl Suite {
             Suite::Doc => "documentation tests",
             Suite::Conformance => "conformance",
             Suite::E2e => "end to end",
+            Suite::Interop => "KMIP with PyKMIP",
             Suite::Page => "packages in a machine",
         }
     }
@@ -67,6 +70,14 @@ impl Suite {
             Suite::Fmt => check(cargo(&["fmt", "--all", "--check"])),
             Suite::Layers => layers::run().map(Tally::check),
             Suite::Tidy => tidy::run().map(Tally::check),
+            Suite::Interop => interop::run().map(|(passed, failed)| Tally { passed, failed }),
+            Suite::Page => match page::walk(&page::PageArgs::built())? {
+                page::Outcome::Walked { passed, failed } => Ok(Tally { passed, failed }),
+                page::Outcome::Skipped(why) => {
+                    println!("SKIP page: {why}");
+                    Ok(Tally::default())
+                }
+            },
             Suite::Clippy => check(cargo(&[
                 "clippy",
                 "--workspace",
@@ -85,13 +96,6 @@ impl Suite {
                 "--locked",
                 "--quiet",
             ])),
-            Suite::Page => match page::walk(&page::PageArgs::built())? {
-                page::Outcome::Walked { passed, failed } => Ok(Tally { passed, failed }),
-                page::Outcome::Skipped(why) => {
-                    println!("SKIP page: {why}");
-                    Ok(Tally::default())
-                }
-            },
             Suite::Unit | Suite::Conformance | Suite::E2e if nextest => self.nextest(),
             Suite::Unit => tests(cargo(&[
                 "test",
@@ -170,7 +174,7 @@ pub fn run(args: &TestArgs) -> Result<bool, String> {
     if chosen.iter().any(|s| {
         matches!(
             s,
-            Suite::Unit | Suite::Conformance | Suite::E2e | Suite::Page
+            Suite::Unit | Suite::Conformance | Suite::E2e | Suite::Interop | Suite::Page
         )
     }) {
         // Programs and tests in one go, so that they share one choice of features. The end-to-end

@@ -212,7 +212,11 @@ mod tests {
         // The changing methods that are open to viewers only read: they lint and plan.
         for r in ROUTES.iter().filter(|r| r.method.changes()) {
             let needs_more = r.access == O || r.access == P || r.access == A;
-            assert!(needs_more || matches!(r.id, RouteId::PolicyCheck | RouteId::PolicyPlan), "{:?}", r.id);
+            assert!(
+                needs_more || matches!(r.id, RouteId::PolicyCheck | RouteId::PolicyPlan),
+                "{:?}",
+                r.id
+            );
         }
     }
 }

@@ -637,6 +637,45 @@ pub enum HsmCommand {
     List,
     /// Settings and state of an HSM
     Show { id: String },
+    /// Change settings of an HSM; what is not given stays
+    Edit(Box<HsmEdit>),
+    /// Connect to every instance, and prove every key that zones have there
+    Test {
+        id: String,
+        /// Also make, use and destroy a key of each algorithm
+        #[arg(long)]
+        write: bool,
+    },
+    /// Measure signatures a second with a key that is destroyed afterwards
+    Bench {
+        id: String,
+        /// As a policy names it
+        #[arg(long, value_name = "A")]
+        algorithm: Option<String>,
+        /// For all runs together
+        #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=60))]
+        seconds: u64,
+        /// Signatures under way [default: several in turn]
+        #[arg(long, value_name = "N")]
+        parallel: Option<u32>,
+    },
+    /// Every object, and the zone and key it belongs to
+    #[command(group = ArgGroup::new("only").args(["orphans", "missing", "destroy_orphan"]))]
+    Inventory {
+        id: String,
+        /// Only objects of no known key
+        #[arg(long)]
+        orphans: bool,
+        /// Only keys that should be there and are not
+        #[arg(long)]
+        missing: bool,
+        /// Destroy this object of no known key
+        #[arg(long, value_name = "OBJECT")]
+        destroy_orphan: Option<String>,
+        /// Do not ask
+        #[arg(long, requires = "destroy_orphan")]
+        yes: bool,
+    },
     /// Forget an HSM
     Remove {
         id: String,
@@ -644,6 +683,78 @@ pub enum HsmCommand {
         #[arg(long)]
         yes: bool,
     },
+}
+
+/// Options of `hsm edit`: those of `hsm add`, none with a default.
+#[derive(Debug, Args)]
+pub struct HsmEdit {
+    pub id: String,
+    /// One more instance with the same keys
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub add_endpoint: Vec<String>,
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub remove_endpoint: Vec<String>,
+    #[arg(long, conflicts_with = "clear_credentials")]
+    pub username: Option<String>,
+    /// Visible to other users while the command runs; the other two forms are not
+    #[arg(long, conflicts_with_all = ["password_stdin", "password_file", "clear_credentials"])]
+    pub password: Option<String>,
+    /// First line of stdin
+    #[arg(long, conflicts_with_all = ["password_file", "clear_credentials"])]
+    pub password_stdin: bool,
+    /// First line of a file that others cannot read
+    #[arg(long, value_name = "FILE", conflicts_with = "clear_credentials")]
+    pub password_file: Option<PathBuf>,
+    /// Forget username and password
+    #[arg(long)]
+    pub clear_credentials: bool,
+    /// Do not verify the server's certificate; whoever answers next is remembered
+    #[arg(long, conflicts_with_all = ["hsm_ca", "server_cert", "fingerprint"])]
+    pub insecure: bool,
+    /// Authority that vouches for the server (PEM)
+    #[arg(long = "hsm-ca-cert", value_name = "FILE", id = "hsm_ca")]
+    pub hsm_ca: Option<PathBuf>,
+    /// The server's certificate itself (PEM)
+    #[arg(long, value_name = "FILE")]
+    pub server_cert: Option<PathBuf>,
+    /// The server's certificate by its digest
+    #[arg(long, value_name = "sha256:HEX", value_parser = fingerprint)]
+    pub fingerprint: Option<String>,
+    /// Own certificate towards the server (PEM)
+    #[arg(
+        long = "hsm-client-cert",
+        value_name = "FILE",
+        requires = "hsm_client_key",
+        id = "hsm_client_cert"
+    )]
+    pub hsm_client_cert: Option<PathBuf>,
+    /// Its key (PEM)
+    #[arg(
+        long = "hsm-client-key",
+        value_name = "FILE",
+        requires = "hsm_client_cert",
+        id = "hsm_client_key"
+    )]
+    pub hsm_client_key: Option<PathBuf>,
+    #[arg(long, value_name = "DUR", value_parser = forms::duration)]
+    pub connect_timeout: Option<Duration>,
+    #[arg(long, value_name = "DUR", value_parser = forms::duration)]
+    pub read_timeout: Option<Duration>,
+    #[arg(long, value_name = "DUR", value_parser = forms::duration)]
+    pub write_timeout: Option<Duration>,
+    #[arg(long, value_name = "N")]
+    pub max_response_bytes: Option<u64>,
+    #[arg(long, value_name = "N")]
+    pub connections: Option<u32>,
+    #[arg(long, value_name = "N")]
+    pub in_flight: Option<u32>,
+    #[arg(long, value_name = "S", requires = "key_label_max_bytes")]
+    pub key_label_prefix: Option<String>,
+    #[arg(long, value_name = "N")]
+    pub key_label_max_bytes: Option<u16>,
+    /// Do not contact it before
+    #[arg(long)]
+    pub no_connect: bool,
 }
 
 #[derive(Debug, Args)]
@@ -707,7 +818,7 @@ pub struct HsmAdd {
     #[arg(long, value_name = "N", default_value_t = 8192)]
     pub max_response_bytes: u64,
     /// At most this many per instance
-    #[arg(long, value_name = "N", default_value_t = 16)]
+    #[arg(long, value_name = "N", default_value_t = 4)]
     pub connections: u32,
     /// Requests in flight [default: tuned by measured latency]
     #[arg(long, value_name = "N")]

@@ -307,7 +307,7 @@ async fn list(
     .await
 }
 
-fn source_text(source: &Source) -> String {
+pub fn source_text(source: &Source) -> String {
     match source {
         Source::None {} => "none".to_string(),
         Source::File { path } => clean(path),

@@ -107,6 +107,8 @@ pub struct Daemon {
     /// Bounds transfers from primaries.
     pub transfers: crate::transfer::Gate,
     pub signings: Semaphore,
+    /// Of zones with keys in an HSM, which mostly wait.
+    pub token_signings: Semaphore,
     pub hooks: Semaphore,
     /// One background check at a time, on a thread of its own: nobody waits for it.
     pub sweeps: Arc<Semaphore>,

@@ -1,5 +1,7 @@
 //! The Prometheus page: built from views and counters, without a lock that zone work needs.
 
+mod hsms;
+
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -46,6 +48,7 @@ pub fn page(d: &Daemon) -> String {
     zones(d, &mut p);
     counters(d, &mut p);
     servers(d, &mut p);
+    hsms::hsms(d, &mut p);
     p.out
 }
 

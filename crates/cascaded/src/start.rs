@@ -29,6 +29,8 @@ use crate::http::{Admins, Http, Settings as HttpSettings};
 use crate::zone::{Message, ZoneRow};
 use crate::{policies, reload, servers, zone};
 
+/// Zones signed at a time with keys in an HSM.
+const TOKEN_SIGNINGS: usize = 64;
 /// NOTIFYs that wait to be sent.
 const NOTIFY_OUT: usize = 10_000;
 /// Each zone that is restored gives the next one this long before the start counts as hung.
@@ -305,6 +307,7 @@ async fn serve(
         loads: Semaphore::new(bounds.loads),
         transfers: crate::transfer::Gate::new(),
         signings: Semaphore::new(bounds.signings),
+        token_signings: Semaphore::new(TOKEN_SIGNINGS),
         hooks: Semaphore::new(bounds.hooks),
         sweeps: Arc::new(Semaphore::new(1)),
         sweep_pool,

@@ -41,6 +41,19 @@ pub fn zone_state(view: &View) -> ZoneState {
     }
 }
 
+fn primaries(view: &View) -> api::Primaries {
+    let s = &view.row.zone.source;
+    api::Primaries {
+        confirmed_at: s.last_ok,
+        next_refresh_at: view.next_attempt,
+        expires_at: s.expires_at,
+        expired: s.expired,
+        failures: s.failures,
+        error: s.error.clone(),
+        kind: view.row.reports.load.as_ref().map(|(_, r)| r.kind.clone()),
+    }
+}
+
 pub fn zone(d: &Daemon, z: &ZoneHandle) -> api::ZoneStatus {
     let now = d.now();
     let view = z.view();
@@ -73,6 +86,8 @@ pub fn zone(d: &Daemon, z: &ZoneHandle) -> api::ZoneStatus {
             by: Some(p.by.clone()),
         }),
         pauses: pauses(pz),
+        primaries: matches!(row.source, cascade_api::zones::Source::Servers { .. })
+            .then(|| primaries(&view)),
         loading: view.loading.as_ref().map(|(at, p)| api::Loading {
             started_at: *at,
             size_bytes: p.octets.load(std::sync::atomic::Ordering::Relaxed),
@@ -115,7 +130,7 @@ pub fn zone(d: &Daemon, z: &ZoneHandle) -> api::ZoneStatus {
             .as_ref()
             .map_or(Vec::new(), |r| report::rolls(&z.name, &row.keys, r, now)),
         secondaries: Vec::new(),
-        warnings: warnings(&view),
+        warnings: warnings(d, &view),
     }
 }
 
@@ -455,7 +470,7 @@ fn verification(view: &View) -> Option<api::Verification> {
 }
 
 /// What threatens the zone or needs a person, besides what has a place of its own in the report.
-fn warnings(view: &View) -> Vec<api::StatusWarning> {
+fn warnings(d: &Daemon, view: &View) -> Vec<api::StatusWarning> {
     let z = &view.row.zone;
     let mut out: Vec<api::StatusWarning> = z
         .alerts
@@ -480,6 +495,12 @@ fn warnings(view: &View) -> Vec<api::StatusWarning> {
                 .and_then(|v| v.as_str().map(str::to_string)),
         })
         .collect();
+    if let Some(missed) = crate::hsm::events::missed(d, view) {
+        out.push(api::StatusWarning {
+            detail: missed.text(),
+            code: Some("hsm".into()),
+        });
+    }
     if let Some(why) = &view.keys_wait {
         out.push(api::StatusWarning {
             detail: format!("waiting for keys: {why}"),

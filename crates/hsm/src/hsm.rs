@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use cascade_time::Clock;
 use cryptoki::slot::Slot;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use secrecy::SecretString;
 
 use crate::error::{HsmError, ModuleError};
@@ -88,6 +88,8 @@ pub struct Hsm {
     settings: Settings,
     observer: Observer,
     tokens: Mutex<Tokens>,
+    /// Held by the one who asks about slots.
+    turn: Mutex<()>,
     /// Questions that the module has not answered yet.
     asking: Arc<Mutex<HashSet<Asking>>>,
     watcher: Arc<Watcher>,
@@ -117,6 +119,8 @@ struct Watcher {
 const MAX_NAMES: usize = 256;
 /// How long a slot is waited for when all are listed.
 const SLOT_PATIENCE: Duration = Duration::from_secs(5);
+/// Less is no time for any call.
+const SHORTEST: Duration = Duration::from_millis(100);
 const GRACE: Duration = Duration::from_millis(50);
 
 impl Hsm {
@@ -130,6 +134,8 @@ impl Hsm {
         clock: Arc<dyn Clock>,
         observer: Observer,
     ) -> Result<Hsm, ModuleError> {
+        let mut settings = settings;
+        settings.call_timeout = settings.call_timeout.max(SHORTEST);
         let module = Arc::new(Module::load(path)?);
         let watcher = Arc::new(Watcher {
             pools: Mutex::new(Vec::new()),
@@ -152,6 +158,7 @@ impl Hsm {
             settings,
             observer,
             tokens: Mutex::new(Tokens::default()),
+            turn: Mutex::new(()),
             asking: Arc::default(),
             watcher,
         })
@@ -164,12 +171,14 @@ impl Hsm {
 
     /// What the module says about itself.
     pub fn about_module(&self) -> Result<String, HsmError> {
+        let _one = self.one_at_a_time()?;
         self.ask(Asking::About, Module::about)
     }
 
     /// All slots, those that do not answer with their error. Asked anew each time, all at once, so
     /// that one that is away delays the others by no more than a few seconds, and only once.
     pub fn slots(&self) -> Result<Vec<SlotEntry>, HsmError> {
+        let _one = self.one_at_a_time()?;
         let slots = self.ask(Asking::List, slot::list)??;
         let under_way: Vec<_> = slots
             .into_iter()
@@ -199,6 +208,12 @@ impl Hsm {
             }
         });
         Ok(entries.collect())
+    }
+
+    /// Those who ask at the same time wait for each other.
+    fn one_at_a_time(&self) -> Result<MutexGuard<'_, ()>, HsmError> {
+        let turn = self.turn.try_lock_for(self.settings.call_timeout);
+        turn.ok_or_else(|| HsmError::away("others wait for the module to list its slots"))
     }
 
     /// The token that `name` means: by label, else slot id, else slot index.

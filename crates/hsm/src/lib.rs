@@ -1,10 +1,10 @@
 //! The PKCS#11 backend: a vendor's module, its tokens, and keys that sign and never leave them.
 //!
-//! - [`Hsm`] loads the module and opens tokens by name and PIN ([`slot`] says which one is meant,
-//!   [`login`] who may use it).
+//! - [`Hsm`] loads the module and opens tokens by name and PIN (`slot.rs` says which one is meant,
+//!   `login.rs` who may use it).
 //! - [`Token`] makes, finds, names, uses and destroys keys.
-//! - Behind it a [`pool`] of threads, one for each session: [`worker`] draws the conclusions from
-//!   errors, [`breaker`] answers at once while the device is away.
+//! - Behind it a pool of threads, one for each session (`pool.rs`): `worker.rs` draws the
+//!   conclusions from errors, `breaker.rs` answers at once while the device is away.
 //!
 //! A module may block, crash or lie. Against crashing helps a process of its own; against lying
 //! help those who use the signatures: they verify each. Blocking is dealt with here.

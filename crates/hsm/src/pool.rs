@@ -65,6 +65,7 @@ struct State {
     squeezed: Option<Duration>,
     given_up: usize,
     hung_in_row: u32,
+    last_hang: Option<Duration>,
     breaker: Breaker,
     /// The module has lost its state, as far as it says.
     lost: bool,
@@ -127,6 +128,7 @@ impl Pool {
                 squeezed: None,
                 given_up: 0,
                 hung_in_row: 0,
+                last_hang: None,
                 breaker: Breaker::default(),
                 lost: false,
                 closing: false,
@@ -244,6 +246,7 @@ impl Pool {
                 state.workers.remove(&number);
                 return None;
             }
+            let pulse = state.workers.get(&number)?.pulse.clone();
             let Some(job) = state.queue.pop_front() else {
                 self.work.wait(&mut state);
                 continue;
@@ -259,13 +262,15 @@ impl Pool {
                 state = self.state.lock();
                 continue;
             }
-            let worker = state.workers.get_mut(&number)?;
-            worker.pulse.beat();
-            worker.busy = Some(Busy {
+            pulse.beat();
+            let busy = Busy {
                 reply: job.work.reply(),
                 probe: job.probe,
                 long: job.kind.long,
-            });
+            };
+            if let Some(worker) = state.workers.get_mut(&number) {
+                worker.busy = Some(busy);
+            }
             return Some(job);
         }
     }
@@ -275,8 +280,9 @@ impl Pool {
         let now = self.clock.monotonic();
         let mut state = self.state.lock();
         let Some(worker) = state.workers.get_mut(&number) else {
-            // Given up meanwhile; the answer was given, too.
+            // Given up meanwhile; the answer was given, too. The module is slow, but does not hang.
             state.given_up = state.given_up.saturating_sub(1);
+            state.hung_in_row = 0;
             return false;
         };
         worker.busy = None;
@@ -366,11 +372,16 @@ impl Pool {
             .map(|(number, _)| *number)
             .collect();
         for number in hung {
-            let Some(busy) = state.workers.remove(&number).and_then(|w| w.busy) else {
+            let Some(worker) = state.workers.remove(&number) else {
                 continue;
             };
+            let Some(busy) = worker.busy else { continue };
             state.given_up += 1;
-            state.hung_in_row += 1;
+            // What hangs at the same time hangs once.
+            if state.last_hang.is_none_or(|at| worker.pulse.last() >= at) {
+                state.hung_in_row += 1;
+                state.last_hang = Some(now);
+            }
             let limit = if busy.long { limit * LONG } else { limit };
             let seconds = limit.as_secs_f32();
             let why = format!("the module did not return from a call within {seconds} s");

@@ -167,7 +167,8 @@ impl Token {
     /// Makes a key pair, of which the private half signs and does nothing else.
     ///
     /// # Errors
-    /// Leave nothing on the token. [`HsmError::IdTaken`] asks for other random octets.
+    /// Leave nothing on the token, unless the device went away in the middle: what it made then
+    /// shows up in inventories as nobody's. [`HsmError::IdTaken`] asks for other random octets.
     pub fn generate(&self, want: &NewPair) -> Result<Made, HsmError> {
         let (mut want, form) = (want.clone(), self.pool.settings.id_form);
         if !self.pool.settings.set_labels {
@@ -200,7 +201,10 @@ impl Token {
 
     /// From memory if the public key was read before.
     pub fn kind(&self, key: &KeyId) -> Result<KeyKind, HsmError> {
-        self.public_key(key).map(|public| public.kind())
+        match self.pool.known.kind(key) {
+            Some(kind) => Ok(kind),
+            None => self.public_key(key).map(|public| public.kind()),
+        }
     }
 
     pub fn object(&self, key: &KeyId, half: Half) -> Result<ObjectInfo, HsmError> {

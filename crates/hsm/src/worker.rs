@@ -56,6 +56,10 @@ fn perform(pool: &Arc<Pool>, live: &mut Option<Live>, job: &mut Job, pulse: &Pul
             Class::Login => live.iter_mut().for_each(|live| live.user = false),
             _ => {}
         }
+        if job.probe && matches!(fault.class, Class::Device | Class::Odd) {
+            // Some modules want a new session when the device is back.
+            live.take().into_iter().for_each(Live::close);
+        }
         let another_try = match fault.class {
             // The call was not made.
             Class::Handle | Class::Session | Class::Stuck | Class::Login => true,

@@ -39,8 +39,7 @@ impl Allowed {
         if names.iter().any(|n| n == "*") {
             return Allowed::Everybody;
         }
-        // Whoever is this process's user has the module and the PIN in reach anyway.
-        let mut uids = BTreeSet::from([Uid::effective().as_raw()]);
+        let mut uids = BTreeSet::new();
         for name in names {
             match User::from_name(name) {
                 Ok(Some(user)) => _ = uids.insert(user.uid.as_raw()),
@@ -51,6 +50,14 @@ impl Allowed {
             }
         }
         Allowed::Uids(uids)
+    }
+
+    /// And this process's own user, who has the module and its files in reach anyway.
+    pub fn and_self(mut self) -> Allowed {
+        if let Allowed::Uids(uids) = &mut self {
+            uids.insert(Uid::effective().as_raw());
+        }
+        self
     }
 }
 

@@ -107,6 +107,7 @@ impl Bridge {
         let mut tick = tokio::time::interval(Duration::from_secs(1));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut said = String::new();
+        let mut probes = JoinSet::new();
         loop {
             tokio::select! {
                 _ = terminate.recv() => return ExitCode::SUCCESS,
@@ -124,6 +125,10 @@ impl Bridge {
                 _ = tick.tick() => {
                     self.log.tick();
                     systemd::watchdog();
+                    while probes.try_join_next().is_some() {}
+                    if probes.is_empty() {
+                        self.probe(&mut probes);
+                    }
                     let status = self.status();
                     if status != said {
                         systemd::status(&status);
@@ -138,13 +143,31 @@ impl Bridge {
         }
     }
 
+    /// Asks tokens that are away whether they are back. Each decides itself how often the device is
+    /// really asked.
+    fn probe(&self, probes: &mut JoinSet<()>) {
+        let Ok(hsm) = self.module.get() else { return };
+        for token in hsm.tokens() {
+            if token.away().is_some() {
+                // Its outcome is in the token's state, and told as an event.
+                probes.spawn_blocking(move || drop(token.probe()));
+            }
+        }
+    }
+
     /// Lets requests under way finish, then the module.
     async fn finish(mut self, code: ExitCode) -> ExitCode {
         systemd::stopping("stopping");
         tracing::info!("stopping");
         let _ = self.stop.send(true);
         let hung = code == ExitCode::from(HUNG);
-        if !hung {
+        if hung {
+            // What the module does at the end of the process may hang as well.
+            std::thread::spawn(|| {
+                pause(2 * GRACE);
+                std::process::abort();
+            });
+        } else {
             let patience = self.config.call_timeout + GRACE;
             systemd::extend(patience + GRACE, "answering the last requests");
             let all = async { while self.tasks.join_next().await.is_some() {} };

@@ -90,9 +90,12 @@ fn serve(
     let config = file.config.clone();
     let listeners = listeners(&config)?;
     let metrics = config.metrics_addr.map(|a| bind(a.0)).transpose()?;
-    // The certificate's directory belongs to the user that we become.
+    // Given files may be root's; the directory of our own certificate belongs to the user that we
+    // become. Names are looked up before the root directory may change.
+    let given = config.cert_path.is_some().then(|| tls::load(&config));
+    let allowed = Allowed::resolve(&config.allowed_users);
     process::assume(&Become::of(&config, args))?;
-    let tls = tls::load(&config)?;
+    let tls = given.unwrap_or_else(|| tls::load(&config))?;
     tracing::info!(
         "{} certificate with SHA-256 fingerprint {}",
         if tls.self_signed {
@@ -102,10 +105,7 @@ fn serve(
         },
         tls.fingerprint
     );
-    let door = Arc::new(BridgeDoor::new(
-        tls.config,
-        Allowed::resolve(&config.allowed_users),
-    ));
+    let door = Arc::new(BridgeDoor::new(tls.config, allowed.and_self()));
     capture::start()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -154,7 +154,8 @@ fn serve(
 fn reload(path: &std::path::Path, door: &BridgeDoor) {
     let read = settings::read(path).and_then(|file| {
         let tls = tls::load(&file.config)?;
-        door.exchange(tls.config, Allowed::resolve(&file.config.allowed_users));
+        let allowed = Allowed::resolve(&file.config.allowed_users);
+        door.exchange(tls.config, allowed.and_self());
         Ok(tls.fingerprint)
     });
     match read {

@@ -1,5 +1,9 @@
 //! The program itself: what it says when something is wrong, `--check-config`, the background,
 //! managed mode.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a test waits for another process"
+)]
 
 mod support;
 

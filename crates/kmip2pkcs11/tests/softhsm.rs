@@ -1,4 +1,8 @@
 //! The program in front of SoftHSM, asked by our own client half.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a test waits for another process"
+)]
 
 #[path = "../../kmip/tests/software/mod.rs"]
 mod software;

@@ -14,6 +14,7 @@ mod dns;
 mod http;
 pub mod judge;
 mod ports;
+pub mod primary;
 mod site;
 mod wait;
 mod world;

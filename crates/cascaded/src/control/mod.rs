@@ -25,12 +25,10 @@ use cascade_api::hsm::{
     Hsm, HsmAdd, HsmAdded, HsmBench, HsmBenched, HsmEdit, HsmInventory, HsmTest, HsmTested,
     TokenAdd, TokenAdded, TokenItem, TsigAdd, TsigAdded, TsigItem,
 };
-use cascade_api::hsm::{TokenAdd, TokenAdded, TokenItem, TsigAdd, TsigAdded, TsigItem};
 use cascade_api::keys::{
     EmergencyRequest, Key, KeyCheck, KeyFilter, KeyImport, KeyImported, KeyRecords,
     KeyRecordsQuery, KeyRemove, RecordKind, Roll, RollKind, RollStep, Timeline, TimelineQuery,
 };
-use cascade_api::keys::{Key, KeyFilter, KeyRecords, KeyRecordsQuery, RecordKind};
 use cascade_api::policies::{
     Policy, PolicyCheck, PolicyCheckRequest, PolicyItem, PolicyPlan, PolicyPlanRequest,
     PolicyReload, PolicyReloaded,

@@ -203,7 +203,9 @@ pub async fn plan(d: &Arc<Daemon>, request: &PolicyPlanRequest) -> Answer<Policy
     }
     let runs = |p: &str| executable(p);
     let names = d.tsig.names();
-    let loaded = PolicySet::load(&entries, &lint_context(d, &names, &runs)).map_err(|found| {
+    let hsms = crate::policies::hsm_facts(d);
+    let context = lint_context(d, &names, &hsms, &runs);
+    let loaded = PolicySet::load(&entries, &context).map_err(|found| {
         let first = found.first().map_or(String::new(), |f| f.one_line());
         Problem::new(
             ProblemType::PolicyInvalid,

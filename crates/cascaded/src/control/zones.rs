@@ -304,6 +304,10 @@ pub fn why(d: &Daemon, z: &ZoneHandle) -> Why {
     if let Some(k) = &view.keys_wait {
         evidence.push(note("keys", k.clone()));
     }
+    let missed = crate::hsm::events::missed(d, &view);
+    if let Some(m) = &missed {
+        evidence.push(note("hsm", m.text()));
+    }
     if let Some((_, r)) = &view.row.reports.verify
         && r.verdict == cascade_verifier::Verdict::Refused
     {
@@ -320,6 +324,12 @@ pub fn why(d: &Daemon, z: &ZoneHandle) -> Why {
         Some(a) => (a.text.clone(), Some(a.since), a.commands.clone()),
         None => (healthy(&view, now), None, Vec::new()),
     };
+    if let Some(m) = missed.filter(|_| view.bug.is_none()) {
+        acts = Some(Acts::Token);
+        actions.push(format!("cascade hsm show {}", m.hsm));
+        // Whatever else is said, this is the cause.
+        summary = m.text();
+    }
     if view.bug.is_some() {
         summary = "halted by an internal fault; what is published stays served".into();
         acts = Some(Acts::Cascade);

@@ -285,8 +285,7 @@ impl Actor {
             }
             Message::Keys { order, by, reply } => self.key_order(order, &by, reply).await,
             Message::Policy => self.policy_changed().await,
-            // The turn of the keys comes after every message.
-            Message::Keys => self.desk.hurry(),
+            Message::KeyStoreBack => self.store_back().await,
             Message::Source(trigger) => self.apply(Event::SourceSignal(trigger)).await,
             Message::Stop => return false,
         }

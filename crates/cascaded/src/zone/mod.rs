@@ -182,7 +182,7 @@ pub enum Message {
     /// The policy of the zone has another content.
     Policy,
     /// A key store can be used again: keys are looked for now, and what waits for them goes on.
-    Keys,
+    KeyStoreBack,
     /// A NOTIFY, or a changed file.
     Source(cascade_pipeline::state::Trigger),
     /// The daemon stops: end after the current step.

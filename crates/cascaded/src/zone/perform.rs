@@ -267,9 +267,18 @@ impl Actor {
                 _ => Class::Interactive,
             },
         };
+        let waits = keys
+            .signers
+            .values()
+            .any(|s| matches!(s.mode(), cascade_crypto::Mode::Queued(_)));
         let (d, done, with) = (self.d.clone(), self.done.clone(), keys);
         tokio::spawn(async move {
-            let Ok(_turn) = d.signings.acquire().await else {
+            // Those that wait for a token take no turn from those that compute.
+            let turns = match waits {
+                true => &d.token_signings,
+                false => &d.signings,
+            };
+            let Ok(_turn) = turns.acquire().await else {
                 return;
             };
             let (d2, p2) = (d.clone(), progress.clone());

@@ -334,7 +334,9 @@ fn a_ksk_is_rolled() {
     assert_eq!(before.intersection(&after).count(), 1, "the ZSK stays");
     // The parent has what is wanted; CDS and CDNSKEY have gone again.
     let cds = |w: &World| w.site.ask(&[ZONE, "CDS"]).rdata("CDS").len();
-    world.drive("CDS is withdrawn", Duration::from_secs(7200), |w| cds(w) == 0);
+    world.drive("CDS is withdrawn", Duration::from_secs(7200), |w| {
+        cds(w) == 0
+    });
     assert_eq!(world.parent.ask(&[ZONE, "DS"]).rdata("DS").len(), 1);
 }
 
@@ -356,7 +358,9 @@ fn a_csk_takes_over_and_is_rolled() {
     let after = world.tags("active");
     assert!(after.len() == 1 && after != single);
     let refused = world.site.cascade(&["keyset", ZONE, "zsk", "start-roll"]);
-    refused.expect(1).complains(&["uses a CSK", "csk start-roll"]);
+    refused
+        .expect(1)
+        .complains(&["uses a CSK", "csk start-roll"]);
 }
 
 #[test]
@@ -380,7 +384,13 @@ fn an_algorithm_is_rolled() {
     );
     let keys = world.site.ask(&[ZONE, "DNSKEY"]).rdata("DNSKEY");
     assert_eq!(keys.len(), 2);
-    assert!(keys.iter().all(|k| k.split(' ').nth(2) == Some("15")), "{keys:?}");
+    assert!(
+        keys.iter().all(|k| k.split(' ').nth(2) == Some("15")),
+        "{keys:?}"
+    );
     let sigs = world.site.ask(&["+dnssec", ZONE, "SOA"]).rdata("RRSIG");
-    assert!(sigs.len() == 1 && sigs[0].starts_with("SOA 15 "), "{sigs:?}");
+    assert!(
+        sigs.len() == 1 && sigs[0].starts_with("SOA 15 "),
+        "{sigs:?}"
+    );
 }

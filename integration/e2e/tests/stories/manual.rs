@@ -66,7 +66,10 @@ fn blocks(page: &str, text: &str) -> Vec<Block> {
 }
 
 fn all_blocks() -> Vec<Block> {
-    pages().iter().flat_map(|(page, text)| blocks(page, text)).collect()
+    pages()
+        .iter()
+        .flat_map(|(page, text)| blocks(page, text))
+        .collect()
 }
 
 /// A command with what is printed after it.
@@ -80,7 +83,9 @@ fn typed(block: &Block) -> Vec<Typed> {
     let mut all: Vec<Typed> = Vec::new();
     let mut until: Option<String> = None;
     for line in block.text.lines() {
-        let begins = ["# ", "$ "].iter().find_map(|p| Some((*p, line.strip_prefix(p)?)));
+        let begins = ["# ", "$ "]
+            .iter()
+            .find_map(|p| Some((*p, line.strip_prefix(p)?)));
         let open = until.is_some() || all.last().is_some_and(|t| t.command.ends_with('\\'));
         match (all.last_mut(), begins) {
             (Some(last), _) if open => {
@@ -91,7 +96,9 @@ fn typed(block: &Block) -> Vec<Typed> {
                 }
             }
             (_, Some((prompt, command))) => {
-                until = command.split_once("<< ").map(|(_, end)| end.trim().to_owned());
+                until = command
+                    .split_once("<< ")
+                    .map(|(_, end)| end.trim().to_owned());
                 all.push(Typed {
                     prompt: prompt.chars().next().unwrap(),
                     command: command.to_owned(),
@@ -130,7 +137,10 @@ fn every_box_says_how_it_is_tested() {
                 block.kind
             );
             if block.kind == "console,untested" {
-                assert!(text.contains("ot executed"), "{page} does not say that a box is not tested");
+                assert!(
+                    text.contains("ot executed"),
+                    "{page} does not say that a box is not tested"
+                );
             }
         }
     }
@@ -139,7 +149,11 @@ fn every_box_says_how_it_is_tested() {
 #[test]
 fn every_link_leads_somewhere() {
     let pages = pages();
-    let summary = &pages.iter().find(|(name, _)| name == "SUMMARY.md").unwrap().1;
+    let summary = &pages
+        .iter()
+        .find(|(name, _)| name == "SUMMARY.md")
+        .unwrap()
+        .1;
     for (name, text) in &pages {
         assert!(
             name == "SUMMARY.md" || summary.contains(&format!("({name})")),
@@ -155,13 +169,21 @@ fn every_link_leads_somewhere() {
         }
     }
     // The alert rules point to the headings of the page about them.
-    let rules = fs::read_to_string(folder().join("../../../packaging/monitoring/alerts.yml")).unwrap();
-    let page = &pages.iter().find(|(name, _)| name == "alerts.md").unwrap().1;
+    let rules =
+        fs::read_to_string(folder().join("../../../packaging/monitoring/alerts.yml")).unwrap();
+    let page = &pages
+        .iter()
+        .find(|(name, _)| name == "alerts.md")
+        .unwrap()
+        .1;
     let mut count = 0;
     for line in rules.lines() {
         if let Some(alert) = line.trim().strip_prefix("- alert: ") {
             count += 1;
-            assert!(page.contains(&format!("\n## {alert}\n")), "{alert} has no heading");
+            assert!(
+                page.contains(&format!("\n## {alert}\n")),
+                "{alert} has no heading"
+            );
             let anchor = format!("alerts.md#{}.", alert.to_lowercase());
             assert!(rules.contains(&anchor), "no rule points to {anchor}");
         }
@@ -204,7 +226,12 @@ fn what_the_walk_is_said_to_type_it_types() {
     for block in all_blocks().iter().filter(|b| b.kind == "console,page") {
         for typed in typed(block) {
             let first = typed.command.lines().next().unwrap_or_default();
-            assert!(walk.contains(first), "{}:{}: `{first}`", block.page, block.line);
+            assert!(
+                walk.contains(first),
+                "{}:{}: `{first}`",
+                block.page,
+                block.line
+            );
         }
     }
 }
@@ -263,17 +290,33 @@ impl Reader {
         reader.site.start();
         reader.site.policy("default", "");
         reader.site.ok(&["policy", "reload"]);
-        reader.site.write("zones/example.org", &SEED.replace("example.net", "example.org"));
+        reader.site.write(
+            "zones/example.org",
+            &SEED.replace("example.net", "example.org"),
+        );
         let file = reader.site.write("zones/example.net", SEED);
         let source = file.to_str().unwrap();
-        reader.site.ok(&["zone", "add", "example.net", "--source", source, "--policy", "default", "--wait"]);
+        reader.site.ok(&[
+            "zone",
+            "add",
+            "example.net",
+            "--source",
+            source,
+            "--policy",
+            "default",
+            "--wait",
+        ]);
         reader
     }
 
     /// The backup of this machine, and nothing else.
     fn empty_machine(&mut self) {
         self.site.stop();
-        fs::rename(self.site.path("state/backup/monday"), self.site.path("monday")).unwrap();
+        fs::rename(
+            self.site.path("state/backup/monday"),
+            self.site.path("monday"),
+        )
+        .unwrap();
         fs::remove_dir_all(self.site.path("state")).unwrap();
     }
 
@@ -296,10 +339,15 @@ impl Reader {
         let good = within(patience, || {
             let said = self.run(&step.command);
             last = said.to_string();
-            let fits = step.printed.is_empty() || fits(&step.printed, &self.as_written(&said.stdout));
+            let fits =
+                step.printed.is_empty() || fits(&step.printed, &self.as_written(&said.stdout));
             (said.code == Some(0) && fits).then_some(())
         });
-        assert!(good.is_some(), "{place}\nexpected\n{}\nbut\n{last}", step.printed);
+        assert!(
+            good.is_some(),
+            "{place}\nexpected\n{}\nbut\n{last}",
+            step.printed
+        );
     }
 
     fn run(&self, command: &str) -> Said {
@@ -308,9 +356,15 @@ impl Reader {
             line = line.replace(written, here);
         }
         if line.starts_with("cascade backup restore") {
-            let user = nix::unistd::User::from_uid(nix::unistd::geteuid()).unwrap().unwrap();
+            let user = nix::unistd::User::from_uid(nix::unistd::geteuid())
+                .unwrap()
+                .unwrap();
             let state = self.site.path("state");
-            line.push_str(&format!(" --state-dir {} --owner {}", state.display(), user.name));
+            line.push_str(&format!(
+                " --state-dir {} --owner {}",
+                state.display(),
+                user.name
+            ));
         }
         let programs = std::env::current_exe().unwrap();
         let programs = programs.parent().unwrap().parent().unwrap();
@@ -318,7 +372,10 @@ impl Reader {
         let output = Command::new("bash")
             .args(["-o", "pipefail", "-c", &line])
             .env("PATH", format!("{}:{path}", programs.display()))
-            .env("CASCADE_DAEMON", format!("unix:{}", self.site.socket().display()))
+            .env(
+                "CASCADE_DAEMON",
+                format!("unix:{}", self.site.socket().display()),
+            )
             .env("CASCADE_CONFIG_PATH", self.site.path("config.toml"))
             .stdin(Stdio::null())
             .output()
@@ -338,7 +395,10 @@ impl Reader {
 
 /// The first serial of a zone that is signed today.
 fn today() -> String {
-    let output = Command::new("date").args(["-u", "+%Y%m%d00"]).output().unwrap();
+    let output = Command::new("date")
+        .args(["-u", "+%Y%m%d00"])
+        .output()
+        .unwrap();
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
@@ -346,7 +406,9 @@ fn today() -> String {
 fn fits(pattern: &str, text: &str) -> bool {
     let (pattern, text) = (mask_times(pattern), mask_times(text));
     let pattern = pattern.replace("\n…\n", "\n…");
-    let pattern = pattern.strip_prefix("…\n").map_or(pattern.clone(), |rest| format!("…{rest}"));
+    let pattern = pattern
+        .strip_prefix("…\n")
+        .map_or(pattern.clone(), |rest| format!("…{rest}"));
     let mut pieces = pattern.split('…');
     let first = pieces.next().unwrap_or_default();
     let Some(mut rest) = text.strip_prefix(first) else {
@@ -369,6 +431,11 @@ fn fits(pattern: &str, text: &str) -> bool {
 fn dots_stand_for_anything() {
     assert!(fits("a\n", "a\n") && !fits("a\n", "a\nb\n"));
     assert!(fits("a …\n", "a b c\n") && fits("a\n…\n", "a\nb\n") && fits("a\n…\n", "a\n"));
-    assert!(fits("…\nb\n", "a\nb\n") && fits("a\n…\nc\n", "a\nc\n") && !fits("a\n…\nc\n", "a\nb\n"));
-    assert!(fits("at 2025-11-22T14:42:20+00:00\n", "at 2026-01-01T00:00:00+00:00\n"));
+    assert!(
+        fits("…\nb\n", "a\nb\n") && fits("a\n…\nc\n", "a\nc\n") && !fits("a\n…\nc\n", "a\nb\n")
+    );
+    assert!(fits(
+        "at 2025-11-22T14:42:20+00:00\n",
+        "at 2026-01-01T00:00:00+00:00\n"
+    ));
 }
