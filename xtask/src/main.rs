@@ -10,6 +10,7 @@
 mod bench;
 mod demo;
 mod fuzz;
+mod interop;
 mod layers;
 mod packages;
 mod page;

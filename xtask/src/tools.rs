@@ -24,8 +24,10 @@ pub const TOOLS: &[(&str, &str, &str)] = &[
     (
         "nsd",
         "nsd",
-        "serves signed zones to the validating resolver",
+        "serves signed zones to the validating resolver, and is a primary of ours",
     ),
+    ("knotd", "knot", "is a primary of ours, and a secondary"),
+    ("named", "bind9", "is a primary of ours, and a secondary"),
     (
         "unbound",
         "unbound",

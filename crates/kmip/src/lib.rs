@@ -1,6 +1,6 @@
 //! KMIP 1.0 to 1.4: messages, the client's half and the server's half, for keys that sign.
 //!
-//! Everything but [`serve`] and [`link`] turns octets and values into one another, without sockets, clocks or
+//! Everything but two modules turns octets and values into one another, without sockets, clocks or
 //! threads.
 //!
 //! - [`ttlv`]: the encoding. Checks whole messages before anything is believed.

@@ -82,7 +82,7 @@ section! {
         /// carry a port of its own.
         key "addr" => addr: BridgeAddrs = r#""127.0.0.1""# [why("this host only")];
         /// The port where an address names none.
-        key "port" => port: u32 = "5696" [max(65_535), why("assigned to KMIP")];
+        key "port" => port: u32 = "5696" [range(1, 65_535), why("assigned to KMIP")];
         /// Certificate chain, PEM. Without one, a self-signed certificate is
         /// made and kept in tls_dir.
         opt "cert_path" => cert_path: Utf8PathBuf [reload(), eg(r#""/etc/kmip2pkcs11/server.crt""#)];

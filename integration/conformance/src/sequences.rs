@@ -120,6 +120,7 @@ enum Kind {
     Reload(u64),
     Fresh(u64),
     Minimum,
+    Denial,
     Keys,
     Wait(i64),
 }
@@ -132,6 +133,7 @@ impl Kind {
             11 | 12 => Kind::Prune,
             13 | 14 => Kind::Reload(1 + random.below(8)),
             15 => Kind::Fresh(random.below(4)),
+            16 if random.below(2) == 0 => Kind::Denial,
             16 => Kind::Minimum,
             17 => Kind::Keys,
             _ => Kind::Wait(1 + random.below(150) as i64),
@@ -204,14 +206,7 @@ impl<'a> Zone<'a> {
         }
         let algorithm = random.one(&["ECDSAP256SHA256", "ED25519"]);
         let ring = ring(algorithm)?;
-        let denial = match seed % 3 {
-            0 => DenialPlan::Nsec,
-            n => DenialPlan::Nsec3 {
-                iterations: 0,
-                salt: Vec::new(),
-                opt_out: n == 2,
-            },
-        };
+        let denial = denial(seed % 3);
         let mut zone = Zone {
             base: build(&apex, &content, 1, None, now)?,
             apex,
@@ -266,6 +261,7 @@ impl<'a> Zone<'a> {
                 let edits = vec![self.put(&[], Rtype::SOA, Some((3600, BTreeSet::from([rdata]))))];
                 self.update(edits)?;
             }
+            Kind::Denial => self.denial = denial(random.below(3)),
             Kind::Keys => {
                 self.keys = match random.below(5) {
                     0 => self.ring[..2].to_vec(),
@@ -531,6 +527,17 @@ impl<'a> Zone<'a> {
             }
         }
         Ok(())
+    }
+}
+
+fn denial(n: u64) -> DenialPlan {
+    match n {
+        0 => DenialPlan::Nsec,
+        n => DenialPlan::Nsec3 {
+            iterations: 0,
+            salt: Vec::new(),
+            opt_out: n == 2,
+        },
     }
 }
 

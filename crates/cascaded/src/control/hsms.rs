@@ -21,7 +21,7 @@ use super::{Answer, bug, need_consent, policies};
 use crate::daemon::Daemon;
 use crate::hsm::bench::{self, ThrowAway};
 use crate::hsm::device::{Condition, Device};
-use crate::hsm::events::names;
+use crate::hsm::events::{keys_in, names};
 use crate::hsm::row::{BadOption, HsmRow};
 use crate::http::Caller;
 
@@ -436,7 +436,7 @@ impl Users {
     fn of(d: &Daemon, id: &str) -> Users {
         let mut users = Users::default();
         for z in d.zone_list() {
-            let n = z.view().row.keys.in_hsm(id).count();
+            let n = keys_in(&z.view().row.keys, id).count();
             if n > 0 {
                 users.zones.insert(z.name.clone(), n as u64);
             }
@@ -526,13 +526,12 @@ fn prove_keys(d: &Daemon, device: &Arc<Device>, id: &str) -> Vec<HsmTestKey> {
     let store = crate::hsm::store::HsmStore::new(device.clone());
     let mut out = Vec::new();
     for z in d.zone_list() {
-        for (k, key) in z.view().row.keys.in_hsm(id) {
-            let tag = key.dnskey.key_tag();
+        for (k, key) in keys_in(&z.view().row.keys, id) {
             let proved = store.prove(&key);
             out.push(HsmTestKey {
                 zone: z.name.clone(),
-                role: format!("{:?}", k.role).to_lowercase(),
-                tag,
+                role: k.role.to_string(),
+                tag: key.dnskey.key_tag(),
                 passed: proved.is_ok(),
                 detail: proved.err().map(|e| e.to_string()),
             });
@@ -641,7 +640,7 @@ fn resign_times(d: &Daemon, id: &str, rate: f64) -> Vec<HsmBenchZone> {
             .sign
             .as_ref()
             .and_then(|s| s.report.as_ref());
-        let here = view.row.keys.in_hsm(id).next().is_some();
+        let here = keys_in(&view.row.keys, id).next().is_some();
         if let (Some(report), true) = (report, here && rate > 0.0) {
             out.push(HsmBenchZone {
                 zone: z.name.clone(),

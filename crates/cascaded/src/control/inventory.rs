@@ -12,6 +12,7 @@ use cascade_kmip::{KeyKind, PublicKey};
 use super::{Answer, bug, hsms, need_consent};
 use crate::daemon::Daemon;
 use crate::hsm::device::Device;
+use crate::hsm::events::keys_in;
 use crate::hsm::reference::Reference;
 use crate::hsm::store::{self, Object};
 use crate::keys::report;
@@ -27,24 +28,23 @@ struct Owned {
 
 impl Owned {
     fn of(d: &Daemon, hsm: &str) -> Vec<Owned> {
+        let now = d.now();
         let mut all = Vec::new();
         for z in d.zone_list() {
-            let (view, now) = (z.view(), d.now());
-            let row = &view.row.keys;
-            for (k, stored) in row.in_hsm(hsm) {
+            let row = &z.view().row.keys;
+            for (k, stored) in keys_in(row, hsm) {
                 let Some(reference) = Reference::parse(&stored.reference) else {
                     continue;
                 };
-                let dnskey = stored.dnskey;
-                let state = report::key(row, k, None, now)
-                    .and_then(|k| serde_json::to_value(k.state).ok());
+                let shown = report::key(row, k, None, now);
+                let state = shown.and_then(|k| serde_json::to_value(k.state).ok());
                 all.push(Owned {
                     zone: z.name.clone(),
-                    role: format!("{:?}", k.role).to_lowercase(),
+                    role: k.role.to_string(),
                     state: state
                         .and_then(|s| s.as_str().map(str::to_string))
                         .unwrap_or_default(),
-                    dnskey,
+                    dnskey: stored.dnskey,
                     reference,
                 });
             }

@@ -27,6 +27,8 @@ pub const DRAWS: usize = 40;
 pub const PROOF_HOLDS: Duration = Duration::from_secs(3600);
 /// After a failed proof, before the next.
 const PROOF_PAUSE: Duration = Duration::from_secs(60);
+/// A proof that was asked for is this old at most.
+const PROOF_FRESH: Duration = Duration::from_secs(60);
 /// So many wrong signatures within [`WRONG_WITHIN`] put the HSM into quarantine.
 const WRONG_MOST: usize = 2;
 const WRONG_WITHIN: Duration = Duration::from_secs(3600);
@@ -523,7 +525,16 @@ impl Device {
     /// Proves and waits. For threads that may block.
     pub fn prove(self: &Arc<Self>, held: &Arc<Held>) -> Result<(), SignFailure> {
         let (send, receive) = std_mpsc::channel();
-        self.prove_again(held, move |result| drop(send.send(result)));
+        let now = self.now();
+        let fresh = held
+            .proved_at()
+            .is_some_and(|at| now.since(at) < PROOF_FRESH);
+        let then = move |result| drop(send.send(result));
+        match fresh {
+            // Still counts only if the HSM has not been away since.
+            true => self.when_proven(held, then),
+            false => self.prove_again(held, then),
+        }
         receive
             .recv_timeout(GIVE_UP)
             .unwrap_or(Err(SignFailure::Timeout))

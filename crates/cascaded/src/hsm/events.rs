@@ -5,12 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cascade_archive::{AuditEntry, Change, Table};
+use cascade_crypto::StoredKey;
+use cascade_keys::Key;
 use cascade_time::Timestamp;
 use tokio::sync::mpsc;
 
 use super::device::{Condition, Event};
 use super::row::HsmRow;
 use crate::daemon::Daemon;
+use crate::keys::KeysRow;
+use crate::stores::hsm_of;
 use crate::zone::{Message, View, ZoneHandle};
 
 /// Between looks at how long signatures still hold.
@@ -99,16 +103,30 @@ async fn store(d: &Arc<Daemon>, row: Option<HsmRow>) {
 pub fn wake(d: &Daemon, hsm: &str) {
     for z in d.zone_list() {
         if uses(d, &z.view(), hsm) {
-            let _ = z.tx.try_send(Message::Keys);
+            let _ = z.tx.try_send(Message::KeyStoreBack);
         }
     }
 }
 
 /// The zone has keys in this HSM, or its policy wants new ones there.
 pub fn uses(d: &Daemon, view: &View, hsm: &str) -> bool {
-    view.row.keys.in_hsm(hsm).next().is_some() || d
+    let has = keys_in(&view.row.keys, hsm).next().is_some();
+    has || d
         .policy(&view.row.zone.settings.policy)
         .is_some_and(|p| names(&p.file.policy, hsm))
+}
+
+/// Keys of a zone that are in this HSM and not destroyed.
+pub fn keys_in<'a>(
+    row: &'a KeysRow,
+    hsm: &'a str,
+) -> impl Iterator<Item = (&'a Key, StoredKey)> + 'a {
+    row.zone
+        .keys
+        .iter()
+        .filter(|k| k.times.destroyed_at.is_none())
+        .filter_map(|k| Some((k, row.stored(k)?)))
+        .filter(move |(_, stored)| hsm_of(&stored.reference) == Some(hsm))
 }
 
 /// The policy makes keys in this HSM.

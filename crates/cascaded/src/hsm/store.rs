@@ -11,7 +11,7 @@ use cascade_kmip::enums::{ObjectType, ResultReason};
 use cascade_kmip::payload::ResponsePayload;
 use cascade_zone::KeyId;
 
-use super::device::{Condition, Device, Event, Trouble};
+use super::device::{Device, Event, Trouble};
 use super::gather::Target;
 use super::key::HsmKey;
 use super::kind::{dnskey_of, kind_of, mechanism_of};
@@ -230,7 +230,6 @@ impl KeyStore for HsmStore {
         })
     }
 
-    /// Gives the key also while the HSM is away: then it proves itself before it first signs.
     fn load(
         &self,
         id: KeyId,
@@ -239,16 +238,7 @@ impl KeyStore for HsmStore {
     ) -> Result<Arc<dyn SigningKey>, KeyError> {
         let (_, target, algorithm) = self.target(key)?;
         let held = self.device.hold(target);
-        let is_new = held.proved_at().is_none();
-        if is_new && matches!(self.device.condition(), Condition::Up) {
-            match self.device.prove(&held) {
-                Err(e @ SignFailure::Unproven { .. }) => return Err(self.failed(e)),
-                Err(e) => {
-                    tracing::warn!(hsm = %self.device.id, "key {} is not proven yet: {e}", key.dnskey.key_tag())
-                }
-                Ok(()) => {}
-            }
-        }
+        self.device.prove(&held).map_err(|e| self.failed(e))?;
         let device = self.device.clone();
         Ok(Arc::new(HsmKey::new(
             id,

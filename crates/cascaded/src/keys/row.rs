@@ -58,13 +58,6 @@ impl KeysRow {
         })
     }
 
-    /// Keys whose private halves are in this HSM.
-    pub fn in_hsm<'a>(&'a self, hsm: &'a str) -> impl Iterator<Item = (&'a Key, StoredKey)> {
-        let keys = self.zone.keys.iter();
-        keys.filter(move |k| hsm_of(self.reference(k.num)) == Some(hsm))
-            .filter_map(|k| Some((k, self.stored(k)?)))
-    }
-
     /// Keys of the DNSKEY RRset that is served; before the first publication, those to come.
     pub fn published_keys(&self) -> Vec<&Key> {
         let published = self.zone.published.as_ref().map(|p| &p.apex.dnskey);

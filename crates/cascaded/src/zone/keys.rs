@@ -91,12 +91,6 @@ impl Desk {
         self.retry_at.insert(subject, at);
     }
 
-    /// Whatever waits for another attempt is tried at the next turn: a key store came back.
-    pub fn hurry(&mut self) {
-        self.retry_at.clear();
-        self.load_retry = None;
-    }
-
     /// The next time at which there is something to do.
     pub fn next(&self) -> Option<Timestamp> {
         [self.deadline, self.load_retry, self.store_retry]
@@ -504,6 +498,26 @@ impl Actor {
         if at_hand.is_none() || is_out && at_hand != Some(&published.apex) {
             let apex = published.apex.clone();
             self.load_for(&apex).await;
+        }
+    }
+
+    /// A key store can be used again: what waited for it is tried now.
+    pub(super) async fn store_back(&mut self) {
+        let of_store = |s: &Subject| {
+            matches!(
+                s,
+                Subject::Prove(_) | Subject::Generate(_) | Subject::Destroy(_)
+            )
+        };
+        self.desk.retry_at.retain(|s, _| !of_store(s));
+        self.desk.attempts.retain(|s, _| !of_store(s));
+        if self.desk.load_retry.take().is_some() && self.desk.building.is_some() {
+            self.desk.done(Subject::Build);
+        }
+        // The keys are the same, and signing with them may succeed now.
+        if self.keys.is_some() {
+            let set = self.row.zone.keys;
+            self.apply(ZoneEvent::KeysChanged(set)).await;
         }
     }
 
