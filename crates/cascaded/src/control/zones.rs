@@ -304,6 +304,10 @@ pub fn why(d: &Daemon, z: &ZoneHandle) -> Why {
     if let Some(k) = &view.keys_wait {
         evidence.push(note("keys", k.clone()));
     }
+    let missed = crate::hsm::events::missed(d, &view);
+    if let Some(m) = &missed {
+        evidence.push(note("hsm", m.text()));
+    }
     if let Some((_, r)) = &view.row.reports.verify
         && r.verdict == cascade_verifier::Verdict::Refused
     {
@@ -320,6 +324,12 @@ pub fn why(d: &Daemon, z: &ZoneHandle) -> Why {
         Some(a) => (a.text.clone(), Some(a.since), a.commands.clone()),
         None => (healthy(&view, now), None, Vec::new()),
     };
+    if let Some(m) = missed.filter(|_| view.bug.is_none()) {
+        acts = Some(Acts::Token);
+        actions.push(format!("cascade hsm show {}", m.hsm));
+        // Whatever else is said, this is the cause.
+        summary = m.text();
+    }
     if view.bug.is_some() {
         summary = "halted by an internal fault; what is published stays served".into();
         acts = Some(Acts::Cascade);
@@ -339,7 +349,7 @@ pub fn why(d: &Daemon, z: &ZoneHandle) -> Why {
             _ => {}
         }
     }
-    Why {
+    let mut why = Why {
         zone: z.name.clone(),
         summary,
         since,
@@ -349,7 +359,12 @@ pub fn why(d: &Daemon, z: &ZoneHandle) -> Why {
         next: next_at.map(|_| "looks again".into()),
         runway_secs: runway,
         actions,
+    };
+    let urgent = worst.is_some_and(|a| a.severity != cascade_pipeline::Severity::Notice);
+    if !urgent && view.bug.is_none() && pz.live.is_some() {
+        super::keyset::explain(d, z, &view, now, &mut why);
     }
+    why
 }
 
 fn healthy(view: &zone::View, now: cascade_time::Timestamp) -> String {
@@ -438,6 +453,7 @@ pub async fn add(d: &Arc<Daemon>, caller: &Caller, add: ZoneAdd, dry_run: bool) 
         added_at: d.now(),
         keys: KeysRow::new(&apex),
         sources: Default::default(),
+        segments: Vec::new(),
         reports: Reports::default(),
     };
     if !imports.is_empty() {
@@ -665,7 +681,7 @@ fn other_zone(path: &std::path::Path, apex: &Name) -> Option<String> {
     ))
 }
 
-fn imports(list: &[Import]) -> Answer<Vec<KeyImport>> {
+pub fn imports(list: &[Import]) -> Answer<Vec<KeyImport>> {
     list.iter()
         .map(|i| match i {
             Import::Public { path } => Ok(KeyImport::Public { path: path.clone() }),
@@ -679,7 +695,7 @@ fn imports(list: &[Import]) -> Answer<Vec<KeyImport>> {
             }),
             Import::Kmip { hsm, .. } => Err(Problem::new(
                 ProblemType::HsmNotFound,
-                format!("HSM '{hsm}' is not registered; this release keeps keys in files"),
+                format!("keys that are in HSM '{hsm}' already cannot be imported by this release"),
             )),
         })
         .collect()
@@ -748,11 +764,11 @@ async fn store_new(d: &Arc<Daemon>, row: &ZoneRow, name: &str) -> Answer<()> {
 
 /// What a new zone of this policy will have to wait for.
 pub fn warnings(d: &Daemon, policy: &cascade_policy::Policy) -> Vec<Warning> {
-    let _ = d;
     let g = &policy.key_manager.generation;
     let mut hsms: Vec<&str> = [g.ksk_home(), g.zsk_home()].into_iter().flatten().collect();
     hsms.dedup();
     hsms.into_iter()
+        .filter(|h| !d.stores.is_registered(h))
         .map(|h| Warning {
             policy: None,
             code: Some("P04".into()),

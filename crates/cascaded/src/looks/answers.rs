@@ -87,9 +87,9 @@ fn usable(fetched: Fetch) -> Result<Reply, Answer> {
     let reply = reply(fetched)?;
     match (reply.rcode, reply.aa) {
         (NOERROR | NXDOMAIN, true) => Ok(reply),
-        (NOERROR | NXDOMAIN, false) => {
-            Err(Answer::Unusable("lame: not authoritative for the zone".into()))
-        }
+        (NOERROR | NXDOMAIN, false) => Err(Answer::Unusable(
+            "lame: not authoritative for the zone".into(),
+        )),
         (rcode, _) => Err(Answer::Unusable(rcode_text(rcode))),
     }
 }
@@ -168,7 +168,10 @@ fn fault(look: &Look, set: &[&Rec], sigs: &[Rrsig<'_>], now: Timestamp) -> Optio
     let by = |k: &Dnskey| {
         let (tag, algorithm) = (k.key_tag(), k.algorithm_number());
         sigs.iter().any(|s| {
-            s.tag == tag && s.algorithm == algorithm && s.signer_is(&owner) && s.verifies(k, set, now)
+            s.tag == tag
+                && s.algorithm == algorithm
+                && s.signer_is(&owner)
+                && s.verifies(k, set, now)
         })
     };
     if set.is_empty() {

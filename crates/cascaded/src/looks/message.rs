@@ -87,10 +87,19 @@ impl Reply {
             record.push_rdata(&mut rdata).map_err(bad)?;
             reply.records.push(Rec {
                 section: record.section,
-                owner: record.owner().map_err(bad)?.to_lowercase().as_wire().to_vec(),
+                owner: record
+                    .owner()
+                    .map_err(bad)?
+                    .to_lowercase()
+                    .as_wire()
+                    .to_vec(),
                 rtype: record.rtype,
                 // RFC 2181 §8: the upper bit set means zero.
-                ttl: if record.ttl > i32::MAX as u32 { 0 } else { record.ttl },
+                ttl: if record.ttl > i32::MAX as u32 {
+                    0
+                } else {
+                    record.ttl
+                },
                 rdata,
             });
         }
@@ -214,7 +223,10 @@ mod tests {
     fn a_reply_must_fit_its_question() {
         let name = Name::parse("Example.net").unwrap();
         let q = question(&name, Rtype::SOA, 7, false, Some([1; 8]));
-        assert!(Reply::parse(&q, &name, Rtype::SOA, 7).is_err(), "a question");
+        assert!(
+            Reply::parse(&q, &name, Rtype::SOA, 7).is_err(),
+            "a question"
+        );
         let mut reply = q.clone();
         reply[2] |= 0x84;
         let parsed = Reply::parse(&reply, &name, Rtype::SOA, 7).unwrap();

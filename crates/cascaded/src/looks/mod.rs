@@ -116,7 +116,12 @@ pub async fn look(look: Look, looks: &Arc<Looks>, clock: Arc<dyn Clock>) -> Look
             set, bogus: false, ..
         } = &member.answer
         {
-            ds.extend(set.iter().filter(|d| !ds.contains(d)).cloned().collect::<Vec<_>>());
+            ds.extend(
+                set.iter()
+                    .filter(|d| !ds.contains(d))
+                    .cloned()
+                    .collect::<Vec<_>>(),
+            );
         }
         for name in &shown.referral {
             if !referral.contains(name) && referral.len() < servers::MAX_NAMES {
@@ -199,7 +204,10 @@ mod tests {
         assert_eq!(looks.pace(b, now), Duration::ZERO);
         assert_eq!(looks.pace(a, now + Duration::from_secs(1)), Duration::ZERO);
         for i in 0..2 * MAX_PACED as u32 {
-            looks.pace(IpAddr::from(i.to_be_bytes()), Duration::from_secs(60 + u64::from(i)));
+            looks.pace(
+                IpAddr::from(i.to_be_bytes()),
+                Duration::from_secs(60 + u64::from(i)),
+            );
         }
         assert!(looks.paced.lock().len() <= MAX_PACED);
     }

@@ -204,7 +204,10 @@ async fn first_reply(
 ) -> Option<Reply> {
     for resolver in resolvers {
         if let Some(reply) = asker.resolve(*resolver, name, rtype).await
-            && matches!(reply.rcode, super::message::NOERROR | super::message::NXDOMAIN)
+            && matches!(
+                reply.rcode,
+                super::message::NOERROR | super::message::NXDOMAIN
+            )
         {
             return Some(reply);
         }
@@ -237,8 +240,18 @@ mod tests {
 
     #[test]
     fn invented_addresses_are_dropped() {
-        for bad in ["127.0.0.1", "::1", "169.254.3.4", "fe80::1", "0.0.0.0", "::", "224.0.0.1",
-            "ff02::1", "255.255.255.255", "::ffff:127.0.0.1"] {
+        for bad in [
+            "127.0.0.1",
+            "::1",
+            "169.254.3.4",
+            "fe80::1",
+            "0.0.0.0",
+            "::",
+            "224.0.0.1",
+            "ff02::1",
+            "255.255.255.255",
+            "::ffff:127.0.0.1",
+        ] {
             assert!(!is_public(bad.parse().unwrap()), "{bad}");
         }
         for good in ["192.0.2.1", "10.1.2.3", "2001:db8::1", "fd00::1"] {

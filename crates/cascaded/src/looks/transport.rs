@@ -51,9 +51,7 @@ impl Asker {
         let Ok(_turn) = self.looks.parallel.acquire().await else {
             return Fetch::Silent;
         };
-        let wait = self
-            .looks
-            .pace(server.addr.ip(), self.clock.monotonic());
+        let wait = self.looks.pace(server.addr.ip(), self.clock.monotonic());
         tokio::time::sleep(wait).await;
         match self.tcp(server, name, rtype, false).await {
             Ok(reply) => Fetch::Reply(reply),
@@ -119,7 +117,9 @@ impl Asker {
         };
         if let Some(tsig) = &mut tsig {
             let now = self.clock.now();
-            let len = tsig.verify(&octets, now).map_err(|e| Failed::Wrong(e.to_string()))?;
+            let len = tsig
+                .verify(&octets, now)
+                .map_err(|e| Failed::Wrong(e.to_string()))?;
             // What follows is the TSIG record, which the counts still name.
             octets.truncate(len.max(12));
             let less = u16::from_be_bytes([octets[10], octets[11]]).saturating_sub(1);

@@ -501,6 +501,26 @@ impl Actor {
         }
     }
 
+    /// A key store can be used again: what waited for it is tried now.
+    pub(super) async fn store_back(&mut self) {
+        let of_store = |s: &Subject| {
+            matches!(
+                s,
+                Subject::Prove(_) | Subject::Generate(_) | Subject::Destroy(_)
+            )
+        };
+        self.desk.retry_at.retain(|s, _| !of_store(s));
+        self.desk.attempts.retain(|s, _| !of_store(s));
+        if self.desk.load_retry.take().is_some() && self.desk.building.is_some() {
+            self.desk.done(Subject::Build);
+        }
+        // The keys are the same, and signing with them may succeed now.
+        if self.keys.is_some() {
+            let set = self.row.zone.keys;
+            self.apply(ZoneEvent::KeysChanged(set)).await;
+        }
+    }
+
     async fn no_keys(&mut self, error: String) {
         if self.desk.wait.as_ref() != Some(&error) {
             tracing::warn!(zone = %self.me.name, "no keys to sign with yet: {error}");
