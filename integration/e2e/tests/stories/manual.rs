@@ -197,7 +197,9 @@ fn every_file_of_the_manual_is_valid() {
         let place = format!("{}:{}", block.page, block.line);
         match block.kind.as_str() {
             "toml,policy" => {
-                if let Err(e) = cascade_policy::parse_policy(&place, block.text.as_bytes()) {
+                if let Err(e) =
+                    cascade_policy::parse_policy("manual", &place, block.text.as_bytes())
+                {
                     panic!("{place}: {e:?}");
                 }
             }
