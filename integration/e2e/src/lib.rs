@@ -8,6 +8,7 @@
     reason = "a test harness waits for programs, so it sleeps and reads the clock"
 )]
 
+pub mod bridge;
 mod cli;
 mod dns;
 mod http;
@@ -16,6 +17,7 @@ mod ports;
 mod site;
 mod wait;
 
+pub use bridge::Bridge;
 pub use cli::{Said, mask_times};
 pub use dns::{Answer, dig, transfer};
 pub use http::{Reply, over_tcp, over_unix};

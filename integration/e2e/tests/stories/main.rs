@@ -15,6 +15,7 @@ mod bad_source;
 mod bad_usage;
 mod common;
 mod hooks;
+mod hsms;
 mod restarts;
 mod reviews;
 mod seed_page;
