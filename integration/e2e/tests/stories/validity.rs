@@ -14,7 +14,7 @@ const DENIALS: [&str; 3] = [
 ];
 
 #[track_caller]
-fn judge(site: &Site, zone: &str) -> usize {
+pub fn judge(site: &Site, zone: &str) -> usize {
     let copy = site.path("transferred");
     let records = transfer(site.publication_port(), zone, &copy).unwrap();
     let single_key = site.ask(&[zone, "DNSKEY"]).rdata("DNSKEY").len() == 1;
