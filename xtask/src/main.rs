@@ -9,7 +9,11 @@
 
 mod bench;
 mod demo;
+mod fuzz;
+mod interop;
 mod layers;
+mod packages;
+mod page;
 mod process;
 mod suites;
 mod tidy;
@@ -37,8 +41,14 @@ enum Command {
     Layers,
     /// Check what neither the compiler nor clippy checks.
     Tidy,
+    /// Build the Debian packages into target/packages.
+    Deb(packages::DebArgs),
+    /// Install the packages in a booted Debian 12 and walk through the page.
+    Page(page::PageArgs),
     /// Measure against the floor that cryptography sets.
     Bench(bench::BenchArgs),
+    /// Feed what reads octets from outside with octets nobody would write.
+    Fuzz(fuzz::FuzzArgs),
 }
 
 fn main() -> ExitCode {
@@ -47,7 +57,10 @@ fn main() -> ExitCode {
         Command::Test(args) => suites::run(&args),
         Command::Layers => layers::run(),
         Command::Tidy => tidy::run(),
+        Command::Deb(args) => packages::run(&args),
+        Command::Page(args) => page::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Fuzz(args) => fuzz::run(&args),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,
@@ -63,4 +76,13 @@ fn main() -> ExitCode {
 fn root() -> PathBuf {
     let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     here.parent().map(PathBuf::from).unwrap_or(here)
+}
+
+/// The target triple of this compiler.
+fn host() -> Result<String, String> {
+    let out = process::output(std::process::Command::new("rustc").arg("-vV"))?;
+    String::from_utf8_lossy(&out)
+        .lines()
+        .find_map(|l| l.strip_prefix("host: ").map(String::from))
+        .ok_or_else(|| "rustc -vV names no host".into())
 }

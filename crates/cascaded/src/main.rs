@@ -5,14 +5,15 @@
 
 mod activation;
 mod args;
-mod clock;
 mod control;
 mod daemon;
 mod hooks;
+mod hsm;
 mod http;
-mod keyring;
+mod keys;
 mod lock;
 mod logging;
+mod looks;
 mod metrics;
 mod policies;
 mod reload;
@@ -20,8 +21,9 @@ mod servers;
 mod settings;
 mod start;
 mod status;
-mod systemd;
+mod stores;
 mod text;
+mod transfer;
 mod tsig;
 mod zone;
 

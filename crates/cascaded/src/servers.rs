@@ -7,7 +7,7 @@ use std::time::Duration;
 use cascade_policy::{AclEntry, ConfigFile, ListenAddr, Transport};
 use cascade_publisher::limits::{ConnectionLimits, Connections, TransferGate, TransferLimits};
 use cascade_publisher::server::{Common, Server, TransferTimes, bind_tcp, bind_udp};
-use cascade_publisher::{Directory, NotifyIn, Role, Settings, ZoneSettings};
+use cascade_publisher::{Directory, NotifyIn, Role, Settings, StepLimits, ZoneSettings};
 use cascade_time::Clock;
 use cascade_wire::cookie::{Secret, Secrets};
 use cascade_wire::{Acl, TsigKeys};
@@ -35,14 +35,21 @@ pub fn tsig_keys(d: &Daemon) -> Arc<TsigKeys> {
     d.tsig.keys()
 }
 
-/// How one zone is served, by its policy.
-pub fn zone_settings(policy: &cascade_policy::Policy) -> ZoneSettings {
+/// How one zone is served, by its policy; and who may say that its source has something new.
+pub fn zone_settings(
+    policy: &cascade_policy::Policy,
+    source: &cascade_api::zones::Source,
+) -> ZoneSettings {
     let out = &policy.server.outbound;
     ZoneSettings {
         provide_xfr_to: acl(&out.provide_xfr_to),
-        notify_from: Acl::none(),
+        notify_from: crate::transfer::notify_acl(source),
         require_tls: out.tls == cascade_policy::TransferTls::Required,
         expires: None,
+        steps: StepLimits {
+            steps: out.max_diffs as usize,
+            percent: out.max_diffs_size,
+        },
     }
 }
 

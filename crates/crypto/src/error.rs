@@ -71,8 +71,22 @@ pub enum KeyError {
     Trial(Algorithm),
     #[error("key {0} is not in this key store; check its reference")]
     NotFound(String),
-    #[error("'{0}' is no reference to a key file of this store")]
+    #[error("'{0}' is no reference to a key of this store")]
     BadReference(String),
+    #[error("HSM '{0}' is not registered; cascade hsm add {0} <host>")]
+    NoStore(String),
+    /// It may work later without anybody changing anything.
+    #[error("HSM '{store}' is away: {why}")]
+    Away { store: String, why: String },
+    #[error("HSM '{store}' did not {operation}: {why}")]
+    Refused {
+        store: String,
+        operation: &'static str,
+        why: String,
+    },
+    /// The private half does not make signatures that the public octets verify.
+    #[error("HSM '{store}': {why}; the key is not used")]
+    Unproven { store: String, why: String },
 }
 
 impl KeyError {

@@ -11,7 +11,7 @@ use cascade_zone::{Inspector, Name, OwnerGroup, RawRecord, Rtype, SoaFields, key
 use crate::code::{Checks, Code, Level, Severity};
 use crate::diag::{Diagnostic, Diagnostics, KEPT};
 
-pub use across::{Wanted, across};
+pub use across::{Wanted, across, across_owners};
 
 /// Most RRs of one RRset (Z138).
 pub const MAX_RRSET: usize = 100_000;

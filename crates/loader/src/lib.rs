@@ -3,9 +3,10 @@
 //! Reading order: [`load`] is the whole of a load from a file; [`scan`] splits the octets,
 //! [`parse`] turns entries into records with [`rdata`], [`run`] does so in parallel; [`check`] looks
 //! at what the records mean; [`diag`] and [`render`] say what was found. Reading files is the only
-//! I/O here ([`source`]). Transfers from primaries will be a sibling of `load` (`xfr`), writing to the
-//! same sinks and using the same checks; they are not built yet.
+//! I/O here ([`source`]). [`xfr`] is the sibling of `load` for transfers from primaries: it reads
+//! messages, writes to the same batches and uses the same checks.
 
+mod assemble;
 mod check;
 pub mod code;
 pub mod diag;
@@ -22,11 +23,12 @@ mod scan;
 mod sink;
 pub mod source;
 mod text;
+pub mod xfr;
 
 pub use code::{CheckError, Checks, Code, Level, Severity};
 pub use diag::{Diagnostic, Diagnostics, Place};
 pub use load::{LoadRequest, Outcome, ParseOptions, load_bytes, load_file, parse_bytes};
-pub use report::{Delta, LoadReport, LoadResult, Stages};
+pub use report::{Attempt, Delta, LoadReport, LoadResult, Stages};
 pub use run::{ParsedFile, Progress};
 pub use sink::{Full, ParsedRecord, RecordList, RecordSink};
 pub use source::{IncludeMode, SourceIdentity};

@@ -1,20 +1,18 @@
 //! A load: from a file, or octets, to a version or a report that says why not.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::Path;
-use std::time::Duration;
 
 use cascade_time::Clock;
-use cascade_zone::{
-    BuildError, Builder, Name, RecordBatch, Rtype, VersionId, ZoneId, ZoneVersion, diff_stats,
-};
+use cascade_zone::{Name, RecordBatch, Rtype, VersionId, ZoneId, ZoneVersion};
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::check::{Finding, Findings, OwnerChecks, Wanted, across, plain};
-use crate::code::{Checks, Code};
-use crate::diag::{Diagnostic, Diagnostics};
+use crate::assemble::{Assembly, Places, Target};
+use crate::check::{Finding, Findings, Wanted, plain};
+use crate::code::{Checks, Code, Level};
+use crate::diag::Diagnostic;
 use crate::parse::Env;
-use crate::report::{Delta, LoadReport, LoadResult, Stages, micros};
+use crate::report::LoadReport;
 use crate::run::{ParsedFile, Progress, parse_plan};
 use crate::scan::{Item, Plan, ScanOptions, scan};
 use crate::sink::RecordSink;
@@ -141,7 +139,8 @@ pub enum Outcome {
     Loaded {
         version: Box<ZoneVersion>,
         report: LoadReport,
-        identity: SourceIdentity,
+        /// What it was read from; none for transfers.
+        identity: Option<SourceIdentity>,
     },
     Failed {
         report: LoadReport,
@@ -170,7 +169,7 @@ pub fn load_file(request: &LoadRequest<'_>, clock: &dyn Clock, progress: &Progre
         Ok(read) => read,
         Err(e) => return load.unreadable(&e),
     };
-    load.lap(|s| &mut s.read);
+    load.at.lap(|s| &mut s.read);
     let name = request.path.display().to_string();
     let plan = plan(
         SourceFile {
@@ -182,7 +181,7 @@ pub fn load_file(request: &LoadRequest<'_>, clock: &dyn Clock, progress: &Progre
         request.apex,
         request.options,
     );
-    load.lap(|s| &mut s.split);
+    load.at.lap(|s| &mut s.split);
     load.plan(plan, progress)
 }
 
@@ -219,9 +218,7 @@ pub fn load_bytes(
 /// A load under way.
 struct Load<'a> {
     request: &'a LoadRequest<'a>,
-    clock: &'a dyn Clock,
-    report: LoadReport,
-    mark: Duration,
+    at: Assembly<'a>,
 }
 
 impl<'a> Load<'a> {
@@ -231,22 +228,20 @@ impl<'a> Load<'a> {
             source: request.path.display().to_string(),
             kind: "file".to_string(),
             started: clock.now(),
-            serial_old: request.current.map(|v| v.serial().0),
-            zonemd: "absent".to_string(),
             ..LoadReport::default()
+        };
+        let target = Target {
+            apex: request.apex,
+            zone: request.zone,
+            version: request.version,
+            current: request.current,
+            checks: &request.options.checks,
+            backward: Level::Warning,
         };
         Load {
             request,
-            clock,
-            report,
-            mark: clock.monotonic(),
+            at: Assembly::new(target, clock, report),
         }
-    }
-
-    fn lap(&mut self, stage: impl FnOnce(&mut Stages) -> &mut u64) {
-        let now = self.clock.monotonic();
-        *stage(&mut self.report.stages) += micros(now.saturating_sub(self.mark));
-        self.mark = now;
     }
 
     /// All files of the current version are as they were, by inode, size and time.
@@ -271,8 +266,8 @@ impl<'a> Load<'a> {
     fn plan(mut self, plan: Plan, progress: &Progress) -> Outcome {
         let request = self.request;
         let identity = identity(&plan);
-        self.report.octets = plan.files.iter().map(|f| f.stat.size).sum();
-        self.report.files = plan.files.len() as u64;
+        self.at.report.octets = plan.files.iter().map(|f| f.stat.size).sum();
+        self.at.report.files = plan.files.len() as u64;
         let broken = plan.items.iter().any(|i| matches!(i, Item::Broken { .. }));
         let same = request
             .identity
@@ -281,12 +276,12 @@ impl<'a> Load<'a> {
             return self.unchanged("the octets of the file are the same", Some(identity));
         }
         let parsed: ParsedFile<RecordBatch> = parse(&plan, request.apex, request.options, progress);
-        self.lap(|s| &mut s.parse);
-        self.report.records_received = parsed.records;
-        self.report.diagnostics = parsed.diagnostics;
-        self.stripped(&parsed.stripped);
+        self.at.lap(|s| &mut s.parse);
+        self.at.report.records_received = parsed.records;
+        self.at.report.diagnostics = parsed.diagnostics;
+        self.at.stripped(&parsed.stripped);
         if plan.lines > u32::MAX as u64 {
-            self.whole(
+            self.at.whole(
                 Code::LIMIT,
                 "the files have more than 4294967295 lines".to_string(),
             );
@@ -296,91 +291,67 @@ impl<'a> Load<'a> {
                 "{} records; at most {} are allowed (loader.max-records)",
                 parsed.records, request.max_records
             );
-            self.whole(Code::RESOURCE_LIMIT, text);
+            self.at.whole(Code::RESOURCE_LIMIT, text);
             return self.failed();
         }
-        let incomplete = self.report.diagnostics.has_errors();
-        match self.build(&plan, parsed.sinks, incomplete) {
-            Some(version) if !self.report.diagnostics.has_errors() => {
+        let incomplete = self.at.report.diagnostics.has_errors();
+        let places = InFiles {
+            plan: &plan,
+            request,
+        };
+        match self.at.build(parsed.sinks, incomplete, &places) {
+            Some(version) if !self.at.report.diagnostics.has_errors() => {
                 self.compare(version, identity)
             }
             _ => self.failed(),
         }
     }
 
-    /// Builds with all checks of meaning; findings go to the report.
-    fn build(
-        &mut self,
-        plan: &Plan,
-        batches: Vec<RecordBatch>,
-        incomplete: bool,
-    ) -> Option<ZoneVersion> {
-        let request = self.request;
-        let checks = &request.options.checks;
-        let findings = Findings::default();
-        let inspector = OwnerChecks {
-            apex: request.apex,
-            checks,
-            findings: &findings,
-            incomplete,
-        };
-        let mut builder = Builder::new(
-            request.zone,
-            request.version,
-            request.apex,
-            self.clock.now(),
-        )
-        .batches(batches)
-        .inspector(&inspector);
-        if let Some(current) = request.current {
-            builder = builder.predecessor(current);
+    fn compare(mut self, version: ZoneVersion, identity: SourceIdentity) -> Outcome {
+        if !self.at.compare(&version) {
+            return self.unchanged("the records are the same", Some(identity));
         }
-        let built = builder.build();
-        self.lap(|s| &mut s.build);
-        if let Ok(version) = &built
-            && !incomplete
-        {
-            let found = across(version, checks, &findings);
-            self.locate(plan, found, &findings);
+        self.at.lap(|s| &mut s.compare);
+        if self.at.report.diagnostics.has_errors() {
+            return self.failed();
         }
-        let (found, counts) = findings.into_parts();
-        let several = counts.by_code.contains_key(&Code::SEVERAL_SOA.to_string());
-        let kept = found
-            .iter()
-            .map(|f| placed(f, plan, request.apex))
-            .collect();
-        self.report
-            .diagnostics
-            .append(Diagnostics { kept, ..counts });
-        self.lap(|s| &mut s.check);
-        match built {
-            Ok(version) => Some(version),
-            Err(BuildError::NoSoa) if incomplete => None,
-            Err(BuildError::NoSoa) => {
-                self.whole(
-                    Code::NO_SOA,
-                    format!("no SOA record at the apex {}", request.apex),
-                );
-                None
-            }
-            Err(BuildError::SeveralSoas) if several => None,
-            Err(BuildError::SeveralSoas) => {
-                self.whole(
-                    Code::SEVERAL_SOA,
-                    format!("several SOA records at {}", request.apex),
-                );
-                None
-            }
-            Err(e) => {
-                self.whole(Code::RESOURCE_LIMIT, e.to_string());
-                None
-            }
+        Outcome::Loaded {
+            version: Box::new(version),
+            report: self.at.loaded(),
+            identity: Some(identity),
         }
     }
 
-    /// Finds the lines of findings made on the built version, which knows no lines: the text is
-    /// parsed once more, by a sink that only looks for their records.
-    fn locate(&self, plan: &Plan, found: Vec<(Finding, Vec<u8>)>, findings: &Findings) {
+    fn unreadable(mut self, e: &ReadError) -> Outcome {
+        self.at.whole(Code::UNREADABLE, e.to_string());
+        self.at.report.reason = Some(e.to_string());
+        self.failed()
+    }
+
+    fn failed(self) -> Outcome {
+        Outcome::Failed {
+            report: self.at.failed(),
+        }
+    }
+
+    fn unchanged(self, why: &str, identity: Option<SourceIdentity>) -> Outcome {
+        Outcome::Unchanged {
+            report: self.at.unchanged(why),
+            identity,
+        }
+    }
+}
+
+/// Lines of the files that were read.
+struct InFiles<'a> {
+    plan: &'a Plan,
+    request: &'a LoadRequest<'a>,
+}
+
+impl Places for InFiles<'_> {
+    /// The built version knows no lines: the text is parsed once more, by a sink that only looks
+    /// for the records of the findings.
+    fn locate(&self, found: Vec<(Finding, Vec<u8>)>, findings: &Findings) {
         if found.is_empty() {
             return;
         }
@@ -389,7 +360,7 @@ impl<'a> Load<'a> {
         };
         let wanted = found.iter().map(|(f, rdata)| id(f, rdata)).collect();
         let sinks = parse_with(
-            plan,
+            self.plan,
             self.request.apex,
             self.request.options,
             Wanted::sinks(wanted),
@@ -405,130 +376,9 @@ impl<'a> Load<'a> {
         }
     }
 
-    /// Against the current version (loading spec §9).
-    fn compare(mut self, version: ZoneVersion, identity: SourceIdentity) -> Outcome {
-        let new = version.serial();
-        self.report.serial_new = Some(new.0);
-        let sums = version.sums();
-        self.report.records = sums.records;
-        self.report.owners = sums.owners;
-        self.report.cuts = sums.cuts;
-        self.report.secure_cuts = sums.secure;
-        if let Some(current) = self.request.current {
-            if version.same_content_as(current) {
-                return self.unchanged("the records are the same", Some(identity));
-            }
-            let stats = diff_stats(current, &version);
-            let reused = reused(current, &version);
-            self.report.delta = Some(Delta::new(&stats, version.unit_count() as u64, reused));
-            let old = current.serial();
-            if new == old {
-                self.whole(
-                    Code::SERIAL_UNCHANGED,
-                    format!("the records changed, but the serial is still {new}"),
-                );
-            } else if !new.newer_than(old) {
-                self.whole(
-                    Code::SERIAL_BACKWARD,
-                    format!("serial {new} is not newer than the current {old}"),
-                );
-            }
-        }
-        self.lap(|s| &mut s.compare);
-        if self.report.diagnostics.has_errors() {
-            return self.failed();
-        }
-        self.report.result = LoadResult::Loaded;
-        self.report.finished = self.clock.now();
-        Outcome::Loaded {
-            version: Box::new(version),
-            report: self.report,
-            identity,
-        }
+    fn placed(&self, finding: &Finding) -> Diagnostic {
+        placed(finding, self.plan, self.request.apex)
     }
-
-    fn stripped(&mut self, stripped: &BTreeMap<u16, u64>) {
-        if stripped.is_empty() {
-            return;
-        }
-        if stripped.contains_key(&Rtype::ZONEMD.0) {
-            self.report.zonemd = "skipped".to_string();
-        }
-        self.report.stripped = stripped
-            .iter()
-            .map(|(t, n)| (Rtype(*t).to_string(), *n))
-            .collect();
-        let list: Vec<String> = stripped
-            .iter()
-            .map(|(t, n)| format!("{} {n}", Rtype(*t)))
-            .collect();
-        self.whole(
-            Code::STRIPPED,
-            format!(
-                "records that the signer makes itself were dropped: {}",
-                list.join(", ")
-            ),
-        );
-    }
-
-    /// A finding about the zone as a whole.
-    fn whole(&mut self, code: Code, message: String) {
-        let Some(severity) = self.request.options.checks.severity(code) else {
-            return;
-        };
-        let key = Vec::new();
-        let finding = Finding {
-            severity,
-            loc: 0,
-            code,
-            key,
-            rtype: None,
-            message,
-            label: String::new(),
-            related: None,
-            help: None,
-        };
-        self.report
-            .diagnostics
-            .add(code, severity, || plain(&finding, self.request.apex));
-    }
-
-    fn unreadable(mut self, e: &ReadError) -> Outcome {
-        self.whole(Code::UNREADABLE, e.to_string());
-        self.report.reason = Some(e.to_string());
-        self.failed()
-    }
-
-    fn failed(mut self) -> Outcome {
-        self.report.result = LoadResult::Failed;
-        self.report.finished = self.clock.now();
-        Outcome::Failed {
-            report: self.report,
-        }
-    }
-
-    fn unchanged(mut self, why: &str, identity: Option<SourceIdentity>) -> Outcome {
-        self.report.result = LoadResult::Unchanged;
-        self.report.reason = Some(why.to_string());
-        self.report.serial_new = self.report.serial_old;
-        self.report.finished = self.clock.now();
-        Outcome::Unchanged {
-            report: self.report,
-            identity,
-        }
-    }
-}
-
-/// Leaves of `new` that are the very leaves of `old`.
-fn reused(old: &ZoneVersion, new: &ZoneVersion) -> u64 {
-    // Both run in key order.
-    let mut olds = old.units().peekable();
-    let mut n = 0;
-    for unit in new.units() {
-        while olds.next_if(|o| o.first_key() < unit.first_key()).is_some() {}
-        n += olds.peek().is_some_and(|o| o.same_content(&unit)) as u64;
-    }
-    n
 }
 
 /// Stats and hash of all that was read, in the order of reading.

@@ -24,9 +24,9 @@ pub enum LoadResult {
 pub struct LoadReport {
     /// What asked for it: start, add, reload, …
     pub trigger: String,
-    /// Path of the main file.
+    /// Path of the main file, or the primary with its port and key.
     pub source: String,
-    /// `file`; transfers will add theirs.
+    /// `file`, `AXFR`, `IXFR (n sequences)`.
     pub kind: String,
     pub result: LoadResult,
     /// Why nothing was loaded, in one sentence, when no diagnostic says it.
@@ -35,9 +35,11 @@ pub struct LoadReport {
     pub started: Timestamp,
     pub finished: Timestamp,
     pub stages: Stages,
-    /// Octets of all files.
+    /// Octets of all files, or of all messages of a transfer.
     pub octets: u64,
     pub files: u64,
+    #[serde(default)]
+    pub messages: u64,
     /// Records in the input, before anything was dropped.
     pub records_received: u64,
     /// In the version.
@@ -52,8 +54,22 @@ pub struct LoadReport {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delta: Option<Delta>,
     pub diagnostics: Diagnostics,
+    /// What was asked of primaries before this came of it, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attempts: Vec<Attempt>,
     /// ZONEMD of the input: `absent` or `skipped`; it is not verified yet.
     pub zonemd: String,
+}
+
+/// One question to a primary, and what became of it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Attempt {
+    /// Address, port and key.
+    pub primary: String,
+    /// `SOA`, `IXFR`, `AXFR`.
+    pub step: String,
+    pub result: String,
+    pub millis: u64,
 }
 
 /// Microseconds that each stage took.
@@ -97,12 +113,17 @@ impl Delta {
 }
 
 impl LoadReport {
-    /// The status line of cli.md: `Loaded 196 B and 3 records from the filesystem in 0 seconds`.
+    /// The status line: `Loaded 196 B and 3 records from the filesystem in 0 seconds`, or
+    /// `Fetched … from the network …`.
     pub fn summary(&self) -> String {
         let secs = self.finished.since(self.started).as_secs();
         let plural = |n: u64, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+        let (did, place) = match self.kind.as_str() {
+            "file" | "" => ("Loaded", "filesystem"),
+            _ => ("Fetched", "network"),
+        };
         format!(
-            "Loaded {} and {} from the filesystem in {}",
+            "{did} {} and {} from the {place} in {}",
             size(self.octets),
             plural(self.records, "record"),
             plural(secs, "second")
@@ -143,6 +164,14 @@ mod tests {
         assert_eq!(
             r.summary(),
             "Loaded 196 B and 3 records from the filesystem in 0 seconds"
+        );
+        let fetched = LoadReport {
+            kind: "AXFR".into(),
+            ..r
+        };
+        assert_eq!(
+            fetched.summary(),
+            "Fetched 196 B and 3 records from the network in 0 seconds"
         );
         assert_eq!(size(1536), "1.5 KiB");
     }

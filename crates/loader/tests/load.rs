@@ -54,7 +54,7 @@ fn loaded(outcome: Outcome) -> (ZoneVersion, SourceIdentity) {
     match outcome {
         Outcome::Loaded {
             version, identity, ..
-        } => (*version, identity),
+        } => (*version, identity.expect("a file has one")),
         other => panic!("{}", render::render_all(&other.report().diagnostics)),
     }
 }

@@ -31,6 +31,12 @@ enum Command {
     },
     /// Measure the floor and the stages, print the table.
     Run(RunArgs),
+    /// Measure what KMIP adds to a token.
+    Hsm {
+        /// Seconds for each measurement.
+        #[arg(long, default_value_t = 3)]
+        secs: u64,
+    },
     /// Measure what small changes of a large zone cost, and print the table.
     Changes(RunArgs),
     /// Repeat one stage, for a profiler.
@@ -121,6 +127,7 @@ fn main() -> ExitCode {
             kind: Kind::Tld(args),
         } => generate(&args),
         Command::Run(args) => run(&args),
+        Command::Hsm { secs } => hsm(Duration::from_secs(secs)),
         Command::Changes(args) => changes(&args),
         Command::Repeat { stage, zone, times } => repeat(stage, &zone, times),
     };
@@ -151,6 +158,15 @@ fn generate(args: &TldArgs) -> Result<(), String> {
         counts.delegations, counts.with_glue, counts.with_ds, counts.records, counts.octets
     );
     Ok(())
+}
+
+fn hsm(span: Duration) -> Result<(), String> {
+    let rows = cascade_bench::kmip::measure(span)?;
+    table::print(&rows);
+    match rows.iter().all(Row::holds) {
+        true => Ok(()),
+        false => Err("a limit was missed".into()),
+    }
 }
 
 /// Writes the zone, runs every stage on it, prints the table with ratios to the floor.

@@ -42,7 +42,7 @@ pub async fn edit(
         .action(format!("cascade zone edit {} --policy <policy>", z.name)));
     }
     if let Some(source) = &edit.source {
-        check_source(&z.apex, source, false).await?;
+        check_source(d, &z.apex, source, false).await?;
     }
     // Policies stay as they are from the plan to the deed.
     let _one = d.reloading.lock().await;
@@ -171,7 +171,9 @@ async fn carry_out(
         };
         let (_, mark) = ask(z, caller, command).await?;
         if let Some(entry) = d.directory.by_id(z.id) {
-            entry.set_settings(crate::servers::zone_settings(&new.file.policy));
+            // A new source follows with its own command.
+            let source = &z.view().row.source;
+            entry.set_settings(crate::servers::zone_settings(&new.file.policy, source));
         }
         if plan.changes.iter().any(|c| c.effect >= Effect::Resign) {
             let begun = d

@@ -1,6 +1,7 @@
 //! The work of the stages, as functions that block: called outside of the async threads, parallel
 //! parts on the compute pool. They decide nothing; what they return becomes an event.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,20 +12,26 @@ use cascade_loader::{
     ParseOptions, Severity, SourceIdentity, load_file,
 };
 use cascade_pipeline::Fault;
+use cascade_pipeline::state::Reason;
 use cascade_policy as policy;
 use cascade_signer::serial::SerialInput;
 use cascade_signer::{
-    ClockGuard, DenialPlan, Job, KeepRefresh, Occasion, SerialPolicy, SignError, Signed,
-    SigningPlan, Times, make_apex_set, next_serial, sign,
+    ClockGuard, DenialPlan, Job, KeepRefresh, KeyPace, Occasion, Resigned, Scope, SerialPolicy,
+    SignError, Signed, SigningPlan, Times, TimesError, next_serial, sign, sign_from,
 };
 use cascade_time::{Clock, Timestamp};
-use cascade_verifier::{DenialPolicy, Outcome, OwnKey, Params, Parent};
+use cascade_verifier::{
+    DenialPolicy, Engine, Ledger, Outcome, OwnKey, Params, Parent, Predecessor, StoreDelta,
+    verify_changed, verify_full,
+};
 use cascade_zone::{Name, Serial, VersionId, ZoneId, ZoneVersion};
 
-use crate::keyring::{self, Loaded};
+use crate::keys::{self, Loaded};
 
 /// The year 2025 began: this software did not exist before (signing.md §5, clock).
 const BUILT_AT: Timestamp = Timestamp::from_secs(1_735_689_600);
+/// Most signatures refreshed in one version by software keys (`signer.refresh-batch`, its default).
+const REFRESH_BATCH: u64 = 250_000;
 /// For one batch of a token.
 const TOKEN_WAIT: Duration = Duration::from_secs(30);
 
@@ -50,10 +57,7 @@ pub fn load(
     let p = &job.policy.policy;
     let options = ParseOptions {
         checks: checks(&p.loader.checks),
-        max_ttl: p
-            .signer
-            .max_ttl
-            .map(|d| u32::try_from(d.as_secs()).unwrap_or(u32::MAX)),
+        max_ttl: max_ttl(p),
         strip: true,
         include: match p.loader.include {
             policy::Include::Beside => IncludeMode::Beside,
@@ -78,7 +82,12 @@ pub fn load(
     pool.install(|| load_file(&request, clock, progress))
 }
 
-fn checks(set: &policy::Checks) -> Checks {
+/// TTLs above are lowered.
+pub fn max_ttl(p: &policy::Policy) -> Option<u32> {
+    p.signer.max_ttl.map(secs)
+}
+
+pub fn checks(set: &policy::Checks) -> Checks {
     let mut out = Checks::default();
     for (code, level) in set.iter() {
         let level = match level {
@@ -125,8 +134,10 @@ pub fn diagnostic_line(d: &Diagnostic) -> String {
 
 pub struct SignInput {
     pub base: Arc<ZoneVersion>,
+    /// The published version: what is still good of it is kept. `None`: everything is signed anew.
+    pub prev: Option<Arc<ZoneVersion>>,
     pub version: VersionId,
-    pub keys: Loaded,
+    pub keys: Arc<Loaded>,
     pub policy: Arc<policy::PolicyFile>,
     pub above: Option<Serial>,
     pub requested: Option<Serial>,
@@ -134,11 +145,19 @@ pub struct SignInput {
     pub first: bool,
     pub newest_inception: Option<Timestamp>,
     pub requested_at: Timestamp,
-    pub reasons: Vec<String>,
+    pub reasons: BTreeSet<Reason>,
     pub class: Class,
 }
 
-/// Signs `input.base` as a whole.
+/// What a signing came to.
+pub enum SignEnd {
+    /// When the version's signatures are due.
+    Signed(Box<Signed>, Timestamp),
+    /// All is as it should be until then.
+    Nothing(Timestamp),
+}
+
+/// Signs `input.base`, on the grounds of `input.prev`.
 ///
 /// # Errors
 /// Says who must act, and why.
@@ -148,7 +167,7 @@ pub fn sign_version(
     clock: &dyn Clock,
     progress: &cascade_signer::Progress,
     now: Timestamp,
-) -> Result<Signed, (Fault, String)> {
+) -> Result<SignEnd, (Fault, String)> {
     let p = &input.policy.policy;
     let serial = next_serial(
         &SerialInput {
@@ -179,13 +198,7 @@ pub fn sign_version(
     if let Some(note) = serial.note {
         tracing::warn!(zone = %input.base.apex(), serial = serial.serial.0, "{note}");
     }
-    let apex = make_apex_set(
-        input.base.apex(),
-        &input.keys.keys,
-        &keyring::apex_options(p),
-        now,
-    )
-    .map_err(|e| (Fault::Keys, e.to_string()))?;
+    let apex = keys::signer_set(input.base.apex(), &input.keys, &keys::apex_times(p), now);
     let plan = SigningPlan {
         version: input.version,
         serial: serial.serial,
@@ -197,7 +210,7 @@ pub fn sign_version(
             newest_inception: input.newest_inception,
         },
         requested_at: input.requested_at,
-        reasons: input.reasons.clone(),
+        reasons: input.reasons.iter().map(reason).collect(),
     };
     let job = Job {
         pool,
@@ -206,7 +219,55 @@ pub fn sign_version(
         class: input.class,
         token_wait: TOKEN_WAIT,
     };
-    sign(&input.base, &plan, &job, now).map_err(|e| (fault(&e), e.to_string()))
+    let failed = |e: SignError| (fault(&e), e.to_string());
+    let whole = |signed: Box<Signed>| {
+        let due = next_due(&signed.version, p, now).map_err(|e| failed(e.into()))?;
+        Ok(SignEnd::Signed(signed, due))
+    };
+    let Some(prev) = &input.prev else {
+        let signed = sign(&input.base, &plan, &job, now).map_err(failed)?;
+        return whole(Box::new(signed));
+    };
+    match sign_from(prev, &input.base, &plan, &scope(input), &job, now).map_err(failed)? {
+        Resigned::Signed(signed, _) => whole(signed),
+        Resigned::Nothing(_) => {
+            let due = next_due(prev, p, now).map_err(|e| failed(e.into()))?;
+            Ok(SignEnd::Nothing(due))
+        }
+    }
+}
+
+/// For reports and people.
+pub fn reason(r: &Reason) -> String {
+    format!("{r:?}").to_lowercase()
+}
+
+/// What a job does beside following the content: a change of content leaves upkeep to upkeep, so
+/// that it costs what it is worth.
+fn scope(input: &SignInput) -> Scope {
+    let p = &input.policy.policy;
+    let remain = key_set_remain(p);
+    if !input.upkeep {
+        let keys = match input.reasons.contains(&Reason::Keys) {
+            true => KeyPace::AtOnce,
+            false => KeyPace::Later,
+        };
+        return Scope {
+            keys,
+            // Another serial of the source is another version, whatever else is equal.
+            even_if_equal: true,
+            ..Scope::content(remain)
+        };
+    }
+    let by_themselves = [Reason::Refresh, Reason::Keys, Reason::Policy];
+    Scope {
+        refresh: match p.signer.refresh_batch {
+            0 => REFRESH_BATCH,
+            n => n,
+        },
+        even_if_equal: input.reasons.iter().any(|r| !by_themselves.contains(r)),
+        ..Scope::everything(remain)
+    }
 }
 
 fn fault(e: &SignError) -> Fault {
@@ -247,33 +308,75 @@ pub fn times(p: &policy::Policy) -> Times {
     }
 }
 
-/// When signatures are to be refreshed: those of the zone's data, or those of the key sets.
-pub fn next_due(data_due: Timestamp, policy: &policy::Policy, now: Timestamp) -> Timestamp {
-    let options = keyring::apex_options(policy);
-    let records = &policy.key_manager.records;
-    let remain = records
-        .dnskey
-        .signature_remain_time
-        .max(records.cds.signature_remain_time);
-    let life = Duration::from_secs(u64::from(options.lifetime)).saturating_sub(remain);
-    data_due.min(now + life)
+/// When upkeep of a version's signatures comes next, those of its key sets included.
+///
+/// # Errors
+/// The policy's times do not fit each other.
+pub fn next_due(
+    version: &ZoneVersion,
+    p: &policy::Policy,
+    now: Timestamp,
+) -> Result<Timestamp, TimesError> {
+    let due = cascade_signer::next_upkeep(version, &times(p), key_set_remain(p), now)?;
+    Ok(due.unwrap_or(now))
+}
+
+/// Signatures over key sets with no more than this left, in seconds, are made anew.
+fn key_set_remain(p: &policy::Policy) -> u32 {
+    secs(keys::apex_times(p).remain)
+}
+
+/// A version that has passed the gate, and what the gate noted of it.
+pub struct Before {
+    pub version: Arc<ZoneVersion>,
+    pub ledger: Ledger,
+}
+
+/// What the gate is told of keys and of the delegation.
+#[derive(Default)]
+pub struct GateKeys {
+    pub own: Vec<OwnKey>,
+    /// DNSKEY RDATA of other signers.
+    pub foreign: Vec<Vec<u8>>,
+    pub parent: Parent,
+    pub live_chain_broken: bool,
+    pub delete_ds_ordered: bool,
 }
 
 pub struct VerifyInput {
     pub version: Arc<ZoneVersion>,
+    /// The published version, when what changed since is enough to look at.
+    pub before: Option<Before>,
     pub approved: Option<Arc<ZoneVersion>>,
-    /// DNSKEY RDATA of our keys.
-    pub own_keys: Vec<Vec<u8>>,
-    pub foreign_keys: Vec<Vec<u8>>,
+    pub keys: GateKeys,
     pub policy: Arc<policy::PolicyFile>,
     pub live: Option<(Serial, Option<Timestamp>)>,
     pub highest: Option<Serial>,
     pub sample_seed: u64,
 }
 
-/// The gate. Full mode: incremental verification pays once signing is incremental.
+/// The gate: what changed since `input.before`, or everything.
 pub fn verify(
     input: VerifyInput,
+    pool: &rayon::ThreadPool,
+    now: Timestamp,
+) -> Outcome<Arc<ZoneVersion>> {
+    judge(input, Engine::Auto, pool, now)
+}
+
+/// The check of what is published already: everything, by ring alone. Signatures need only be valid
+/// now; that they are renewed in time is another's duty.
+pub fn sweep(
+    input: VerifyInput,
+    pool: &rayon::ThreadPool,
+    now: Timestamp,
+) -> Outcome<Arc<ZoneVersion>> {
+    judge(input, Engine::Ring, pool, now)
+}
+
+fn judge(
+    input: VerifyInput,
+    engine: Engine,
     pool: &rayon::ThreadPool,
     now: Timestamp,
 ) -> Outcome<Arc<ZoneVersion>> {
@@ -285,22 +388,21 @@ pub fn verify(
         secs(life).saturating_add(secs(offset)).saturating_add(hour)
     };
     let key_spans = [&records.dnskey, &records.cds];
-    let own = |dnskey: Vec<u8>| OwnKey {
-        dnskey,
-        published: true,
-        may_sign_unpublished: false,
-        wanted_at_parent: false,
-        proven: true,
-    };
     let answers = super::answers::Candidate::new(&input.version, now);
     let params = Params {
         fingerprint_seed: cascade_verifier::fingerprint_seed(input.version.zone()),
-        own_keys: Some(input.own_keys.into_iter().map(own).collect()),
-        foreign_keys: input.foreign_keys,
-        parent: Parent::NotApplicable,
+        own_keys: Some(input.keys.own),
+        foreign_keys: input.keys.foreign,
+        parent: input.keys.parent,
+        live_chain_broken: input.keys.live_chain_broken,
+        delete_ds_ordered: input.keys.delete_ds_ordered,
         live_serial: input.live.map(|l| l.0),
         highest_serial: input.highest,
-        min_remaining: secs(s.signature_remain_time),
+        engine,
+        min_remaining: match engine {
+            Engine::Auto => secs(s.signature_remain_time),
+            Engine::Ring => 0,
+        },
         warn_remaining: secs(p.runway_warning()),
         live_earliest: input.live.and_then(|l| l.1),
         max_span: Some(span(s.signature_lifetime, s.signature_inception_offset)),
@@ -330,5 +432,19 @@ pub fn verify(
         sample_seed: input.sample_seed,
         ..Params::file()
     };
-    pool.install(|| cascade_verifier::verify_full(input.version, &params, now))
+    let Some(before) = input.before else {
+        return pool.install(|| verify_full(input.version, &params, now));
+    };
+    let new = input.version.clone();
+    let delta = StoreDelta {
+        old: &before.version,
+        new: &new,
+    };
+    let predecessor = Predecessor {
+        version: &before.version,
+        ledger: &before.ledger,
+        delta: &delta,
+        unsigned_delta: None,
+    };
+    pool.install(|| verify_changed(input.version, &predecessor, &params, now))
 }

@@ -3,30 +3,25 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use cascade_archive::zones::Kind;
+use cascade_api::zones::Source;
 use cascade_crypto::Class;
 use cascade_loader::Outcome as LoadOutcome;
 use cascade_pipeline::action::StartSign;
-use cascade_pipeline::event::{GuardOutcome, Keepsake, Loaded, Lost, SignResult};
-use cascade_pipeline::state::{JobId, Origin, Report, RunwayClass, Stage};
+use cascade_pipeline::event::{GuardOutcome, Loaded, SignResult};
+use cascade_pipeline::state::{JobId, Origin, Reason, Report, RunwayClass, SignMode, Stage};
 use cascade_pipeline::{Action, Event, Fault, Keep, Serve, Severity};
-use cascade_publisher::notify::{NotifyCommand, Target};
+use cascade_policy::VerifyMode;
+use cascade_publisher::notify::NotifyCommand;
+use cascade_publisher::watch::WatchCommand;
 use cascade_publisher::{EmptyReason, Role};
 use cascade_time::Timestamp;
 use cascade_verifier::{Approval, Approved, DespiteVerification, Outcome};
 use cascade_zone::{VersionId, ZoneVersion};
 
 use super::actor::{Actor, Done, Held, Running, fp, spawn_job};
-use super::files::{self, Read};
+use super::files;
 use super::{SignRow, guard, jobs};
-use crate::keyring::KeyRole;
-
-/// What the files of a zone gave after a start.
-pub(super) struct Restored {
-    pub live: Option<(VersionId, Read)>,
-    pub unsigned: Option<(VersionId, Read)>,
-    pub signed: Option<(VersionId, Read)>,
-}
+use crate::keys::{gate_parent, own_keys, parent_breaks};
 
 impl Actor {
     pub(super) async fn perform(&mut self, actions: Vec<Action>, now: Timestamp) {
@@ -65,7 +60,8 @@ impl Actor {
             Action::RunHook(run) => self.start_hook(run, now),
             Action::Publish(serve) => self.publish(serve, now),
             Action::SendNotify { version, .. } => self.send_notify(version),
-            Action::TellKeyManager { at, .. } => self.keys_published(at),
+            // The key manager reads it off what is live, in its next turn.
+            Action::TellKeyManager { .. } => {}
             Action::Record(e) => {
                 tracing::info!(zone = %self.me.name, version = ?e.version.map(|v| v.0), serial = ?e.serial.map(|s| s.0), reason = ?e.reason, actor = ?e.actor, "{}", e.text);
             }
@@ -89,8 +85,9 @@ impl Actor {
             Action::Answer { request, result } => self.answer(request, result),
             Action::SetTimer(at) => self.set_deadline(at),
             Action::Forget => self.forget(),
-            // Secondaries are not watched, and delegations not looked at, yet.
-            Action::WatchSecondaries { .. } | Action::HoldTransfers(_) => {}
+            Action::WatchSecondaries { version, .. } => self.watch(version, false),
+            // Delegations are not looked at yet.
+            Action::HoldTransfers(_) => {}
         }
     }
 
@@ -100,37 +97,36 @@ impl Actor {
         }
         match self.running.remove(&job) {
             Some(Running::Sign(p)) => p.cancel(),
+            Some(Running::Fetch(_, _, abort)) => abort.abort(),
             Some(Running::Hook(Some(kill))) => _ = kill.send(()),
             _ => {}
         }
     }
 
-    fn version(&self, v: VersionId) -> Option<Arc<ZoneVersion>> {
+    pub(super) fn version(&self, v: VersionId) -> Option<Arc<ZoneVersion>> {
         self.versions.get(&v).map(|h| h.version().clone())
     }
 
     // ---- load and guard
 
     fn start_load(&mut self, job: JobId, version: VersionId, forced: bool, now: Timestamp) {
-        let progress = Arc::new(cascade_loader::Progress::default());
-        self.running
-            .insert(job, Running::Load(progress.clone(), now));
-        let path = match &self.row.source {
-            cascade_api::zones::Source::File { path } => path.clone(),
-            other => {
-                let text = match other {
-                    cascade_api::zones::Source::None {} => "the zone has no source",
-                    _ => "loading from servers is not built yet; use a file",
-                };
-                self.running.remove(&job);
+        let path = match self.row.source.clone() {
+            Source::File { path } => path,
+            Source::Servers { servers } => {
+                return self.start_fetch(&servers, job, version, forced, now);
+            }
+            Source::None {} => {
                 let event = Event::LoadFailed {
                     job,
-                    error: text.into(),
+                    error: "the zone has no source".into(),
                 };
                 self.later(event);
                 return;
             }
         };
+        let progress = Arc::new(cascade_loader::Progress::default());
+        self.running
+            .insert(job, Running::Load(progress.clone(), now));
         let Some(policy) = self.policy() else {
             self.running.remove(&job);
             self.later(Event::LoadFailed {
@@ -203,7 +199,7 @@ impl Actor {
 
     pub(super) fn start_sign(&mut self, s: StartSign, now: Timestamp) {
         let job = s.job;
-        if self.keys.is_none() && self.keys_busy {
+        if self.keys.is_none() && self.desk.wait.is_none() {
             self.waits_for_keys = Some(s);
             return;
         }
@@ -218,11 +214,15 @@ impl Actor {
             report: None,
             error: None,
         });
+        if self.version(s.unsigned).is_none() && self.recall(&s) {
+            return;
+        }
         let (base, keys, policy) = (self.version(s.unsigned), self.keys.clone(), self.policy());
         let (Some(base), Some(keys), Some(policy)) = (base, keys, policy) else {
             self.running.remove(&job);
             let why = self
-                .keys_wait
+                .desk
+                .wait
                 .clone()
                 .unwrap_or_else(|| "the zone has no keys yet".into());
             self.later(Event::SignFailed {
@@ -234,8 +234,18 @@ impl Actor {
         };
         let live = self.row.zone.live.as_ref();
         let offset = policy.file.policy.signer.signature_inception_offset;
+        // Only what has passed the gate is built on; a repair builds on nothing.
+        let prev = s
+            .based_on
+            .filter(|_| !s.full && s.mode != SignMode::Heal)
+            .filter(|_| !s.reasons.contains(&Reason::Sweep))
+            .and_then(|v| match self.versions.get(&v)? {
+                Held::Verified(v) => Some(v.version().clone()),
+                _ => None,
+            });
         let input = jobs::SignInput {
             base,
+            prev,
             version: s.version,
             keys: keys.clone(),
             policy: policy.file,
@@ -247,20 +257,25 @@ impl Actor {
                 .and_then(|l| self.version(l.version))
                 .map(|v| v.made_at() - offset),
             requested_at: now,
-            reasons: s
-                .reasons
-                .iter()
-                .map(|r| format!("{r:?}").to_lowercase())
-                .collect(),
+            reasons: s.reasons.clone(),
             class: match s.runway {
                 RunwayClass::Critical | RunwayClass::Emergency => Class::Critical,
                 _ if s.upkeep => Class::Normal,
                 _ => Class::Interactive,
             },
         };
-        let (d, done, set) = (self.d.clone(), self.done.clone(), keys.set);
+        let waits = keys
+            .signers
+            .values()
+            .any(|s| matches!(s.mode(), cascade_crypto::Mode::Queued(_)));
+        let (d, done, with) = (self.d.clone(), self.done.clone(), keys);
         tokio::spawn(async move {
-            let Ok(_turn) = d.signings.acquire().await else {
+            // Those that wait for a token take no turn from those that compute.
+            let turns = match waits {
+                true => &d.token_signings,
+                false => &d.signings,
+            };
+            let Ok(_turn) = turns.acquire().await else {
                 return;
             };
             let (d2, p2) = (d.clone(), progress.clone());
@@ -269,7 +284,7 @@ impl Actor {
                 jobs::sign_version(&input, &d2.pool, d2.clock.as_ref(), &p2, now)
             });
             let result = match work.await {
-                Ok(r) => Done::Signed(job, s.version, Box::new(r), set),
+                Ok(r) => Done::Signed(job, s.version, Box::new(r), with),
                 Err(e) => Done::Panicked(job, e.to_string()),
             };
             let _ = done.send(result);
@@ -287,21 +302,17 @@ impl Actor {
             return;
         };
         let approved = self.version(v.unsigned_id());
-        let rdata = |foreign: bool| -> Vec<Vec<u8>> {
-            self.row
-                .keys
-                .iter()
-                .filter(|k| (k.role == KeyRole::Foreign) == foreign)
-                .filter_map(|k| k.dnskey())
-                .map(|k| k.rdata().to_vec())
-                .collect()
-        };
+        let keys = self.gate_keys(version, &v);
         let live = self.row.zone.live.as_ref();
+        let by_change = policy.file.policy.signer.verify.mode == VerifyMode::Changed;
+        let before = live
+            .filter(|_| by_change)
+            .and_then(|l| self.versions.get(&l.version)?.as_before());
         let input = jobs::VerifyInput {
             version: v,
             approved,
-            own_keys: rdata(false),
-            foreign_keys: rdata(true),
+            before,
+            keys,
             policy: policy.file,
             live: live.map(|l| (l.serial, Some(l.min_exp))),
             // What this version itself was given is used up only when a server has shown it.
@@ -312,34 +323,6 @@ impl Actor {
         spawn_job(&self.done, job, move || {
             let now = d.now();
             Done::Verified(job, version, Box::new(jobs::verify(input, &d.pool, now)))
-        });
-    }
-
-    fn start_persist(&mut self, job: JobId, version: VersionId, now: Timestamp) {
-        self.running.insert(job, Running::Other);
-        let Some(held) = self.versions.get(&version) else {
-            self.running.remove(&job);
-            self.later(Event::PersistFailed {
-                job,
-                error: "the version is not at hand".into(),
-            });
-            return;
-        };
-        let v = held.version().clone();
-        if let Some(base) = self.version(v.unsigned_id()) {
-            let soa = data_encoding::HEXLOWER.encode(base.soa());
-            self.row.sources.insert(version.0, (base.soa_ttl(), soa));
-        }
-        let gate = match self.versions.get(&version) {
-            Some(Held::Verified(v)) => Some((v.ledger().cloned(), v.report().clone())),
-            Some(Held::Refused(r)) => Some((None, r.report().clone())),
-            _ => None,
-        };
-        let d = self.d.clone();
-        spawn_job(&self.done, job, move || {
-            let gate = gate.as_ref().map(|(l, r)| (l.as_ref(), r));
-            let written = files::write(&d.files, Kind::Snapshot, &v, gate, now);
-            Done::Persisted(job, written.map_err(|e| e.to_string()))
         });
     }
 
@@ -357,20 +340,15 @@ impl Actor {
         let base = self.version(unsigned);
         let signed = signed.and_then(|s| {
             let held = self.versions.get(&s)?;
-            let gate = match held {
-                Held::Verified(v) => Some((v.ledger().cloned(), v.report().clone())),
-                _ => None,
-            };
-            Some((held.version().clone(), gate))
+            Some((held.version().clone(), held.gate()))
         });
         let written = tokio::task::spawn_blocking(move || {
             let mut result = Ok(());
             if let Some(v) = base {
-                result = files::write(&d.files, Kind::Candidate, &v, None, now);
+                result = files::write(&d.files, &v, None, now);
             }
             if let (Ok(()), Some((v, gate))) = (&result, signed) {
-                let gate = gate.as_ref().map(|(l, r)| (l.as_ref(), r));
-                result = files::write(&d.files, Kind::Candidate, &v, gate, now);
+                result = files::write(&d.files, &v, gate, now);
             }
             result.map_err(|e| e.to_string())
         });
@@ -378,108 +356,7 @@ impl Actor {
         let _ = done.send(Done::Saved(result));
     }
 
-    // ---- restore and removal
-
-    fn start_restore(
-        &mut self,
-        live: Option<VersionId>,
-        unsigned: Option<VersionId>,
-        signed: Option<VersionId>,
-    ) {
-        let (d, done, zone) = (self.d.clone(), self.done.clone(), self.me.id);
-        tokio::task::spawn_blocking(move || {
-            let get = |kind, v: Option<VersionId>| {
-                v.map(|v| (v, files::read(&d.files, zone, kind, v, &d.pool)))
-            };
-            let signed = get(Kind::Candidate, signed).map(|(v, r)| match r {
-                // A crash between the snapshot and the commit that makes it live.
-                Read::Missing => (v, files::read(&d.files, zone, Kind::Snapshot, v, &d.pool)),
-                r => (v, r),
-            });
-            let restored = Restored {
-                live: get(Kind::Snapshot, live),
-                unsigned: get(Kind::Candidate, unsigned),
-                signed,
-            };
-            let _ = done.send(Done::Restored(Box::new(restored)));
-        });
-    }
-
-    async fn restored(&mut self, r: Restored) {
-        let mut lost = None;
-        if let Some((v, read)) = r.live {
-            lost = self.take_live(v, read);
-        }
-        let wants_candidate = r.unsigned.is_some();
-        let mut keepsake = Keepsake::None;
-        if let Some((v, read)) = r.unsigned {
-            keepsake = match read {
-                Read::Plain(u) if !u.is_signed() => {
-                    self.versions.insert(v, Held::Unsigned(u));
-                    Keepsake::Unsigned
-                }
-                Read::Content(e) | Read::Signatures(e) => {
-                    tracing::warn!(zone = %self.me.name, "candidate could not be read back: {e}");
-                    Keepsake::Lost
-                }
-                _ => Keepsake::Lost,
-            };
-        }
-        if let (Keepsake::Unsigned, Some((v, read))) = (keepsake, r.signed) {
-            match read {
-                Read::Verified(s) => {
-                    self.versions.insert(v, Held::Verified(*s));
-                    keepsake = Keepsake::Whole;
-                }
-                Read::Plain(s) if s.is_signed() => {
-                    self.versions.insert(v, Held::Signed(s));
-                    keepsake = Keepsake::Whole;
-                }
-                _ => {}
-            }
-        }
-        match lost {
-            Some(lost) => self.apply(Event::RestoreFailed(lost)).await,
-            None => {
-                let candidate = if wants_candidate {
-                    keepsake
-                } else {
-                    Keepsake::None
-                };
-                self.apply(Event::Restored { candidate }).await;
-            }
-        }
-    }
-
-    /// Takes the published version back; says what is lost.
-    fn take_live(&mut self, v: VersionId, read: Read) -> Option<Lost> {
-        let held = match read {
-            Read::Verified(s) => Held::Verified(*s),
-            Read::Plain(s) => Held::Signed(s),
-            Read::Signatures(why) => {
-                tracing::error!(zone = %self.me.name, "signatures of the published version are damaged: {why}");
-                return Some(Lost::Nothing { why });
-            }
-            Read::Content(why) => return Some(Lost::Nothing { why }),
-            Read::Missing => {
-                return Some(Lost::Nothing {
-                    why: "the file of the published version is missing".into(),
-                });
-            }
-        };
-        let signed = held.version().clone();
-        let soa = self.row.sources.get(&v.0).and_then(|(ttl, hex)| {
-            Some((*ttl, data_encoding::HEXLOWER.decode(hex.as_bytes()).ok()?))
-        });
-        match soa.map(|soa| self.d.pool.install(|| signed.to_unsigned(soa))) {
-            Some(Ok(u)) => _ = self.versions.insert(u.id(), Held::Unsigned(Arc::new(u))),
-            _ => {
-                tracing::warn!(zone = %self.me.name, "the unsigned half could not be made again; it comes with the next load")
-            }
-        }
-        self.versions.insert(v, held);
-        None
-    }
+    // ---- removal
 
     fn start_set_aside(&mut self, job: JobId, keys: Keep) {
         self.running.insert(job, Running::Other);
@@ -490,7 +367,7 @@ impl Actor {
             self.row.keys.clone(),
         );
         spawn_job(&self.done, job, move || {
-            let zone = crate::keyring::zone_ref(id, &apex);
+            let zone = crate::keys::zone_ref(id, &apex);
             let purged = match keys {
                 Keep::Purge => d.keyring.purge(zone, &rows).map_err(|e| e.to_string()),
                 Keep::Keys => Ok(()),
@@ -512,20 +389,8 @@ impl Actor {
             .d
             .notify
             .try_send(NotifyCommand::Forget { zone: self.me.id });
+        self.tell_watch(WatchCommand::Forget { zone: self.me.id });
         self.gone = true;
-    }
-
-    fn drop_version(&mut self, v: VersionId) {
-        self.row.sources.remove(&v.0);
-        let held = self.versions.remove(&v);
-        let (d, zone) = (self.d.clone(), self.me.id);
-        // Freeing a large tree and unlinking files takes time that no event waits for.
-        tokio::task::spawn_blocking(move || {
-            drop(held);
-            if let Err(e) = d.files.remove(zone, v) {
-                tracing::warn!("file of a dropped version stays: {e}");
-            }
-        });
     }
 
     // ---- outward
@@ -562,6 +427,7 @@ impl Actor {
                         v,
                         serial
                     );
+                    self.show_steps(v);
                     self.d.directory.publish(id, approved)
                 }
                 None => {
@@ -634,19 +500,12 @@ impl Actor {
         now: Timestamp,
     ) -> Option<Approved<cascade_verifier::Verified<Arc<ZoneVersion>>>> {
         let policy = self.policy()?;
-        let own: Vec<Vec<u8>> = self
-            .row
-            .keys
-            .iter()
-            .filter(|k| k.role != KeyRole::Foreign)
-            .filter_map(|k| k.dnskey())
-            .map(|k| k.rdata().to_vec())
-            .collect();
+        let keys = self.gate_keys(v, &version);
         let input = jobs::VerifyInput {
             version,
+            before: None,
             approved: None,
-            own_keys: own,
-            foreign_keys: Vec::new(),
+            keys,
             policy: policy.file,
             live: None,
             highest: None,
@@ -676,61 +535,26 @@ impl Actor {
         }
     }
 
-    fn send_notify(&mut self, version: VersionId) {
-        let (Some(v), Some(policy)) = (self.version(version), self.policy()) else {
-            return;
+    /// What the gate is told of the keys that this version was signed with.
+    pub(super) fn gate_keys(&self, id: VersionId, version: &ZoneVersion) -> jobs::GateKeys {
+        let row = &self.row.keys;
+        let apex = row.apexes.get(&id.0).cloned();
+        let Some(apex) = apex.or_else(|| crate::keys::derived_apex(version, row)) else {
+            // Without a DNSKEY RRset nothing passes anyway.
+            return jobs::GateKeys::default();
         };
-        let keys = crate::servers::tsig_keys(&self.d);
-        let targets = policy
-            .file
-            .policy
-            .server
-            .outbound
-            .send_notify_to
-            .iter()
-            .map(|t| Target {
-                addr: t.addr,
-                key: t.tsig_key.as_ref().and_then(|k| {
-                    cascade_zone::Name::parse(k)
-                        .ok()
-                        .and_then(|n| keys.get(&n).cloned())
-                }),
-            })
-            .collect();
-        let command = NotifyCommand::Published {
-            zone: self.me.id,
-            apex: self.me.apex.clone(),
-            serial: v.serial(),
-            soa_ttl: v.soa_ttl(),
-            soa: v.soa().to_vec(),
-            targets,
-        };
-        if self.d.notify.try_send(command).is_err() {
-            tracing::warn!(zone = %self.me.name, "NOTIFY queue is full; secondaries find the version by their refresh timer");
-        }
-    }
-
-    /// Keys count as published, and as active, from the first version that carries them.
-    fn keys_published(&mut self, at: Timestamp) {
-        let mut changed = false;
-        for k in &mut self.row.keys {
-            if k.published_at.is_none() {
-                k.published_at = Some(at);
-                changed = true;
-            }
-            if k.active_at.is_none() && k.role != KeyRole::Foreign {
-                k.active_at = Some(at);
-                changed = true;
-            }
-        }
-        if changed {
-            // Durable with the next step at the latest; the same times follow from the version.
-            let _ = self.done.send(Done::Saved(Ok(())));
+        let (own, foreign) = own_keys(row, &apex);
+        jobs::GateKeys {
+            own,
+            foreign,
+            parent: gate_parent(row, &apex),
+            live_chain_broken: parent_breaks(row),
+            delete_ds_ordered: apex.cds == cascade_keys::Cds::Delete,
         }
     }
 
     /// An event that follows from an action; it is applied after all actions of this step.
-    fn later(&mut self, event: Event) {
+    pub(super) fn later(&mut self, event: Event) {
         let _ = self.done.send(Done::Event(Box::new(event)));
     }
 
@@ -739,7 +563,8 @@ impl Actor {
     pub(super) async fn finished(&mut self, done: Done) {
         match done {
             Done::Event(event) => self.apply(*event).await,
-            Done::Loaded(job, version, outcome) => self.loaded(job, version, *outcome).await,
+            Done::Loaded(job, version, outcome) => self.loaded(job, version, *outcome, None).await,
+            Done::Fetched(job, version, fetched) => self.fetched(job, version, *fetched).await,
             Done::Guard(job, report) => {
                 self.running.remove(&job);
                 let outcome = report.outcome;
@@ -755,17 +580,13 @@ impl Actor {
                 })
                 .await;
             }
-            Done::Signed(job, version, result, set) => {
-                self.signed(job, version, *result, set).await
+            Done::Signed(job, version, result, with) => {
+                self.signed(job, version, *result, with).await
             }
             Done::Verified(job, version, outcome) => self.verified(job, version, *outcome).await,
-            Done::Persisted(job, result) => {
-                self.running.remove(&job);
-                match result {
-                    Ok(()) => self.apply(Event::PersistDone { job }).await,
-                    Err(error) => self.apply(Event::PersistFailed { job, error }).await,
-                }
-            }
+            Done::Persisted(job, version, result) => self.persisted(job, version, result).await,
+            Done::Snapshotted(result) => self.snapshotted(result),
+            Done::Recalled(s, unsigned, result) => self.recalled(*s, unsigned, result),
             Done::Saved(Ok(())) => _ = self.save_row().await,
             Done::Saved(Err(e)) => {
                 tracing::warn!(zone = %self.me.name, "the waiting candidate could not be kept for a restart: {e}");
@@ -782,7 +603,9 @@ impl Actor {
                     }
                 }
             }
-            Done::Keys(rows, made) => self.keys_done(rows, made).await,
+            Done::SweepTurn(turn) => self.start_sweep(turn),
+            Done::Swept(version, result) => self.swept(version, *result).await,
+            Done::Key(end) => self.key_done(*end).await,
             Done::Restored(r) => self.restored(*r).await,
             Done::Removed(job, result) => {
                 self.running.remove(&job);
@@ -793,6 +616,7 @@ impl Actor {
             }
             Done::Panicked(job, error) => {
                 self.running.remove(&job);
+                self.persist_panicked(job);
                 self.d.counters.panics.fetch_add(1, Ordering::Relaxed);
                 tracing::error!(zone = %self.me.name, "internal fault in a job: {error}");
                 self.apply(Event::TaskPanicked { job, error }).await;
@@ -800,8 +624,18 @@ impl Actor {
         }
     }
 
-    async fn loaded(&mut self, job: JobId, version: VersionId, outcome: LoadOutcome) {
-        self.running.remove(&job);
+    /// `expires_at`: when the content becomes too old if the source stays silent.
+    pub(super) async fn loaded(
+        &mut self,
+        job: JobId,
+        version: VersionId,
+        outcome: LoadOutcome,
+        expires_at: Option<Timestamp>,
+    ) {
+        if self.running.remove(&job).is_none() {
+            // Cancelled meanwhile: nobody waits for it.
+            return;
+        }
         self.d.counters.loads.fetch_add(1, Ordering::Relaxed);
         match outcome {
             LoadOutcome::Unchanged {
@@ -812,11 +646,7 @@ impl Actor {
                     *old = i;
                 }
                 self.row.reports.failed_load = None;
-                self.apply(Event::LoadUnchanged {
-                    job,
-                    expires_at: None,
-                })
-                .await;
+                self.apply(Event::LoadUnchanged { job, expires_at }).await;
             }
             LoadOutcome::Loaded {
                 version: v,
@@ -830,10 +660,10 @@ impl Actor {
                     origin: Origin::Source,
                     records: report.records,
                     octets: report.octets,
-                    expires_at: None,
+                    expires_at,
                     report: Report::text(report.summary()),
                 };
-                self.identity = Some((version, identity));
+                self.identity = identity.map(|i| (version, i));
                 self.versions.insert(version, Held::Unsigned(v));
                 self.row.reports.failed_load = None;
                 self.row.reports.load = Some((version.0, report));
@@ -856,15 +686,18 @@ impl Actor {
         &mut self,
         job: JobId,
         version: VersionId,
-        result: Result<cascade_signer::Signed, (Fault, String)>,
-        set: cascade_pipeline::state::KeySet,
+        result: Result<jobs::SignEnd, (Fault, String)>,
+        with: Arc<crate::keys::Loaded>,
     ) {
         if self.running.remove(&job).is_none() {
             // Cancelled meanwhile: nobody waits for it.
             return;
         }
         match result {
-            Ok(done) => {
+            Ok(jobs::SignEnd::Nothing(next_due)) => {
+                self.apply(Event::SignNothing { job, next_due }).await;
+            }
+            Ok(jobs::SignEnd::Signed(done, next_due)) => {
                 let now = self.d.now();
                 let v = Arc::new(done.version);
                 let report = done.report;
@@ -873,18 +706,14 @@ impl Actor {
                     .signatures
                     .fetch_add(report.signatures, Ordering::Relaxed);
                 let min_exp = v.earliest_expiration().unwrap_or(now);
-                let data_due = report.next_due.unwrap_or(min_exp);
-                let policy = self.policy();
-                let due =
-                    policy.map_or(data_due, |p| jobs::next_due(data_due, &p.file.policy, now));
                 let mut reviewed = v.content_fingerprint();
                 reviewed.add(cascade_zone::Fingerprint(
-                    u128::from(set.apex) << 64 | u128::from(self.row.zone.settings.signing),
+                    u128::from(with.set.apex) << 64 | u128::from(self.row.zone.settings.signing),
                 ));
                 let signed = SignResult {
                     serial: v.serial(),
                     min_exp,
-                    next_due: due,
+                    next_due,
                     reviewed_fp: fp(reviewed),
                     report: Report::text(format!("{} signatures", report.signatures)),
                 };
@@ -894,6 +723,7 @@ impl Actor {
                     row.report = Some(report);
                 }
                 self.versions.insert(version, Held::Signed(v));
+                self.row.keys.apexes.insert(version.0, with.apex.clone());
                 self.apply(Event::SignDone { job, signed }).await;
             }
             Err((fault, error)) => {
@@ -933,7 +763,9 @@ impl Actor {
         }
         let text = Report::text(report.text());
         self.row.reports.set_verify(version, report.clone());
-        if report.mode == cascade_verifier::Mode::Full {
+        let passed = matches!(outcome, Outcome::Verified(_));
+        if report.mode == cascade_verifier::Mode::Full && passed {
+            self.full_at = Some(now);
             self.row.reports.last_full_at = Some(now);
         }
         match outcome {

@@ -65,6 +65,31 @@ pub fn across(
     first
 }
 
+/// The same for some owners only.
+pub fn across_owners(
+    version: &ZoneVersion,
+    owners: &[Owner<'_>],
+    checks: &Checks,
+    findings: &Findings,
+) -> Vec<(Finding, Vec<u8>)> {
+    let mut walk = Walk {
+        version,
+        checks,
+        findings,
+        full: [false; 3],
+        good: &mut HashSet::new(),
+        found: Vec::new(),
+    };
+    for owner in owners {
+        walk.owner(owner);
+        walk.full = [Severity::Error, Severity::Warning, Severity::Note].map(|s| {
+            let had = walk.found.iter().filter(|(f, _)| f.severity == s);
+            had.take(KEPT).count() >= KEPT
+        });
+    }
+    walk.found
+}
+
 struct Walk<'a> {
     version: &'a ZoneVersion,
     checks: &'a Checks,

@@ -1,0 +1,161 @@
+//! The background check of what is published: everything is verified again, by ring alone, once in
+//! `signer.verify.sweep`. It finds what a restart, a disk or a memory cell broke after the gate.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cascade_pipeline::Event;
+use cascade_policy::OffOr;
+use cascade_time::Timestamp;
+use cascade_verifier::{Outcome, VerifyReport};
+use cascade_zone::{VersionId, ZoneVersion};
+
+use super::actor::{Actor, Done, Held};
+use super::jobs;
+
+/// Before the first check of what a restart brought back.
+pub(super) const AFTER_START: Duration = Duration::from_secs(5);
+/// After a check that could not be finished (a panic in it).
+const AGAIN: Duration = Duration::from_secs(600);
+
+/// When the next check is due: one interval after the last time that everything was verified.
+pub(super) fn due(last: Option<Timestamp>, interval: Option<Duration>) -> Option<Timestamp> {
+    let interval = interval?;
+    // What this process has not verified as a whole is due at once: it came from a disk.
+    Some(last.map_or(Timestamp::EPOCH, |at| at + interval))
+}
+
+impl Actor {
+    pub(super) fn sweep_due(&self) -> Option<Timestamp> {
+        if self.sweeping {
+            return None;
+        }
+        let policy = self.policy()?;
+        let interval = match policy.file.policy.signer.verify.sweep {
+            OffOr::Off => None,
+            OffOr::After(every) => Some(every),
+        };
+        let live = self.row.zone.live.as_ref()?;
+        // Published against the gate's word: checking again tells nothing new.
+        if live.despite_verification.is_some() {
+            return None;
+        }
+        due(self.full_at, interval).max(self.sweep_after)
+    }
+
+    /// Queues for the one turn that the daemon has for these checks; the version that is checked is
+    /// the one published when it comes.
+    pub(super) fn queue_sweep(&mut self) {
+        self.sweeping = true;
+        let (d, done) = (self.d.clone(), self.done.clone());
+        tokio::spawn(async move {
+            if let Ok(turn) = d.sweeps.clone().acquire_owned().await {
+                let _ = done.send(Done::SweepTurn(turn));
+            }
+        });
+    }
+
+    pub(super) fn start_sweep(&mut self, turn: tokio::sync::OwnedSemaphorePermit) {
+        let live = self.row.zone.live.as_ref().map(|l| l.version);
+        let held = live.and_then(|v| Some((v, self.versions.get(&v)?)));
+        let (Some((version, held)), Some(policy)) = (held, self.policy()) else {
+            self.sweeping = false;
+            return;
+        };
+        let signed: Arc<ZoneVersion> = held.version().clone();
+        let keys = self.gate_keys(version, &signed);
+        let input = jobs::VerifyInput {
+            approved: self.version(signed.unsigned_id()),
+            version: signed,
+            before: None,
+            keys,
+            policy: policy.file,
+            live: None,
+            highest: None,
+            sample_seed: self.row.zone.seed,
+        };
+        let (d, done) = (self.d.clone(), self.done.clone());
+        let started = d.now();
+        let work = tokio::task::spawn_blocking(move || {
+            let outcome = jobs::sweep(input, &d.sweep_pool, d.now());
+            let mut report = match &outcome {
+                Outcome::Verified(v) => v.report().clone(),
+                Outcome::Refused(r) => r.report().clone(),
+            };
+            report.duration_ms = Some(d.now().since(started).as_millis() as u64);
+            (report, matches!(outcome, Outcome::Verified(_)))
+        });
+        tokio::spawn(async move {
+            let result = work.await.map_err(|e| e.to_string());
+            drop(turn);
+            let _ = done.send(Done::Swept(version, Box::new(result)));
+        });
+    }
+
+    pub(super) async fn swept(
+        &mut self,
+        version: VersionId,
+        result: Result<(VerifyReport, bool), String>,
+    ) {
+        self.sweeping = false;
+        let now = self.d.now();
+        let (report, passed) = match result {
+            Ok(r) => r,
+            Err(e) => {
+                tracing::error!(zone = %self.me.name, "the background check could not be finished: {e}");
+                self.sweep_after = Some(now + AGAIN);
+                return;
+            }
+        };
+        let live = self.row.zone.live.as_ref().map(|l| l.version);
+        if !passed {
+            // Looked at once more at the next turn, whatever healing does meanwhile.
+            self.sweep_after = Some(now + AGAIN);
+            tracing::error!(
+                critical = true,
+                zone = %self.me.name,
+                "the background check found faults in what is published: {}", report.text()
+            );
+            if live == Some(version) {
+                let text = report.text();
+                self.apply(Event::SweepFinding { text }).await;
+            }
+            return;
+        }
+        tracing::info!(
+            zone = %self.me.name,
+            "background check: {} signatures of version {version}, no findings",
+            report.counts.signatures_checked
+        );
+        self.full_at = Some(now);
+        self.row.reports.last_full_at = Some(now);
+        self.save_row().await;
+    }
+}
+
+impl Held {
+    /// What the next version can be compared with: verified, with what the gate noted of it.
+    pub(super) fn as_before(&self) -> Option<jobs::Before> {
+        match self {
+            Held::Verified(v) => Some(jobs::Before {
+                version: v.version().clone(),
+                ledger: v.ledger()?.clone(),
+            }),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_check_is_due_one_interval_after_the_last() {
+        let hour = Duration::from_secs(3600);
+        let at = Timestamp::from_secs(1_800_000_000);
+        assert_eq!(due(Some(at), Some(hour)), Some(at + hour));
+        assert_eq!(due(None, Some(hour)), Some(Timestamp::EPOCH));
+        assert_eq!(due(Some(at), None), None);
+    }
+}
