@@ -26,8 +26,8 @@ pub const TOOLS: &[(&str, &str, &str)] = &[
         "nsd",
         "serves signed zones to the validating resolver, and is a primary of ours",
     ),
-    ("knotd", "knot", "is a primary of ours"),
-    ("named", "bind9", "is a primary of ours"),
+    ("knotd", "knot", "is a primary of ours, and a secondary"),
+    ("named", "bind9", "is a primary of ours, and a secondary"),
     (
         "unbound",
         "unbound",

@@ -173,7 +173,12 @@ impl Disk {
     }
 
     /// The octets of a file from one offset to another.
-    pub(crate) fn read_range(&self, path: &Path, from: u64, to: u64) -> Result<Vec<u8>, ArchiveError> {
+    pub(crate) fn read_range(
+        &self,
+        path: &Path,
+        from: u64,
+        to: u64,
+    ) -> Result<Vec<u8>, ArchiveError> {
         self.around("read", "read done", path, || {
             let mut file = File::open(path)?;
             file.seek(SeekFrom::Start(from))?;

@@ -127,14 +127,28 @@ impl JournalWriter {
     /// Appends one group and syncs it. Returns the offset after it. After an error the journal is
     /// as before.
     pub fn append(&mut self, parts: &[(u8, &[u8])]) -> Result<u64, ArchiveError> {
+        self.append_all(std::iter::once(parts))?;
+        Ok(self.end)
+    }
+
+    /// Appends groups with one write and one sync; gives the offset and the frame number after
+    /// each.
+    pub fn append_all<'a>(
+        &mut self,
+        groups: impl Iterator<Item = &'a [(u8, &'a [u8])]>,
+    ) -> Result<Vec<(u64, u64)>, ArchiveError> {
         if self.broken {
             self.disk.truncate(&self.file, &self.path, self.end)?;
             self.broken = false;
         }
         let mut buf = Vec::new();
         let mut seq = self.seq;
-        for (kind, bytes) in parts {
-            push_part(&mut buf, self.zone, *kind, &mut seq, bytes);
+        let mut places = Vec::new();
+        for parts in groups {
+            for (kind, bytes) in parts {
+                push_part(&mut buf, self.zone, *kind, &mut seq, bytes);
+            }
+            places.push((self.end + buf.len() as u64, seq));
         }
         let written = self
             .disk
@@ -149,7 +163,7 @@ impl JournalWriter {
         }
         self.seq = seq;
         self.end += buf.len() as u64;
-        Ok(self.end)
+        Ok(places)
     }
 
     pub fn len(&self) -> u64 {

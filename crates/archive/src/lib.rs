@@ -20,7 +20,7 @@ pub use disk::Disk;
 pub use error::{ArchiveError, Damage};
 pub use frame::{FileHeader, FileKind};
 pub use journal::{JournalTail, JournalWriter};
-pub use segment::{Recovered, Segment, Want};
+pub use segment::{Fresh, Kept, Recovered, Segment, Want, Writing};
 pub use state::{Change, Origin, State, Table};
 pub use version_file::{PartSource, WholeVersion};
 pub use zones::ZoneFiles;

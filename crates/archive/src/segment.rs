@@ -62,6 +62,13 @@ impl Segment {
         self.marks.last().map_or(0, |m| m.end)
     }
 
+    /// Where the patches that follow a version begin in the journal, if that is known.
+    pub fn behind(&self, version: u64) -> Option<(u64, u64)> {
+        let mark = self.marks.iter().find(|m| m.version == version);
+        let first = (self.base == version).then_some((HEADER_LEN as u64, 0));
+        mark.map(|m| (m.end, m.seq)).or(first)
+    }
+
     /// The journal has grown so much that a new snapshot is due.
     pub fn is_long(&self) -> bool {
         let limit = (self.snapshot / 4).clamp(JOURNAL_MIN, JOURNAL_MAX);
@@ -76,6 +83,16 @@ impl Segment {
             marks: Vec::new(),
         }
     }
+}
+
+/// A newer snapshot that is to take the place of a segment's.
+#[derive(Clone, Debug)]
+pub struct Fresh {
+    /// Snapshot of the segment that it continues.
+    pub of: u64,
+    /// Where the patches after it begin in that segment's journal.
+    pub from: (u64, u64),
+    pub segment: Segment,
 }
 
 /// A version to be made durable.
@@ -113,15 +130,14 @@ pub struct Recovered {
 
 impl ZoneFiles {
     /// Makes a version durable that follows `old`, the head of the last segment. Gives the segments
-    /// as they are to be committed; until then the old ones hold too. `fresh`: a newer snapshot,
-    /// written by [`Self::snapshot`], of a version in the last segment.
+    /// as they are to be committed; until then the old ones hold too.
     ///
     /// # Errors
     /// Nothing has changed that counts.
     pub fn follow(
         &self,
         segments: &[Segment],
-        fresh: Option<&Segment>,
+        fresh: Option<&Fresh>,
         old: Option<&ZoneVersion>,
         new: Writing<'_>,
     ) -> Result<Vec<Segment>, ArchiveError> {
@@ -139,7 +155,7 @@ impl ZoneFiles {
             list.push(self.snapshot(new)?);
             return Ok(list);
         };
-        let next = match fresh.filter(|f| open.holds(f.base)) {
+        let next = match fresh.filter(|f| f.of == open.base) {
             Some(fresh) => self.move_on(open, fresh, new.version.zone(), &parts)?,
             None => self.append(open, new.version.zone(), vec![parts])?,
         };
@@ -183,16 +199,18 @@ impl ZoneFiles {
                 JournalWriter::create(&self.disk, &path, &header(zone, segment))?
             }
         };
+        let refs: Vec<Vec<(u8, &[u8])>> = groups
+            .iter()
+            .map(|parts| parts.iter().map(|(k, b)| (*k, &b[..])).collect())
+            .collect();
+        let places = journal.append_all(refs.iter().map(|r| &r[..]))?;
         let mut out = segment.clone();
-        for parts in groups {
-            let refs: Vec<(u8, &[u8])> = parts.iter().map(|(k, b)| (*k, &b[..])).collect();
-            let end = journal.append(&refs)?;
-            out.marks.push(Mark {
-                version: to_of(&parts).unwrap_or_default(),
+        out.marks
+            .extend(groups.iter().zip(places).map(|(parts, (end, seq))| Mark {
+                version: to_of(parts).unwrap_or_default(),
                 end,
-                seq: journal.next_seq(),
-            });
-        }
+                seq,
+            }));
         let surplus = out.marks.len().saturating_sub(MARKS_MAX);
         out.marks.drain(..surplus);
         Ok(out)
@@ -202,12 +220,11 @@ impl ZoneFiles {
     fn move_on(
         &self,
         old: &Segment,
-        fresh: &Segment,
+        fresh: &Fresh,
         zone: ZoneId,
         last: &Parts,
     ) -> Result<Segment, ArchiveError> {
-        let place = old.marks.iter().find(|m| m.version == fresh.base);
-        let from = place.map_or((HEADER_LEN as u64, 0), |m| (m.end, m.seq));
+        let from = fresh.from;
         let mut groups: Vec<Parts> = Vec::new();
         if old.end() > from.0 {
             let path = self.path(zone, Kind::Journal, VersionId(old.base));
@@ -218,7 +235,7 @@ impl ZoneFiles {
             groups.extend(found.groups.into_iter().map(|g| g.parts));
         }
         groups.push(last.clone());
-        self.append(fresh, zone, groups)
+        self.append(&fresh.segment, zone, groups)
     }
 
     /// Reads versions of a segment back. `candidate`: a version that may stand behind the committed
@@ -239,10 +256,9 @@ impl ZoneFiles {
             Err(lost) => return Ok(Err(lost)),
         };
         let mut out = Recovered::default();
-        let groups = match self.groups(zone, segment, &mut out)? {
-            Some(groups) => groups,
-            None => Vec::new(),
-        };
+        // One version is read while others may be written: nothing is repaired then.
+        let repair = matches!(want, Want::Newest(_));
+        let groups = self.groups(zone, segment, repair, &mut out)?;
         let end = segment.end();
         let committed = groups.iter().take_while(|g| g.end <= end).count();
         let next = groups.get(committed);
@@ -258,7 +274,13 @@ impl ZoneFiles {
             (next, out.versions.last(), out.damage.as_ref())
         {
             let mut one = Vec::new();
-            let tried = replay(newest, &[], std::slice::from_ref(group), Want::Newest(1), &mut one);
+            let tried = replay(
+                newest,
+                &[],
+                std::slice::from_ref(group),
+                Want::Newest(1),
+                &mut one,
+            );
             out.ahead = tried.ok().and_then(|()| one.pop());
         }
         Ok(Ok(out))
@@ -269,41 +291,47 @@ impl ZoneFiles {
         &self,
         zone: ZoneId,
         segment: &Segment,
+        repair: bool,
         out: &mut Recovered,
-    ) -> Result<Option<Vec<Group>>, ArchiveError> {
+    ) -> Result<Vec<Group>, ArchiveError> {
         let path = self.path(zone, Kind::Journal, VersionId(segment.base));
         let end = segment.end();
         let found = match journal::read(&self.disk, &path, zone, VersionId(segment.base)) {
             Ok(found) => found,
             Err(e) if e.is_not_found() => {
                 out.damage = (end > 0).then_some(Damage::Torn { at: 0 });
-                return Ok(None);
+                return Ok(Vec::new());
             }
             Err(ArchiveError::Damaged { damage, .. }) => {
-                out.set_aside = self.set_aside(zone, &path).ok();
+                if repair {
+                    out.set_aside = self.set_aside(zone, &path).ok();
+                }
                 out.damage = (end > 0).then_some(damage);
-                return Ok(None);
+                return Ok(Vec::new());
             }
             Err(e) => return Err(e),
         };
         let good = found.groups.last().map_or(HEADER_LEN as u64, |g| g.end);
         if good < end {
+            if repair && found.tail != JournalTail::Clean {
+                out.set_aside = self.cut(zone, &path, good).ok();
+            }
             out.damage = Some(match found.tail {
                 JournalTail::Corrupt { at } => Damage::Corrupt { at },
                 JournalTail::Torn { at } => Damage::Torn { at },
                 JournalTail::Clean => Damage::Torn { at: good },
             });
-            return Ok(Some(found.groups));
+            return Ok(found.groups);
         }
         let cut = match found.tail {
             JournalTail::Clean => None,
             // An interrupted write, or octets that never counted.
             JournalTail::Torn { .. } | JournalTail::Corrupt { .. } => Some(good),
         };
-        if let Some(at) = cut {
+        if let Some(at) = cut.filter(|_| repair) {
             out.set_aside = self.cut(zone, &path, at).ok();
         }
-        Ok(Some(found.groups))
+        Ok(found.groups)
     }
 
     /// Removes snapshots and journals that no segment names. To be called when the segments are

@@ -269,6 +269,15 @@ impl ZoneFiles {
         Ok(())
     }
 
+    /// Removes the candidate file of this version, if there is one.
+    pub fn remove_candidate(&self, zone: ZoneId, version: VersionId) -> Result<(), ArchiveError> {
+        let path = self.path(zone, Kind::Candidate, version);
+        if path.exists() {
+            self.disk.remove(&path)?;
+        }
+        Ok(())
+    }
+
     /// A removed zone's directory goes to `removed/`, where an operator can still find it.
     pub fn set_zone_aside(&self, zone: ZoneId) -> Result<Option<PathBuf>, ArchiveError> {
         let dir = self.dir(zone);

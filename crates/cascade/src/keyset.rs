@@ -7,9 +7,7 @@ use cascade_api::path::{Query, encode};
 use cascade_api::zones::KeyRole;
 use cascade_api::{Method, word};
 
-use crate::args::{
-    EmergencyArg, EmergencyRole, Force, Keyset, KeysetCommand, RollCommand, Ttl,
-};
+use crate::args::{EmergencyArg, EmergencyRole, Force, Keyset, KeysetCommand, RollCommand, Ttl};
 use crate::ctx::Ctx;
 use crate::error::CliError;
 use crate::forms::{When, algorithm_name};
@@ -63,10 +61,15 @@ pub async fn run(ctx: &Ctx, keyset: Keyset) -> Result<(), CliError> {
                 imports,
                 comment: ctx.comment.clone(),
             };
-            ctx.change(Method::Post, at(&zone, "/keys"), &body, |i: &KeyImported| {
-                let tags: Vec<String> = i.keys.iter().map(|k| k.tag.to_string()).collect();
-                format!("Imported key {} into {}", tags.join(", "), clean(&zone))
-            })
+            ctx.change(
+                Method::Post,
+                at(&zone, "/keys"),
+                &body,
+                |i: &KeyImported| {
+                    let tags: Vec<String> = i.keys.iter().map(|k| k.tag.to_string()).collect();
+                    format!("Imported key {} into {}", tags.join(", "), clean(&zone))
+                },
+            )
             .await
             .map(drop)
         }
@@ -87,13 +90,7 @@ pub async fn run(ctx: &Ctx, keyset: Keyset) -> Result<(), CliError> {
     }
 }
 
-async fn remove(
-    ctx: &Ctx,
-    zone: &str,
-    key: &str,
-    force: bool,
-    yes: bool,
-) -> Result<(), CliError> {
+async fn remove(ctx: &Ctx, zone: &str, key: &str, force: bool, yes: bool) -> Result<(), CliError> {
     let base = Query::new()
         .flag("force", force)
         .set("comment", ctx.comment.as_deref());

@@ -59,7 +59,11 @@ async fn plan(
             .items
             .iter()
             .map(|r| {
-                let parent = if r.needs_parent { "DS must change" } else { "-" };
+                let parent = if r.needs_parent {
+                    "DS must change"
+                } else {
+                    "-"
+                };
                 vec![
                     clean(&r.zone),
                     clean(&r.policy),
@@ -72,7 +76,15 @@ async fn plan(
             })
             .collect();
         ctx.print(&table(
-            &["ZONE", "POLICY", "ROLL", "TYPE", "STARTS", "ENDS ABOUT", "PARENT"],
+            &[
+                "ZONE",
+                "POLICY",
+                "ROLL",
+                "TYPE",
+                "STARTS",
+                "ENDS ABOUT",
+                "PARENT",
+            ],
             &rows,
         ))?;
     }

@@ -129,7 +129,11 @@ impl FileKeyStore {
         let name = path.file_name().ok_or_else(bad)?;
         let inside = dir.file_name().map(ToOwned::to_owned) == folder(&path)
             && path.extension().is_some_and(|e| e == "key");
-        if inside { Ok(dir.join(name)) } else { Err(bad()) }
+        if inside {
+            Ok(dir.join(name))
+        } else {
+            Err(bad())
+        }
     }
 }
 

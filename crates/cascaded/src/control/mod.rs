@@ -9,7 +9,7 @@ mod data;
 mod edit;
 mod hsms;
 mod inventory;
-mod keyset;
+pub mod keyset;
 mod operations;
 mod policies;
 mod tokens;

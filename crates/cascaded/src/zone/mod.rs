@@ -1,6 +1,7 @@
 //! One zone in the daemon: its durable row, its owner task, what others may see of it.
 
 mod actor;
+mod announce;
 mod answers;
 mod fetch;
 mod files;
@@ -10,6 +11,7 @@ mod jobs;
 mod key_io;
 mod keys;
 mod perform;
+mod store;
 mod sweep;
 
 use std::collections::BTreeMap;
@@ -50,6 +52,10 @@ pub struct ZoneRow {
     /// unsigned half can be made again.
     #[serde(default)]
     pub sources: BTreeMap<u64, (u32, String)>,
+    /// How the published versions are kept on disk, newest last; the last one ends with the live
+    /// version.
+    #[serde(default)]
+    pub segments: Vec<cascade_archive::Segment>,
     #[serde(default)]
     pub reports: Reports,
 }
@@ -185,6 +191,8 @@ pub enum Message {
     KeyStoreBack,
     /// A NOTIFY, or a changed file.
     Source(cascade_pipeline::state::Trigger),
+    /// A secondary was found behind after a start.
+    Behind,
     /// The daemon stops: end after the current step.
     Stop,
 }

@@ -22,6 +22,7 @@ mod manual;
 mod primaries;
 mod restarts;
 mod reviews;
+mod secondaries;
 mod seed_page;
 mod serving;
 mod validity;
