@@ -162,6 +162,7 @@ routes! {
     TokenAdd Post "/v1/tokens" A [] "TokenAdd" => 201 "TokenAdded" "Make a token; shown once";
     TokenRemove Delete "/v1/tokens/{n}" A [] - => 204 - "Remove a token";
 
+    BackupCreate Post "/v1/backups" A [] "BackupCreate" => 201 "Backup" "Make a backup on the daemon's host";
     LoggingShow Get "/v1/logging" V [] - => 200 "Logging" "Log level and trace targets";
     LoggingEdit Patch "/v1/logging" A [] "LoggingEdit" => 200 "Logging" "Change them until restart";
     OperationList Get "/v1/operations" V [] - => 200 "List_Operation" "Running and last operations";

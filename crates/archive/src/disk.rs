@@ -67,6 +67,29 @@ impl Disk {
         })
     }
 
+    /// Makes a directory and those above it; what is made is for the owner alone.
+    pub(crate) fn make_private_dir(&self, path: &Path) -> Result<(), ArchiveError> {
+        self.around("make directory", "make directory done", path, || {
+            std::fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(path)
+        })
+    }
+
+    /// Removes a directory with all that is in it, if it is there.
+    pub(crate) fn remove_tree(&self, path: &Path) -> Result<(), ArchiveError> {
+        self.around(
+            "remove",
+            "remove done",
+            path,
+            || match std::fs::remove_dir_all(path) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+                other => other,
+            },
+        )
+    }
+
     /// A new empty file; what was there is lost, so this is for temporary names only.
     pub(crate) fn create(&self, path: &Path, mode: u32) -> Result<File, ArchiveError> {
         self.around("create", "create done", path, || {

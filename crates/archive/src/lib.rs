@@ -5,6 +5,7 @@
 //! says what they mean.
 
 pub mod audit;
+pub mod backup;
 pub mod disk;
 pub mod error;
 pub mod frame;

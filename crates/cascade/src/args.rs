@@ -105,6 +105,9 @@ pub enum Command {
     /// Tokens for the control API over TCP
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Copies of state, zones and keys
+    #[command(subcommand)]
+    Backup(BackupCommand),
     /// Addresses, zones and the signing queue
     Status {
         #[command(subcommand)]
@@ -875,6 +878,33 @@ pub enum TokenCommand {
     Remove { name: String },
 }
 
+#[derive(Debug, Subcommand)]
+pub enum BackupCommand {
+    /// Copy everything durable into a folder below the state directory, while the daemon runs.
+    /// Private keys are in it; keys in HSMs are not
+    Create {
+        /// Name of the folder [default: the time]
+        #[arg(long, value_parser = backup_name)]
+        name: Option<String>,
+    },
+    /// Check every file of a backup; needs no daemon. Exit code 0 or 7
+    Verify {
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+    },
+    /// Put a backup where there is no state; needs no daemon
+    Restore {
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+        /// Where the daemon will look for it
+        #[arg(long, value_name = "DIR", default_value_os_t = crate::backup::default_state_dir())]
+        state_dir: PathBuf,
+        /// Whose the files become [default: cascade, if run as root and there is such a user]
+        #[arg(long, value_name = "USER")]
+        owner: Option<String>,
+    },
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
 pub enum TemplateCommand {
     /// A policy with every setting and its reason
@@ -981,6 +1011,13 @@ fn comment(text: &str) -> Result<String, String> {
         ));
     }
     Ok(text.to_string())
+}
+
+fn backup_name(text: &str) -> Result<String, String> {
+    if cascade_api::backup::is_name(text) {
+        return Ok(text.to_string());
+    }
+    Err("a name has 1 to 64 letters, digits, '.', '_' and '-', and begins with a letter or digit, for example before-upgrade".to_string())
 }
 
 fn hsm_id(text: &str) -> Result<String, String> {

@@ -98,6 +98,8 @@ pub struct Daemon {
     pub policies: ArcSwap<BTreeMap<String, ActivePolicy>>,
     /// One change at a time of what zones refer to: policies, TSIG keys, the list of zones.
     pub reloading: tokio::sync::Mutex<()>,
+    /// One backup at a time.
+    pub backups: tokio::sync::Mutex<()>,
     /// By name in lower case, without final dot.
     pub zones: RwLock<BTreeMap<String, Arc<ZoneHandle>>>,
     pub directory: Arc<Directory>,

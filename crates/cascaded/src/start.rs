@@ -66,7 +66,14 @@ pub fn check_config(args: &Args) -> ExitCode {
     {
         errors.push(e);
     }
-    if let Err(e) = servers::bind(&config, &mut Passed::default()) {
+    // A daemon that runs holds the addresses itself, and they are right as far as it knows.
+    let socket = &config.config.remote_control.socket.0;
+    let runs = socket
+        .as_ref()
+        .is_some_and(|path| std::os::unix::net::UnixStream::connect(path).is_ok());
+    if runs {
+        eprintln!("note: a daemon is running, so the addresses were not tried");
+    } else if let Err(e) = servers::bind(&config, &mut Passed::default()) {
         errors.push(e);
     }
     if errors.is_empty() {
@@ -295,6 +302,7 @@ async fn serve(
         hsms,
         policies: ArcSwap::from_pointee(active),
         reloading: tokio::sync::Mutex::new(()),
+        backups: tokio::sync::Mutex::new(()),
         zones: RwLock::new(BTreeMap::new()),
         directory: directory.clone(),
         pool,

@@ -130,7 +130,7 @@ pub fn zone(d: &Daemon, z: &ZoneHandle) -> api::ZoneStatus {
             .as_ref()
             .map_or(Vec::new(), |r| report::rolls(&z.name, &row.keys, r, now)),
         secondaries: secondaries(d, z.id, now),
-        warnings: warnings(d, &view),
+        warnings: warnings(d, &view, now),
     }
 }
 
@@ -485,7 +485,7 @@ fn verification(view: &View) -> Option<api::Verification> {
 }
 
 /// What threatens the zone or needs a person, besides what has a place of its own in the report.
-fn warnings(d: &Daemon, view: &View) -> Vec<api::StatusWarning> {
+fn warnings(d: &Daemon, view: &View, now: Timestamp) -> Vec<api::StatusWarning> {
     let z = &view.row.zone;
     let mut out: Vec<api::StatusWarning> = z
         .alerts
@@ -521,6 +521,17 @@ fn warnings(d: &Daemon, view: &View) -> Vec<api::StatusWarning> {
             detail: format!("waiting for keys: {why}"),
             code: Some("keys".into()),
         });
+    }
+    // Where no chain leads here a DS of others is nobody's mistake (keys.md §6.5).
+    let delegation = view.row.keys.zone.parent.delegation;
+    for a in crate::control::keyset::alerts(d, view, now) {
+        let elsewhere = delegation == cascade_keys::Delegation::Elsewhere;
+        if !(elsewhere && a == cascade_keys::Alert::ForeignDs) {
+            out.push(api::StatusWarning {
+                detail: a.text(),
+                code: Some("parent".into()),
+            });
+        }
     }
     if let Some(report) = &view.row.reports.failed_load {
         out.push(api::StatusWarning {

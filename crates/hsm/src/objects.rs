@@ -94,7 +94,7 @@ pub(crate) fn touch(live: &Live) -> Result<(), Fault> {
 /// A private key that was there is not found: it is hidden from those who are not logged in, and
 /// gone for a module whose token was replaced under it.
 fn doubt(live: &mut Live, key: &KeyId) -> Result<(), Fault> {
-    if !live.ask_user()? {
+    if !live.anonymous && !live.ask_user()? {
         return Err(Fault::new(
             Class::Login,
             "the login is gone, and the keys with it",

@@ -167,6 +167,7 @@ fn log_in(pool: &Pool, live: &mut Live) -> Result<(), Trouble> {
         match access.how() {
             How::ByItself if !pool.token.login_required => {
                 live.user = true;
+                live.anonymous = true;
                 return Ok(());
             }
             How::ByItself => {

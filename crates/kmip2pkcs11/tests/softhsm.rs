@@ -5,6 +5,7 @@
 )]
 
 #[path = "../../kmip/tests/software/mod.rs"]
+#[allow(dead_code)] // Only the judge is used.
 mod software;
 mod support;
 

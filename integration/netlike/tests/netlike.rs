@@ -166,6 +166,34 @@ fn one_login_for_all_sessions() {
 }
 
 #[test]
+fn no_login_at_all() {
+    let manners = "logged-in = false\nlogin-required = false\nhalves-go-together = false";
+    test("no_login_at_all", manners, |bench, folder| {
+        let token = bench.open("0", "");
+        find_rename_destroy(&token, false);
+        let key = make(&token, P256);
+        // Somebody else destroys it.
+        for file in std::fs::read_dir(folder.join("keys"))
+            .expect("the store")
+            .flatten()
+        {
+            std::fs::remove_file(file.path()).expect("own file");
+        }
+        let manners = "login-required = false\nsession-epoch = 1\nstore-epoch = 1";
+        control(folder, manners);
+        let gone = until(Duration::from_secs(20), "missed", || {
+            match sign(&token, &key.id, P256, b"x") {
+                Err(error @ HsmError::NotFound { .. }) => Some(error),
+                Err(error) if error.is_transient() => None,
+                other => panic!("{other:?}"),
+            }
+        });
+        assert!(gone.to_string().contains(key.id.as_str()), "{gone}");
+        assert_eq!(logins(folder), Vec::<String>::new());
+    });
+}
+
+#[test]
 fn label_is_id() {
     test("label_is_id", "", |bench, folder| {
         let token = bench.open("0", "x");
@@ -405,11 +433,15 @@ fn hanging() {
         assert!(results.iter().all(Result::is_err));
         assert!(!bench.hsm.is_beyond_recovery());
         std::thread::sleep(Duration::from_millis(2200));
-        for _ in 0..4 {
+        for _ in 0..2 {
             let _ = sign(&token, &key.id, P256, b"x");
             std::thread::sleep(Duration::from_millis(2000));
         }
         assert!(!bench.hsm.is_beyond_recovery(), "slow, but it comes back");
+        control(folder, "");
+        until(Duration::from_secs(20), "recovers again", || {
+            sign(&token, &key.id, P256, b"x").ok()
+        });
         control(folder, "hang-ms = 60000");
         until(Duration::from_secs(60), "gives up", || {
             let _ = sign(&token, &key.id, P256, b"x");

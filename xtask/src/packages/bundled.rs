@@ -107,7 +107,7 @@ pub fn copyright(package: &Package) -> Result<String, String> {
     }
     let _ = write!(
         out,
-        "\nFiles: *\nCopyright: The Cascade developers\nLicense: BSD-3-Clause\n{BSD}"
+        "\nFiles: *\nCopyright: 2026 The Cascade developers\nLicense: BSD-3-Clause\n{BSD}"
     );
     Ok(out)
 }

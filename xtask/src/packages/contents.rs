@@ -92,6 +92,7 @@ pub const KMIP2PKCS11: Package = Package {
         "/usr/lib/systemd/system-preset/50-kmip2pkcs11.preset" <= Repo("packaging/preset/50-kmip2pkcs11.preset");
         "/usr/lib/sysusers.d/kmip2pkcs11.conf" <= Repo("packaging/sysusers/kmip2pkcs11.conf");
         "/usr/share/man" <= ManPages;
+        "/usr/share/lintian/overrides/kmip2pkcs11" <= Repo("packaging/debian/kmip2pkcs11/lintian-overrides");
         "/usr/share/doc/kmip2pkcs11/README.Debian" <= Repo("packaging/debian/kmip2pkcs11/README.Debian");
         "/usr/share/doc/kmip2pkcs11/changelog.gz" <= Repo("CHANGELOG.md");
         "/usr/share/doc/kmip2pkcs11/changelog.Debian.gz" <= Changelog;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use cascade_policy::{KeyDoc, manual, reference_config, reference_policy};
+use cascade_policy::{KeyDoc, manual, reference_bridge, reference_config, reference_policy};
 use clap::CommandFactory;
 
 use super::Build;
@@ -18,6 +18,11 @@ use crate::process;
 #[allow(dead_code, reason = "only the definition is of interest here")]
 mod cascaded_args;
 
+/// The same of the bridge.
+#[path = "../../../crates/kmip2pkcs11/src/args.rs"]
+#[allow(dead_code, reason = "only the definition is of interest here")]
+mod bridge_args;
+
 /// (section, file name, text) of each page of the package.
 pub fn of(build: &Build, package: &Package) -> Result<Vec<(u8, String, Vec<u8>)>, String> {
     let mut pages = Vec::new();
@@ -27,10 +32,8 @@ pub fn of(build: &Build, package: &Package) -> Result<Vec<(u8, String, Vec<u8>)>
         pages.push((5, "cascaded-config.toml.5".into(), config_page()));
         pages.push((5, "cascaded-policy.toml.5".into(), policy_page()));
     } else {
-        for name in files_below(&crate::root().join("packaging/man"), "1")? {
-            let text = tree::read(&crate::root().join("packaging/man").join(&name))?;
-            pages.push((1, name, text));
-        }
+        pages.push((1, "kmip2pkcs11.1".into(), bridge()?));
+        pages.push((5, "kmip2pkcs11-config.toml.5".into(), bridge_page()));
     }
     Ok(pages)
 }
@@ -61,6 +64,35 @@ fn cascaded() -> Result<Vec<u8>, String> {
     text.extend_from_slice(CASCADED_MORE.as_bytes());
     Ok(text)
 }
+
+fn bridge() -> Result<Vec<u8>, String> {
+    let mut text = Vec::new();
+    clap_mangen::Man::new(bridge_args::Args::command())
+        .section("1")
+        .render(&mut text)
+        .map_err(|e| format!("the page of kmip2pkcs11: {e}"))?;
+    text.extend_from_slice(BRIDGE_MORE.as_bytes());
+    Ok(text)
+}
+
+const BRIDGE_MORE: &str = "\
+.SH SIGNALS
+.TP
+.B SIGHUP
+Reopens log files and reads the files of TLS again.
+.TP
+.BR SIGTERM , \" SIGINT\"
+Lets running calls finish, gives the module up, and ends.
+.SH FILES
+.TP
+.I /etc/kmip2pkcs11/config.toml
+.TP
+.I /var/lib/kmip2pkcs11
+The self-signed certificate and its key.
+.SH \"SEE ALSO\"
+.BR kmip2pkcs11\\-config.toml (5),
+.BR cascade\\-hsm (1)
+";
 
 const CASCADED_MORE: &str = "\
 .SH SIGNALS
@@ -128,6 +160,17 @@ fn policy_page() -> Vec<u8> {
     )
 }
 
+fn bridge_page() -> Vec<u8> {
+    page(
+        "kmip2pkcs11-config.toml",
+        "configuration of kmip2pkcs11",
+        "/etc/kmip2pkcs11/config.toml",
+        "Only the line \"lib_path\" is needed. \"kmip2pkcs11 --check-config\" checks a file and lists what \
+         the module offers. Unknown keys are errors.",
+        &reference_bridge(),
+    )
+}
+
 fn page(name: &str, what: &str, file: &str, about: &str, keys: &[KeyDoc]) -> Vec<u8> {
     let version = env!("CARGO_PKG_VERSION");
     let escaped = name.replace('-', "\\-");
@@ -135,7 +178,7 @@ fn page(name: &str, what: &str, file: &str, about: &str, keys: &[KeyDoc]) -> Vec
         ".TH {name} 5 \"\" \"Cascade {version}\" \"Cascade\"\n.SH NAME\n{escaped} \\- {what}\n\
          .SH SYNOPSIS\n.I {}\n.SH DESCRIPTION\n{}\n.P\n\
          Durations are seconds or sums such as \"1h30m\" of the units w, d, h, m, s; sizes are octets \
-         or for example \"64KiB\".\n.SH KEYS\n{}.SH \"SEE ALSO\"\n.BR cascaded (1),\n.BR cascade (1)\n",
+         or for example \"64KiB\".\n.SH KEYS\n{}.SH \"SEE ALSO\"\n.BR cascaded (1),\n.BR cascade (1),\n.BR kmip2pkcs11 (1)\n",
         file.replace('-', "\\-"),
         about.replace('-', "\\-"),
         manual(keys)

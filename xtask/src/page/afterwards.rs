@@ -16,7 +16,8 @@ fn upgrade(walk: &mut Walk) -> Step {
         let look = "cascade keyset example.net list; dig @127.0.0.1 -p 4543 example.net SOA +dnssec +short";
         let pid = "systemctl show -P MainPID cascaded";
         let (before, old) = (m.sh(look).stdout, m.sh(pid).stdout);
-        done(m.sh("dpkg --force-confdef --force-confold -i /root/next/*.deb </dev/null"))?;
+        let said = done(m.sh("dpkg --force-confdef --force-confold -i /root/next/*.deb </dev/null"))?;
+        check(!said.stderr.contains("needs a look"), || said.to_string())?;
         until(20, || equal(&m.sh("systemctl is-active cascaded").stdout, "active\n"))?;
         check(m.sh(pid).stdout != old, || "the old process still runs".into())?;
         until(20, || equal(&m.sh(look).stdout, &before))

@@ -14,6 +14,10 @@ pub fn rows(walk: &mut Walk) -> Step {
     } else {
         &["cascaded.service", "cascaded.socket"]
     };
+    let packages = walk.packages.clone();
+    walk.row("1.0", "lintian finds no error and no warning", |_| {
+        crate::packages::lint(&packages)
+    })?;
     walk.row("1.1", "dpkg installs everything, asks nothing", |m| {
         let said = done(m.sh("dpkg -i /root/now/*.deb </dev/null"))?;
         names(&said.stdout, &["quick-start"])

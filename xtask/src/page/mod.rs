@@ -29,13 +29,23 @@ pub struct PageArgs {
     release: bool,
     /// Take the programs as they were built
     #[arg(long)]
-    pub no_build: bool,
+    no_build: bool,
     /// Leave the machine's root file system in place, also when all is well
     #[arg(long)]
     keep: bool,
     /// PKCS#11 module to use in place of SoftHSM, with its settings below /etc/nitrokey
     #[arg(long, env = "CASCADE_PAGE_MODULE")]
     module: Option<PathBuf>,
+}
+
+impl PageArgs {
+    /// The programs as the tests have built them.
+    pub fn built() -> PageArgs {
+        PageArgs {
+            no_build: true,
+            ..PageArgs::default()
+        }
+    }
 }
 
 /// What came of it.
@@ -89,6 +99,7 @@ pub fn walk(args: &PageArgs) -> Result<Outcome, String> {
     }
 
     let mut walk = Walk::new(Machine::boot(&root)?);
+    walk.packages.clone_from(&packages);
     walk.hsm = packages.len() > 1;
     walk.foreign_module = args.module.is_some();
     let result = all(&mut walk);

@@ -111,7 +111,7 @@ fn host_trouble(walk: &mut Walk) -> Step {
              mount -t tmpfs -o size=16k,mode=0750,uid=$(id -u cascade),gid=$(id -g cascade) \
              tmpfs /var/lib/cascade && dd if=/dev/zero of=/var/lib/cascade/x bs=1k 2>/dev/null; \
              chown cascade: /var/lib/cascade/x"))?;
-        let result = refuses_to_start(m, &["/var/lib/cascade", "full"]);
+        let result = refuses_to_start(m, &["/var/lib/cascade", "No space left", "full"]);
         m.sh("systemctl stop cascaded; umount /var/lib/cascade; systemctl reset-failed");
         result
     })?;

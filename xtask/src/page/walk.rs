@@ -1,5 +1,6 @@
 //! Numbered steps, and how a difference is told.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use cascade_e2e::{Said, within};
@@ -12,6 +13,8 @@ pub struct Walk {
     pub hsm: bool,
     /// A vendor's module takes the place of SoftHSM.
     pub foreign_module: bool,
+    /// On the host.
+    pub packages: Vec<PathBuf>,
     passed: usize,
 }
 
@@ -23,6 +26,7 @@ impl Walk {
             machine,
             hsm: false,
             foreign_module: false,
+            packages: Vec::new(),
             passed: 0,
         }
     }

@@ -3,16 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cascade_api::common::{Confirm, List, PageQuery, SubjectKind};
+use cascade_api::common::{Acts, Confirm, List, PageQuery, SubjectKind};
 use cascade_api::keys::{
     EmergencyRequest, EmergencyStrategy, Key, KeyCheck, KeyImport, KeyImported, KeyRemove, Roll,
     RollKind, RollStep, Timeline, TimelineItem, TimelineQuery,
 };
-use cascade_api::zones::KeyRole as ApiRole;
+use cascade_api::zones::{KeyRole as ApiRole, Why};
 use cascade_api::{Problem, ProblemType};
 use cascade_keys::{
-    Assumptions, Class, Command, Event, KeyPolicy, Refusal, Role, Step, Strategy, What, ZoneKeys,
-    decide, forecast,
+    Alert, Assumptions, Class, Command, Delegation, Event, Facts, KeyPolicy, Refusal, Role, Step,
+    Strategy, What, ZoneKeys, decide, forecast,
 };
 use cascade_time::{Timestamp, format_span};
 
@@ -20,7 +20,7 @@ use super::{Answer, bug, need_consent};
 use crate::daemon::Daemon;
 use crate::http::Caller;
 use crate::keys::{KeysRow, note, report};
-use crate::zone::{KeyOrder, KeyRefusal, Message, ZoneHandle};
+use crate::zone::{KeyOrder, KeyRefusal, Message, View, ZoneHandle};
 
 /// For an order to be taken up and stored.
 const ORDER_BOUND: Duration = Duration::from_secs(30);
@@ -355,6 +355,64 @@ fn step_text(zone: &ZoneKeys, class: Class, to: cascade_keys::Stage) -> String {
         ""
     };
     format!("{class}: {}{hint}", next.map_or("", |n| n.state))
+}
+
+/// What keys and rolls of a healthy zone wait for, if anything.
+pub fn explain(d: &Daemon, z: &ZoneHandle, view: &View, now: Timestamp, why: &mut Why) {
+    let row = &view.row.keys;
+    let Some(rules) = d.key_policy(&view.row.zone.settings.policy) else {
+        return;
+    };
+    let facts = Facts {
+        clock_held: view.row.zone.clock_unsafe.is_some(),
+        paused: view.row.zone.modes.maintenance.is_some(),
+        ..Facts::default()
+    };
+    let parent = &row.zone.parent;
+    let reachable = matches!(parent.delegation, Delegation::Ours | Delegation::Linked);
+    let parent_waits = reachable && parent.wanted_at.is_some() && parent.followed_at.is_none();
+    let roll = row.zone.rolls.first();
+    let text = cascade_keys::why(&z.name, &row.zone, &rules, &facts, now);
+    let text = text.strip_prefix(&format!("{}: ", z.name)).unwrap_or(&text);
+    let text = text.split(" Next look or step ").next().unwrap_or(text);
+    let text = text.trim_end_matches('.');
+    if roll.is_none() && !parent_waits && !parent.vanished {
+        // Nothing waits; what comes next is told after how it is.
+        if let Some((_, next)) = text.split_once("Next: ") {
+            why.summary.push_str(&format!("; next: {next}"));
+        }
+        return;
+    }
+    why.summary = text.to_string();
+    why.since = None;
+    let shown = roll.map(|r| report::roll(&z.name, row, &rules, r, now));
+    let asks_parent = shown
+        .as_ref()
+        .is_some_and(|r| r.waits_for.as_deref() == Some("parent"));
+    if let Some(r) = shown {
+        why.next_at = r.next_look.or(r.earliest_at).or(why.next_at);
+        why.evidence.extend(r.evidence);
+        why.actions.extend(r.next_command);
+    } else if let Some(look) = row.zone.look(What::Ds) {
+        why.evidence.extend(report::evidence(row, look));
+    }
+    why.next = why.next_at.map(|_| "looks again".into());
+    if asks_parent || parent_waits || parent.vanished {
+        why.acts = Some(Acts::Parent);
+        why.actions
+            .push(format!("cascade keyset {} get ds", z.name));
+    }
+    if !asks_parent && !why.actions.is_empty() && roll.is_some() {
+        why.acts = Some(Acts::Operator);
+    }
+}
+
+/// What people should know of the keys even if no roll waits for it.
+pub fn alerts(d: &Daemon, view: &View, now: Timestamp) -> Vec<Alert> {
+    let Some(rules) = d.key_policy(&view.row.zone.settings.policy) else {
+        return Vec::new();
+    };
+    cascade_keys::alerts(&view.row.keys.zone, &rules, now)
 }
 
 fn rules(d: &Daemon, z: &ZoneHandle) -> Answer<KeyPolicy> {

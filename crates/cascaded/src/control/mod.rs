@@ -3,12 +3,13 @@
 // A problem is made at most once per request, and only when it is refused.
 #![allow(clippy::result_large_err)]
 
+mod backup;
 mod daemon;
 mod data;
 mod edit;
 mod hsms;
 mod inventory;
-mod keyset;
+pub mod keyset;
 mod operations;
 mod policies;
 mod tokens;
@@ -17,6 +18,7 @@ mod zones;
 
 use std::sync::Arc;
 
+use cascade_api::backup::{Backup, BackupCreate};
 use cascade_api::common::{Accepted, Commented, Confirm, List, PageQuery, Stage};
 use cascade_api::daemon::{Health, Info, Logging, LoggingEdit, Operation, Status, StatusKeys};
 use cascade_api::hsm::{
@@ -569,6 +571,16 @@ impl Backend for Control {
     ) -> Answer<()> {
         let result = tokens::remove(&self.d, &name).await;
         self.audit(&caller, "token.remove", &name, comment, &result);
+        result
+    }
+
+    async fn backup_create(&self, caller: Caller, request: BackupCreate) -> Answer<Backup> {
+        let result = backup::make(&self.d, &request).await;
+        let subject = match &result {
+            Ok(made) => made.path.clone(),
+            Err(_) => request.name.clone().unwrap_or_default(),
+        };
+        self.audit(&caller, "backup.create", &subject, request.comment, &result);
         result
     }
 

@@ -8,6 +8,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use bytes::Bytes;
+use cascade_api::backup::{Backup, BackupCreate};
 use cascade_api::common::{Accepted, Commented, Confirm, List, PageQuery, Stage};
 use cascade_api::daemon::{Health, Info, Logging, LoggingEdit, Operation, Status, StatusKeys};
 use cascade_api::hsm::{
@@ -411,6 +412,14 @@ pub trait Backend: Send + Sync + 'static {
         _name: String,
         _comment: Option<String>,
     ) -> impl Future<Output = Answer<()>> + Send {
+        absent()
+    }
+
+    fn backup_create(
+        &self,
+        _caller: Caller,
+        _request: BackupCreate,
+    ) -> impl Future<Output = Answer<Backup>> + Send {
         absent()
     }
 

@@ -167,6 +167,10 @@ pub async fn dispatch<B: Backend>(b: &B, mut r: Request) -> Answered {
             gone(b.token_remove(caller, r.param("n"), comment).await)
         }
 
+        R::BackupCreate => Ok(answer::json(
+            201,
+            &b.backup_create(caller, r.json()?).await?,
+        )),
         R::LoggingShow => ok(&b.logging().await?),
         R::LoggingEdit => {
             let edit: LoggingEdit = r.json()?;

@@ -27,6 +27,8 @@ struct World {
     /// States of rolls in which Unbound has validated.
     validated: BTreeSet<String>,
     asked: u32,
+    /// The parent does what it is asked for at once.
+    follows: bool,
 }
 
 impl World {
@@ -68,6 +70,7 @@ impl World {
             anchor: String::new(),
             validated: BTreeSet::new(),
             asked: 0,
+            follows: true,
         };
         world.child_policy(lines);
         world.site.start();
@@ -206,7 +209,8 @@ impl World {
         within(Duration::from_millis(400), || {
             (self.states() != before).then_some(())
         });
-        if self.states().iter().any(|s| s.ends_with("await-ds-seen")) {
+        let asked = self.states().iter().any(|s| s.ends_with("await-ds-seen"));
+        if asked && self.follows {
             self.put_ds();
         }
         let after = self.states();
@@ -245,15 +249,15 @@ impl World {
         self.drive("the DS is seen", Duration::from_secs(7200), seen);
     }
 
-    /// Waits until a roll of this kind runs, then until none runs.
+    /// Waits until a roll of this kind has its keys, then until none runs.
     #[track_caller]
     fn roll(&mut self, kind: &str, states: &[&str]) {
         let of = format!("{kind} ");
-        self.drive("the roll begins", Duration::from_secs(3600), |w| {
-            w.states().iter().any(|s| s.starts_with(&of))
+        let begun = |s: &String| s.starts_with(&of) && !s.ends_with("await-keys");
+        until("the roll has begun", || {
+            self.states().iter().any(begun).then_some(())
         });
         self.validated.clear();
-        self.validated.extend(self.states());
         self.drive("the roll ends", Duration::from_secs(86_400), |w| {
             w.rolls().is_empty()
         });
@@ -308,9 +312,33 @@ fn a_zsk_is_rolled() {
     assert_eq!(before.len(), 2, "KSK and ZSK");
     let said = world.site.ok(&["keyset", ZONE, "zsk", "start-roll"]);
     assert_eq!(said, format!("Manual key roll for {ZONE} successful\n"));
-    world.roll("zsk", &PRE_PUBLISH[1..]);
+    world.roll("zsk", &PRE_PUBLISH);
     let after = world.tags("active");
     assert_eq!(before.intersection(&after).count(), 1, "the KSK stays");
+    assert_eq!(world.tags("removed").len(), 1);
+}
+
+#[test]
+fn a_roll_survives_the_end_of_the_daemon_at_every_step() {
+    let mut world = World::new("");
+    world.link();
+    world.site.ok(&["keyset", ZONE, "zsk", "start-roll"]);
+    let mut ended_in = BTreeSet::new();
+    for _ in 0..100 {
+        let states = world.states();
+        if states.is_empty() {
+            break;
+        }
+        if ended_in.insert(states) {
+            let now = world.site.now();
+            world.site.kill();
+            world.site.begin_at(now);
+            world.site.start();
+        }
+        world.stride();
+    }
+    assert!(world.rolls().is_empty(), "{:?}", world.states());
+    assert!(ended_in.len() >= 5, "{ended_in:?}");
     assert_eq!(world.tags("removed").len(), 1);
 }
 
@@ -393,4 +421,118 @@ fn an_algorithm_is_rolled() {
         sigs.len() == 1 && sigs[0].starts_with("SOA 15 "),
         "{sigs:?}"
     );
+}
+
+#[test]
+fn by_hand_every_step_waits_for_its_command_and_says_so() {
+    let manual = "[key-manager.zsk]\nauto-start = false\nauto-report = false\nauto-expire = false\nauto-done = false\n";
+    let mut world = World::new(manual);
+    world.link();
+    let zsk = |world: &World, step: &[&str]| {
+        let mut args = vec!["keyset", ZONE, "zsk"];
+        args.extend(step);
+        world.site.cascade(&args)
+    };
+    zsk(&world, &["cache-expired1"])
+        .expect(1)
+        .complains(&["No ZSK roll is running"]);
+    zsk(&world, &["start-roll"]).expect(0);
+    until("the new key is published", || {
+        (world.site.ask(&[ZONE, "DNSKEY"]).rdata("DNSKEY").len() == 3).then_some(())
+    });
+    let seen = |w: &World| {
+        w.rolls()[0]["evidence"].as_array().is_some_and(|e| {
+            e.len() == 2
+                && e.iter()
+                    .all(|e| e["text"].as_str().unwrap().ends_with(", as expected"))
+        })
+    };
+    world.drive("the looks agree", Duration::from_secs(3600), seen);
+    assert_eq!(world.states(), ["zsk await-dnskey-seen"]);
+    let why = world.site.ok(&["zone", "why", ZONE]);
+    assert!(why.contains("zsk propagation1-complete 300"), "{why}");
+    // Another step, too small a TTL, then what fits.
+    zsk(&world, &["cache-expired1"])
+        .expect(1)
+        .complains(&["await-dnskey-seen", "propagation1-complete"]);
+    zsk(&world, &["propagation1-complete", "10"])
+        .expect(1)
+        .complains(&["TTL 10 is below 300"]);
+    zsk(&world, &["propagation1-complete", "300"]).expect(0);
+    // Caches cannot be forced.
+    for force in [&["cache-expired1"][..], &["cache-expired1", "--force"]] {
+        zsk(&world, force)
+            .expect(1)
+            .complains(&["Caches may hold the DNSKEY RRset without the new key until"]);
+    }
+    let allowed = |w: &World, step: &[&str]| zsk(w, step).code == Some(0);
+    world.drive("caches let go", Duration::from_secs(3600), |w| {
+        allowed(w, &["cache-expired1"])
+    });
+    world.drive("signatures are replaced", Duration::from_secs(3600), |w| {
+        allowed(w, &["propagation2-complete", "300"])
+    });
+    world.drive("caches let go", Duration::from_secs(3600), |w| {
+        allowed(w, &["cache-expired2"])
+    });
+    world.drive("all is done", Duration::from_secs(3600), |w| {
+        allowed(w, &["roll-done"])
+    });
+    assert_eq!(world.tags("removed").len(), 1);
+}
+
+#[test]
+fn a_parent_that_keeps_the_old_ds_is_named_and_the_old_key_stays() {
+    let mut world = World::new("");
+    world.link();
+    let old: Vec<String> = world.ds.clone();
+    world.follows = false;
+    world.site.ok(&["keyset", ZONE, "ksk", "start-roll"]);
+    world.drive("the DS is wanted", Duration::from_secs(7200), |w| {
+        w.states() == ["ksk await-ds-seen"]
+    });
+    // Both at the parent: the new one is seen, the old one is in the way.
+    world.ds.extend(old.clone());
+    world.serial += 1;
+    world.write_parent();
+    world.site.ok(&["zone", "reload", "test"]);
+    for _ in 0..20 {
+        world.site.advance(Duration::from_secs(600));
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    assert_eq!(world.states(), ["ksk await-ds-seen"]);
+    let why = world.site.ok(&["zone", "why", ZONE]);
+    let old_tag = tag(&old[0]).unwrap();
+    for word in ["waits for the parent", "127.0.0.1", &old_tag, "get ds"] {
+        assert!(why.contains(word), "no `{word}` in {why}");
+    }
+    assert_eq!(world.site.ask(&[ZONE, "DNSKEY"]).rdata("DNSKEY").len(), 3);
+    world.follows = true;
+    world.roll("ksk", &["await-ds-expired", "await-dnskey-gone"]);
+}
+
+#[test]
+fn signatures_stay_fresh_for_months() {
+    let mut world = World::new("[key-manager.zsk]\nvalidity = \"forever\"\n");
+    world.link();
+    for day in 0..60 {
+        world.site.advance(Duration::from_secs(86_400));
+        let serial = world.site.served_serial("test");
+        until("the parent is up to date", || {
+            (world.parent.ask(&["test", "SOA"]).serial() >= Some(serial)).then_some(())
+        });
+        std::thread::sleep(Duration::from_millis(250));
+        if day % 5 == 4 {
+            let serial = world.site.served_serial(ZONE);
+            until("the secondaries are up to date", || {
+                let same = |s: &Server| s.ask(&[ZONE, "SOA"]).serial() >= Some(serial);
+                world.secondaries.iter().all(same).then_some(())
+            });
+            let name = world.fresh_name();
+            let resolver = world.resolver();
+            for (name, rtype) in [(ZONE, "DNSKEY"), (ZONE, "SOA"), (name.as_str(), "A")] {
+                resolver.must_validate(name, rtype, &format!("on day {day}"));
+            }
+        }
+    }
 }

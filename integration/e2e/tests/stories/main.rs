@@ -8,6 +8,7 @@
     reason = "tests of running programs wait for them, and end where something is missing"
 )]
 
+mod backups;
 mod bad_api;
 mod bad_config;
 mod bad_policy;
@@ -17,6 +18,7 @@ mod common;
 mod hooks;
 mod keys;
 mod liar;
+mod manual;
 mod primaries;
 mod restarts;
 mod reviews;
