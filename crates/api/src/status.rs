@@ -24,6 +24,9 @@ pub struct ZoneStatus {
     pub pin: Option<Pin>,
     #[serde(default)]
     pub pauses: Vec<Pause>,
+    /// Of a zone whose content comes from servers.
+    #[serde(default)]
+    pub primaries: Option<Primaries>,
     /// A load that runs now.
     #[serde(default)]
     pub loading: Option<Loading>,
@@ -44,6 +47,26 @@ pub struct ZoneStatus {
     /// What threatens this zone or needs a person; maintenance, pin and pauses have their members.
     #[serde(default)]
     pub warnings: Vec<StatusWarning>,
+}
+
+/// What the primaries of a zone said last, and when they are asked again (RFC 1034 §4.3.5).
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
+pub struct Primaries {
+    /// Last time that one confirmed our serial or delivered a new one.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub confirmed_at: Option<Timestamp>,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub next_refresh_at: Option<Timestamp>,
+    /// Without contact the content is too old from then on.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub expires_at: Option<Timestamp>,
+    pub expired: bool,
+    /// Attempts in a row that failed, and why the last one did.
+    pub failures: u32,
+    pub error: Option<String>,
+    /// How the newest version came: `AXFR`, `IXFR (1 sequence)`.
+    pub kind: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]

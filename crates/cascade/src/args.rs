@@ -105,6 +105,9 @@ pub enum Command {
     /// Tokens for the control API over TCP
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Copies of state, zones and keys
+    #[command(subcommand)]
+    Backup(BackupCommand),
     /// Addresses, zones and the signing queue
     Status {
         #[command(subcommand)]
@@ -325,6 +328,14 @@ pub enum ZoneCommand {
         #[arg(value_parser = forms::zone)]
         zone: String,
     },
+    /// What will happen if nothing fails
+    Timeline {
+        #[arg(value_parser = forms::zone)]
+        zone: String,
+        /// Three years from now if not given
+        #[arg(long, value_name = "TIME", value_parser = forms::time)]
+        until: Option<When>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -451,6 +462,16 @@ pub enum PolicyCommand {
         #[arg(long)]
         diff: bool,
     },
+    /// Rolls that the files on disk would begin
+    Plan {
+        /// None: all
+        policies: Vec<String>,
+        #[arg(long, value_parser = forms::zone)]
+        zone: Option<String>,
+        /// Exit code 7 if there is any
+        #[arg(long)]
+        check: bool,
+    },
     /// Check policies without activating them. Exit code 0, 7 (errors) or 8 (warnings)
     Check {
         /// Files (with / or .toml) or names of policies; none: all policies
@@ -489,6 +510,62 @@ pub enum KeysetCommand {
         #[arg(long)]
         all: bool,
     },
+    /// Import keys, which become active through a roll
+    Import {
+        /// Foreign DNSKEY to publish
+        #[arg(long, value_name = "PATH")]
+        import_public_key: Vec<PathBuf>,
+        /// Key files, .key or .private; the partner is found beside it
+        #[arg(long, value_name = "PATH")]
+        import_ksk_file: Vec<PathBuf>,
+        /// As --import-ksk-file
+        #[arg(long, value_name = "PATH")]
+        import_zsk_file: Vec<PathBuf>,
+        /// As --import-ksk-file
+        #[arg(long, value_name = "PATH")]
+        import_csk_file: Vec<PathBuf>,
+    },
+    /// Move a key to the trash
+    RemoveKey {
+        /// Tag, id or reference
+        key: String,
+        /// A key in use begins to leave, in the safe order
+        #[arg(long)]
+        force: bool,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Tell that keys are in a backup
+    BackedUp {
+        /// Tags, ids or references
+        #[arg(required_unless_present = "all")]
+        keys: Vec<String>,
+        /// Every key
+        #[arg(long, conflicts_with = "keys")]
+        all: bool,
+    },
+    /// Look at all servers now
+    Check,
+    /// Replace a key that leaked
+    Emergency {
+        #[arg(value_name = "ksk|zsk|csk", ignore_case = true)]
+        role: EmergencyRole,
+        /// safe: no resolver sees bogus data; fast: waits for caches are skipped
+        #[arg(long, default_value = "safe")]
+        strategy: EmergencyArg,
+        #[arg(long)]
+        reason: Option<String>,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// What will happen to the keys if nothing fails
+    Timeline {
+        /// Three years from now if not given
+        #[arg(long, value_name = "TIME", value_parser = forms::time)]
+        until: Option<When>,
+    },
     /// Roll the key signing key
     #[command(subcommand)]
     Ksk(RollCommand),
@@ -501,6 +578,19 @@ pub enum KeysetCommand {
     /// Roll to the policy's algorithm
     #[command(subcommand)]
     Algorithm(RollCommand),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum EmergencyRole {
+    Ksk,
+    Zsk,
+    Csk,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum EmergencyArg {
+    Safe,
+    Fast,
 }
 
 #[derive(Debug, Subcommand)]
@@ -788,6 +878,33 @@ pub enum TokenCommand {
     Remove { name: String },
 }
 
+#[derive(Debug, Subcommand)]
+pub enum BackupCommand {
+    /// Copy everything durable into a folder below the state directory, while the daemon runs.
+    /// Private keys are in it; keys in HSMs are not
+    Create {
+        /// Name of the folder [default: the time]
+        #[arg(long, value_parser = backup_name)]
+        name: Option<String>,
+    },
+    /// Check every file of a backup; needs no daemon. Exit code 0 or 7
+    Verify {
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+    },
+    /// Put a backup where there is no state; needs no daemon
+    Restore {
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+        /// Where the daemon will look for it
+        #[arg(long, value_name = "DIR", default_value_os_t = crate::backup::default_state_dir())]
+        state_dir: PathBuf,
+        /// Whose the files become [default: cascade, if run as root and there is such a user]
+        #[arg(long, value_name = "USER")]
+        owner: Option<String>,
+    },
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
 pub enum TemplateCommand {
     /// A policy with every setting and its reason
@@ -894,6 +1011,13 @@ fn comment(text: &str) -> Result<String, String> {
         ));
     }
     Ok(text.to_string())
+}
+
+fn backup_name(text: &str) -> Result<String, String> {
+    if cascade_api::backup::is_name(text) {
+        return Ok(text.to_string());
+    }
+    Err("a name has 1 to 64 letters, digits, '.', '_' and '-', and begins with a letter or digit, for example before-upgrade".to_string())
 }
 
 fn hsm_id(text: &str) -> Result<String, String> {

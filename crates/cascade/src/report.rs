@@ -25,6 +25,7 @@ pub fn report(s: &ZoneStatus, detailed: bool, now: Timestamp, paint: Paint) -> S
         clean(&s.zone),
         clean(&s.policy)
     ));
+    r.primaries();
     r.steps();
     r.trouble();
     if detailed {
@@ -89,6 +90,37 @@ impl Report<'_> {
             return;
         }
         self.publication();
+    }
+
+    /// Where the content comes from, when that is a server: it is asked again by itself.
+    fn primaries(&mut self) {
+        let Some(p) = self.s.primaries.clone() else {
+            return;
+        };
+        let mut text = format!("Source {}", crate::zone::source_text(&self.s.source));
+        text += &match (p.confirmed_at, &p.kind) {
+            (Some(at), Some(kind)) => {
+                format!(" ({}), confirmed {}", clean(kind), ago(at, self.now))
+            }
+            (Some(at), None) => format!(", confirmed {}", ago(at, self.now)),
+            (None, _) => ", no answer yet".to_string(),
+        };
+        if let Some(at) = p.next_refresh_at {
+            text += &format!(", next refresh {}", at.to_human());
+        }
+        match (p.expires_at, p.expired) {
+            (_, true) => text += ", EXPIRED",
+            (Some(at), false) => text += &format!(", expires {}", at.to_human()),
+            (None, false) => {}
+        }
+        self.line(text);
+        if let Some(error) = p.error.as_ref().filter(|_| p.failures > 0) {
+            let times = match p.failures {
+                1 => "once".to_string(),
+                n => format!("{n} times"),
+            };
+            self.line(format!("  Failed {times}: {}", clean(error)));
+        }
     }
 
     fn wait_and_load(&mut self) -> Step {

@@ -326,3 +326,32 @@ fn sizes_counts_rates() {
         ["5", "5", "10"]
     );
 }
+
+#[test]
+fn servers_as_source_show_their_timers() {
+    let mut s = with(
+        r#"{"primaries": {"confirmed_at": "2025-11-22T15:52:56Z",
+              "next_refresh_at": "2025-11-22T16:52:56Z", "expires_at": "2025-11-29T15:52:56Z",
+              "failures": 2, "error": "192.0.2.1:53^k (SOA): no answer within 14 s",
+              "kind": "IXFR (1 sequence)"}}"#,
+    );
+    s.source = Source::Servers {
+        servers: vec![cascade_api::zones::SourceServer {
+            address: "192.0.2.1".into(),
+            port: 53,
+            tsig_key: Some("k".into()),
+            tls_name: None,
+        }],
+    };
+    let out = report(&s, false, now(), Paint(false));
+    for part in [
+        "\nSource 192.0.2.1:53^k (IXFR (1 sequence)), confirmed 2025-11-22T15:52:56+00:00 (1m",
+        "ago), next refresh 2025-11-22T16:52:56+00:00, expires 2025-11-29T15:52:56+00:00\n",
+        "\n  Failed 2 times: 192.0.2.1:53^k (SOA): no answer within 14 s\n",
+        "Fetched 196 B and 3 records from the network",
+    ] {
+        assert!(out.contains(part), "no `{part}` in\n{out}");
+    }
+    let out = text(r#"{"primaries": {"expired": true}}"#);
+    assert!(out.contains(", no answer yet, EXPIRED\n"), "{out}");
+}

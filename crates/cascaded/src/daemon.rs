@@ -9,6 +9,7 @@ use cascade_archive::{AuditEntry, AuditLog, State, ZoneFiles};
 use cascade_policy::{ConfigFile, PolicyFile};
 use cascade_publisher::Directory;
 use cascade_publisher::notify::NotifyCommand;
+use cascade_publisher::watch::WatchCommand;
 use cascade_time::{Clock, Timestamp};
 use cascade_zone::{KeyId, Name, ZoneId};
 use parking_lot::{Mutex, RwLock};
@@ -97,6 +98,8 @@ pub struct Daemon {
     pub policies: ArcSwap<BTreeMap<String, ActivePolicy>>,
     /// One change at a time of what zones refer to: policies, TSIG keys, the list of zones.
     pub reloading: tokio::sync::Mutex<()>,
+    /// One backup at a time.
+    pub backups: tokio::sync::Mutex<()>,
     /// By name in lower case, without final dot.
     pub zones: RwLock<BTreeMap<String, Arc<ZoneHandle>>>,
     pub directory: Arc<Directory>,
@@ -113,6 +116,9 @@ pub struct Daemon {
     pub sweep_pool: rayon::ThreadPool,
     pub looks: Arc<crate::looks::Looks>,
     pub notify: mpsc::Sender<NotifyCommand>,
+    pub watch: mpsc::Sender<WatchCommand>,
+    /// What is known of the secondaries of all zones.
+    pub secondaries: Arc<cascade_publisher::watch::Table>,
     pub bound: ArcSwap<Bound>,
     pub stats: ServerStats,
     /// The DNS servers, once they run.

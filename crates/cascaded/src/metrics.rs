@@ -320,6 +320,17 @@ fn servers(d: &Daemon, p: &mut Page) {
             );
         }
     }
+    p.counter(
+        "cascade_transfers_incremental_total",
+        "Zone transfers that sent what has changed, begun.",
+    );
+    for (role, s) in &stats {
+        p.line(
+            "cascade_transfers_incremental_total",
+            &[("server", word(*role))],
+            s.transfers_incremental.get() as f64,
+        );
+    }
     p.gauge("cascade_transfers_running", "Zone transfers under way.");
     for (role, s) in &stats {
         p.line(

@@ -13,7 +13,8 @@ use cascade_pipeline::state::Trigger;
 use cascade_policy::{ConfigFile, Diagnostic, MAX_FILE, parse_config};
 use cascade_program::systemd;
 use cascade_publisher::Directory;
-use cascade_publisher::notify::{NotifySender, SenderSettings};
+use cascade_publisher::notify::{NotifyCommand, NotifySender, SenderSettings};
+use cascade_publisher::watch::{Finding, WatchCommand, Watcher};
 use cascade_time::Clock;
 use cascade_zone::Name;
 use parking_lot::{Mutex, RwLock};
@@ -65,7 +66,14 @@ pub fn check_config(args: &Args) -> ExitCode {
     {
         errors.push(e);
     }
-    if let Err(e) = servers::bind(&config, &mut Passed::default()) {
+    // A daemon that runs holds the addresses itself, and they are right as far as it knows.
+    let socket = &config.config.remote_control.socket.0;
+    let runs = socket
+        .as_ref()
+        .is_some_and(|path| std::os::unix::net::UnixStream::connect(path).is_ok());
+    if runs {
+        eprintln!("note: a daemon is running, so the addresses were not tried");
+    } else if let Err(e) = servers::bind(&config, &mut Passed::default()) {
         errors.push(e);
     }
     if errors.is_empty() {
@@ -256,6 +264,7 @@ async fn serve(
     let own_socket = passed.control.is_empty();
     let clock: Arc<dyn Clock> = cascade_program::clock::start(&state_path)?;
     let (notify_tx, notify_rx) = mpsc::channel(NOTIFY_OUT);
+    let (watch_tx, watch_rx) = mpsc::channel(NOTIFY_OUT);
     let (in_tx, in_rx) = mpsc::channel(servers::NOTIFY_QUEUE);
     let threads = match c.signer.threads {
         0 => cpus(),
@@ -293,6 +302,7 @@ async fn serve(
         hsms,
         policies: ArcSwap::from_pointee(active),
         reloading: tokio::sync::Mutex::new(()),
+        backups: tokio::sync::Mutex::new(()),
         zones: RwLock::new(BTreeMap::new()),
         directory: directory.clone(),
         pool,
@@ -305,6 +315,8 @@ async fn serve(
         sweep_pool,
         looks: Arc::new(crate::looks::Looks::new(c.key_manager.check_parallel)),
         notify: notify_tx,
+        watch: watch_tx,
+        secondaries: Arc::default(),
         bound: ArcSwap::from_pointee(sockets.bound.clone()),
         stats: Mutex::new(Vec::new()),
         dns: Mutex::default(),
@@ -322,6 +334,7 @@ async fn serve(
         state,
     });
     tokio::spawn(crate::hsm::events::run(d.clone(), hsm_rx));
+    start_watch(&d, watch_rx);
     systemd::status("restoring zones");
     restore_zones(&d).await?;
     let keys = d.tsig.keys();
@@ -439,16 +452,18 @@ async fn restore_zones(d: &Arc<Daemon>) -> Result<(), String> {
 
 fn start_notify(
     d: &Arc<Daemon>,
-    commands: mpsc::Receiver<cascade_publisher::notify::NotifyCommand>,
+    commands: mpsc::Receiver<NotifyCommand>,
     mut incoming: mpsc::Receiver<cascade_publisher::NotifyIn>,
 ) {
     let (events_tx, mut events) = mpsc::channel(1024);
     let clock = d.clock.clone();
     let rng = Box::new(|| u32::from_le_bytes(random()));
     tokio::spawn(async move {
-        if let Err(e) =
-            NotifySender::run(SenderSettings::default(), clock, rng, commands, events_tx).await
-        {
+        let settings = SenderSettings {
+            watched: true,
+            ..SenderSettings::default()
+        };
+        if let Err(e) = NotifySender::run(settings, clock, rng, commands, events_tx).await {
             tracing::error!("NOTIFY cannot be sent: {e}");
         }
     });
@@ -463,6 +478,50 @@ fn start_notify(
             let name = n.apex.to_lowercase().without_dot();
             if let Some(z) = d.zone(&name) {
                 let _ = z.tx.try_send(Message::Source(Trigger::Notify));
+            }
+        }
+    });
+}
+
+/// Asks secondaries for their serial, and passes on what that shows.
+fn start_watch(d: &Arc<Daemon>, commands: mpsc::Receiver<WatchCommand>) {
+    let (events_tx, mut events) = mpsc::channel(1024);
+    let (clock, table) = (d.clock.clone(), d.secondaries.clone());
+    let rng = Box::new(|| u32::from_le_bytes(random()));
+    tokio::spawn(async move {
+        if let Err(e) = Watcher::run(clock, rng, table, commands, events_tx).await {
+            tracing::error!("secondaries cannot be watched: {e}");
+        }
+    });
+    let d = d.clone();
+    tokio::spawn(async move {
+        while let Some(e) = events.recv().await {
+            let entry = d.directory.by_id(e.zone);
+            let name = entry.map(|z| z.apex().to_lowercase().without_dot());
+            let Some(zone) = name.and_then(|n| d.zone(&n)) else {
+                continue;
+            };
+            let (name, target) = (&zone.name, e.target);
+            match e.finding {
+                Finding::HasSerial { serial, after } => {
+                    tracing::info!(zone = %name, secondary = %target, serial = serial.0, after_ms = after.as_millis() as u64, "secondary has the serial");
+                    let seen = NotifyCommand::Seen {
+                        zone: e.zone,
+                        addr: target,
+                        serial,
+                    };
+                    let _ = d.notify.try_send(seen);
+                }
+                Finding::Behind { serial } => {
+                    tracing::info!(zone = %name, secondary = %target, serial = serial.0, "secondary is behind; it is told");
+                    let _ = zone.tx.try_send(Message::Behind);
+                }
+                Finding::Ahead { serial } => {
+                    tracing::error!(critical = true, zone = %name, secondary = %target, serial = serial.0, "secondary serves a serial that is newer than ours: another signer, or an old state of this one; see 'cascade zone resign --serial'");
+                }
+                Finding::Failing { problem } => {
+                    tracing::warn!(zone = %name, secondary = %target, ?problem, "secondary gave no serial three times in a row");
+                }
             }
         }
     });

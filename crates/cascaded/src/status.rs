@@ -41,6 +41,19 @@ pub fn zone_state(view: &View) -> ZoneState {
     }
 }
 
+fn primaries(view: &View) -> api::Primaries {
+    let s = &view.row.zone.source;
+    api::Primaries {
+        confirmed_at: s.last_ok,
+        next_refresh_at: view.next_attempt,
+        expires_at: s.expires_at,
+        expired: s.expired,
+        failures: s.failures,
+        error: s.error.clone(),
+        kind: view.row.reports.load.as_ref().map(|(_, r)| r.kind.clone()),
+    }
+}
+
 pub fn zone(d: &Daemon, z: &ZoneHandle) -> api::ZoneStatus {
     let now = d.now();
     let view = z.view();
@@ -73,6 +86,8 @@ pub fn zone(d: &Daemon, z: &ZoneHandle) -> api::ZoneStatus {
             by: Some(p.by.clone()),
         }),
         pauses: pauses(pz),
+        primaries: matches!(row.source, cascade_api::zones::Source::Servers { .. })
+            .then(|| primaries(&view)),
         loading: view.loading.as_ref().map(|(at, p)| api::Loading {
             started_at: *at,
             size_bytes: p.octets.load(std::sync::atomic::Ordering::Relaxed),
@@ -114,9 +129,24 @@ pub fn zone(d: &Daemon, z: &ZoneHandle) -> api::ZoneStatus {
         rolls: rules
             .as_ref()
             .map_or(Vec::new(), |r| report::rolls(&z.name, &row.keys, r, now)),
-        secondaries: Vec::new(),
-        warnings: warnings(d, &view),
+        secondaries: secondaries(d, z.id, now),
+        warnings: warnings(d, &view, now),
     }
+}
+
+/// What the watch has seen.
+fn secondaries(d: &Daemon, zone: cascade_zone::ZoneId, now: Timestamp) -> Vec<api::Secondary> {
+    let seen = d.secondaries.of(zone);
+    let one = |(addr, s): (std::net::SocketAddr, cascade_publisher::watch::Seen)| api::Secondary {
+        server: addr.to_string(),
+        serial: s.serial.map(|n| n.0),
+        lag_secs: s
+            .serial
+            .map(|_| s.behind_since.map_or(0, |t| now.since(t).as_secs())),
+        up: s.up,
+        asked_at: s.asked_at,
+    };
+    seen.into_iter().map(one).collect()
 }
 
 fn pauses(z: &ps::Zone) -> Vec<api::Pause> {
@@ -455,7 +485,7 @@ fn verification(view: &View) -> Option<api::Verification> {
 }
 
 /// What threatens the zone or needs a person, besides what has a place of its own in the report.
-fn warnings(d: &Daemon, view: &View) -> Vec<api::StatusWarning> {
+fn warnings(d: &Daemon, view: &View, now: Timestamp) -> Vec<api::StatusWarning> {
     let z = &view.row.zone;
     let mut out: Vec<api::StatusWarning> = z
         .alerts
@@ -491,6 +521,17 @@ fn warnings(d: &Daemon, view: &View) -> Vec<api::StatusWarning> {
             detail: format!("waiting for keys: {why}"),
             code: Some("keys".into()),
         });
+    }
+    // Where no chain leads here a DS of others is nobody's mistake (keys.md §6.5).
+    let delegation = view.row.keys.zone.parent.delegation;
+    for a in crate::control::keyset::alerts(d, view, now) {
+        let elsewhere = delegation == cascade_keys::Delegation::Elsewhere;
+        if !(elsewhere && a == cascade_keys::Alert::ForeignDs) {
+            out.push(api::StatusWarning {
+                detail: a.text(),
+                code: Some("parent".into()),
+            });
+        }
     }
     if let Some(report) = &view.row.reports.failed_load {
         out.push(api::StatusWarning {

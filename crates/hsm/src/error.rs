@@ -114,6 +114,9 @@ pub(crate) enum Class {
     Login,
     /// Device or connection to it is away. The session may live on.
     Device,
+    /// As [`Class::Device`], or this very call is not to the device's taste: asking something
+    /// harmless tells.
+    Odd,
     /// The module lost its state: as [`Class::Device`], and only initialising it again helps.
     Module,
     /// The template is not to this token's taste.
@@ -196,6 +199,7 @@ impl From<Fault> for HsmError {
             | Class::Full
             | Class::Stuck
             | Class::Device
+            | Class::Odd
             | Class::Module => HsmError::away(fault.why),
         }
     }
@@ -211,12 +215,8 @@ pub(crate) fn classify(rv: RvError) -> Class {
         E::SessionCount => Class::Full,
         E::OperationActive => Class::Stuck,
         E::UserNotLoggedIn => Class::Login,
-        E::DeviceRemoved
-        | E::DeviceError
-        | E::GeneralError
-        | E::HostMemory
-        | E::DeviceMemory
-        | E::TokenNotPresent => Class::Device,
+        E::DeviceRemoved | E::TokenNotPresent => Class::Device,
+        E::DeviceError | E::GeneralError | E::HostMemory | E::DeviceMemory => Class::Odd,
         E::CryptokiNotInitialized | E::SlotIdInvalid | E::TokenNotRecognized => Class::Module,
         E::AttributeReadOnly
         | E::AttributeTypeInvalid
@@ -268,7 +268,7 @@ mod tests {
             rv_name(RvError::VendorDefined(0x8000_0002)),
             "CKR_VENDOR_DEFINED+0x2"
         );
-        assert_eq!(classify(RvError::GeneralError), Class::Device);
+        assert_eq!(classify(RvError::GeneralError), Class::Odd);
         assert_eq!(classify(RvError::FunctionFailed), Class::Refused);
         let fault = Fault::from(CkError::Pkcs11(
             RvError::OperationActive,

@@ -14,7 +14,7 @@ use crate::key::{KeyKind, PublicKey};
 use crate::objects::{self, MAX_LABEL};
 use crate::point;
 use crate::session::Live;
-use crate::worker::explain_generation;
+use crate::worker::explain;
 
 /// A key pair to be made.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -266,7 +266,7 @@ fn make(
                 // The first refusal is of what we want; the later ones only of what we tried.
                 last.get_or_insert(fault);
             }
-            Err(fault) => return Err(explain_generation(fault).into()),
+            Err(fault) => return Err(explain("to generate a key", live, fault).into()),
         }
     }
     let fault = last.unwrap_or_else(|| Fault::new(Class::Template, "no template was taken"));

@@ -1,14 +1,14 @@
 //! A module with its tokens: slots, opening, supervision, the end.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak, mpsc};
 use std::time::Duration;
 
 use cascade_time::Clock;
 use cryptoki::slot::Slot;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use secrecy::SecretString;
 
 use crate::error::{HsmError, ModuleError};
@@ -88,8 +88,10 @@ pub struct Hsm {
     settings: Settings,
     observer: Observer,
     tokens: Mutex<Tokens>,
-    /// Threads that list slots; a module may hold each for long.
-    listing: Arc<AtomicUsize>,
+    /// Held by the one who asks about slots.
+    turn: Mutex<()>,
+    /// Questions that the module has not answered yet.
+    asking: Arc<Mutex<HashSet<Asking>>>,
     watcher: Arc<Watcher>,
 }
 
@@ -97,6 +99,14 @@ pub struct Hsm {
 struct Tokens {
     by_name: HashMap<String, Arc<Token>>,
     by_slot: HashMap<u64, Arc<Token>>,
+}
+
+/// What a thread asks the module besides the sessions.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Asking {
+    About,
+    List,
+    Slot(u64),
 }
 
 struct Watcher {
@@ -107,7 +117,11 @@ struct Watcher {
 
 /// Names under which tokens were opened that are remembered.
 const MAX_NAMES: usize = 256;
-const MAX_LISTING: usize = 8;
+/// How long a slot is waited for when all are listed.
+const SLOT_PATIENCE: Duration = Duration::from_secs(5);
+/// Less is no time for any call.
+const SHORTEST: Duration = Duration::from_millis(100);
+const GRACE: Duration = Duration::from_millis(50);
 
 impl Hsm {
     /// Loads the module. No token is asked for anything yet.
@@ -120,6 +134,8 @@ impl Hsm {
         clock: Arc<dyn Clock>,
         observer: Observer,
     ) -> Result<Hsm, ModuleError> {
+        let mut settings = settings;
+        settings.call_timeout = settings.call_timeout.max(SHORTEST);
         let module = Arc::new(Module::load(path)?);
         let watcher = Arc::new(Watcher {
             pools: Mutex::new(Vec::new()),
@@ -142,7 +158,8 @@ impl Hsm {
             settings,
             observer,
             tokens: Mutex::new(Tokens::default()),
-            listing: Arc::new(AtomicUsize::new(0)),
+            turn: Mutex::new(()),
+            asking: Arc::default(),
             watcher,
         })
     }
@@ -154,12 +171,49 @@ impl Hsm {
 
     /// What the module says about itself.
     pub fn about_module(&self) -> Result<String, HsmError> {
-        self.aside(Module::about)
+        let _one = self.one_at_a_time()?;
+        self.ask(Asking::About, Module::about)
     }
 
-    /// All slots, those that do not answer with their error. Asked anew each time.
+    /// All slots, those that do not answer with their error. Asked anew each time, all at once, so
+    /// that one that is away delays the others by no more than a few seconds, and only once.
     pub fn slots(&self) -> Result<Vec<SlotEntry>, HsmError> {
-        self.aside(slot::list)?.map_err(HsmError::from)
+        let _one = self.one_at_a_time()?;
+        let slots = self.ask(Asking::List, slot::list)??;
+        let under_way: Vec<_> = slots
+            .into_iter()
+            .enumerate()
+            .map(|(index, slot)| {
+                let read = move |module: &Module| slot::read(module, index, slot);
+                (index, slot, self.aside(Asking::Slot(slot.id()), read))
+            })
+            .collect();
+        let mut patience = self.settings.call_timeout.min(SLOT_PATIENCE);
+        let entries = under_way.into_iter().map(|(index, slot, answer)| {
+            let why = match answer.map(|answer| answer.recv_timeout(patience)) {
+                Ok(Ok(entry)) => return entry,
+                Ok(Err(_)) => {
+                    let why = format!("it did not answer within {} s", patience.as_secs_f32());
+                    // The others have had this time as well.
+                    patience = GRACE;
+                    why
+                }
+                Err(error) => error.to_string(),
+            };
+            SlotEntry {
+                index,
+                id: slot.id(),
+                description: String::new(),
+                token: Err(why),
+            }
+        });
+        Ok(entries.collect())
+    }
+
+    /// Those who ask at the same time wait for each other.
+    fn one_at_a_time(&self) -> Result<MutexGuard<'_, ()>, HsmError> {
+        let turn = self.turn.try_lock_for(self.settings.call_timeout);
+        turn.ok_or_else(|| HsmError::away("others wait for the module to list its slots"))
     }
 
     /// The token that `name` means: by label, else slot id, else slot index.
@@ -262,38 +316,49 @@ impl Hsm {
         self.module.finish();
     }
 
-    /// Asks the module on a thread of its own, for it may not come back.
+    /// Asks the module on a thread of its own, for it may not come back. Whoever asks the same
+    /// meanwhile is told so at once.
     fn aside<T: Send + 'static>(
         &self,
+        what: Asking,
         ask: impl FnOnce(&Module) -> T + Send + 'static,
-    ) -> Result<T, HsmError> {
-        let busy = Arc::clone(&self.listing);
-        if busy.fetch_add(1, Ordering::AcqRel) >= MAX_LISTING {
-            busy.fetch_sub(1, Ordering::AcqRel);
+    ) -> Result<mpsc::Receiver<T>, HsmError> {
+        let asking = Arc::clone(&self.asking);
+        if !asking.lock().insert(what) {
             return Err(HsmError::away(
-                "the module does not come back from listing its slots",
+                "an earlier question has not been answered yet",
             ));
         }
         let (tell, answer) = mpsc::sync_channel(1);
-        let (module, ours) = (Arc::clone(&self.module), Arc::clone(&busy));
+        let module = Arc::clone(&self.module);
         let thread = std::thread::Builder::new()
             .name("hsm-slots".into())
             .spawn(move || {
-                let _ = tell.send(ask(&module));
-                ours.fetch_sub(1, Ordering::AcqRel);
+                let told = ask(&module);
+                asking.lock().remove(&what);
+                let _ = tell.send(told);
             });
         if thread.is_err() {
-            busy.fetch_sub(1, Ordering::AcqRel);
+            self.asking.lock().remove(&what);
             return Err(HsmError::away("no thread can be started to ask the module"));
         }
-        answer
-            .recv_timeout(self.settings.call_timeout)
-            .map_err(|_| {
-                let seconds = self.settings.call_timeout.as_secs_f32();
-                HsmError::away(format!(
-                    "the module did not list its slots within {seconds} s"
-                ))
-            })
+        Ok(answer)
+    }
+
+    /// As [`Hsm::aside`], and waits.
+    fn ask<T: Send + 'static>(
+        &self,
+        what: Asking,
+        ask: impl FnOnce(&Module) -> T + Send + 'static,
+    ) -> Result<T, HsmError> {
+        let limit = self.settings.call_timeout;
+        let answer = self.aside(what, ask)?;
+        answer.recv_timeout(limit).map_err(|_| {
+            HsmError::away(format!(
+                "the module did not answer within {} s",
+                limit.as_secs_f32()
+            ))
+        })
     }
 }
 

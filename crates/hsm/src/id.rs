@@ -129,7 +129,25 @@ fn hex(octets: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn every_id_is_found_again(octets in prop::collection::vec(any::<u8>(), 1..=64)) {
+            let id = KeyId::from_cka_id(&octets).expect("not empty, not too long");
+            prop_assert!(id.cka_ids().contains(&octets));
+            prop_assert_eq!(KeyId::parse(id.as_str()), Ok(id));
+        }
+
+        #[test]
+        fn text_is_an_id_or_refused(text in ".{0,140}") {
+            if let Ok(id) = KeyId::parse(&text) {
+                prop_assert!(KeyId::from_cka_id(&id.octets()).is_some());
+            }
+        }
+    }
 
     #[test]
     fn one_id_for_both_forms() {

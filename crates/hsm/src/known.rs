@@ -10,7 +10,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::id::KeyId;
-use crate::key::PublicKey;
+use crate::key::{KeyKind, PublicKey};
 
 /// Public keys that are remembered; all are forgotten when there are more.
 const MAX_KEYS: usize = 100_000;
@@ -33,6 +33,10 @@ struct Keys {
 impl Known {
     pub fn get(&self, key: &KeyId) -> Option<PublicKey> {
         self.0.lock().public.get(key).cloned()
+    }
+
+    pub fn kind(&self, key: &KeyId) -> Option<KeyKind> {
+        self.0.lock().public.get(key).map(PublicKey::kind)
     }
 
     pub fn contains(&self, key: &KeyId) -> bool {
@@ -71,7 +75,6 @@ impl Known {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::key::KeyKind;
 
     #[test]
     fn doubts_are_rare() {

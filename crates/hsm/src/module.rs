@@ -278,6 +278,22 @@ mod tests {
     }
 
     #[test]
+    fn a_library_of_another_kind() {
+        let places = [
+            "/lib/x86_64-linux-gnu",
+            "/lib/aarch64-linux-gnu",
+            "/lib64",
+            "/usr/lib",
+        ];
+        let found = places.map(|folder| Path::new(folder).join("libm.so.6"));
+        let Some(library) = found.into_iter().find(|path| path.exists()) else {
+            return;
+        };
+        let error = Module::load(&library).err().expect("no module");
+        assert!(matches!(error, ModuleError::NotPkcs11 { .. }), "{error}");
+    }
+
+    #[test]
     fn libraries_that_are_no_modules() {
         let folder = tempfile::tempdir().expect("temporary folder");
         // Right machine, and nothing behind the header.

@@ -6,10 +6,11 @@ use cryptoki::error::Error as CkError;
 use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
 
 use crate::error::{Class, Fault, HsmError, Trouble};
-use crate::id::{Half, KeyId};
+use crate::id::{Half, IdForm, KeyId};
 use crate::key::{KeyKind, PublicKey};
 use crate::point;
 use crate::session::Live;
+use crate::worker::explain;
 
 /// Handles that are asked for at once.
 const FIND_BATCH: NonZeroUsize = NonZeroUsize::new(256).expect("not zero");
@@ -55,6 +56,10 @@ pub(crate) fn find(live: &mut Live, key: &KeyId, half: Half) -> Result<ObjectHan
             return Ok(handle);
         }
     }
+    if let Some(handle) = by_label(live, key, half)? {
+        live.remember(key, half, handle);
+        return Ok(handle);
+    }
     if half == Half::Private && live.known.contains(key) {
         doubt(live, key)?;
     }
@@ -62,10 +67,34 @@ pub(crate) fn find(live: &mut Live, key: &KeyId, half: Half) -> Result<ObjectHan
     Err(HsmError::NotFound { id, half }.into())
 }
 
+/// NetHSM finds ids of letters and digits by CKA_ID, and others only by the label that equals them.
+fn by_label(live: &Live, key: &KeyId, half: Half) -> Result<Option<ObjectHandle>, CkError> {
+    let octets = key.octets();
+    let plain = |o: &u8| o.is_ascii_alphanumeric();
+    if !octets.iter().all(u8::is_ascii_graphic) || octets.iter().all(plain) {
+        return Ok(None);
+    }
+    for handle in all(live, &[class(half), Attribute::Label(octets)])? {
+        if names(live, handle)?.0.as_ref() == Some(key) {
+            return Ok(Some(handle));
+        }
+    }
+    Ok(None)
+}
+
+/// Asks for a key that does not exist: goes to the device and changes nothing.
+pub(crate) fn touch(live: &Live) -> Result<(), Fault> {
+    let nothing = KeyId::new([0; KeyId::OCTETS]).cka_id(IdForm::AsciiHex);
+    match first(live, &[class(Half::Private), Attribute::Id(nothing)]).map_err(Fault::from) {
+        Err(fault) if fault.class != Class::Refused => Err(fault),
+        _ => Ok(()),
+    }
+}
+
 /// A private key that was there is not found: it is hidden from those who are not logged in, and
 /// gone for a module whose token was replaced under it.
 fn doubt(live: &mut Live, key: &KeyId) -> Result<(), Fault> {
-    if !live.ask_user()? {
+    if !live.anonymous && !live.ask_user()? {
         return Err(Fault::new(
             Class::Login,
             "the login is gone, and the keys with it",
@@ -215,7 +244,10 @@ pub(crate) fn list(live: &mut Live, label: Option<&str>) -> Result<Vec<ObjectInf
         for handle in all(live, &template)? {
             live.beat();
             match describe(live, handle, half) {
-                Ok(object) => found.extend(object),
+                // NetHSM takes a label in a template for an id, or does not look at it.
+                Ok(object) => found.extend(object.filter(|object| {
+                    label.is_none_or(|wanted| object.label.as_deref() == Some(wanted))
+                })),
                 // Destroyed meanwhile by somebody else.
                 Err(fault) if fault.class == Class::Handle => {}
                 Err(fault) => return Err(fault.into()),
@@ -231,34 +263,39 @@ fn describe(
     handle: ObjectHandle,
     half: Half,
 ) -> Result<Option<ObjectInfo>, Fault> {
-    let wanted = [
-        AttributeType::Id,
-        AttributeType::Label,
-        AttributeType::KeyType,
-    ];
-    let it = read(live, handle, &wanted)?;
-    let Some(id) = it.id.as_deref().and_then(KeyId::from_cka_id) else {
+    let (id, label) = names(live, handle)?;
+    let Some(id) = id else {
         return Ok(None);
     };
-    let kind = match it.key_type {
-        Some(KeyType::RSA) => {
-            let it = read(live, handle, &[AttributeType::Modulus])?;
-            let modulus = it.modulus.unwrap_or_default();
-            PublicKey::rsa(&modulus, &[3]).map(|public| public.kind())
-        }
-        Some(KeyType::EC | KeyType::EC_EDWARDS) => {
-            let it = read(live, handle, &[AttributeType::EcParams])?;
-            it.params.as_deref().and_then(point::kind_of)
-        }
-        _ => None,
+    let kind = match kind_of(live, handle).map_err(Fault::from) {
+        // A kind of key that this crate has no word for hides no other.
+        Err(fault) if matches!(fault.class, Class::Refused | Class::Unsupported) => None,
+        other => other?,
     };
     live.remember(&id, half, handle);
     Ok(Some(ObjectInfo {
         id,
         half,
         kind,
-        label: it.label.and_then(text),
+        label,
     }))
+}
+
+fn kind_of(live: &Live, handle: ObjectHandle) -> Result<Option<KeyKind>, CkError> {
+    Ok(
+        match read(live, handle, &[AttributeType::KeyType])?.key_type {
+            Some(KeyType::RSA) => {
+                let it = read(live, handle, &[AttributeType::Modulus])?;
+                let modulus = it.modulus.unwrap_or_default();
+                PublicKey::rsa(&modulus, &[3]).map(|public| public.kind())
+            }
+            Some(KeyType::EC | KeyType::EC_EDWARDS) => {
+                let it = read(live, handle, &[AttributeType::EcParams])?;
+                it.params.as_deref().and_then(point::kind_of)
+            }
+            _ => None,
+        },
+    )
 }
 
 /// One object by id.
@@ -322,7 +359,7 @@ pub(crate) fn destroy(live: &mut Live, key: &KeyId, half: Half) -> Result<bool, 
         // NetHSM removes both halves together and refuses the second with words of its own.
         Err(fault) => match gone(live, key, half) {
             Ok(_) => Ok(false),
-            Err(_) => Err(fault.into()),
+            Err(_) => Err(explain("to destroy a key", live, fault).into()),
         },
     }
 }

@@ -16,6 +16,7 @@ use parking_lot::{Condvar, Mutex};
 use crate::breaker::{Admission, Breaker, Open};
 use crate::error::{Fault, HsmError, Trouble, Unavailable};
 use crate::hsm::{Event, Observer, Settings};
+use crate::job::{Done, Job, Kind, Outcome, Refuse};
 use crate::known::Known;
 use crate::login::Access;
 use crate::module::Module;
@@ -64,6 +65,7 @@ struct State {
     squeezed: Option<Duration>,
     given_up: usize,
     hung_in_row: u32,
+    last_hang: Option<Duration>,
     breaker: Breaker,
     /// The module has lost its state, as far as it says.
     lost: bool,
@@ -90,76 +92,6 @@ pub struct SessionStats {
     pub errors: u64,
     pub busy: Duration,
     pub slowest: Duration,
-}
-
-/// How a piece of work may be treated.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Kind {
-    /// Doing it twice does no harm.
-    pub repeat: bool,
-    /// May take several times as long as others: making a key.
-    pub long: bool,
-    /// Needs a session, but no login.
-    pub public: bool,
-}
-
-impl Kind {
-    pub const REPEAT: Kind = Kind {
-        repeat: true,
-        long: false,
-        public: false,
-    };
-    pub const LONG: Kind = Kind {
-        repeat: false,
-        long: true,
-        public: false,
-    };
-    pub const PUBLIC: Kind = Kind {
-        repeat: false,
-        long: false,
-        public: true,
-    };
-}
-
-/// A piece of work in the queue.
-pub(crate) struct Job {
-    pub work: Box<dyn Work>,
-    pub kind: Kind,
-    pub probe: bool,
-    queued: Duration,
-}
-
-pub(crate) trait Work: Send {
-    /// May be called again after a failure.
-    fn attempt(&mut self, live: &mut Live) -> Result<(), Trouble>;
-    fn answer(&mut self, result: Result<(), HsmError>);
-    fn reply(&self) -> Arc<dyn Refuse>;
-}
-
-/// The way to an answer without the thread that works on it.
-pub(crate) trait Refuse: Send + Sync {
-    fn refuse(&self, error: HsmError);
-}
-
-pub(crate) type Done<T> = Box<dyn FnOnce(Result<T, HsmError>) + Send>;
-
-/// Whoever comes first, gives the answer.
-struct Reply<T>(Mutex<Option<Done<T>>>);
-
-struct Call<T, F> {
-    f: F,
-    out: Option<T>,
-    reply: Arc<Reply<T>>,
-}
-
-/// What the device made of a piece of work.
-pub(crate) enum Outcome {
-    /// It answered, yes or no.
-    Answered(Result<(), HsmError>),
-    /// It did not. `lost` if only initialising the module again helps.
-    Away { why: String, lost: bool },
-    /// There is no session for this thread.
-    Full(String),
 }
 
 impl Pool {
@@ -196,6 +128,7 @@ impl Pool {
                 squeezed: None,
                 given_up: 0,
                 hung_in_row: 0,
+                last_hang: None,
                 breaker: Breaker::default(),
                 lost: false,
                 closing: false,
@@ -228,18 +161,7 @@ impl Pool {
         T: Send + 'static,
         F: FnMut(&mut Live) -> Result<T, Trouble> + Send + 'static,
     {
-        let reply = Arc::new(Reply(Mutex::new(Some(done))));
-        let call = Call {
-            f,
-            out: None,
-            reply: Arc::clone(&reply),
-        };
-        let mut job = Job {
-            work: Box::new(call),
-            kind,
-            probe: false,
-            queued: self.clock.monotonic(),
-        };
+        let mut job = Job::new(kind, f, done, self.clock.monotonic());
         let mut state = self.state.lock();
         let refusal = loop {
             if state.closing {
@@ -255,6 +177,8 @@ impl Pool {
                     "{MAX_IN_FLIGHT} requests are waiting for this token already"
                 )));
             }
+            // Waiting for room is not waiting in the queue.
+            job.queued = self.clock.monotonic();
             match state.breaker.admit(job.queued) {
                 Admission::Go => {}
                 Admission::Probe => job.probe = true,
@@ -264,7 +188,7 @@ impl Pool {
         };
         if let Some(refusal) = refusal {
             drop(state);
-            reply.refuse(refusal);
+            job.refuse(refusal);
             return;
         }
         state.queue.push_back(job);
@@ -282,7 +206,7 @@ impl Pool {
                 state.breaker.release();
             }
             drop(state);
-            reply.refuse(HsmError::away("no thread for this token can be started"));
+            job.refuse(HsmError::away("no thread for this token can be started"));
         }
     }
 
@@ -324,6 +248,7 @@ impl Pool {
                 state.workers.remove(&number);
                 return None;
             }
+            let pulse = state.workers.get(&number)?.pulse.clone();
             let Some(job) = state.queue.pop_front() else {
                 self.work.wait(&mut state);
                 continue;
@@ -335,17 +260,19 @@ impl Pool {
                 let why = open.why.clone();
                 drop(state);
                 self.room.notify_one();
-                job.work.reply().refuse(HsmError::away(why));
+                job.refuse(HsmError::away(why));
                 state = self.state.lock();
                 continue;
             }
-            let worker = state.workers.get_mut(&number)?;
-            worker.pulse.beat();
-            worker.busy = Some(Busy {
+            pulse.beat();
+            let busy = Busy {
                 reply: job.work.reply(),
                 probe: job.probe,
                 long: job.kind.long,
-            });
+            };
+            if let Some(worker) = state.workers.get_mut(&number) {
+                worker.busy = Some(busy);
+            }
             return Some(job);
         }
     }
@@ -355,8 +282,9 @@ impl Pool {
         let now = self.clock.monotonic();
         let mut state = self.state.lock();
         let Some(worker) = state.workers.get_mut(&number) else {
-            // Given up meanwhile; the answer was given, too.
+            // Given up meanwhile; the answer was given, too. The module is slow, but does not hang.
             state.given_up = state.given_up.saturating_sub(1);
+            state.hung_in_row = 0;
             return false;
         };
         worker.busy = None;
@@ -446,11 +374,16 @@ impl Pool {
             .map(|(number, _)| *number)
             .collect();
         for number in hung {
-            let Some(busy) = state.workers.remove(&number).and_then(|w| w.busy) else {
+            let Some(worker) = state.workers.remove(&number) else {
                 continue;
             };
+            let Some(busy) = worker.busy else { continue };
             state.given_up += 1;
-            state.hung_in_row += 1;
+            // What hangs at the same time hangs once.
+            if state.last_hang.is_none_or(|at| worker.pulse.last() >= at) {
+                state.hung_in_row += 1;
+                state.last_hang = Some(now);
+            }
             let limit = if busy.long { limit * LONG } else { limit };
             let seconds = limit.as_secs_f32();
             let why = format!("the module did not return from a call within {seconds} s");
@@ -538,9 +471,7 @@ impl Pool {
         self.work.notify_all();
         self.room.notify_all();
         for job in waiting {
-            job.work
-                .reply()
-                .refuse(HsmError::away("the module is being shut down"));
+            job.refuse(HsmError::away("the module is being shut down"));
         }
     }
 
@@ -567,53 +498,6 @@ impl Worker {
         };
         let limit = if busy.long { limit * LONG } else { limit };
         now.saturating_sub(self.pulse.last()) > limit
-    }
-}
-
-impl<T, F> Work for Call<T, F>
-where
-    T: Send + 'static,
-    F: FnMut(&mut Live) -> Result<T, Trouble> + Send,
-{
-    fn attempt(&mut self, live: &mut Live) -> Result<(), Trouble> {
-        self.out = Some((self.f)(live)?);
-        Ok(())
-    }
-
-    fn answer(&mut self, result: Result<(), HsmError>) {
-        let result = match (result, self.out.take()) {
-            (Ok(()), Some(out)) => Ok(out),
-            (Ok(()), None) => Err(HsmError::away("the work was not done")),
-            (Err(error), _) => Err(error),
-        };
-        self.reply.give(result);
-    }
-
-    fn reply(&self) -> Arc<dyn Refuse> {
-        self.reply.clone()
-    }
-}
-
-impl<T> Reply<T> {
-    fn give(&self, result: Result<T, HsmError>) {
-        let done = self.0.lock().take();
-        if let Some(done) = done {
-            done(result);
-        }
-    }
-}
-
-impl<T> Drop for Reply<T> {
-    fn drop(&mut self) {
-        self.give(Err(HsmError::away(
-            "the work was dropped before it was done",
-        )));
-    }
-}
-
-impl<T: Send> Refuse for Reply<T> {
-    fn refuse(&self, error: HsmError) {
-        self.give(Err(error));
     }
 }
 

@@ -27,6 +27,8 @@ pub(crate) struct Live {
     pub known: Arc<Known>,
     /// Known to be in the user state.
     pub user: bool,
+    /// Of a token that wants no login.
+    pub anonymous: bool,
     /// Of no use any more, though it exists.
     pub poisoned: bool,
     generation: u64,
@@ -89,6 +91,7 @@ impl Live {
             module: Arc::clone(module),
             known: Arc::clone(known),
             user: false,
+            anonymous: false,
             poisoned: false,
             generation: module.generation(),
             handles: HashMap::new(),

@@ -30,17 +30,15 @@ pub struct TokenEntry {
     pub max_sessions: Option<usize>,
 }
 
-/// The slots of the module. One that cannot be read has its error in its entry, and hides no other.
-pub(crate) fn list(module: &Module) -> Result<Vec<SlotEntry>, Fault> {
+/// All slots, with or without a token: asking for those with one fails as a whole in some modules
+/// when one of them is away.
+pub(crate) fn list(module: &Module) -> Result<Vec<Slot>, Fault> {
     let _calls = module.enter();
-    let slots = module.p11.get_all_slots()?;
-    let entries = slots.into_iter().enumerate();
-    Ok(entries
-        .map(|(index, slot)| read(module, index, slot))
-        .collect())
+    Ok(module.p11.get_all_slots()?)
 }
 
-fn read(module: &Module, index: usize, slot: Slot) -> SlotEntry {
+pub(crate) fn read(module: &Module, index: usize, slot: Slot) -> SlotEntry {
+    let _calls = module.enter();
     let (description, present) = match module.p11.get_slot_info(slot) {
         Ok(info) => (clean(info.slot_description()), Ok(info.token_present())),
         Err(error) => (String::new(), Err(Fault::from(error).why)),

@@ -4,19 +4,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cryptoki::mechanism::MechanismType;
 use parking_lot::Mutex;
 use secrecy::SecretString;
 
+use crate::algorithm::{KeyAlgorithm, from_mechanisms};
 use crate::breaker::Open;
-use crate::error::{Class, HsmError, Trouble};
+use crate::error::{HsmError, Trouble};
 use crate::generate::{self, Habits, Made, Naming, NewPair};
 use crate::hsm::Event;
 use crate::id::{Half, KeyId};
+use crate::job::{Done, Kind};
 use crate::key::{KeyKind, Mechanism, PublicKey, SignInput};
 use crate::login::Verdict;
 use crate::objects::{self, ObjectInfo};
-use crate::pool::{Done, Kind, Pool, SessionStats};
+use crate::pool::{Pool, SessionStats};
 use crate::session::Login;
 use crate::sign::{self, Chunk};
 use crate::slot::TokenEntry;
@@ -32,34 +33,10 @@ pub struct Token {
     asking: Mutex<()>,
 }
 
-/// DNSSEC algorithms by mnemonic (RFC 8624 §3.1).
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum KeyAlgorithm {
-    RsaSha256,
-    RsaSha512,
-    EcdsaP256Sha256,
-    EcdsaP384Sha384,
-    Ed25519,
-    Ed448,
-}
-
 /// Signatures that one session makes before others have their turn.
 const MAX_CHUNK: usize = 8;
 /// Signatures that can be asked for at once.
 pub const MAX_BATCH: usize = 65_536;
-
-impl KeyAlgorithm {
-    pub const fn mnemonic(self) -> &'static str {
-        match self {
-            KeyAlgorithm::RsaSha256 => "RSASHA256",
-            KeyAlgorithm::RsaSha512 => "RSASHA512",
-            KeyAlgorithm::EcdsaP256Sha256 => "ECDSAP256SHA256",
-            KeyAlgorithm::EcdsaP384Sha384 => "ECDSAP384SHA384",
-            KeyAlgorithm::Ed25519 => "ED25519",
-            KeyAlgorithm::Ed448 => "ED448",
-        }
-    }
-}
 
 impl Token {
     pub(crate) fn new(pool: Arc<Pool>, slot_description: String) -> Token {
@@ -190,7 +167,8 @@ impl Token {
     /// Makes a key pair, of which the private half signs and does nothing else.
     ///
     /// # Errors
-    /// Leave nothing on the token. [`HsmError::IdTaken`] asks for other random octets.
+    /// Leave nothing on the token, unless the device went away in the middle: what it made then
+    /// shows up in inventories as nobody's. [`HsmError::IdTaken`] asks for other random octets.
     pub fn generate(&self, want: &NewPair) -> Result<Made, HsmError> {
         let (mut want, form) = (want.clone(), self.pool.settings.id_form);
         if !self.pool.settings.set_labels {
@@ -223,7 +201,10 @@ impl Token {
 
     /// From memory if the public key was read before.
     pub fn kind(&self, key: &KeyId) -> Result<KeyKind, HsmError> {
-        self.public_key(key).map(|public| public.kind())
+        match self.pool.known.kind(key) {
+            Some(kind) => Ok(kind),
+            None => self.public_key(key).map(|public| public.kind()),
+        }
     }
 
     pub fn object(&self, key: &KeyId, half: Half) -> Result<ObjectInfo, HsmError> {
@@ -407,15 +388,8 @@ impl Token {
 
     /// Asks the device for a sign of life; the way to notice early that it is back.
     pub fn probe(&self) -> Result<(), HsmError> {
-        let nothing = KeyId::new([0; KeyId::OCTETS]);
-        self.pool.call(Kind::REPEAT, move |live| {
-            live.forget(&nothing, Half::Private);
-            match objects::find(live, &nothing, Half::Private) {
-                Ok(_) | Err(Trouble::Final(HsmError::NotFound { .. })) => Ok(()),
-                Err(Trouble::Fault(fault)) if fault.class == Class::Refused => Ok(()),
-                Err(error) => Err(error),
-            }
-        })
+        self.pool
+            .call(Kind::REPEAT, |live| Ok(objects::touch(live)?))
     }
 
     /// Since when (by the monotonic clock) and why the device is away, if it is.
@@ -468,50 +442,5 @@ fn place(
         if let Some(result) = results.get_mut(at) {
             *result = Some(one);
         }
-    }
-}
-
-/// `most_bits` gives the largest key of a mechanism, 0 if it is not known.
-fn from_mechanisms(
-    list: &[MechanismType],
-    most_bits: &dyn Fn(MechanismType) -> usize,
-) -> Vec<KeyAlgorithm> {
-    let has = |mechanism| list.contains(&mechanism);
-    let mut found = Vec::new();
-    if has(MechanismType::RSA_PKCS_KEY_PAIR_GEN) && has(MechanismType::RSA_PKCS) {
-        found.extend([KeyAlgorithm::RsaSha256, KeyAlgorithm::RsaSha512]);
-    }
-    if has(MechanismType::ECC_KEY_PAIR_GEN) && has(MechanismType::ECDSA) {
-        let bits = most_bits(MechanismType::ECDSA);
-        found.push(KeyAlgorithm::EcdsaP256Sha256);
-        if bits == 0 || bits >= 384 {
-            found.push(KeyAlgorithm::EcdsaP384Sha384);
-        }
-    }
-    if has(MechanismType::ECC_EDWARDS_KEY_PAIR_GEN) && has(MechanismType::EDDSA) {
-        found.push(KeyAlgorithm::Ed25519);
-        if most_bits(MechanismType::EDDSA) >= 448 {
-            found.push(KeyAlgorithm::Ed448);
-        }
-    }
-    found
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn algorithms_need_both_mechanisms() {
-        let mut list = vec![
-            MechanismType::ECC_KEY_PAIR_GEN,
-            MechanismType::ECDSA,
-            MechanismType::ECC_EDWARDS_KEY_PAIR_GEN,
-            MechanismType::RSA_PKCS_KEY_PAIR_GEN,
-        ];
-        let small = from_mechanisms(&list, &|_| 256);
-        assert_eq!(small, [KeyAlgorithm::EcdsaP256Sha256]);
-        list.extend([MechanismType::EDDSA, MechanismType::RSA_PKCS]);
-        assert_eq!(from_mechanisms(&list, &|_| 521).len(), 6);
     }
 }

@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use crate::error::{Class, Fault, HsmError, Trouble};
 use crate::hsm::Event;
+use crate::job::{Job, Outcome};
 use crate::login::How;
-use crate::pool::{Job, Outcome, Pool};
+use crate::objects;
+use crate::pool::Pool;
 use crate::session::{Live, Pulse};
 use crate::slot;
 
@@ -44,6 +46,10 @@ fn perform(pool: &Arc<Pool>, live: &mut Option<Live>, job: &mut Job, pulse: &Pul
         }
         let fault = match result {
             Ok(()) => return Outcome::Answered(Ok(())),
+            Err(Trouble::Final(HsmError::Unavailable(away))) => {
+                let (why, lost) = (away.why, false);
+                return Outcome::Away { why, lost };
+            }
             Err(Trouble::Final(error)) => return Outcome::Answered(Err(error)),
             Err(Trouble::Fault(fault)) => fault,
         };
@@ -53,6 +59,10 @@ fn perform(pool: &Arc<Pool>, live: &mut Option<Live>, job: &mut Job, pulse: &Pul
             Class::Handle => live.iter_mut().for_each(Live::forget_all),
             Class::Login => live.iter_mut().for_each(|live| live.user = false),
             _ => {}
+        }
+        if job.probe && matches!(fault.class, Class::Device | Class::Odd) {
+            // Some modules want a new session when the device is back.
+            live.take().into_iter().for_each(Live::close);
         }
         let another_try = match fault.class {
             // The call was not made.
@@ -65,7 +75,15 @@ fn perform(pool: &Arc<Pool>, live: &mut Option<Live>, job: &mut Job, pulse: &Pul
             continue;
         }
         return match fault.class {
-            Class::Device | Class::Module | Class::Session | Class::Closed | Class::Stuck => {
+            Class::Odd if !job.probe && answers(pool, live) => {
+                Outcome::Answered(Err(HsmError::Refused(fault.why)))
+            }
+            Class::Device
+            | Class::Odd
+            | Class::Module
+            | Class::Session
+            | Class::Closed
+            | Class::Stuck => {
                 let lost = fault.class == Class::Module;
                 Outcome::Away {
                     why: fault.why,
@@ -75,6 +93,22 @@ fn perform(pool: &Arc<Pool>, live: &mut Option<Live>, job: &mut Job, pulse: &Pul
             Class::Full => Outcome::Full(fault.why),
             _ => Outcome::Answered(Err(fault.into())),
         };
+    }
+}
+
+/// Whether the device answers a harmless question. Some modules have one error for a device that
+/// is away and for a request that it does not like, and one odd request must not stop the others.
+fn answers(pool: &Pool, live: &mut Option<Live>) -> bool {
+    if pool.away().is_some() {
+        return false;
+    }
+    let _calls = pool.module.enter();
+    match live {
+        Some(live) if live.is_current() => {
+            live.beat();
+            objects::touch(live).is_ok()
+        }
+        _ => false,
     }
 }
 
@@ -137,6 +171,7 @@ fn log_in(pool: &Pool, live: &mut Live) -> Result<(), Trouble> {
         match access.how() {
             How::ByItself if !pool.token.login_required => {
                 live.user = true;
+                live.anonymous = true;
                 return Ok(());
             }
             How::ByItself => {
@@ -197,32 +232,33 @@ fn reset(pool: &Pool) {
 
 /// Slots may have other ids now: the token's serial number finds it.
 fn relocate(pool: &Pool) {
-    let Ok(slots) = slot::list(&pool.module) else {
+    let is_there = |slot| {
+        let _calls = pool.module.enter();
+        let token = slot::token(&pool.module, slot);
+        token.is_ok_and(|t| t.serial == pool.token.serial && t.label == pool.token.label)
+    };
+    if pool.slot().is_ok_and(is_there) {
         return;
-    };
-    let is_it = |slot: &slot::SlotEntry| match &slot.token {
-        Ok(Some(token)) => token.serial == pool.token.serial && token.label == pool.token.label,
-        _ => false,
-    };
-    let stays = slots
-        .iter()
-        .any(|slot| slot.id == pool.slot_id() && is_it(slot));
-    if !stays && let Some(found) = slots.iter().find(|slot| is_it(slot)) {
-        pool.set_slot(found.id);
+    }
+    let slots = slot::list(&pool.module).unwrap_or_default();
+    if let Some(found) = slots.into_iter().find(|slot| is_there(*slot)) {
+        pool.set_slot(found.id());
     }
 }
 
-/// A fault in words for people, where the module's own are no help.
-pub(crate) fn explain_generation(fault: Fault) -> Fault {
-    if fault.why.contains("CKR_FUNCTION_FAILED") {
-        return Fault::new(
-            Class::Refused,
-            format!(
-                "to generate a key: the module's administrator account is probably missing or \
-                 wrong ({})",
-                fault.why
-            ),
-        );
+/// A fault in words for people, where the module's own are no help. `what` was to be done, which
+/// on NetHSM is the administrator's work.
+pub(crate) fn explain(what: &str, live: &mut Live, fault: Fault) -> Fault {
+    let refused = fault.why.contains("CKR_FUNCTION_FAILED")
+        || (fault.class == Class::Login && live.ask_user() == Ok(true));
+    if !refused {
+        return fault;
     }
-    fault
+    Fault::new(
+        Class::Refused,
+        format!(
+            "{what}: the module's administrator account is probably missing or wrong ({})",
+            fault.why
+        ),
+    )
 }

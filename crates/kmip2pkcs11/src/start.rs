@@ -53,6 +53,8 @@ fn begin(args: &Args) -> Result<ExitCode, String> {
     let parent = background.then(process::settle).transpose()?;
     let stderr = capture::keep_stderr()?;
     let log = logging::init(&file.config, args, &stderr)?;
+    // In the background nothing of the terminal may stay open.
+    drop(stderr);
     for warning in &file.warnings {
         tracing::warn!("{}", warning.one_line());
     }

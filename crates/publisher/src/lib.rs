@@ -16,6 +16,7 @@ mod proof;
 pub mod server;
 pub mod stats;
 pub mod steps;
+pub mod watch;
 
 pub use answer::{Outcome, Reply, Scratch, answer};
 pub use approved::{Approved, Verified};

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | 30 Head | base id u64, base full fp 16 |
 //! | 07 Meta, 03 Keys, 06 Chain | as in [`crate::parts`] |
-//! | 31 MoreKinds | u32 first, {u16 type, u32 ttl}* |
+//! | 31 MoreKinds | u32 how many stay, {u16 type, u32 ttl}* |
 //! | 32 MorePool | u32 first, {u32 length, set}* |
 //! | 33 MoreBitmaps | u32 first, {u32 length, octets}* |
 //! | 34 Apex | {u32 length, delta of U}, {u32 length, delta of S} (0 = none) |
@@ -56,11 +56,6 @@ impl ZoneVersion {
     pub fn export_patch(&self, base: &ZoneVersion, sink: &mut dyn FnMut(u8, &[u8])) -> bool {
         if self.zone != base.zone
             || self.apex_name != base.apex_name
-            || !self
-                .kinds
-                .iter()
-                .take(base.kinds.len())
-                .eq(base.kinds.iter())
             || !base.pool.is_prefix_of(&self.pool)
             || !same_slots(&base.keys, &self.keys)
         {
@@ -81,8 +76,10 @@ impl ZoneVersion {
     }
 
     fn more_tables(&self, base: &ZoneVersion, sink: &mut dyn FnMut(u8, &[u8])) {
-        let first = base.kinds.len();
-        if self.kinds.len() > first {
+        // Leaves that are kept use kinds that both have; those of the apex may stand elsewhere.
+        let pairs = self.kinds.iter().zip(base.kinds.iter());
+        let first = pairs.take_while(|(a, b)| a == b).count();
+        if self.kinds.len() > first || base.kinds.len() > first {
             let mut out = (first as u32).to_le_bytes().to_vec();
             for k in self.kinds.iter().skip(first) {
                 out.extend_from_slice(&k.rtype.0.to_le_bytes());
@@ -319,9 +316,14 @@ impl Replay {
             }
             MORE_KINDS => {
                 let mut next = r.u32().ok_or(SHORT)?;
-                if next as usize != self.kinds.len() {
+                if next as usize > self.kinds.len() {
                     return Err("kinds do not go on");
                 }
+                let mut kinds = Kinds::default();
+                for k in self.kinds.iter().take(next as usize) {
+                    kinds.intern(k.rtype, k.ttl);
+                }
+                self.kinds = kinds;
                 while !r.is_empty() {
                     let (t, ttl) = (r.u16().ok_or(SHORT)?, r.u32().ok_or(SHORT)?);
                     if self.kinds.intern(Rtype(t), ttl) != next {

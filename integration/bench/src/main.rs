@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use cascade_bench::generate::Tld;
 use cascade_bench::table::{self, Limit, Row};
-use cascade_bench::{floor, stages};
+use cascade_bench::{changes, floor, stages};
 use clap::{Args, Parser, Subcommand};
 
 #[derive(Parser)]
@@ -37,6 +37,8 @@ enum Command {
         #[arg(long, default_value_t = 3)]
         secs: u64,
     },
+    /// Measure what small changes of a large zone cost, and print the table.
+    Changes(RunArgs),
     /// Repeat one stage, for a profiler.
     Repeat {
         #[arg(value_enum)]
@@ -126,6 +128,7 @@ fn main() -> ExitCode {
         } => generate(&args),
         Command::Run(args) => run(&args),
         Command::Hsm { secs } => hsm(Duration::from_secs(secs)),
+        Command::Changes(args) => changes(&args),
         Command::Repeat { stage, zone, times } => repeat(stage, &zone, times),
     };
     match result {
@@ -299,6 +302,27 @@ fn run(args: &RunArgs) -> Result<(), String> {
         ),
     ];
     table::print(&rows);
+    Ok(())
+}
+
+/// Writes and signs the zone, then changes it a little and a little more.
+fn changes(args: &RunArgs) -> Result<(), String> {
+    let floor = floor::measure(Duration::from_secs(args.floor_secs))?;
+    let dir = tempfile::tempdir().map_err(|e| format!("no temporary directory: {e}"))?;
+    let path = dir.path().join("bench.zone");
+    let file = File::create(&path).map_err(|e| e.to_string())?;
+    let mut out = BufWriter::with_capacity(1 << 20, file);
+    Tld::new(args.delegations, args.seed)
+        .write(&mut out)
+        .and_then(|_| out.flush())
+        .map_err(|e| format!("cannot write the zone: {e}"))?;
+    println!(
+        "Zone: {} delegations; {}; {} threads\n",
+        args.delegations,
+        args.denial.word(),
+        floor.threads
+    );
+    table::print(&changes::run(&path, "bench", args.denial.plan(), &floor)?);
     Ok(())
 }
 

@@ -89,8 +89,12 @@ pub fn value(
 
 /// True if the object has all that the template asks for.
 pub fn matches(pair: &Pair, half: Half, template: &Template, manners: &Manners) -> bool {
-    template.iter().all(|(wanted, octets)| {
-        value(pair, half, *wanted, 0, manners).is_ok_and(|value| value == *octets)
+    let has_id = get(template, CKA_ID).is_some();
+    template.iter().all(|(wanted, octets)| match *wanted {
+        // As in a template for a new key.
+        CKA_ID if manners.label_is_id => pair.id == spelled(octets),
+        CKA_LABEL if manners.label_is_id && has_id => true,
+        wanted => value(pair, half, wanted, 0, manners).is_ok_and(|value| value == *octets),
     })
 }
 
@@ -113,6 +117,9 @@ pub fn read_templates(
     let asks = |wanted| public.iter().chain(private).any(|(t, _)| *t == wanted);
     if asks(CKA_KEY_GEN_MECHANISM) && !manners.key_gen_mechanism {
         return Err(CKR_ATTRIBUTE_TYPE_INVALID);
+    }
+    if mechanism == CKM_RSA_PKCS_KEY_PAIR_GEN && manners.odd_about_rsa {
+        return Err(CKR_DEVICE_ERROR);
     }
     if asks(CKA_EXTRACTABLE) && manners.refuses_extractable {
         return Err(CKR_TEMPLATE_INCONSISTENT);
@@ -139,13 +146,9 @@ pub fn read_templates(
     let text = |template, wanted| get(template, wanted).map(<[u8]>::to_vec);
     let label = text(private, CKA_LABEL).or_else(|| text(public, CKA_LABEL));
     let id = text(private, CKA_ID).or_else(|| text(public, CKA_ID));
-    let id = match (manners.label_is_id, id) {
-        // Ids are parts of addresses there: what is more than letters and digits is spelled out.
-        (true, Some(id)) if !id.iter().all(u8::is_ascii_alphanumeric) => {
-            Some(keys::hex(&id).into_bytes())
-        }
-        (true, id) => id.or(label),
-        (false, id) => id,
+    let id = match manners.label_is_id {
+        true => id.map(|id| spelled(&id)).or(label),
+        false => id,
     };
     let id = id.unwrap_or_else(|| {
         let mut random = [0; 10];
@@ -162,6 +165,14 @@ pub fn read_templates(
         private_label: named(private),
         id,
     })
+}
+
+/// Ids are parts of addresses there: what is more than letters and digits is spelled out.
+fn spelled(id: &[u8]) -> Vec<u8> {
+    match id.iter().all(u8::is_ascii_alphanumeric) {
+        true => id.to_vec(),
+        false => keys::hex(id).into_bytes(),
+    }
 }
 
 fn get(template: &Template, wanted: CK_ATTRIBUTE_TYPE) -> Option<&[u8]> {

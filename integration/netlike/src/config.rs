@@ -44,6 +44,8 @@ pub struct Manners {
     /// Sessions are in the user state without C_Login; another PIN than the configured one poisons
     /// the session that tries it.
     pub logged_in: bool,
+    /// Whether the token wants a login at all.
+    pub login_required: bool,
     /// The id is the label: a template's CKA_ID, in hexadecimal if it has more than letters and
     /// digits, else its CKA_LABEL as it is.
     pub label_is_id: bool,
@@ -58,6 +60,8 @@ pub struct Manners {
     pub admin: bool,
     /// CKA_EXTRACTABLE in a template is refused.
     pub refuses_extractable: bool,
+    /// Making an RSA key is answered with CKR_DEVICE_ERROR.
+    pub odd_about_rsa: bool,
     /// The curve of Ed25519 is taken as a name only.
     pub curve_by_name: bool,
     /// Of each call that goes to the device.
@@ -84,6 +88,8 @@ pub struct Manners {
     pub session_epoch: u64,
     /// When it changes, logins are forgotten.
     pub login_epoch: u64,
+    /// When it changes, keys whose files are gone are gone.
+    pub store_epoch: u64,
 }
 
 /// What instances have that do not know of each other.
@@ -100,6 +106,7 @@ impl Default for Manners {
     fn default() -> Manners {
         Manners {
             logged_in: true,
+            login_required: true,
             label_is_id: true,
             labels_read_only: true,
             key_gen_mechanism: false,
@@ -107,6 +114,7 @@ impl Default for Manners {
             halves_go_together: true,
             admin: true,
             refuses_extractable: false,
+            odd_about_rsa: false,
             curve_by_name: false,
             latency_us: 0,
             instances: 1,
@@ -121,6 +129,7 @@ impl Default for Manners {
             stuck_after: 0,
             session_epoch: 0,
             login_epoch: 0,
+            store_epoch: 0,
         }
     }
 }

@@ -23,6 +23,7 @@ pub struct Device {
     /// Calls to the device, for taking the instances in turn.
     turn: AtomicU64,
     signatures: AtomicU64,
+    store_epoch: AtomicU64,
 }
 
 type Result<T> = std::result::Result<T, CK_RV>;
@@ -40,6 +41,7 @@ impl Device {
             sessions: Mutex::new(sessions),
             turn: AtomicU64::new(0),
             signatures: AtomicU64::new(0),
+            store_epoch: AtomicU64::new(manners.store_epoch),
             config,
             current,
         })
@@ -61,6 +63,16 @@ impl Device {
         }
         if manners.latency_us > 0 {
             std::thread::sleep(manners.latency());
+        }
+        if self
+            .store_epoch
+            .swap(manners.store_epoch, Ordering::Relaxed)
+            != manners.store_epoch
+        {
+            for slot in self.pairs.write().iter_mut() {
+                let stays = |pair: &Arc<Pair>| keys::exists(&self.config.store, &pair.id);
+                *slot = slot.take().filter(stays);
+            }
         }
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let instance = turn % manners.instances.max(1) as u64;
@@ -111,26 +123,28 @@ impl Device {
         f(sessions.get(session).ok_or(CKR_SESSION_HANDLE_INVALID)?)
     }
 
-    /// The session's slot, if its user is logged in.
+    /// The session's slot, if its user is logged in or need not be.
     fn user(&self, session: CK_SESSION_HANDLE) -> Result<CK_SLOT_ID> {
+        match self.state(session)? {
+            (slot, true) => Ok(slot),
+            (slot, false) if !self.manners().login_required => Ok(slot),
+            _ => Err(CKR_USER_NOT_LOGGED_IN),
+        }
+    }
+
+    /// The session's slot, and whether its user is logged in.
+    fn state(&self, session: CK_SESSION_HANDLE) -> Result<(CK_SLOT_ID, bool)> {
         let manners = self.manners();
         let mut sessions = self.sessions.lock();
         expire(&mut sessions, &manners);
         let open = manners.logged_in || sessions.logged_in;
         let session = sessions.get(session).ok_or(CKR_SESSION_HANDLE_INVALID)?;
-        match open && !session.poisoned {
-            true => Ok(session.slot),
-            false => Err(CKR_USER_NOT_LOGGED_IN),
-        }
+        Ok((session.slot, open && !session.poisoned))
     }
 
     /// Slot, state and flags.
     pub fn session_info(&self, session: CK_SESSION_HANDLE) -> Result<CK_SESSION_INFO> {
-        let user = match self.user(session) {
-            Ok(_) => true,
-            Err(CKR_USER_NOT_LOGGED_IN) => false,
-            Err(rv) => return Err(rv),
-        };
+        let (_, user) = self.state(session)?;
         let (slot, read_write) = self.with(session, |s| Ok((s.slot, s.read_write)))?;
         Ok(CK_SESSION_INFO {
             slotID: slot,

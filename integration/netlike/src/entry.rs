@@ -251,7 +251,14 @@ unsafe extern "C" fn get_token_info(slot: CK_SLOT_ID, info: *mut CK_TOKEN_INFO) 
             manufacturerID: padded("Cascade tests"),
             model: padded("netlike"),
             serialNumber: padded(&config.serial),
-            flags: CKF_RNG | CKF_LOGIN_REQUIRED | CKF_USER_PIN_INITIALIZED | CKF_TOKEN_INITIALIZED,
+            flags: CKF_RNG
+                | CKF_USER_PIN_INITIALIZED
+                | CKF_TOKEN_INITIALIZED
+                | if manners.login_required {
+                    CKF_LOGIN_REQUIRED
+                } else {
+                    0
+                },
             ulMaxSessionCount: most,
             ulSessionCount: sessions as CK_ULONG,
             ulMaxRwSessionCount: most,

@@ -231,9 +231,17 @@ fn parse(text: &str) -> Option<Pair> {
     })
 }
 
+pub fn exists(folder: &Path, id: &[u8]) -> bool {
+    place(folder, id).exists()
+}
+
+fn place(folder: &Path, id: &[u8]) -> PathBuf {
+    folder.join(format!("{}.key", hex(id)))
+}
+
 /// Writes the pair's file, or removes it if nothing is left of the pair.
 pub fn save(folder: &Path, pair: &Pair) {
-    let path = folder.join(format!("{}.key", hex(&pair.id)));
+    let path = place(folder, &pair.id);
     if !pair.has_public && !pair.has_private {
         let _ = fs::remove_file(path);
         return;

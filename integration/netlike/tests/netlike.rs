@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use cascade_hsm::{
-    Event, HsmError, KeyAlgorithm, KeyKind, ModuleError, Naming, NewPair, Settings, SignInput,
+    Event, Half, HsmError, KeyAlgorithm, KeyKind, ModuleError, Naming, NewPair, Settings, SignInput,
 };
 use suite::*;
 
@@ -166,8 +166,36 @@ fn one_login_for_all_sessions() {
 }
 
 #[test]
+fn no_login_at_all() {
+    let manners = "logged-in = false\nlogin-required = false\nhalves-go-together = false";
+    test("no_login_at_all", manners, |bench, folder| {
+        let token = bench.open("0", "");
+        find_rename_destroy(&token, false);
+        let key = make(&token, P256);
+        // Somebody else destroys it.
+        for file in std::fs::read_dir(folder.join("keys"))
+            .expect("the store")
+            .flatten()
+        {
+            std::fs::remove_file(file.path()).expect("own file");
+        }
+        let manners = "login-required = false\nsession-epoch = 1\nstore-epoch = 1";
+        control(folder, manners);
+        let gone = until(Duration::from_secs(20), "missed", || {
+            match sign(&token, &key.id, P256, b"x") {
+                Err(error @ HsmError::NotFound { .. }) => Some(error),
+                Err(error) if error.is_transient() => None,
+                other => panic!("{other:?}"),
+            }
+        });
+        assert!(gone.to_string().contains(key.id.as_str()), "{gone}");
+        assert_eq!(logins(folder), Vec::<String>::new());
+    });
+}
+
+#[test]
 fn label_is_id() {
-    test("label_is_id", "", |bench, _| {
+    test("label_is_id", "", |bench, folder| {
         let token = bench.open("0", "x");
         let want = |naming| NewPair {
             kind: P256,
@@ -208,6 +236,13 @@ fn label_is_id() {
         assert_eq!(list.matches("Private Key Object").count(), 2, "{list}");
         let signature = sign(&token, &made.id, P256, b"x").expect("signs");
         assert!(verifies(&made.public, b"x", &signature));
+        // Another session, which has to find it.
+        assert_eq!(
+            token.object(&made.id, Half::Public).expect("found").id,
+            made.id
+        );
+        control(folder, "session-epoch = 1");
+        assert!(sign(&token, &made.id, P256, b"x").is_ok());
         let twice = token.generate(&want(at_creation));
         assert_eq!(twice, Err(HsmError::IdTaken(made.id)));
         assert_eq!(
@@ -270,6 +305,31 @@ fn no_administrator() {
 }
 
 #[test]
+fn one_odd_request_stops_no_other() {
+    test(
+        "one_odd_request_stops_no_other",
+        "odd-about-rsa = true",
+        |bench, _| {
+            let token = bench.open("0", "x");
+            let key = make(&token, P256);
+            let want = NewPair {
+                kind: KeyKind::Rsa { bits: 2048 },
+                random: random(),
+                naming: Naming::Plain,
+            };
+            let refused = token.generate(&want).expect_err("odd");
+            assert!(matches!(refused, HsmError::Refused(_)), "{refused}");
+            assert!(
+                refused.to_string().contains("CKR_DEVICE_ERROR"),
+                "{refused}"
+            );
+            assert!(token.away().is_none());
+            assert!(sign(&token, &key.id, P256, b"x").is_ok());
+        },
+    );
+}
+
+#[test]
 fn away_and_back() {
     let manners = "latency-us = 1000";
     test("away_and_back", manners, |bench, folder| {
@@ -287,7 +347,7 @@ fn away_and_back() {
             assert!(error.to_string().contains("tried again in"), "{error}");
         }
         assert!(
-            quick.elapsed() < Duration::from_millis(200),
+            quick.elapsed() < Duration::from_secs(2),
             "{:?}",
             quick.elapsed()
         );
@@ -313,6 +373,18 @@ fn away_and_back() {
 }
 
 #[test]
+fn many_open_at_once() {
+    test("many_open_at_once", "latency-us = 20000", |bench, _| {
+        std::thread::scope(|scope| {
+            for i in 0..32 {
+                let name = ["0", "1", "LocalHSM"][i % 3];
+                scope.spawn(move || make(&bench.open(name, "x"), P256));
+            }
+        });
+    });
+}
+
+#[test]
 fn away_from_the_start() {
     test("away_from_the_start", "away = true", |bench, folder| {
         let error = bench.hsm.open("LocalHSM", &pin("x")).err().expect("away");
@@ -330,7 +402,7 @@ fn away_from_the_start() {
 
 #[test]
 fn hanging() {
-    with("hanging", "", short(400), |bench, folder| {
+    with("hanging", "", short(700), |bench, folder| {
         let token = bench.open("0", "x");
         let key = make(&token, P256);
         control(folder, "hang-ms = 6000");
@@ -338,14 +410,14 @@ fn hanging() {
         let error = sign(&token, &key.id, P256, b"x").expect_err("hangs");
         assert!(error.to_string().contains("did not return"), "{error}");
         assert!(
-            start.elapsed() < Duration::from_secs(2),
+            start.elapsed() < Duration::from_secs(4),
             "{:?}",
             start.elapsed()
         );
         let quick = Instant::now();
         assert!(sign(&token, &key.id, P256, b"x").is_err());
         assert!(
-            quick.elapsed() < Duration::from_millis(100),
+            quick.elapsed() < Duration::from_millis(600),
             "answered at once"
         );
         control(folder, "");
@@ -354,8 +426,24 @@ fn hanging() {
         });
         assert!(verifies(&key.public, b"x", &signature));
         assert!(!bench.hsm.is_beyond_recovery());
-        control(folder, "hang-ms = 20000");
-        until(Duration::from_secs(20), "gives up", || {
+        // Many at once count once, and a module that comes back does not hang.
+        control(folder, "hang-ms = 1800");
+        let inputs: Vec<SignInput> = (0..64).map(|_| input("x")).collect();
+        let results = token.sign_batch(&key.id, mechanism(P256), &inputs);
+        assert!(results.iter().all(Result::is_err));
+        assert!(!bench.hsm.is_beyond_recovery());
+        std::thread::sleep(Duration::from_millis(2200));
+        for _ in 0..2 {
+            let _ = sign(&token, &key.id, P256, b"x");
+            std::thread::sleep(Duration::from_millis(2000));
+        }
+        assert!(!bench.hsm.is_beyond_recovery(), "slow, but it comes back");
+        control(folder, "");
+        until(Duration::from_secs(20), "recovers again", || {
+            sign(&token, &key.id, P256, b"x").ok()
+        });
+        control(folder, "hang-ms = 60000");
+        until(Duration::from_secs(60), "gives up", || {
             let _ = sign(&token, &key.id, P256, b"x");
             bench.hsm.is_beyond_recovery().then_some(())
         });
@@ -428,7 +516,7 @@ fn latency_is_shared() {
             "{rate:.0} signatures/s over {} sessions",
             token.stats().len()
         );
-        assert!(rate > 1000.0, "one session makes 100: {rate:.0}");
+        assert!(rate > 500.0, "one session makes 100: {rate:.0}");
     });
 }
 
@@ -554,6 +642,30 @@ fn one_slot_away_delays_no_other() {
 }
 
 #[test]
+fn a_silent_slot_hides_no_other() {
+    let slots = "[[slot]]\nserial = 'a'\n[[slot]]\nserial = 'b'";
+    let manners = "away-slots = [1]\naway-after-ms = 20000";
+    let setup = |folder: &Path| setup(folder, slots, manners);
+    isolated("a_silent_slot_hides_no_other", setup, |_| {
+        let bench = Bench::with(&module(), short(500));
+        let token = bench.open("0", "x");
+        make(&token, P256);
+        let start = Instant::now();
+        let slots = bench.hsm.slots().expect("lists");
+        assert!(
+            start.elapsed() < Duration::from_millis(400),
+            "{:?}",
+            start.elapsed()
+        );
+        assert!(slots[0].token.is_ok(), "{slots:?}");
+        let why = slots[1].token.as_ref().expect_err("silent");
+        assert!(why.contains("earlier question"), "{why}");
+        let error = bench.hsm.open("1", &pin("x")).err().expect("silent");
+        assert!(error.is_transient(), "{error}");
+    });
+}
+
+#[test]
 fn the_end() {
     test(
         "the_end",
@@ -607,6 +719,6 @@ fn null_token() {
         }
         let one = start.elapsed() / 2000;
         println!("null token: {rate:.0} signatures/s in batches, {one:?} one by one");
-        assert!(rate > 5_000.0);
+        assert!(rate > 2_000.0);
     });
 }

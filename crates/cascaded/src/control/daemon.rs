@@ -201,6 +201,7 @@ pub fn health(d: &Daemon) -> Health {
     for z in d.zone_list() {
         let view = z.view();
         zone_checks(&z, &view, now, &mut checks);
+        key_checks(d, &z, &view, now, &mut checks);
     }
     let failed = d
         .counters
@@ -283,6 +284,39 @@ pub fn acts(key: AlertKey) -> Acts {
         AlertKey::Source | AlertKey::SourceExpired => Acts::Source,
         AlertKey::Storage => Acts::Storage,
         _ => Acts::Operator,
+    }
+}
+
+fn key_checks(
+    d: &Daemon,
+    z: &ZoneHandle,
+    view: &View,
+    now: cascade_time::Timestamp,
+    out: &mut Vec<Check>,
+) {
+    use cascade_keys::Alert;
+    for a in super::keyset::alerts(d, view, now) {
+        let (check, acts, since) = match &a {
+            Alert::ParentLate { since } => ("ds-wait", Acts::Parent, Some(*since)),
+            Alert::RollTooLong { .. } => ("roll", Acts::Operator, None),
+            _ => ("ds", Acts::Parent, None),
+        };
+        out.push(Check {
+            check: check.into(),
+            subject: Some(Subject {
+                kind: SubjectKind::Zone,
+                name: z.name.clone(),
+            }),
+            level: match a.is_critical() {
+                true => Level::Critical,
+                false => Level::Warning,
+            },
+            since,
+            acts: Some(acts),
+            detail: a.text(),
+            action: Some(format!("cascade keyset {} get ds", z.name)),
+            last_run: Some(now),
+        });
     }
 }
 

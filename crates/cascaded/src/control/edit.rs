@@ -171,8 +171,8 @@ async fn carry_out(
         };
         let (_, mark) = ask(z, caller, command).await?;
         if let Some(entry) = d.directory.by_id(z.id) {
-            let view = z.view();
-            let source = edit.source.as_ref().unwrap_or(&view.row.source);
+            // A new source follows with its own command.
+            let source = &z.view().row.source;
             entry.set_settings(crate::servers::zone_settings(&new.file.policy, source));
         }
         if plan.changes.iter().any(|c| c.effect >= Effect::Resign) {

@@ -349,7 +349,7 @@ pub fn why(d: &Daemon, z: &ZoneHandle) -> Why {
             _ => {}
         }
     }
-    Why {
+    let mut why = Why {
         zone: z.name.clone(),
         summary,
         since,
@@ -359,7 +359,12 @@ pub fn why(d: &Daemon, z: &ZoneHandle) -> Why {
         next: next_at.map(|_| "looks again".into()),
         runway_secs: runway,
         actions,
+    };
+    let urgent = worst.is_some_and(|a| a.severity != cascade_pipeline::Severity::Notice);
+    if !urgent && view.bug.is_none() && pz.live.is_some() {
+        super::keyset::explain(d, z, &view, now, &mut why);
     }
+    why
 }
 
 fn healthy(view: &zone::View, now: cascade_time::Timestamp) -> String {
@@ -448,6 +453,7 @@ pub async fn add(d: &Arc<Daemon>, caller: &Caller, add: ZoneAdd, dry_run: bool) 
         added_at: d.now(),
         keys: KeysRow::new(&apex),
         sources: Default::default(),
+        segments: Vec::new(),
         reports: Reports::default(),
     };
     if !imports.is_empty() {
@@ -675,7 +681,7 @@ fn other_zone(path: &std::path::Path, apex: &Name) -> Option<String> {
     ))
 }
 
-fn imports(list: &[Import]) -> Answer<Vec<KeyImport>> {
+pub fn imports(list: &[Import]) -> Answer<Vec<KeyImport>> {
     list.iter()
         .map(|i| match i {
             Import::Public { path } => Ok(KeyImport::Public { path: path.clone() }),

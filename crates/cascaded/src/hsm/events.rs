@@ -103,7 +103,7 @@ async fn store(d: &Arc<Daemon>, row: Option<HsmRow>) {
 pub fn wake(d: &Daemon, hsm: &str) {
     for z in d.zone_list() {
         if uses(d, &z.view(), hsm) {
-            let _ = z.tx.try_send(Message::Keys);
+            let _ = z.tx.try_send(Message::KeyStoreBack);
         }
     }
 }

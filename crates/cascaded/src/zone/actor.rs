@@ -6,13 +6,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use cascade_archive::{Change, Table};
+use cascade_archive::{Change, Segment, Table};
 use cascade_loader::SourceIdentity;
 use cascade_pipeline::state::JobId;
 use cascade_pipeline::{
     Action, Event, Fault, Request, RequestId, Zone, next_deadline, restore, step,
 };
-use cascade_publisher::Steps;
 use cascade_time::Timestamp;
 use cascade_verifier::{Outcome, Refused, Verified};
 use cascade_zone::{Name, VersionId, ZoneVersion};
@@ -44,6 +43,18 @@ impl Held {
     }
 }
 
+impl Held {
+    /// What the gate said of it, to be kept beside it. A candidate that was refused is judged again
+    /// after a restart.
+    pub(super) fn gate(&self) -> Option<super::files::Gate> {
+        match self {
+            Held::Verified(v) => Some((v.ledger().cloned(), v.report().clone())),
+            Held::Refused(r) => Some((None, r.report().clone())),
+            _ => None,
+        }
+    }
+}
+
 /// Work under way for a zone.
 pub(super) enum Running {
     Load(Arc<cascade_loader::Progress>, Timestamp),
@@ -71,8 +82,18 @@ pub(super) enum Done {
         Arc<Loaded>,
     ),
     Verified(JobId, VersionId, Box<Outcome<Arc<ZoneVersion>>>),
-    /// With the steps for incremental transfers up to that version.
-    Persisted(JobId, VersionId, Result<Steps, String>),
+    Persisted(
+        JobId,
+        VersionId,
+        Result<Box<super::store::Persisted>, String>,
+    ),
+    Snapshotted(Result<Segment, String>),
+    /// Content that is to be signed again, its id, and what was read back.
+    Recalled(
+        Box<cascade_pipeline::action::StartSign>,
+        VersionId,
+        Result<Arc<ZoneVersion>, String>,
+    ),
     Saved(Result<(), String>),
     Hook(JobId, crate::hooks::End),
     Key(Box<KeyDone>),
@@ -83,7 +104,7 @@ pub(super) enum Done {
         VersionId,
         Box<Result<(cascade_verifier::VerifyReport, bool), String>>,
     ),
-    Restored(Box<super::perform::Restored>),
+    Restored(Box<super::store::Restored>),
     Removed(JobId, Result<(), String>),
     /// An event that an action caused at once.
     Event(Box<Event>),
@@ -102,9 +123,9 @@ pub(super) struct Actor {
     /// A signing that begins as soon as the keys are there.
     pub waits_for_keys: Option<cascade_pipeline::action::StartSign>,
     pub identity: Option<(VersionId, SourceIdentity)>,
-    /// Of the version that is durable and about to be published.
-    pub next_steps: Option<(VersionId, Steps)>,
     pub primaries: super::fetch::Primaries,
+    /// What is made durable, and in what it is kept.
+    pub store: super::store::Store,
     pub done: mpsc::UnboundedSender<Done>,
     replies: HashMap<RequestId, (Reply, Mark)>,
     next_request: u64,
@@ -158,8 +179,8 @@ fn spawn(d: &Arc<Daemon>, row: ZoneRow, apex: Name, restored: bool) -> Arc<ZoneH
         desk: Desk::default(),
         waits_for_keys: None,
         identity: None,
-        next_steps: None,
         primaries: super::fetch::Primaries::default(),
+        store: super::store::Store::default(),
         done: done_tx,
         replies: HashMap::new(),
         next_request: 1,
@@ -283,9 +304,11 @@ impl Actor {
                     _ => {}
                 }
             }
+            Message::Keys { order, by, reply } => self.key_order(order, &by, reply).await,
             Message::Policy => self.policy_changed().await,
-            Message::Keys => self.store_back().await,
+            Message::KeyStoreBack => self.store_back().await,
             Message::Source(trigger) => self.apply(Event::SourceSignal(trigger)).await,
+            Message::Behind => self.remind(),
             Message::Stop => return false,
         }
         true

@@ -10,9 +10,10 @@ use tokio::sync::oneshot;
 
 use super::actor::{Actor, Done};
 use super::keys::KeyDone;
+use super::{KeyOrder, KeyRefusal, KeyReply};
 use crate::daemon::ActivePolicy;
 use crate::hooks::{self, End};
-use crate::keys::{ds_rdata, key_policy};
+use crate::keys::{Import, ds_rdata, key_policy, zone_ref};
 use crate::looks::{Look, Looked, look};
 
 /// A registrar's program may take this long.
@@ -77,6 +78,60 @@ impl Actor {
             tracing::debug!(zone = %self.me.name, what = ?what, server = m.server, address = m.address, verdict = ?m.verdict, "{}", m.found);
         }
         self.keys_commit(vec![Event::Swept(report)]).await;
+    }
+
+    pub(super) async fn key_order(&mut self, order: KeyOrder, by: &str, reply: KeyReply) {
+        let result = self.obey(order, by).await;
+        self.keys_turn().await;
+        // Whoever has the answer sees its effect.
+        self.show();
+        let _ = reply.send(result);
+    }
+
+    async fn obey(&mut self, order: KeyOrder, by: &str) -> Result<(), KeyRefusal> {
+        let policy = self.policy().ok_or(KeyRefusal::NoPolicy)?;
+        let rules = key_policy(&policy.file.policy, &self.d.conf().config);
+        let now = self.d.now();
+        let events = match order {
+            KeyOrder::Look => {
+                self.desk.look_now = true;
+                return Ok(());
+            }
+            KeyOrder::Command(command) => {
+                cascade_keys::decide(&self.row.keys.zone, &rules, &command, now)
+                    .map_err(KeyRefusal::Refused)?
+            }
+            KeyOrder::Import(list) => return self.import_keys(list, by).await,
+        };
+        match self.keys_commit_with(events, Some(by)).await {
+            true => Ok(()),
+            false => Err(KeyRefusal::Storage),
+        }
+    }
+
+    async fn import_keys(&mut self, list: Vec<Import>, by: &str) -> Result<(), KeyRefusal> {
+        let (d, id, apex) = (self.d.clone(), self.me.id, self.me.apex.clone());
+        let mut row = self.row.keys.clone();
+        let work = tokio::task::spawn_blocking(move || {
+            let zone = zone_ref(id, &apex);
+            let mut new_id = || d.new_key_id();
+            let done = d
+                .keyring
+                .import(zone, &mut row, &list, false, &mut new_id, d.now());
+            done.map(|events| (row.places, events))
+        });
+        let (places, events) = match work.await {
+            Ok(Ok(done)) => done,
+            Ok(Err(e)) => return Err(KeyRefusal::Import(e.to_string())),
+            Err(e) => return Err(KeyRefusal::Import(e.to_string())),
+        };
+        // The task waited for the import, so nobody else has taken a number meanwhile.
+        let before = std::mem::replace(&mut self.row.keys.places, places);
+        if self.keys_commit_with(events, Some(by)).await {
+            return Ok(());
+        }
+        self.row.keys.places = before;
+        Err(KeyRefusal::Storage)
     }
 
     fn published_version(&self) -> Option<Arc<ZoneVersion>> {

@@ -1,6 +1,7 @@
 //! One zone in the daemon: its durable row, its owner task, what others may see of it.
 
 mod actor;
+mod announce;
 mod answers;
 mod fetch;
 mod files;
@@ -10,6 +11,7 @@ mod jobs;
 mod key_io;
 mod keys;
 mod perform;
+mod store;
 mod sweep;
 
 use std::collections::BTreeMap;
@@ -50,6 +52,10 @@ pub struct ZoneRow {
     /// unsigned half can be made again.
     #[serde(default)]
     pub sources: BTreeMap<u64, (u32, String)>,
+    /// How the published versions are kept on disk, newest last; the last one ends with the live
+    /// version.
+    #[serde(default)]
+    pub segments: Vec<cascade_archive::Segment>,
     #[serde(default)]
     pub reports: Reports,
 }
@@ -142,6 +148,27 @@ impl Mark {
     pub const START: Mark = Mark { entry: 1 };
 }
 
+/// What an operator orders about keys.
+#[derive(Debug)]
+pub enum KeyOrder {
+    Command(cascade_keys::Command),
+    Import(Vec<crate::keys::Import>),
+    /// Look at all servers now.
+    Look,
+}
+
+/// Why an order about keys was not carried out; nothing has changed.
+#[derive(Debug)]
+pub enum KeyRefusal {
+    Refused(cascade_keys::Refusal),
+    Import(String),
+    Storage,
+    /// The zone's policy is not loaded.
+    NoPolicy,
+}
+
+pub type KeyReply = oneshot::Sender<Result<(), KeyRefusal>>;
+
 /// What can be sent to a zone from outside.
 #[derive(Debug)]
 pub enum Message {
@@ -152,12 +179,20 @@ pub enum Message {
         source: Option<Source>,
         reply: Reply,
     },
+    /// An order about keys.
+    Keys {
+        order: KeyOrder,
+        by: String,
+        reply: KeyReply,
+    },
     /// The policy of the zone has another content.
     Policy,
     /// A key store can be used again: keys are looked for now, and what waits for them goes on.
-    Keys,
+    KeyStoreBack,
     /// A NOTIFY, or a changed file.
     Source(cascade_pipeline::state::Trigger),
+    /// A secondary was found behind after a start.
+    Behind,
     /// The daemon stops: end after the current step.
     Stop,
 }

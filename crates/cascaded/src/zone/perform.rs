@@ -4,31 +4,24 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use cascade_api::zones::Source;
-use cascade_archive::zones::Kind;
 use cascade_crypto::Class;
 use cascade_loader::Outcome as LoadOutcome;
 use cascade_pipeline::action::StartSign;
-use cascade_pipeline::event::{GuardOutcome, Keepsake, Loaded, Lost, SignResult};
+use cascade_pipeline::event::{GuardOutcome, Loaded, SignResult};
 use cascade_pipeline::state::{JobId, Origin, Reason, Report, RunwayClass, SignMode, Stage};
 use cascade_pipeline::{Action, Event, Fault, Keep, Serve, Severity};
 use cascade_policy::VerifyMode;
-use cascade_publisher::notify::{NotifyCommand, Target};
-use cascade_publisher::{EmptyReason, Role, Steps, ZoneEntry};
+use cascade_publisher::notify::NotifyCommand;
+use cascade_publisher::watch::WatchCommand;
+use cascade_publisher::{EmptyReason, Role};
 use cascade_time::Timestamp;
 use cascade_verifier::{Approval, Approved, DespiteVerification, Outcome};
 use cascade_zone::{VersionId, ZoneVersion};
 
 use super::actor::{Actor, Done, Held, Running, fp, spawn_job};
-use super::files::{self, Read};
+use super::files;
 use super::{SignRow, guard, jobs};
 use crate::keys::{gate_parent, own_keys, parent_breaks};
-
-/// What the files of a zone gave after a start.
-pub(super) struct Restored {
-    pub live: Option<(VersionId, Read)>,
-    pub unsigned: Option<(VersionId, Read)>,
-    pub signed: Option<(VersionId, Read)>,
-}
 
 impl Actor {
     pub(super) async fn perform(&mut self, actions: Vec<Action>, now: Timestamp) {
@@ -92,8 +85,9 @@ impl Actor {
             Action::Answer { request, result } => self.answer(request, result),
             Action::SetTimer(at) => self.set_deadline(at),
             Action::Forget => self.forget(),
-            // Secondaries are not watched, and delegations not looked at, yet.
-            Action::WatchSecondaries { .. } | Action::HoldTransfers(_) => {}
+            Action::WatchSecondaries { version, .. } => self.watch(version, false),
+            // Delegations are not looked at yet.
+            Action::HoldTransfers(_) => {}
         }
     }
 
@@ -220,6 +214,9 @@ impl Actor {
             report: None,
             error: None,
         });
+        if self.version(s.unsigned).is_none() && self.recall(&s) {
+            return;
+        }
         let (base, keys, policy) = (self.version(s.unsigned), self.keys.clone(), self.policy());
         let (Some(base), Some(keys), Some(policy)) = (base, keys, policy) else {
             self.running.remove(&job);
@@ -329,39 +326,6 @@ impl Actor {
         });
     }
 
-    fn start_persist(&mut self, job: JobId, version: VersionId, now: Timestamp) {
-        self.running.insert(job, Running::Other);
-        let Some(held) = self.versions.get(&version) else {
-            self.running.remove(&job);
-            self.later(Event::PersistFailed {
-                job,
-                error: "the version is not at hand".into(),
-            });
-            return;
-        };
-        let v = held.version().clone();
-        if let Some(base) = self.version(v.unsigned_id()) {
-            let soa = data_encoding::HEXLOWER.encode(base.soa());
-            self.row.sources.insert(version.0, (base.soa_ttl(), soa));
-        }
-        let gate = match self.versions.get(&version) {
-            Some(Held::Verified(v)) => Some((v.ledger().cloned(), v.report().clone())),
-            Some(Held::Refused(r)) => Some((None, r.report().clone())),
-            _ => None,
-        };
-        let live = self.row.zone.live.as_ref();
-        let live = live.and_then(|l| self.version(l.version));
-        let entry = self.d.directory.by_id(self.me.id);
-        let d = self.d.clone();
-        spawn_job(&self.done, job, move || {
-            let gate = gate.as_ref().map(|(l, r)| (l.as_ref(), r));
-            let written = files::write(&d.files, Kind::Snapshot, &v, gate, now);
-            let result = written.map_err(|e| e.to_string());
-            let steps = || steps(entry.as_deref(), live.as_deref(), &v);
-            Done::Persisted(job, version, result.map(|()| steps()))
-        });
-    }
-
     /// Keeps what waits for somebody, so that a restart finds it again.
     /// Done when this returns: a state that says that something waits must not become durable
     /// before what waits is.
@@ -376,20 +340,15 @@ impl Actor {
         let base = self.version(unsigned);
         let signed = signed.and_then(|s| {
             let held = self.versions.get(&s)?;
-            let gate = match held {
-                Held::Verified(v) => Some((v.ledger().cloned(), v.report().clone())),
-                _ => None,
-            };
-            Some((held.version().clone(), gate))
+            Some((held.version().clone(), held.gate()))
         });
         let written = tokio::task::spawn_blocking(move || {
             let mut result = Ok(());
             if let Some(v) = base {
-                result = files::write(&d.files, Kind::Candidate, &v, None, now);
+                result = files::write(&d.files, &v, None, now);
             }
             if let (Ok(()), Some((v, gate))) = (&result, signed) {
-                let gate = gate.as_ref().map(|(l, r)| (l.as_ref(), r));
-                result = files::write(&d.files, Kind::Candidate, &v, gate, now);
+                result = files::write(&d.files, &v, gate, now);
             }
             result.map_err(|e| e.to_string())
         });
@@ -397,108 +356,7 @@ impl Actor {
         let _ = done.send(Done::Saved(result));
     }
 
-    // ---- restore and removal
-
-    fn start_restore(
-        &mut self,
-        live: Option<VersionId>,
-        unsigned: Option<VersionId>,
-        signed: Option<VersionId>,
-    ) {
-        let (d, done, zone) = (self.d.clone(), self.done.clone(), self.me.id);
-        tokio::task::spawn_blocking(move || {
-            let get = |kind, v: Option<VersionId>| {
-                v.map(|v| (v, files::read(&d.files, zone, kind, v, &d.pool)))
-            };
-            let signed = get(Kind::Candidate, signed).map(|(v, r)| match r {
-                // A crash between the snapshot and the commit that makes it live.
-                Read::Missing => (v, files::read(&d.files, zone, Kind::Snapshot, v, &d.pool)),
-                r => (v, r),
-            });
-            let restored = Restored {
-                live: get(Kind::Snapshot, live),
-                unsigned: get(Kind::Candidate, unsigned),
-                signed,
-            };
-            let _ = done.send(Done::Restored(Box::new(restored)));
-        });
-    }
-
-    async fn restored(&mut self, r: Restored) {
-        let mut lost = None;
-        if let Some((v, read)) = r.live {
-            lost = self.take_live(v, read);
-        }
-        let wants_candidate = r.unsigned.is_some();
-        let mut keepsake = Keepsake::None;
-        if let Some((v, read)) = r.unsigned {
-            keepsake = match read {
-                Read::Plain(u) if !u.is_signed() => {
-                    self.versions.insert(v, Held::Unsigned(u));
-                    Keepsake::Unsigned
-                }
-                Read::Content(e) | Read::Signatures(e) => {
-                    tracing::warn!(zone = %self.me.name, "candidate could not be read back: {e}");
-                    Keepsake::Lost
-                }
-                _ => Keepsake::Lost,
-            };
-        }
-        if let (Keepsake::Unsigned, Some((v, read))) = (keepsake, r.signed) {
-            match read {
-                Read::Verified(s) => {
-                    self.versions.insert(v, Held::Verified(*s));
-                    keepsake = Keepsake::Whole;
-                }
-                Read::Plain(s) if s.is_signed() => {
-                    self.versions.insert(v, Held::Signed(s));
-                    keepsake = Keepsake::Whole;
-                }
-                _ => {}
-            }
-        }
-        match lost {
-            Some(lost) => self.apply(Event::RestoreFailed(lost)).await,
-            None => {
-                let candidate = if wants_candidate {
-                    keepsake
-                } else {
-                    Keepsake::None
-                };
-                self.apply(Event::Restored { candidate }).await;
-            }
-        }
-    }
-
-    /// Takes the published version back; says what is lost.
-    fn take_live(&mut self, v: VersionId, read: Read) -> Option<Lost> {
-        let held = match read {
-            Read::Verified(s) => Held::Verified(*s),
-            Read::Plain(s) => Held::Signed(s),
-            Read::Signatures(why) => {
-                tracing::error!(zone = %self.me.name, "signatures of the published version are damaged: {why}");
-                return Some(Lost::Nothing { why });
-            }
-            Read::Content(why) => return Some(Lost::Nothing { why }),
-            Read::Missing => {
-                return Some(Lost::Nothing {
-                    why: "the file of the published version is missing".into(),
-                });
-            }
-        };
-        let signed = held.version().clone();
-        let soa = self.row.sources.get(&v.0).and_then(|(ttl, hex)| {
-            Some((*ttl, data_encoding::HEXLOWER.decode(hex.as_bytes()).ok()?))
-        });
-        match soa.map(|soa| self.d.pool.install(|| signed.to_unsigned(soa))) {
-            Some(Ok(u)) => _ = self.versions.insert(u.id(), Held::Unsigned(Arc::new(u))),
-            _ => {
-                tracing::warn!(zone = %self.me.name, "the unsigned half could not be made again; it comes with the next load")
-            }
-        }
-        self.versions.insert(v, held);
-        None
-    }
+    // ---- removal
 
     fn start_set_aside(&mut self, job: JobId, keys: Keep) {
         self.running.insert(job, Running::Other);
@@ -531,21 +389,8 @@ impl Actor {
             .d
             .notify
             .try_send(NotifyCommand::Forget { zone: self.me.id });
+        self.tell_watch(WatchCommand::Forget { zone: self.me.id });
         self.gone = true;
-    }
-
-    fn drop_version(&mut self, v: VersionId) {
-        self.row.sources.remove(&v.0);
-        self.row.keys.apexes.remove(&v.0);
-        let held = self.versions.remove(&v);
-        let (d, zone) = (self.d.clone(), self.me.id);
-        // Freeing a large tree and unlinking files takes time that no event waits for.
-        tokio::task::spawn_blocking(move || {
-            drop(held);
-            if let Err(e) = d.files.remove(zone, v) {
-                tracing::warn!("file of a dropped version stays: {e}");
-            }
-        });
     }
 
     // ---- outward
@@ -607,18 +452,6 @@ impl Actor {
         };
         if let Err(e) = result {
             tracing::error!(zone = %self.me.name, "publication server: {e}");
-        }
-    }
-
-    /// Clients that are behind find the way to `v` as soon as they find `v`.
-    fn show_steps(&mut self, v: VersionId) {
-        let steps = match self.next_steps.take() {
-            Some((of, steps)) if of == v => steps,
-            // Published again, after an expiry for example: the steps to it are still there.
-            _ => return,
-        };
-        if let Some(entry) = self.d.directory.by_id(self.me.id) {
-            entry.set_steps(steps);
         }
     }
 
@@ -702,40 +535,6 @@ impl Actor {
         }
     }
 
-    fn send_notify(&mut self, version: VersionId) {
-        let (Some(v), Some(policy)) = (self.version(version), self.policy()) else {
-            return;
-        };
-        let keys = crate::servers::tsig_keys(&self.d);
-        let targets = policy
-            .file
-            .policy
-            .server
-            .outbound
-            .send_notify_to
-            .iter()
-            .map(|t| Target {
-                addr: t.addr,
-                key: t.tsig_key.as_ref().and_then(|k| {
-                    cascade_zone::Name::parse(k)
-                        .ok()
-                        .and_then(|n| keys.get(&n).cloned())
-                }),
-            })
-            .collect();
-        let command = NotifyCommand::Published {
-            zone: self.me.id,
-            apex: self.me.apex.clone(),
-            serial: v.serial(),
-            soa_ttl: v.soa_ttl(),
-            soa: v.soa().to_vec(),
-            targets,
-        };
-        if self.d.notify.try_send(command).is_err() {
-            tracing::warn!(zone = %self.me.name, "NOTIFY queue is full; secondaries find the version by their refresh timer");
-        }
-    }
-
     /// What the gate is told of the keys that this version was signed with.
     pub(super) fn gate_keys(&self, id: VersionId, version: &ZoneVersion) -> jobs::GateKeys {
         let row = &self.row.keys;
@@ -755,7 +554,7 @@ impl Actor {
     }
 
     /// An event that follows from an action; it is applied after all actions of this step.
-    fn later(&mut self, event: Event) {
+    pub(super) fn later(&mut self, event: Event) {
         let _ = self.done.send(Done::Event(Box::new(event)));
     }
 
@@ -785,16 +584,9 @@ impl Actor {
                 self.signed(job, version, *result, with).await
             }
             Done::Verified(job, version, outcome) => self.verified(job, version, *outcome).await,
-            Done::Persisted(job, version, result) => {
-                self.running.remove(&job);
-                match result {
-                    Ok(steps) => {
-                        self.next_steps = Some((version, steps));
-                        self.apply(Event::PersistDone { job }).await
-                    }
-                    Err(error) => self.apply(Event::PersistFailed { job, error }).await,
-                }
-            }
+            Done::Persisted(job, version, result) => self.persisted(job, version, result).await,
+            Done::Snapshotted(result) => self.snapshotted(result),
+            Done::Recalled(s, unsigned, result) => self.recalled(*s, unsigned, result),
             Done::Saved(Ok(())) => _ = self.save_row().await,
             Done::Saved(Err(e)) => {
                 tracing::warn!(zone = %self.me.name, "the waiting candidate could not be kept for a restart: {e}");
@@ -824,6 +616,7 @@ impl Actor {
             }
             Done::Panicked(job, error) => {
                 self.running.remove(&job);
+                self.persist_panicked(job);
                 self.d.counters.panics.fetch_add(1, Ordering::Relaxed);
                 tracing::error!(zone = %self.me.name, "internal fault in a job: {error}");
                 self.apply(Event::TaskPanicked { job, error }).await;
@@ -996,14 +789,6 @@ impl Actor {
                 .await;
             }
         }
-    }
-}
-
-/// The steps to `new` for clients that are behind.
-fn steps(entry: Option<&ZoneEntry>, live: Option<&ZoneVersion>, new: &ZoneVersion) -> Steps {
-    match (entry, live) {
-        (Some(entry), Some(live)) => entry.steps().then(live, new, entry.settings().steps),
-        _ => Steps::default(),
     }
 }
 

@@ -68,8 +68,10 @@ pub fn longest_sleep() -> Option<Duration> {
 impl TestClock {
     fn set(&self, secs: i64) {
         let wanted = secs.saturating_mul(1_000_000_000);
-        self.ahead
-            .store(wanted.saturating_sub(self.real.now().nanos()), Ordering::Release);
+        self.ahead.store(
+            wanted.saturating_sub(self.real.now().nanos()),
+            Ordering::Release,
+        );
     }
 
     fn obey(&self, stream: UnixStream) -> std::io::Result<()> {
