@@ -522,6 +522,16 @@ fn warnings(d: &Daemon, view: &View, now: Timestamp) -> Vec<api::StatusWarning> 
             code: Some("keys".into()),
         });
     }
+    let parent = &view.row.keys.zone.parent;
+    if parent.wanted_at.is_some()
+        && parent.followed_at.is_none()
+        && let Some(text) = crate::keys::wanted_text(&view.row.zone.name, &view.row.keys)
+    {
+        out.push(api::StatusWarning {
+            detail: text,
+            code: Some("ds".into()),
+        });
+    }
     // Where no chain leads here a DS of others is nobody's mistake (keys.md §6.5).
     let delegation = view.row.keys.zone.parent.delegation;
     for a in crate::control::keyset::alerts(d, view, now) {

@@ -341,6 +341,8 @@ pub struct GateKeys {
     pub parent: Parent,
     pub live_chain_broken: bool,
     pub delete_ds_ordered: bool,
+    /// CDS without CDNSKEY, by policy.
+    pub cds_alone: bool,
 }
 
 pub struct VerifyInput {
@@ -396,6 +398,7 @@ fn judge(
         parent: input.keys.parent,
         live_chain_broken: input.keys.live_chain_broken,
         delete_ds_ordered: input.keys.delete_ds_ordered,
+        cdnskey: !input.keys.cds_alone,
         live_serial: input.live.map(|l| l.0),
         highest_serial: input.highest,
         engine,

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use cascade_archive::AuditEntry;
 use cascade_crypto::SigningKey;
 use cascade_keys::{
     Action, ApexSet, Event, Facts, Key, KeyNum, KeyPolicy, Role, Subject, is_published,
@@ -210,12 +211,39 @@ impl Actor {
             records.push(ZoneAction::Record(self.key_entry(kind, text, by)));
         }
         if self.write_or_log(&records).await {
+            self.audit_keys(&records, by);
             return true;
         }
         self.row.keys = before;
         self.row.zone.next_entry = first_entry;
         self.desk.store_retry = Some(self.d.now() + STORE_RETRY);
         false
+    }
+
+    /// What happened to keys by themselves; what people ordered is audited where they are heard.
+    fn audit_keys(&self, records: &[ZoneAction], by: Option<&str>) {
+        if by.is_some() || records.is_empty() {
+            return;
+        }
+        let entries: Vec<AuditEntry> = records
+            .iter()
+            .filter_map(|r| match r {
+                ZoneAction::Record(e) => Some(AuditEntry {
+                    actor: "cascade".into(),
+                    from: "daemon".into(),
+                    action: e.kind.event().into(),
+                    subject: self.me.name.clone(),
+                    request_digest: None,
+                    result: "ok".into(),
+                    problem: None,
+                    comment: Some(e.text.clone()),
+                }),
+                _ => None,
+            })
+            .collect();
+        let d = self.d.clone();
+        // It waits for the disk; nothing here waits for it.
+        tokio::task::spawn_blocking(move || entries.into_iter().for_each(|e| d.audit(e)));
     }
 
     fn key_entry(

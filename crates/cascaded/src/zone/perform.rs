@@ -550,6 +550,7 @@ impl Actor {
             parent: gate_parent(row, &apex),
             live_chain_broken: parent_breaks(row),
             delete_ds_ordered: apex.cds == cascade_keys::Cds::Delete,
+            cds_alone: !apex.cdnskey && matches!(apex.cds, cascade_keys::Cds::Keys(_)),
         }
     }
 

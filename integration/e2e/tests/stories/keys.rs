@@ -29,11 +29,17 @@ struct World {
     asked: u32,
     /// The parent does what it is asked for at once.
     follows: bool,
+    /// The parent names the zone's servers.
+    delegated: bool,
 }
 
 impl World {
     /// `lines`: of the zone's policy.
     fn new(lines: &str) -> World {
+        World::with(lines, true)
+    }
+
+    fn with(lines: &str, delegated: bool) -> World {
         let mut site = Site::new();
         site.begin_at(START);
         let parent = Server::nsd(&["test"], site.publication_port());
@@ -71,6 +77,7 @@ impl World {
             validated: BTreeSet::new(),
             asked: 0,
             follows: true,
+            delegated,
         };
         world.child_policy(lines);
         world.site.start();
@@ -91,6 +98,11 @@ impl World {
 
     /// Writes the zone's policy; lines stand for what differs from the defaults.
     fn child_policy(&self, lines: &str) {
+        self.child_policy_with(lines, "");
+    }
+
+    /// `ds`: more lines of `[key-manager.ds]`.
+    fn child_policy_with(&self, lines: &str, ds: &str) {
         let of: Vec<String> = self
             .secondaries
             .iter()
@@ -103,7 +115,7 @@ impl World {
             &format!(
                 "[server.outbound]\nprovide-xfr-to = [\"127.0.0.1\"]\nsend-notify-to = [{servers}]\n\
                  [key-manager]\npublication-nameservers = [{servers}]\n\
-                 [key-manager.ds]\nparent-nameservers = [\"127.0.0.1:{parent}\"]\n\
+                 [key-manager.ds]\nparent-nameservers = [\"127.0.0.1:{parent}\"]\n{ds}\
                  [key-manager.observe]\nmargin = \"1m\"\n\
                  [key-manager.records]\nttl = \"5m\"\n{lines}"
             ),
@@ -112,10 +124,13 @@ impl World {
 
     fn write_parent(&self) {
         let mut text = format!(
-            "$ORIGIN test.\n$TTL {TTL}\n@ SOA ns u {} 60 30 86400 {TTL}\n@ NS ns\nns A 127.0.0.1\n\
-             example NS ns1.example\nexample NS ns2.example\nns1.example A 127.0.0.1\nns2.example A 127.0.0.1\n",
+            "$ORIGIN test.\n$TTL {TTL}\n@ SOA ns u {} 60 30 86400 {TTL}\n@ NS ns\nns A 127.0.0.1\n",
             self.serial
         );
+        if self.delegated {
+            text.push_str("example NS ns1.example\nexample NS ns2.example\n");
+            text.push_str("ns1.example A 127.0.0.1\nns2.example A 127.0.0.1\n");
+        }
         for ds in &self.ds {
             text.push_str(ds);
             text.push('\n');
@@ -535,4 +550,210 @@ fn signatures_stay_fresh_for_months() {
             }
         }
     }
+}
+
+#[test]
+fn the_hook_tells_the_parent_until_it_succeeds() {
+    let mut world = World::new("");
+    let told = world.site.path("told");
+    // Fails once.
+    let hook = world.site.script(
+        "tell",
+        &format!(
+            "echo \"$CASCADE_ZONE|$CASCADE_DS_ADD|$CASCADE_DS_REMOVE|$CASCADE_CDS\" >> {0}\n[ $(wc -l < {0}) -gt 1 ]\n",
+            told.display()
+        ),
+    );
+    world.child_policy_with("", &format!("hook = \"{}\"\n", hook.display()));
+    world.site.ok(&["policy", "reload", "--yes"]);
+    let lines = |w: &World| {
+        let text = std::fs::read_to_string(w.site.path("told")).unwrap_or_default();
+        text.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    world.drive("the hook is run twice", Duration::from_secs(7200), |w| {
+        lines(w).len() == 2
+    });
+    let lines = lines(&world);
+    assert_eq!(lines[0], lines[1]);
+    let parts: Vec<&str> = lines[0].split('|').collect();
+    let ds = world.site.ok(&["keyset", ZONE, "get", "ds"]);
+    assert_eq!(parts[0], ZONE);
+    assert_eq!(tag(parts[1]), tag(ds.trim()), "{lines:?}");
+    assert_eq!(parts[2], "");
+    assert!(parts[3].contains(" CDS "), "{lines:?}");
+    let history = world.site.ok(&["zone", "history", ZONE, "--kind", "key"]);
+    assert!(history.contains("the DS hook succeeded"), "{history}");
+}
+
+#[test]
+fn a_zone_that_the_parent_does_not_know_rolls_by_its_own_output() {
+    let mut world = World::with("", false);
+    // Its servers are asked by nobody: they may as well be gone.
+    world.secondaries.clear();
+    world.drive("first keys settle", Duration::from_secs(7200), |w| {
+        w.rolls().is_empty()
+    });
+    let before = world.tags("active");
+    for kind in ["zsk", "ksk"] {
+        world.site.ok(&["keyset", ZONE, kind, "start-roll"]);
+        until("the roll has begun", || {
+            (!world.rolls().is_empty()).then_some(())
+        });
+        world.drive("the roll ends", Duration::from_secs(86_400), |w| {
+            w.rolls().is_empty()
+        });
+    }
+    let after = world.tags("active");
+    assert_eq!((before.len(), after.len()), (2, 2));
+    assert_eq!(before.intersection(&after).count(), 0, "both are new");
+    // Nobody is asked for a DS.
+    assert!(world.site.ask(&[ZONE, "CDS"]).rdata("CDS").is_empty());
+}
+
+#[test]
+fn a_leaked_key_is_replaced_by_the_standby_key() {
+    let mut world = World::new("[key-manager.generation]\nstandby-zsk = 1\n");
+    world.link();
+    let count = |w: &World| w.site.ask(&[ZONE, "DNSKEY"]).rdata("DNSKEY").len();
+    world.drive(
+        "the standby key is published",
+        Duration::from_secs(7200),
+        |w| count(w) == 3,
+    );
+    let ready = |w: &World| w.tags("ready");
+    world.drive("the standby key is ready", Duration::from_secs(7200), |w| {
+        ready(w).len() == 1
+    });
+    let (before, spare) = (world.tags("active"), ready(&world));
+    let asked = world.site.cascade(&["keyset", ZONE, "emergency", "zsk"]);
+    asked
+        .expect(1)
+        .complains(&["safe ends about", "fast ends about"]);
+    assert!(world.rolls().is_empty());
+    let said = world
+        .site
+        .ok(&["keyset", ZONE, "emergency", "zsk", "--yes"]);
+    assert_eq!(
+        said,
+        format!("Emergency roll of ZSK for {ZONE} started: safe\n")
+    );
+    let states = [
+        "await-dnskey-expired",
+        "await-rrsig-seen",
+        "await-rrsig-expired",
+    ];
+    world.roll("zsk", &states[1..]);
+    let after = world.tags("active");
+    assert_eq!(after.intersection(&spare).count(), 1, "the spare key signs");
+    assert_eq!(
+        after.intersection(&before).count(),
+        1,
+        "the leaked one does not"
+    );
+    world.drive(
+        "there is a spare key again",
+        Duration::from_secs(7200),
+        |w| count(w) == 3,
+    );
+}
+
+#[test]
+fn keys_are_imported_and_removed() {
+    let mut world = World::new("");
+    world.link();
+    // A key of this daemon's other zone has another owner; one made by others fits.
+    let refused = world.site.cascade(&["keyset", ZONE, "import"]);
+    refused.expect(2);
+    let dir = world.site.path("import");
+    std::fs::create_dir(&dir).unwrap();
+    let made = std::process::Command::new("dnssec-keygen")
+        .args(["-q", "-a", "ECDSAP256SHA256", "-K"])
+        .arg(&dir)
+        .arg(ZONE)
+        .output()
+        .expect("dnssec-keygen is installed (Debian: bind9-utils)");
+    let base = String::from_utf8(made.stdout).unwrap().trim().to_owned();
+    let file = dir.join(format!("{base}.key"));
+    let said = world.site.ok(&[
+        "keyset",
+        ZONE,
+        "import",
+        "--import-zsk-file",
+        file.to_str().unwrap(),
+    ]);
+    let tag: u64 = base.rsplit('+').next().unwrap().parse().unwrap();
+    assert_eq!(said, format!("Imported key {tag} into {ZONE}\n"));
+    let twice = [
+        "keyset",
+        ZONE,
+        "import",
+        "--import-zsk-file",
+        file.to_str().unwrap(),
+    ];
+    world
+        .site
+        .cascade(&twice)
+        .expect(1)
+        .complains(&["has already"]);
+    until("it is published", || {
+        (world.site.ask(&[ZONE, "DNSKEY"]).rdata("DNSKEY").len() == 3).then_some(())
+    });
+    let old = world.tags("active");
+    world.site.ok(&["keyset", ZONE, "zsk", "start-roll"]);
+    world.roll("zsk", &["await-rrsig-expired"]);
+    assert!(world.tags("active").contains(&tag), "it is the successor");
+    // In use: not removed; removed already: to the trash.
+    let tag = tag.to_string();
+    let in_use = world
+        .site
+        .cascade(&["keyset", ZONE, "remove-key", &tag, "--yes"]);
+    in_use.expect(1).complains(&["in use"]);
+    let gone = old
+        .difference(&world.tags("active"))
+        .next()
+        .unwrap()
+        .to_string();
+    world
+        .site
+        .ok(&["keyset", ZONE, "remove-key", &gone, "--yes"]);
+    let list = world.site.ok(&["keyset", ZONE, "list"]);
+    assert!(!list.contains(&gone), "{list}");
+    let all = world.site.ok(&["keyset", ZONE, "list", "--all"]);
+    assert!(all.contains(&gone) && all.contains("in the trash"), "{all}");
+}
+
+#[test]
+fn cds_stands_as_the_policy_says() {
+    let mut world = World::new("");
+    world.child_policy_with("", "cds = \"always\"\ncdnskey = false\n");
+    world.site.ok(&["policy", "reload", "--yes"]);
+    world.link();
+    let count = |w: &World, rtype: &str| w.site.ask(&[ZONE, rtype]).rdata(rtype).len();
+    world.drive("CDS is alone", Duration::from_secs(7200), |w| {
+        (count(w, "CDS"), count(w, "CDNSKEY")) == (1, 0)
+    });
+    world.child_policy_with("", "cds = \"never\"\n");
+    world.site.ok(&["policy", "reload", "--yes"]);
+    world.drive("CDS is gone", Duration::from_secs(7200), |w| {
+        count(w, "CDS") == 0
+    });
+    // To insecure: the delete form, until the parent has no DS and no cache holds one.
+    world.child_policy_with("", "cds = \"delete\"\n");
+    world.site.ok(&["policy", "reload", "--yes"]);
+    world.drive("the delete form is there", Duration::from_secs(7200), |w| {
+        w.site.ask(&[ZONE, "CDS"]).rdata("CDS") == ["0 0 0 00"]
+    });
+    assert_eq!(
+        world.site.ask(&[ZONE, "CDNSKEY"]).rdata("CDNSKEY"),
+        ["0 3 0 AA=="]
+    );
+    world.ds.clear();
+    world.serial += 1;
+    world.write_parent();
+    world.site.ok(&["zone", "reload", "test"]);
+    world.drive("the zone is an island", Duration::from_secs(86_400), |w| {
+        w.rolls().is_empty()
+    });
+    assert_eq!(count(&world, "CDS"), 0);
+    assert_eq!(count(&world, "DNSKEY"), 2, "signed as before");
 }
