@@ -100,8 +100,8 @@ fn a_small_change_is_a_small_patch() {
         let mut chain = Sequence::new(denial, &keys, (2000, 4));
         let old = chain.prev.clone();
         chain.step(&Step::Edit(vec![Op {
-            key: b"f0500\0".to_vec(),
-            rtype: cascade_zone::Rtype::A,
+            key: b"b\x00100\0".to_vec(),
+            rtype: cascade_zone::Rtype(65281),
             set: Some((60, [vec![9; 4]].into())),
         }]));
         let parts = patch(&old, &chain.prev).unwrap();
