@@ -255,3 +255,61 @@ fn what_dig_is_given() {
     assert!((4..=12).contains(&soas(serials[0])));
     assert_eq!(soas(newest - 1_000_000), 2, "unknown: the whole zone");
 }
+
+/// The file that a policy wants is what is served, whole at every moment, and its command runs.
+#[test]
+fn each_version_in_a_file() {
+    const ZONE: &str = "example.net";
+    let mut site = Site::started();
+    let here = site.folder().display().to_string();
+    let hook = site.script(
+        "written.sh",
+        &format!("echo \"$CASCADE_ZONE $CASCADE_SERIAL $CASCADE_FILE\" >> {here}/ran\n"),
+    );
+    let policy = format!(
+        "[server.outbound]\nfile = \"{here}/{{zone}}.out\"\nfile-hook = \"{}\"\n",
+        hook.display()
+    );
+    site.policy("p", &policy);
+    site.ok(&["policy", "reload"]);
+    crate::common::add(&site, ZONE, &registry(0, 1));
+    site.await_published(ZONE, 1);
+    let file = site.path("example.net.out");
+    let written = |site: &Site| {
+        let serial = site.served_serial(ZONE).to_string();
+        until("the zone file", || {
+            let text = fs::read_to_string(&file).ok()?;
+            let soa = text.lines().next()?;
+            (soa.split(' ').nth(6) == Some(&serial)).then_some(text)
+        })
+    };
+    let text = written(&site);
+    // A part is never there, and what is there is the export of the command line.
+    assert_eq!(text, site.ok(&["zone", "export", ZONE]));
+    change(&site, ZONE, &registry(1, 2));
+    site.await_published(ZONE, 2);
+    assert_eq!(written(&site), site.ok(&["zone", "export", ZONE]));
+    let ran = until("the command", || {
+        let ran = fs::read_to_string(site.path("ran")).ok()?;
+        (ran.lines().count() >= 2).then_some(ran)
+    });
+    let serial = site.served_serial(ZONE);
+    assert_eq!(
+        ran.lines().last(),
+        Some(format!("{ZONE} {serial} {}", file.display()).as_str())
+    );
+    // Lost while the daemon was away: written again.
+    site.kill();
+    fs::remove_file(&file).unwrap();
+    site.start();
+    assert_eq!(written(&site), site.ok(&["zone", "export", ZONE]));
+    let left = fs::read_dir(site.folder()).unwrap();
+    let tmp = left.filter(|e| {
+        e.as_ref()
+            .unwrap()
+            .file_name()
+            .to_string_lossy()
+            .ends_with(".tmp")
+    });
+    assert_eq!(tmp.count(), 0);
+}
