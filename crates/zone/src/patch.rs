@@ -7,9 +7,11 @@
 
 use std::ops::Range;
 
+use crate::block::RowSig;
 use crate::build::BuildError;
 use crate::denial::Chain;
 use crate::leaf::Flags;
+use crate::sidecar::SView;
 use crate::sign::{Draft, Sidecar};
 use crate::tree::Item;
 use crate::version::{LeafRef, LeafSums, Owner, OwnerIter, Unit, ZoneVersion};
@@ -323,6 +325,24 @@ impl<'a> OwnersFrom<'a> {
             self.it = (self.unit < self.version.unit_count())
                 .then(|| self.version.unit(self.unit).owners());
         }
+    }
+}
+
+impl<'a> Owner<'a> {
+    /// All signatures here with the number of the set that each covers, by set and slot; in one walk.
+    pub fn all_sigs(&self) -> impl Iterator<Item = (u16, RowSig<'a>)> + use<'a> {
+        let s = self.unit().sidecar().unwrap_or(SView::NONE);
+        s.entries(s.range_of(self.ordinal()))
+            .map(move |(e, signature)| {
+                let (inception, expiration) = s.time(e.time);
+                let sig = RowSig {
+                    slot: s.key(e.key).0,
+                    inception,
+                    expiration,
+                    signature,
+                };
+                (e.set, sig)
+            })
     }
 }
 
