@@ -50,11 +50,14 @@ def start(program, module, directory):
     process = subprocess.Popen([program, "--config", config, "--stderr", "-q"])
     for _ in range(200):
         try:
-            socket.create_connection(("127.0.0.1", port)).close()
+            # The certificate is there a moment after the port.
+            with open(os.path.join(directory, "server.pem")):
+                socket.create_connection(("127.0.0.1", port)).close()
             return process, port
         except OSError:
             assert process.poll() is None, "the program ended"
             time.sleep(0.05)
+    process.kill()
     raise AssertionError("the program does not listen")
 
 

@@ -177,6 +177,8 @@ impl Pool {
                     "{MAX_IN_FLIGHT} requests are waiting for this token already"
                 )));
             }
+            // Waiting for room is not waiting in the queue.
+            job.queued = self.clock.monotonic();
             match state.breaker.admit(job.queued) {
                 Admission::Go => {}
                 Admission::Probe => job.probe = true,

@@ -46,6 +46,10 @@ fn perform(pool: &Arc<Pool>, live: &mut Option<Live>, job: &mut Job, pulse: &Pul
         }
         let fault = match result {
             Ok(()) => return Outcome::Answered(Ok(())),
+            Err(Trouble::Final(HsmError::Unavailable(away))) => {
+                let (why, lost) = (away.why, false);
+                return Outcome::Away { why, lost };
+            }
             Err(Trouble::Final(error)) => return Outcome::Answered(Err(error)),
             Err(Trouble::Fault(fault)) => fault,
         };

@@ -311,6 +311,11 @@ async fn a_stop_ends_idle_connections_and_the_listener() {
     let setup = Setup::new(Bounds::default()).await;
     let mut peer = setup.connect().await;
     peer.query().await;
+    // Neither a handshake nor a request that was begun holds it up.
+    let _silent = TcpStream::connect(setup.addr).await.expect("connect");
+    let mut half = setup.connect().await;
+    half.stream.write_all(&[0x42, 0]).await.expect("write");
+    half.stream.flush().await.expect("flush");
     setup.stop.send(true).expect("listening");
     tokio::time::timeout(Duration::from_secs(2), setup.running)
         .await

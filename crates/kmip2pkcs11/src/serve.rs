@@ -13,7 +13,7 @@ use cascade_policy::{BridgeConfig, KeyIdForm, SetLabels};
 use cascade_program::clock::SystemClock;
 use cascade_program::systemd;
 use cascade_time::Clock;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -78,6 +78,14 @@ impl Bridge {
     /// Loads the module, then works until a signal, the end of `over`, or a module that hangs.
     /// `ready` is called once connections are taken.
     pub async fn run(mut self, ready: impl FnOnce(), over: impl Future<Output = ()>) -> ExitCode {
+        // Before the module is loaded, which may take its time.
+        let mut signals = match Signals::new() {
+            Ok(signals) => signals,
+            Err(e) => {
+                tracing::error!("signals cannot be received: {e}");
+                return ExitCode::FAILURE;
+            }
+        };
         let (first, outcome) = oneshot::channel();
         let (fatal, mut failed) = watch::channel(None::<String>);
         self.load(first, fatal);
@@ -88,31 +96,26 @@ impl Bridge {
         systemd::ready(&self.status());
         ready();
         let code = tokio::select! {
-            code = self.work(&mut failed) => code,
+            code = self.work(&mut signals, &mut failed) => code,
             () = over => ExitCode::SUCCESS,
         };
         self.finish(code).await
     }
 
-    async fn work(&mut self, failed: &mut watch::Receiver<Option<String>>) -> ExitCode {
-        let signals = (
-            signal(SignalKind::terminate()),
-            signal(SignalKind::interrupt()),
-            signal(SignalKind::hangup()),
-        );
-        let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = signals else {
-            tracing::error!("signals cannot be received; ending");
-            return ExitCode::FAILURE;
-        };
+    async fn work(
+        &mut self,
+        signals: &mut Signals,
+        failed: &mut watch::Receiver<Option<String>>,
+    ) -> ExitCode {
         let mut tick = tokio::time::interval(Duration::from_secs(1));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut said = String::new();
         let mut probes = JoinSet::new();
         loop {
             tokio::select! {
-                _ = terminate.recv() => return ExitCode::SUCCESS,
-                _ = interrupt.recv() => return ExitCode::SUCCESS,
-                _ = hangup.recv() => {
+                _ = signals.terminate.recv() => return ExitCode::SUCCESS,
+                _ = signals.interrupt.recv() => return ExitCode::SUCCESS,
+                _ = signals.hangup.recv() => {
                     systemd::reloading();
                     self.log.reopen();
                     (self.reload)();
@@ -248,6 +251,22 @@ impl Bridge {
             true => "serving; no client has opened a token yet".into(),
             false => format!("serving; {}", all.join(", ")),
         }
+    }
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Signals> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
     }
 }
 

@@ -79,7 +79,7 @@ fn keys_live_sign_and_die() {
         let ResponsePayload::Locate { ids, .. } = located else {
             panic!("{located:?}");
         };
-        assert_eq!(ids, [private.clone()]);
+        assert_eq!(ids, std::slice::from_ref(&private));
         let ResponsePayload::GetAttributes { attributes, .. } =
             peer.good(ask::attributes(&private))
         else {
@@ -110,7 +110,14 @@ fn keys_live_sign_and_die() {
 
 #[test]
 fn the_page_s_texts_and_what_other_tools_see() {
-    let Some(place) = Place::new() else { return };
+    let Some(mut place) = Place::new() else {
+        return;
+    };
+    // The name by which the module is configured counts, as on the page.
+    let link = place.dir.path().join("nethsm-pkcs11.so");
+    std::os::unix::fs::symlink(&place.module, &link).expect("link");
+    place.module = link;
+    place.write_config("");
     let running = place.start();
     // The page's user name: the slot's index.
     let mut peer = place.connect(Credential::new("0", PIN));
@@ -123,7 +130,10 @@ fn the_page_s_texts_and_what_other_tools_see() {
         env!("CARGO_PKG_VERSION")
     );
     assert!(vendor.starts_with(&start), "{vendor}");
-    assert!(vendor.ends_with(" via library libsofthsm2.so"), "{vendor}");
+    assert!(
+        vendor.ends_with(" via library nethsm-pkcs11.so"),
+        "{vendor}"
+    );
     let (private, public) = make(&mut peer, KeyKind::P256, "example.net-31203-csk");
     let before = public_key(&mut peer, &public);
 
@@ -307,6 +317,72 @@ fn users_who_are_not_named_are_refused() {
     );
     place.client().good(ask::query());
     assert_eq!(running.stop(), Some(0));
+}
+
+#[test]
+fn metrics_count_what_was_done() {
+    let Some(place) = Place::new() else { return };
+    let port = support::free_port();
+    place.write_config(&format!("metrics_addr = \"127.0.0.1:{port}\"\n"));
+    let running = place.start();
+    let mut peer = place.client();
+    peer.good(ask::query());
+    assert!(peer.ask(ask::destroy("nonsense")).is_err());
+    let get = |path: &str| {
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).expect("connect");
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").expect("write");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("read");
+        answer
+    };
+    let page = get("/metrics");
+    for line in [
+        "kmip2pkcs11_operations_total 2\n",
+        "kmip2pkcs11_failed_operations_total 1\n",
+        "kmip2pkcs11_connections 1\n",
+        "kmip2pkcs11_tokens 1\n",
+        "kmip2pkcs11_tokens_away 0\n",
+    ] {
+        assert!(page.contains(line), "{line}{page}");
+    }
+    assert!(get("/").starts_with("HTTP/1.1 404 "));
+    assert_eq!(running.stop(), Some(0));
+}
+
+/// systemd's own tool plays the service manager.
+#[test]
+fn a_passed_socket_replaces_the_configured_address() {
+    use std::process::Stdio;
+    let Some(mut place) = Place::new() else {
+        return;
+    };
+    let passed = support::free_port();
+    let child = Command::new("systemd-socket-activate")
+        .args(["-l", &format!("127.0.0.1:{passed}"), "-E", "PATH"])
+        .arg(env!("CARGO_BIN_EXE_kmip2pkcs11"))
+        .args(["--stderr", "--config"])
+        .arg(place.config())
+        .stderr(Stdio::null())
+        .spawn();
+    let Ok(mut child) = child else {
+        eprintln!("SKIPPED: systemd-socket-activate is not installed (apt-get install systemd)");
+        return;
+    };
+    let pem = place.dir.path().join("server.pem");
+    // The first connection starts the program.
+    assert!(until(|| std::net::TcpStream::connect((
+        "127.0.0.1",
+        passed
+    ))
+    .is_ok()
+        && pem.exists()));
+    let configured = place.port;
+    place.port = passed;
+    assert!(until(|| place.client().ask(ask::query()).is_ok()));
+    assert!(std::net::TcpStream::connect(("127.0.0.1", configured)).is_err());
+    let pid = nix::unistd::Pid::from_raw(child.id() as i32);
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("runs");
+    assert_eq!(child.wait().expect("ends").code(), Some(0));
 }
 
 #[test]

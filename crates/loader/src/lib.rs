@@ -4,7 +4,8 @@
 //! [`parse`] turns entries into records with [`rdata`], [`run`] does so in parallel; [`check`] looks
 //! at what the records mean; [`diag`] and [`render`] say what was found. Reading files is the only
 //! I/O here ([`source`]). [`xfr`] is the sibling of `load` for transfers from primaries: it reads
-//! messages, writes to the same batches and uses the same checks.
+//! messages, writes to the same batches and uses the same checks. [`update`] takes
+//! the changes of DNS UPDATE to a zone whose content is its own.
 
 mod assemble;
 mod check;
@@ -23,6 +24,7 @@ mod scan;
 mod sink;
 pub mod source;
 mod text;
+pub mod update;
 pub mod xfr;
 
 pub use code::{CheckError, Checks, Code, Level, Severity};

@@ -17,7 +17,7 @@ pub mod query;
 pub mod reader;
 pub mod refresh;
 #[cfg(test)]
-mod testkit;
+pub(crate) mod testkit;
 #[cfg(test)]
 mod tests;
 

@@ -58,6 +58,12 @@ impl SystemClock {
     }
 }
 
+impl Default for SystemClock {
+    fn default() -> Self {
+        SystemClock::new()
+    }
+}
+
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         let since = SystemTime::now()

@@ -25,12 +25,23 @@ use crate::scope::Left;
 use crate::slots::assign_slots;
 
 /// The result: neither verified nor published.
-#[derive(Debug)]
 pub struct Signed {
     pub version: ZoneVersion,
     pub report: SignReport,
     /// Upkeep that waits for the next version.
     pub left: Left,
+}
+
+/// A version's own `Debug` shows every octet of the zone.
+impl std::fmt::Debug for Signed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Signed")
+            .field("version", &self.version.id())
+            .field("serial", &self.version.serial())
+            .field("report", &self.report)
+            .field("left", &self.left)
+            .finish()
+    }
 }
 
 /// Why nothing was signed. The live version is untouched in every case.

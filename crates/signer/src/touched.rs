@@ -120,7 +120,8 @@ pub(crate) fn apex_is_unchanged(
         slots |= 1 << sig.slot;
         due |= leaves.spread.is_due(sig.expiration);
     }
-    let rest = leaves.prev.unit(0).sums().signatures - u64::from(slots.count_ones());
+    let all = leaves.prev.unit(0).sums().signatures;
+    let rest = all.saturating_sub(u64::from(slots.count_ones()));
     let only_soa = piece.entries.iter().all(|e| e.set == soa);
     Ok(only_soa && !due && slots == leaves.masks.zone && piece.kept() as u64 == rest)
 }

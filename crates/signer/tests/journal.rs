@@ -64,7 +64,7 @@ fn sequences(cases: u32, steps: usize, filler: usize, denial: DenialPlan) {
     let seen = std::cell::Cell::new(0);
     let tested = runner.run(&any_sequence(steps), |steps| {
         let keys = [("15", Role::Ksk), ("15", Role::Zsk)];
-        let mut chain = Sequence::new(denial.clone(), &keys, filler);
+        let mut chain = Sequence::new(denial.clone(), &keys, (filler, 4));
         let mut versions = vec![chain.prev.clone()];
         for step in &steps {
             chain.step(step);
@@ -97,11 +97,11 @@ fn nsec3() {
 fn a_small_change_is_a_small_patch() {
     for denial in [DenialPlan::Nsec, kit::nsec3(true)] {
         let keys = [("15", Role::Ksk), ("15", Role::Zsk)];
-        let mut chain = Sequence::new(denial, &keys, 2000);
+        let mut chain = Sequence::new(denial, &keys, (2000, 4));
         let old = chain.prev.clone();
         chain.step(&Step::Edit(vec![Op {
-            key: b"f0500\0".to_vec(),
-            rtype: cascade_zone::Rtype::A,
+            key: b"b\x00100\0".to_vec(),
+            rtype: cascade_zone::Rtype(65281),
             set: Some((60, [vec![9; 4]].into())),
         }]));
         let parts = patch(&old, &chain.prev).unwrap();
@@ -116,7 +116,7 @@ fn a_small_change_is_a_small_patch() {
 fn damage_is_found() {
     for denial in [DenialPlan::Nsec, kit::nsec3(false)] {
         let keys = [("15", Role::Ksk), ("15", Role::Zsk)];
-        let mut chain = Sequence::new(denial, &keys, 150);
+        let mut chain = Sequence::new(denial, &keys, (150, 4));
         let old = Arc::new(chain.prev.clone());
         chain.step(&Step::Edit(vec![Op {
             key: b"new\0".to_vec(),

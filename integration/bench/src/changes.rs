@@ -175,7 +175,7 @@ impl Zone {
         let base = update.map_err(|e| e.to_string())?.version;
         let (done, sign_secs) = self.sign(&base, &Scope::content(KEY_SET_REMAIN))?;
         let Resigned::Signed(signed, None) = done else {
-            return Err(format!("sign: not from the version before, but {done:?}"));
+            return Err("sign: not from the version before".into());
         };
         let Signed {
             version, report, ..
@@ -211,13 +211,13 @@ impl Zone {
         Ok(took)
     }
 
-    /// A look that finds nothing to do.
+    /// A look that finds nothing to do. What has become due meanwhile does not count.
     fn nothing(&mut self) -> Result<f64, String> {
         let base = self.base.clone();
-        let (done, secs) = self.sign(&base, &Scope::everything(KEY_SET_REMAIN))?;
+        let (done, secs) = self.sign(&base, &Scope::content(KEY_SET_REMAIN))?;
         match done {
             Resigned::Nothing(_) => Ok(secs),
-            other => Err(format!("sign: {other:?} where there is nothing to do")),
+            Resigned::Signed(..) => Err("sign: a version where there is nothing to do".into()),
         }
     }
 }

@@ -8,6 +8,7 @@
     reason = "a test harness waits for programs, so it sleeps and reads the clock"
 )]
 
+pub mod bridge;
 mod cli;
 mod clock;
 mod dns;
@@ -20,6 +21,7 @@ mod site;
 mod wait;
 mod world;
 
+pub use bridge::Bridge;
 pub use cli::{Said, mask_times};
 pub use dns::{Answer, dig, transfer};
 pub use http::{Reply, over_tcp, over_unix};

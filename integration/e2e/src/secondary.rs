@@ -182,7 +182,7 @@ fn configuration(
                 "server:\n  ip-address: 127.0.0.1@{port}\n  username: \"\"\n  chroot: \"\"\n  \
                  zonesdir: \"{place}\"\n  pidfile: \"{place}/pid\"\n  database: \"\"\n  \
                  xfrdfile: \"{place}/xfrd\"\n  xfrdir: \"{place}\"\n  \
-                 zonelistfile: \"{place}/zones\"\n  server-count: 1\n  verbosity: 2\n  \
+                 zonelistfile: \"{place}/zones\"\n  server-count: 1\n  verbosity: 2\n  zonefiles-write: 1\n  \
                  rrl-ratelimit: 0\nremote-control:\n  control-enable: no\n{key}\
                  zone:\n  name: \"{zone}\"\n  zonefile: \"zone\"\n  \
                  request-xfr: 127.0.0.1@{primary} {name}\n  \

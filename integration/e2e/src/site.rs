@@ -452,7 +452,7 @@ fn run(mut command: Command, args: &[&str]) -> Said {
 
 /// The folder of the programs of the same build: the one of this program, or the one above it when
 /// this is a test (`target/debug/deps/…`).
-fn beside_us() -> PathBuf {
+pub(crate) fn beside_us() -> PathBuf {
     let ours = std::env::current_exe().expect("the kernel knows which program this is");
     let folder = ours.parent().unwrap_or(Path::new("."));
     if folder.ends_with("deps") {

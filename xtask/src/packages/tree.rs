@@ -235,7 +235,7 @@ mod tests {
     #[test]
     fn the_packaged_configuration_is_the_template_but_for_the_log() {
         let text = config().expect("the template");
-        let parsed = cascade_policy::parse_config("config.toml", &text);
+        let parsed = cascade_policy::parse_config("config.toml", text.as_bytes());
         assert!(parsed.is_ok(), "{:?}", parsed.err());
         let template = cascade_policy::template_config();
         let differing = text

@@ -220,9 +220,18 @@ fn zone(walk: &mut Walk) -> Step {
     })?;
     if hsm {
         walk.row(
-            "11",
+            "11.1",
             "the token holds the keys, and labels name them",
             on_the_token,
+        )?;
+        walk.row(
+            "11.2",
+            "each key is proved, and the inventory knows its zone",
+            |m| {
+                done(m.sh("cascade hsm test kmip2pkcs11"))?;
+                let said = done(m.as_user("jane", "cascade hsm inventory kmip2pkcs11"))?;
+                names(&said.stdout, &["example.net"])
+            },
         )?;
     }
     walk.row("12", "the details name the keys", |m| {

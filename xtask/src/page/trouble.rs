@@ -53,6 +53,9 @@ fn restarts(walk: &mut Walk) -> Step {
     })
 }
 
+const METRICS: &str = "exec 3<>/dev/tcp/127.0.0.1/4539; \
+    printf 'GET /metrics HTTP/1.1\\r\\nHost: localhost:4539\\r\\nConnection: close\\r\\n\\r\\n' >&3; cat <&3";
+
 /// Row 15.
 fn bridge_gone(walk: &mut Walk) -> Step {
     walk.row(
@@ -63,9 +66,15 @@ fn bridge_gone(walk: &mut Walk) -> Step {
             done(m.sh("systemctl stop kmip2pkcs11"))?;
             change(m, 2)?;
             until(60, || {
-                let said = m
-                    .sh("cascade zone status example.net; cascade why example.net; cascade health");
-                names(&said.stdout, &["kmip2pkcs11"])?;
+                for line in [
+                    "cascade why example.net",
+                    "cascade health",
+                    "cascade status",
+                    METRICS,
+                ] {
+                    let said = m.sh(line);
+                    names(&said.stdout, &["kmip2pkcs11"]).map_err(|e| format!("{line}: {e}"))?;
+                }
                 let health = m.sh("cascade health");
                 check(matches!(health.code, Some(7 | 8)), || health.to_string())
             })?;

@@ -14,7 +14,9 @@ use cascade_api::hsm::{
 use cascade_api::{Problem, ProblemType};
 use cascade_archive::{Change, Table};
 use cascade_crypto::Algorithm;
-use cascade_kmip::link::{DialError, Endpoint, Reach, ServerInfo, probe, show_digest};
+use cascade_kmip::link::{
+    DialError, Endpoint, LinkSettings, Reach, ServerInfo, probe, show_digest,
+};
 use cascade_policy::parse_policy;
 
 use super::{Answer, bug, need_consent, policies};
@@ -27,6 +29,8 @@ use crate::http::Caller;
 
 /// HSMs that can be registered.
 const HSMS_MAX: usize = 64;
+/// How long a server may say that its token is not ready before that is believed.
+const STARTING: Duration = Duration::from_secs(5);
 /// Bounds of a measurement, in seconds.
 const BENCH: std::ops::RangeInclusive<u64> = 1..=60;
 const BENCH_DEFAULT: u64 = 10;
@@ -227,7 +231,7 @@ async fn contact(row: &mut HsmRow, warnings: &mut Vec<Warning>) -> Answer<()> {
     for endpoint in row.settings().map_err(refused)?.endpoints {
         // The key of the first instance holds for the others.
         let settings = row.settings().map_err(refused)?;
-        let info = probe(&settings, &endpoint)
+        let info = patient_probe(&settings, &endpoint)
             .await
             .map_err(|e| unreachable(&id, &row.add, &e))?;
         capable(&id, &endpoint, &info, warnings)?;
@@ -238,6 +242,22 @@ async fn contact(row: &mut HsmRow, warnings: &mut Vec<Warning>) -> Answer<()> {
         row.algorithms = info.algorithms;
     }
     Ok(())
+}
+
+/// A bridge that was started a moment ago is loading its module.
+async fn patient_probe(
+    settings: &LinkSettings,
+    endpoint: &Endpoint,
+) -> Result<ServerInfo, DialError> {
+    let until = tokio::time::Instant::now() + STARTING;
+    loop {
+        match probe(settings, endpoint).await {
+            Err(DialError::Unavailable { .. }) if tokio::time::Instant::now() < until => {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+            result => return result,
+        }
+    }
 }
 
 fn capable(
@@ -530,7 +550,7 @@ fn prove_keys(d: &Daemon, device: &Arc<Device>, id: &str) -> Vec<HsmTestKey> {
             let proved = store.prove(&key);
             out.push(HsmTestKey {
                 zone: z.name.clone(),
-                role: k.role.to_string(),
+                role: k.role.to_string().to_lowercase(),
                 tag: key.dnskey.key_tag(),
                 passed: proved.is_ok(),
                 detail: proved.err().map(|e| e.to_string()),

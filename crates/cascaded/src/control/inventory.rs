@@ -40,7 +40,7 @@ impl Owned {
                 let state = shown.and_then(|k| serde_json::to_value(k.state).ok());
                 all.push(Owned {
                     zone: z.name.clone(),
-                    role: k.role.to_string(),
+                    role: k.role.to_string().to_lowercase(),
                     state: state
                         .and_then(|s| s.as_str().map(str::to_string))
                         .unwrap_or_default(),

@@ -469,6 +469,12 @@ impl Device {
             self.compute(move || done(batch, Err(failure)));
             return;
         }
+        let away = self.facts.lock().away.clone();
+        if let Some((_, why)) = away {
+            let hsm = self.id.clone();
+            self.compute(move || done(batch, Err(SignFailure::Away { hsm, why })));
+            return;
+        }
         let (device, key) = (self.clone(), held.clone());
         self.when_proven(held, move |proven| match proven {
             Ok(()) => gather::sign(&device, key.target.clone(), batch, how, done),
@@ -507,7 +513,7 @@ impl Device {
         }
     }
 
-    /// Begins a proof of the key although an earlier one may still hold.
+    /// Begins a proof of the key although an earlier one may still hold, or failed a moment ago.
     pub fn prove_again(
         self: &Arc<Self>,
         held: &Arc<Held>,
@@ -630,34 +636,38 @@ impl Device {
 
     // ---- arrivals and departures, told by the monitor
 
-    /// Notes whether any instance can be reached; true if that has changed.
-    pub fn note_reach(&self) -> Option<bool> {
+    /// Notes that no instance can be reached any more; true if that is news.
+    pub fn note_departure(&self) -> bool {
         let instances = self.instances();
-        let down: Vec<String> = instances
-            .iter()
-            .filter_map(|i| match &i.reach {
-                Reach::Down(why) => Some(why.to_string()),
-                _ => None,
-            })
-            .collect();
-        let up = instances.iter().any(|i| i.reach == Reach::Up);
-        let mut facts = self.facts.lock();
-        match (up, &facts.away, down.first()) {
-            (true, Some(_), _) => {
-                facts.away = None;
-                Some(true)
+        let mut why = None;
+        for i in &instances {
+            match &i.reach {
+                Reach::Down(error) => why = why.or(Some(error.to_string())),
+                Reach::Up | Reach::Connecting => return false,
             }
-            (false, None, Some(why)) if down.len() == instances.len() => {
-                facts.away = Some((self.clock.now(), why.clone()));
-                Some(false)
-            }
-            // The reason of the day, since when stays.
-            (false, Some((since, _)), Some(why)) => {
-                facts.away = Some((*since, why.clone()));
-                None
-            }
-            _ => None,
         }
+        let Some(why) = why else { return false };
+        let mut facts = self.facts.lock();
+        match &mut facts.away {
+            // The reason of the day; since when stays.
+            Some((_, known)) => {
+                *known = why;
+                false
+            }
+            None => {
+                facts.away = Some((self.clock.now(), why));
+                true
+            }
+        }
+    }
+
+    pub fn is_away(&self) -> bool {
+        self.facts.lock().away.is_some()
+    }
+
+    /// It signs again. That a server answers is not enough: its token may be away all the same.
+    pub fn note_return(&self) {
+        self.facts.lock().away = None;
     }
 
     pub fn tell(&self, event: Event) {

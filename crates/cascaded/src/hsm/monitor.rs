@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use cascade_crypto::SignFailure;
 use cascade_kmip::link::{Reach, Trust};
 use parking_lot::Mutex;
 
@@ -12,6 +13,7 @@ use super::store::destroy_object;
 
 /// Between looks at what time brings.
 const TICK: Duration = Duration::from_secs(15);
+const TICK_AWAY: Duration = Duration::from_secs(5);
 /// Keys proven in one go; the others prove themselves when they are needed.
 const PROOFS: usize = 32;
 /// Objects that are destroyed in one go.
@@ -40,25 +42,35 @@ impl Pending {
 /// Runs until nobody else holds the device.
 pub async fn watch(device: Weak<Device>, pending: Arc<Pending>) {
     let mut arrivals = 0;
+    let proving = Arc::new(AtomicBool::new(false));
     loop {
         let Some(mut status) = device.upgrade().map(|d| d.pool().status()) else {
             return;
         };
         status.borrow_and_update();
+        let mut pause = TICK;
         if let Some(device) = device.upgrade() {
-            look(&device, &pending, &mut arrivals);
+            look(&device, &pending, &proving, &mut arrivals);
+            if device.is_away() {
+                pause = TICK_AWAY;
+            }
         }
         tokio::select! {
             changed = status.changed() => if changed.is_err() {
                 // The connections were replaced, or the device is gone.
                 tokio::time::sleep(Duration::from_millis(100)).await;
             },
-            () = tokio::time::sleep(TICK) => {}
+            () = tokio::time::sleep(pause) => {}
         }
     }
 }
 
-fn look(device: &Arc<Device>, pending: &Arc<Pending>, arrivals: &mut u64) {
+fn look(
+    device: &Arc<Device>,
+    pending: &Arc<Pending>,
+    proving: &Arc<AtomicBool>,
+    arrivals: &mut u64,
+) {
     let instances = device.instances();
     if let Trust::FirstSeen(None) = device.pool().settings().trust
         && let Some(server) = instances.iter().find_map(|i| i.server.as_ref())
@@ -68,7 +80,7 @@ fn look(device: &Arc<Device>, pending: &Arc<Pending>, arrivals: &mut u64) {
             key: server.key,
         });
     }
-    if device.note_reach() == Some(false)
+    if device.note_departure()
         && let Condition::Away { why, .. } = device.condition()
     {
         device.tell(Event::Away {
@@ -77,20 +89,25 @@ fn look(device: &Arc<Device>, pending: &Arc<Pending>, arrivals: &mut u64) {
         });
     }
     let up = instances.iter().any(|i| i.reach == Reach::Up);
-    if !up {
+    if !up || proving.swap(true, Ordering::AcqRel) {
         return;
     }
     let now_arrived: u64 = instances.iter().map(|i| i.arrivals).sum();
-    if now_arrived != *arrivals {
+    let d = device.clone();
+    let over = proving.clone();
+    if now_arrived != *arrivals || device.is_away() {
         *arrivals = now_arrived;
-        let d = device.clone();
-        prove_all(device, device.all_held(), move |_| {
-            d.tell(Event::Back { hsm: d.id.clone() });
+        prove_all(device, device.all_held(), move |end| {
+            over.store(false, Ordering::Release);
+            if end.answered {
+                d.note_return();
+                d.tell(Event::Back { hsm: d.id.clone() });
+            }
         });
     } else if device.may_be_released() {
-        let d = device.clone();
-        prove_all(device, device.all_held(), move |good| {
-            if good {
+        prove_all(device, device.all_held(), move |end| {
+            over.store(false, Ordering::Release);
+            if end.answered && end.good {
                 d.release();
             }
         });
@@ -98,31 +115,47 @@ fn look(device: &Arc<Device>, pending: &Arc<Pending>, arrivals: &mut u64) {
         let now = device.now();
         let due = |h: &Arc<Held>| h.proved_at().is_some_and(|at| now.since(at) >= PROOF_HOLDS);
         let due: Vec<Arc<Held>> = device.all_held().into_iter().filter(due).collect();
-        prove_all(device, due, |_| {});
+        prove_all(device, due, move |_| over.store(false, Ordering::Release));
     }
-    destroy_pending(device, pending);
+    if !device.is_away() {
+        destroy_pending(device, pending);
+    }
 }
 
-/// Proves at most [`PROOFS`] of these keys, then says whether all were good.
-fn prove_all(device: &Arc<Device>, keys: Vec<Arc<Held>>, then: impl FnOnce(bool) + Send + 'static) {
+/// How proofs of several keys ended.
+#[derive(Clone, Copy)]
+struct End {
+    /// The HSM has signed, or said that a key is not what it should be.
+    answered: bool,
+    /// Every key was.
+    good: bool,
+}
+
+/// Proves at most [`PROOFS`] of these keys, then says how that ended.
+fn prove_all(device: &Arc<Device>, keys: Vec<Arc<Held>>, then: impl FnOnce(End) + Send + 'static) {
     let keys: Vec<Arc<Held>> = keys.into_iter().take(PROOFS).collect();
+    let end = End {
+        answered: true,
+        good: true,
+    };
     if keys.is_empty() {
-        device.compute(move || then(true));
+        device.compute(move || then(end));
         return;
     }
-    let left = Arc::new(Mutex::new((keys.len(), true, Some(then))));
+    let left = Arc::new(Mutex::new((keys.len(), end, Some(then))));
     for key in keys {
         let left = left.clone();
         device.prove_again(&key, move |result| {
             let mut left = left.lock();
             left.0 -= 1;
-            left.1 &= result.is_ok();
+            left.1.good &= result.is_ok();
+            left.1.answered &= matches!(result, Ok(()) | Err(SignFailure::Unproven { .. }));
             if left.0 == 0
                 && let Some(then) = left.2.take()
             {
-                let good = left.1;
+                let end = left.1;
                 drop(left);
-                then(good);
+                then(end);
             }
         });
     }

@@ -189,7 +189,11 @@ impl Run<'_> {
             match self.ixfr(p, current, announced).await {
                 Ixfr::Outcome(outcome) => return Some(*outcome),
                 Ixfr::NoDifferences => {}
-                Ixfr::Failed => self.failed_ixfr = Some(Failed::again(self.failed_ixfr, p.addr, c)),
+                Ixfr::Failed => {
+                    let why = self.attempts.last().map_or("", |a| a.result.as_str());
+                    tracing::info!(zone = %self.job.apex, primary = %p.text, "IXFR from serial {c} failed, the whole zone is asked for: {why}");
+                    self.failed_ixfr = Some(Failed::again(self.failed_ixfr, p.addr, c));
+                }
             }
         }
         self.axfr(p, announced).await

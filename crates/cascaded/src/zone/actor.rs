@@ -94,6 +94,7 @@ pub(super) enum Done {
         VersionId,
         Result<Arc<ZoneVersion>, String>,
     ),
+    Exported(VersionId, Result<(), String>),
     Saved(Result<(), String>),
     Hook(JobId, crate::hooks::End),
     Key(Box<KeyDone>),
@@ -126,6 +127,7 @@ pub(super) struct Actor {
     pub primaries: super::fetch::Primaries,
     /// What is made durable, and in what it is kept.
     pub store: super::store::Store,
+    pub export: super::export::Export,
     pub done: mpsc::UnboundedSender<Done>,
     replies: HashMap<RequestId, (Reply, Mark)>,
     next_request: u64,
@@ -181,6 +183,7 @@ fn spawn(d: &Arc<Daemon>, row: ZoneRow, apex: Name, restored: bool) -> Arc<ZoneH
         identity: None,
         primaries: super::fetch::Primaries::default(),
         store: super::store::Store::default(),
+        export: super::export::Export::default(),
         done: done_tx,
         replies: HashMap::new(),
         next_request: 1,
@@ -271,6 +274,7 @@ impl Actor {
 
     async fn tick(&mut self) {
         let now = self.d.now();
+        self.export_again(now);
         if self.deadline.is_some_and(|t| t <= now) {
             self.apply(Event::Timer).await;
         }

@@ -37,8 +37,10 @@ impl Primaries {
 }
 
 impl Actor {
+    /// True while primaries are to be asked; a zone that is being removed has none any more.
     fn from_servers(&self) -> bool {
         matches!(self.row.source, Source::Servers { .. })
+            && !matches!(self.row.zone.candidate, Candidate::Removing { .. })
     }
 
     /// The source is another one: nothing known of the old one counts.

@@ -59,7 +59,10 @@ impl Actor {
             Action::ShowForReview { stage, version } => self.show_for_review(stage, version),
             Action::RunHook(run) => self.start_hook(run, now),
             Action::Publish(serve) => self.publish(serve, now),
-            Action::SendNotify { version, .. } => self.send_notify(version),
+            Action::SendNotify { version, .. } => {
+                self.send_notify(version);
+                self.export(version);
+            }
             // The key manager reads it off what is live, in its next turn.
             Action::TellKeyManager { .. } => {}
             Action::Record(e) => {
@@ -586,6 +589,7 @@ impl Actor {
             }
             Done::Verified(job, version, outcome) => self.verified(job, version, *outcome).await,
             Done::Persisted(job, version, result) => self.persisted(job, version, result).await,
+            Done::Exported(version, result) => self.exported(version, result),
             Done::Snapshotted(result) => self.snapshotted(result),
             Done::Recalled(s, unsigned, result) => self.recalled(*s, unsigned, result),
             Done::Saved(Ok(())) => _ = self.save_row().await,

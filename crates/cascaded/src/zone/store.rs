@@ -398,6 +398,7 @@ impl Actor {
         self.tidy();
         if let Some(v) = self.row.zone.live.as_ref().map(|l| l.version) {
             self.watch(v, true);
+            self.export_missed();
         }
     }
 

@@ -238,14 +238,17 @@ async fn keep_connected(shared: Arc<Shared>, instance: usize) {
         };
         match dialled {
             Ok(dialled) => {
-                failures = 0;
                 shared.connected(instance, &dialled.info);
                 let end = serve(dialled, &shared, instance).await;
                 shared.ended(instance);
                 match end {
                     End::Stopped => return,
                     // At once; if that fails, the pauses begin.
-                    End::Lost(_) => continue,
+                    End::Lost(_) => {
+                        failures = 0;
+                        continue;
+                    }
+                    // The server is there and its token is not: the pauses grow as if it were away.
                     End::TokenAway(why) => {
                         let endpoint = endpoint.clone();
                         shared.down(instance, DialError::Unavailable { endpoint, why }, true);

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use zeroize::Zeroize as _;
 
-use super::{End, Service};
+use super::{Bounds, End, Service};
 use crate::tags;
 use crate::ttlv::Framer;
 
@@ -53,29 +53,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     /// One request and its response.
     async fn turn(&mut self, stop: &mut watch::Receiver<bool>) -> Result<(), End> {
         let bounds = self.service.bounds;
-        if self.framer.pending() == 0 {
-            // Nothing is lost when this read is abandoned: it gives octets or does not begin.
-            let first = within(bounds.idle, self.stream.read(&mut self.buffer));
-            let read = tokio::select! {
-                read = first => read.map_err(|e| match e {
-                    // Many clients leave without a word, which between requests is no harm.
-                    Some(End::Lost(kind)) if is_departure(kind) => End::Closed,
-                    Some(end) => end,
-                    None => End::Idle(bounds.idle),
-                })?,
-                // An error is the end of the program that could have stopped us.
-                _ = stop.wait_for(|stop| *stop) => return Err(End::Stopping),
-            };
-            self.push(read)?;
-        }
-        let request = within(bounds.transfer, self.complete()).await;
-        match request.map_err(|e| e.unwrap_or(End::SlowRequest(bounds.transfer)))? {
-            Arrived::Whole => {}
-            Arrived::Bad(response, end) => {
-                // Whoever sends something else may not read what we say.
-                let _ = self.write(&response).await;
-                return Err(end);
-            }
+        let arrived = tokio::select! {
+            arrived = self.arrive(bounds) => arrived?,
+            // A request that is not whole was not begun. An error is the end of the program that
+            // could have stopped us.
+            _ = stop.wait_for(|stop| *stop) => return Err(End::Stopping),
+        };
+        if let Arrived::Bad(response, end) = arrived {
+            // Whoever sends something else may not read what we say.
+            let _ = self.write(&response).await;
+            return Err(end);
         }
         let response = match self.framer.next_message() {
             Ok(Some(request)) => self.service.respond(request).await,
@@ -84,6 +71,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             Err(error) => return Err(End::Frame(error)),
         };
         self.write(&response).await
+    }
+
+    /// Waits for a request, and for all of it.
+    async fn arrive(&mut self, bounds: Bounds) -> Result<Arrived, End> {
+        if self.framer.pending() == 0 {
+            let first = within(bounds.idle, self.stream.read(&mut self.buffer)).await;
+            let read = first.map_err(|e| match e {
+                // Many clients leave without a word, which between requests is no harm.
+                Some(End::Lost(kind)) if is_departure(kind) => End::Closed,
+                Some(end) => end,
+                None => End::Idle(bounds.idle),
+            })?;
+            self.push(read)?;
+        }
+        let whole = within(bounds.transfer, self.complete()).await;
+        whole.map_err(|e| e.unwrap_or(End::SlowRequest(bounds.transfer)))
     }
 
     /// Reads until a whole request is there.

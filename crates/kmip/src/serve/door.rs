@@ -79,12 +79,16 @@ async fn connection(
     peer: SocketAddr,
     service: &Service,
     door: &Arc<dyn Door>,
-    stop: watch::Receiver<bool>,
+    mut stop: watch::Receiver<bool>,
 ) -> End {
     // A response is one write: waiting for more to send would only delay it.
     let _ = stream.set_nodelay(true);
     let span = service.bounds.handshake;
-    match bounded(span, enter(stream, peer, door)).await {
+    let entered = tokio::select! {
+        entered = bounded(span, enter(stream, peer, door)) => entered,
+        _ = stop.wait_for(|stop| *stop) => Err(End::Stopping),
+    };
+    match entered {
         Ok(stream) => service.serve(stream, stop).await,
         Err(end) => end,
     }

@@ -174,7 +174,7 @@ pub fn program() -> Command {
     Command::new(env!("CARGO_BIN_EXE_kmip2pkcs11"))
 }
 
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("port");
     listener.local_addr().expect("address").port()
 }
@@ -215,15 +215,15 @@ impl Running<'_> {
     /// Stops it as a service manager does; its exit status.
     pub fn stop(mut self) -> Option<i32> {
         self.signal("TERM");
-        let mut child = self.child.take().expect("runs");
         let end = Instant::now() + Duration::from_secs(20);
         while Instant::now() < end {
+            let child = self.child.as_mut().expect("runs");
             if let Some(status) = child.try_wait().expect("status") {
+                self.child = None;
                 return status.code();
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        let _ = child.kill();
         panic!("does not stop");
     }
 }

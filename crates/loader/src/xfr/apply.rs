@@ -75,13 +75,13 @@ pub fn apply_delta(
     let base = request
         .current
         .ok_or_else(|| XfrError::NotApplicable("there is no version yet".into()))?;
-    let edits = delta.edits(base)?;
+    let mut edits = delta.edits(base)?;
     let kind = match delta.sequences {
         1 => "IXFR (1 sequence)".to_string(),
         n => format!("IXFR ({n} sequences)"),
     };
     let mut at = begin(request, kind, &delta.tally, clock);
-    let list = edits.list.clone();
+    let list = std::mem::take(&mut edits.list);
     let updated = base
         .update(request.version, clock.now(), list)
         .map_err(|e| XfrError::NotApplicable(e.to_string()))?;

@@ -16,6 +16,7 @@ mod bad_source;
 mod bad_usage;
 mod common;
 mod hooks;
+mod hsms;
 mod keys;
 mod liar;
 mod manual;

@@ -50,6 +50,7 @@ fn content(port: u16, zone: &str, file: &Path) -> BTreeSet<String> {
     std::fs::read_to_string(file)
         .unwrap()
         .lines()
+        .filter(|line| !line.starts_with(';'))
         .map(|line| line.split_whitespace().collect::<Vec<_>>())
         .filter(|words| words.len() > 4 && !made.contains(&words[3]))
         .map(|words| words.join(" ").to_lowercase())
@@ -58,7 +59,12 @@ fn content(port: u16, zone: &str, file: &Path) -> BTreeSet<String> {
 
 fn root(serial: u32) -> String {
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../data");
-    std::fs::read_to_string(data.join(format!("root-{serial}.zone"))).unwrap()
+    let text = std::fs::read_to_string(data.join(format!("root-{serial}.zone"))).unwrap();
+    // The files are transfers and end with the SOA once more, which NSD does not take.
+    let (soa, rest) = text.split_once('\n').unwrap();
+    let once: Vec<&str> = rest.lines().filter(|line| *line != soa).collect();
+    assert_eq!(once.len() + 1, rest.lines().count());
+    format!("{soa}\n{}\n", once.join("\n"))
 }
 
 /// Consecutive root zones from one primary: the first as a whole, all others as differences.
@@ -77,8 +83,11 @@ fn consecutive_root_zones(program: Program) {
         primary.publish(&root(serial), serial);
         refresh(&site, ".");
         let status = site.await_published(".", serial);
+        // NSD 4.6 makes differences from files that add what was there before and remove nothing:
+        // its answers to IXFR must end in whole zones. Others must not need them.
+        let repaired = program == Program::Nsd && site.log().contains("which we have already");
         assert!(
-            kind(&status).starts_with("IXFR"),
+            kind(&status).starts_with("IXFR") || repaired,
             "{} gave serial {serial} as {}\n{}",
             program.name(),
             kind(&status),
