@@ -156,11 +156,17 @@ impl ZoneFiles {
             return Ok(list);
         };
         let next = match fresh.filter(|f| f.of == open.base) {
-            Some(fresh) => self.move_on(open, fresh, new.version.zone(), &parts)?,
-            None => self.append(open, new.version.zone(), vec![parts])?,
+            Some(fresh) => self.move_on(open, fresh, new.version.zone(), &parts),
+            None => self.append(open, new.version.zone(), vec![parts]),
         };
-        if let Some(last) = list.last_mut() {
-            *last = next;
+        match next {
+            Ok(next) => {
+                list.pop();
+                list.push(next);
+            }
+            // Somebody took the journal away: what is published next does not hang on it.
+            Err(ArchiveError::Damaged { .. }) => list.push(self.snapshot(new)?),
+            Err(e) => return Err(e),
         }
         Ok(list)
     }
@@ -332,6 +338,17 @@ impl ZoneFiles {
             out.set_aside = self.cut(zone, &path, at).ok();
         }
         Ok(found.groups)
+    }
+
+    /// Moves the files of a segment that is of no use any more to `lost/`.
+    pub fn set_segment_aside(&self, zone: ZoneId, segment: &Segment) -> Result<(), ArchiveError> {
+        for kind in [Kind::Snapshot, Kind::Journal] {
+            let path = self.path(zone, kind, VersionId(segment.base));
+            if path.exists() {
+                self.set_aside(zone, &path)?;
+            }
+        }
+        Ok(())
     }
 
     /// Removes snapshots and journals that no segment names. To be called when the segments are

@@ -266,16 +266,18 @@ fn missing_files_are_told() {
     let got = recover(&files, &segments[0], 9, None);
     assert!(got.damage.is_some());
     same(got.versions.last().unwrap(), &versions[0]);
-    // Going on would leave a hole: the error says so, and nothing is written.
+    // Going on in it would leave a hole: the next version is written whole.
     let v = next(&versions[3], 1);
-    assert!(
-        files
-            .follow(&segments, None, Some(&versions[3]), write(&v))
-            .is_err()
-    );
+    let went_on = files
+        .follow(&segments, None, Some(&versions[3]), write(&v))
+        .unwrap();
+    assert_eq!((went_on.len(), went_on[1].base), (2, 5));
+    same(&recover(&files, &went_on[1], 1, None).versions[0], &v);
     std::fs::remove_file(files.path(ZONE, Kind::Snapshot, VersionId(1))).unwrap();
     let got = files.recover_segment(ZONE, &segments[0], Want::Newest(1), None);
     assert!(matches!(got.unwrap(), Err(Recovery::Missing)));
+    files.set_segment_aside(ZONE, &went_on[1]).unwrap();
+    assert_eq!(files.lost(ZONE).unwrap().len(), 1);
 }
 
 /// A disk that stops working at its n-th operation, half-way through a write.

@@ -144,6 +144,9 @@ impl Actor {
             Ok(p) if wanted => {
                 let bases = |list: &[Segment]| list.iter().map(|s| s.base).collect::<Vec<_>>();
                 let moved = bases(&self.row.segments) != bases(&p.segments);
+                if p.segments.last().is_some_and(|s| s.base == version.0) {
+                    tracing::debug!(zone = %self.me.name, version = version.0, "kept whole: it shares too little with the version before it, or there is none");
+                }
                 self.row.segments = p.segments;
                 self.store.next_steps = Some((version, p.steps));
                 self.store.weights.extend(p.weight);
@@ -543,6 +546,10 @@ impl Restored {
                 Ok(Ok(found)) => found,
                 Ok(Err(why)) => {
                     self.live.get_or_insert((live, files::lost(why)));
+                    // Kept for whoever wants to know, and never in the way of what comes.
+                    if let Err(e) = files.set_segment_aside(zone, segment) {
+                        tracing::warn!("damaged files stay where they are: {e}");
+                    }
                     self.segments.pop();
                     first = false;
                     continue;

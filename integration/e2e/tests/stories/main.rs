@@ -21,6 +21,7 @@ mod keys;
 mod liar;
 mod manual;
 mod primaries;
+mod recovery;
 mod restarts;
 mod reviews;
 mod secondaries;

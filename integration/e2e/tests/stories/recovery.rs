@@ -1,0 +1,184 @@
+//! What is on disk after a power cut, damaged or not, and what is made of it.
+
+use std::fs;
+use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
+
+use cascade_e2e::{Site, until};
+
+use crate::common::{SEED, add, change, seed_with_serial, site_with_policy};
+
+const ZONE: &str = "example.net";
+
+/// The zone's files whose names begin like this.
+fn files(site: &Site, start: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![site.path("state/zone-state")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path
+                .file_name()
+                .unwrap()
+                .to_string_lossy()
+                .starts_with(start)
+            {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// A zone of some size, so that a change is a patch of it.
+fn large(serial: u32) -> String {
+    let hosts: String = (0..400)
+        .map(|i| format!("host{i} IN A 192.0.2.{}\n", i % 250))
+        .collect();
+    seed_with_serial(serial) + &hosts
+}
+
+/// Versions with the source serials 1 to `n`; serials as served.
+fn versions(site: &Site, n: u32) -> Vec<u32> {
+    add(site, ZONE, &large(1));
+    site.await_published(ZONE, 1);
+    let mut served = vec![site.served_serial(ZONE)];
+    for serial in 2..=n {
+        change(site, ZONE, &large(serial));
+        site.await_published(ZONE, serial);
+        served.push(until("the next serial", || {
+            let now = site.served_serial(ZONE);
+            (Some(&now) != served.last()).then_some(now)
+        }));
+    }
+    served
+}
+
+#[test]
+fn changes_are_appended_and_come_back() {
+    let mut site = site_with_policy("");
+    let served = versions(&site, 5);
+    assert_eq!(files(&site, "snap-").len(), 1, "one snapshot");
+    let journals = files(&site, "jrnl-");
+    assert_eq!(journals.len(), 1);
+    let journal = fs::metadata(&journals[0]).unwrap().len();
+    let snapshot = fs::metadata(&files(&site, "snap-")[0]).unwrap().len();
+    assert!(
+        journal < snapshot,
+        "{journal} octets for four changes of {snapshot}"
+    );
+    site.kill();
+    site.start();
+    assert_eq!(site.served_serial(ZONE), served[4]);
+    assert_eq!(site.ask(&["v5.example.net", "A"]).rdata("A"), ["192.0.2.2"]);
+    assert_eq!(
+        site.ask(&["host7.example.net", "A"]).rdata("A"),
+        ["192.0.2.7"]
+    );
+    assert_eq!(site.ask(&["v4.example.net", "A"]).status, "NXDOMAIN");
+}
+
+/// Earlier versions come back too: what differs can be asked for after a restart.
+#[test]
+fn history_after_a_restart() {
+    let mut site = site_with_policy("");
+    let served = versions(&site, 4);
+    let name = |i: usize| format!("serial:{}", served[i]);
+    let ask = |site: &Site| site.ok(&["zone", "diff", ZONE, &name(1), &name(3)]);
+    let before = ask(&site);
+    assert!(before.contains("v2.example.net") && before.contains("v4.example.net"));
+    site.kill();
+    site.start();
+    assert_eq!(ask(&site), before);
+    // The oldest one stands in the snapshot itself.
+    let export = site.ok(&["zone", "export", ZONE, "--version", &name(0)]);
+    assert!(export.contains("host399.example.net."), "{export}");
+    assert!(!export.contains("v2.example.net."));
+}
+
+/// The journal is damaged before the end that counts: the last good version is served, and the
+/// source gives a newer one.
+#[test]
+fn a_damaged_journal_gives_the_last_good_version() {
+    let mut site = site_with_policy("");
+    let served = versions(&site, 4);
+    site.kill();
+    let journal = &files(&site, "jrnl-")[0];
+    let mut octets = fs::read(journal).unwrap();
+    let at = octets.len() - 200;
+    octets[at] ^= 0x10;
+    fs::write(journal, octets).unwrap();
+    // The source stays away for now.
+    let file = site.path("zones/example.net");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::remove_file(&file).unwrap();
+    site.start();
+    assert_eq!(site.served_serial(ZONE), served[2]);
+    assert_eq!(site.ask(&["v3.example.net", "A"]).rdata("A"), ["192.0.2.2"]);
+    assert!(!files(&site, "jrnl-").is_empty());
+    assert!(site.log().contains("damaged"), "{}", site.log());
+    fs::write(&file, text).unwrap();
+    site.ok(&["zone", "reload", ZONE]);
+    until("the content of the source", || {
+        let answer = site.ask(&["v4.example.net", "A"]);
+        (answer.rdata("A") == ["192.0.2.2"]).then_some(())
+    });
+    assert!(
+        site.served_serial(ZONE) > served[3],
+        "a serial is not used twice"
+    );
+    site.kill();
+    site.start();
+    assert!(site.served_serial(ZONE) > served[3]);
+}
+
+/// Garbage behind the committed end is an interrupted write: nothing is lost.
+#[test]
+fn a_torn_journal_loses_nothing() {
+    let mut site = site_with_policy("");
+    let served = versions(&site, 3);
+    site.kill();
+    let journal = &files(&site, "jrnl-")[0];
+    let mut octets = fs::read(journal).unwrap();
+    let more = octets[octets.len() - 150..].to_vec();
+    octets.extend_from_slice(&more);
+    fs::write(journal, octets).unwrap();
+    site.start();
+    assert_eq!(site.served_serial(ZONE), served[2]);
+    change(&site, ZONE, &large(4));
+    site.await_published(ZONE, 4);
+    site.kill();
+    site.start();
+    assert_eq!(site.ask(&["v4.example.net", "A"]).rdata("A"), ["192.0.2.2"]);
+}
+
+/// `CASCADE_KILLS` makes it longer.
+#[test]
+fn killed_at_random_while_changes_stream_in() {
+    let kills: u32 = std::env::var("CASCADE_KILLS").map_or(12, |n| n.parse().unwrap());
+    let mut site = site_with_policy("");
+    add(&site, ZONE, SEED);
+    site.await_published(ZONE, 1);
+    let (mut last, mut random) = (site.served_serial(ZONE), 7u32);
+    for serial in 2..2 + kills {
+        change(&site, ZONE, &large(serial));
+        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        thread::sleep(Duration::from_millis(u64::from(random >> 24)));
+        let shown = site.served_serial(ZONE);
+        assert!(shown >= last, "serial {shown} after {last}");
+        site.kill();
+        site.start();
+        let now = site.served_serial(ZONE);
+        assert!(
+            now >= shown,
+            "what was served is served: {now} after {shown}"
+        );
+        last = now;
+    }
+    site.ok(&["zone", "reload", ZONE]);
+    site.await_published(ZONE, 1 + kills);
+}
