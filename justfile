@@ -14,6 +14,10 @@ unit:
 conformance:
     cargo xtask test --only conformance
 
+# Long chains of random changes, each step signed, compared and judged: a night's work.
+sequences count="10000":
+    cargo run --release --locked --package cascade-conformance --bin sequences -- --count {{count}}
+
 e2e:
     cargo xtask test --only e2e
 

@@ -6,13 +6,14 @@ use clap::Args;
 
 #[derive(Args)]
 pub struct BenchArgs {
-    /// Arguments of the benchmark, such as `--delegations 100000`.
+    /// Arguments of the benchmark, such as `--delegations 100000`, or `hsm` for the one of KMIP.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     rest: Vec<String>,
 }
 
 /// The numbers mean something only with optimisation, so this is the one command that builds it.
 pub fn run(args: &BenchArgs) -> Result<bool, String> {
+    let hsm = args.rest.first().is_some_and(|word| word == "hsm");
     let status = Command::new("cargo")
         .args([
             "run",
@@ -21,8 +22,8 @@ pub fn run(args: &BenchArgs) -> Result<bool, String> {
             "--package",
             "cascade-bench",
             "--",
-            "run",
         ])
+        .args(if hsm { &[][..] } else { &["run"] })
         .args(&args.rest)
         .current_dir(crate::root())
         .status()

@@ -20,6 +20,7 @@ const ROWS: &[Row] = &[
             "cascade-bench",
             "cascade-conformance",
             "cascade-e2e",
+            "cascade-netlike",
             "cascade-sim",
         ],
     },
@@ -44,6 +45,7 @@ const ROWS: &[Row] = &[
             "cascade-archive",
             "cascade-hsm",
             "cascade-kmip",
+            "cascade-program",
         ],
     },
     Row {
@@ -117,6 +119,11 @@ const OWNED: &[(&str, &[&str], &str)] = &[
     ("redb", &["cascade-archive"], "durable state has one owner"),
     (
         "cryptoki",
+        &["cascade-hsm"],
+        "vendor code stays behind one crate and one process",
+    ),
+    (
+        "cryptoki-sys",
         &["cascade-hsm"],
         "vendor code stays behind one crate and one process",
     ),

@@ -10,7 +10,10 @@
 mod bench;
 mod demo;
 mod fuzz;
+mod interop;
 mod layers;
+mod packages;
+mod page;
 mod process;
 mod suites;
 mod tidy;
@@ -38,6 +41,10 @@ enum Command {
     Layers,
     /// Check what neither the compiler nor clippy checks.
     Tidy,
+    /// Build the Debian packages into target/packages.
+    Deb(packages::DebArgs),
+    /// Install the packages in a booted Debian 12 and walk through the page.
+    Page(page::PageArgs),
     /// Measure against the floor that cryptography sets.
     Bench(bench::BenchArgs),
     /// Feed what reads octets from outside with octets nobody would write.
@@ -50,6 +57,8 @@ fn main() -> ExitCode {
         Command::Test(args) => suites::run(&args),
         Command::Layers => layers::run(),
         Command::Tidy => tidy::run(),
+        Command::Deb(args) => packages::run(&args),
+        Command::Page(args) => page::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
     };

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use clap::{Args, ValueEnum};
 
-use crate::{layers, process, tidy, tools};
+use crate::{interop, layers, page, process, tidy, tools};
 
 #[derive(Args)]
 pub struct TestArgs {
@@ -27,7 +27,13 @@ enum Suite {
     Doc,
     Conformance,
     E2e,
+    Interop,
+    Page,
 }
+
+/// Parts of programs that only tests use: the stories of key rolls set the daemon's clock. Releases
+/// are built without them.
+const FEATURES: &str = "--features=cascaded/test-clock";
 
 /// In the order in which they run: what is quick to fail comes first.
 const ALL: &[Suite] = &[
@@ -37,6 +43,8 @@ const ALL: &[Suite] = &[
     Suite::Unit,
     Suite::Conformance,
     Suite::E2e,
+    Suite::Interop,
+    Suite::Page,
     Suite::Doc,
     Suite::Clippy,
 ];
@@ -52,6 +60,8 @@ impl Suite {
             Suite::Doc => "documentation tests",
             Suite::Conformance => "conformance",
             Suite::E2e => "end to end",
+            Suite::Interop => "KMIP with PyKMIP",
+            Suite::Page => "packages in a machine",
         }
     }
 
@@ -60,9 +70,18 @@ impl Suite {
             Suite::Fmt => check(cargo(&["fmt", "--all", "--check"])),
             Suite::Layers => layers::run().map(Tally::check),
             Suite::Tidy => tidy::run().map(Tally::check),
+            Suite::Interop => interop::run().map(|(passed, failed)| Tally { passed, failed }),
+            Suite::Page => match page::walk(&page::PageArgs::built())? {
+                page::Outcome::Walked { passed, failed } => Ok(Tally { passed, failed }),
+                page::Outcome::Skipped(why) => {
+                    println!("SKIP page: {why}");
+                    Ok(Tally::default())
+                }
+            },
             Suite::Clippy => check(cargo(&[
                 "clippy",
                 "--workspace",
+                FEATURES,
                 "--all-targets",
                 "--locked",
                 "--quiet",
@@ -72,6 +91,7 @@ impl Suite {
             Suite::Doc => tests(cargo(&[
                 "test",
                 "--workspace",
+                FEATURES,
                 "--doc",
                 "--locked",
                 "--quiet",
@@ -80,6 +100,7 @@ impl Suite {
             Suite::Unit => tests(cargo(&[
                 "test",
                 "--workspace",
+                FEATURES,
                 "--lib",
                 "--bins",
                 "--tests",
@@ -113,6 +134,7 @@ impl Suite {
             "nextest",
             "run",
             "--workspace",
+            FEATURES,
             "--lib",
             "--bins",
             "--tests",
@@ -149,16 +171,19 @@ pub fn run(args: &TestArgs) -> Result<bool, String> {
     let mut total = Tally::default();
     let mut lines = Vec::new();
 
-    if chosen
-        .iter()
-        .any(|s| matches!(s, Suite::Unit | Suite::Conformance | Suite::E2e))
-    {
+    if chosen.iter().any(|s| {
+        matches!(
+            s,
+            Suite::Unit | Suite::Conformance | Suite::E2e | Suite::Interop | Suite::Page
+        )
+    }) {
         // Programs and tests in one go, so that they share one choice of features. The end-to-end
         // tests run the programs that stand beside them.
         println!("\n== build");
         let built = check(cargo(&[
             "build",
             "--workspace",
+            FEATURES,
             "--lib",
             "--bins",
             "--tests",

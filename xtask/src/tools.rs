@@ -26,13 +26,40 @@ pub const TOOLS: &[(&str, &str, &str)] = &[
         "nsd",
         "serves signed zones to the validating resolver, and is a primary of ours",
     ),
-    ("knotd", "knot", "is a primary of ours"),
-    ("named", "bind9", "is a primary of ours"),
+    ("knotd", "knot", "is a primary of ours, and a secondary"),
+    ("named", "bind9", "is a primary of ours, and a secondary"),
     (
         "unbound",
         "unbound",
         "validates answers as a resolver would",
     ),
+    (
+        "softhsm2-util",
+        "softhsm2",
+        "makes tokens for the tests of HSMs",
+    ),
+    ("pkcs11-tool", "opensc", "looks at tokens from outside"),
+    (
+        "debootstrap",
+        "debootstrap",
+        "makes the machine in which the packages are tested",
+    ),
+    (
+        "systemd-nspawn",
+        "systemd-container",
+        "boots the machine in which the packages are tested",
+    ),
+    (
+        "dpkg-shlibdeps",
+        "dpkg-dev",
+        "tells what libraries the packages need",
+    ),
+    (
+        "objcopy",
+        "binutils",
+        "takes the programs' debug symbols apart",
+    ),
+    ("lintian", "lintian", "judges the packages"),
 ];
 
 /// Where the program is, if it is installed. `/usr/sbin` counts even when `PATH` leaves it out.
@@ -84,10 +111,12 @@ fn missing() -> Vec<(&'static str, &'static str)> {
 }
 
 fn may_install() -> bool {
+    is_root() && find("apt-get").is_some()
+}
+
+pub fn is_root() -> bool {
     // The owner of the process's own directory in /proc is its effective user.
-    let root = fs::metadata("/proc/self")
-        .is_ok_and(|meta| std::os::unix::fs::MetadataExt::uid(&meta) == 0);
-    root && find("apt-get").is_some()
+    fs::metadata("/proc/self").is_ok_and(|meta| std::os::unix::fs::MetadataExt::uid(&meta) == 0)
 }
 
 fn install(packages: &[&str]) {

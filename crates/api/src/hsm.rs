@@ -113,7 +113,14 @@ pub struct HsmAdded {
 pub struct Hsm {
     pub hsm: String,
     pub vendor: Option<String>,
+    /// `up`, `connecting`, `down` or `quarantined`.
     pub state: String,
+    #[serde(default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub since: Option<Timestamp>,
+    /// Settings as `name: value`, without secrets.
+    #[serde(default)]
+    pub settings: Vec<String>,
     pub has_credentials: bool,
     pub tls: String,
     pub instances: Vec<HsmInstance>,
@@ -133,6 +140,158 @@ pub struct HsmInstance {
     pub last_error: Option<String>,
     pub keys_proved: u64,
     pub keys_failed: u64,
+}
+
+/// `PATCH /v1/hsms/{h}`: what is absent stays as it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct HsmEdit {
+    pub add_endpoints: Vec<Endpoint>,
+    pub remove_endpoints: Vec<Endpoint>,
+    pub username: Option<String>,
+    pub password: Option<Secret>,
+    pub clear_credentials: bool,
+    pub tls: Option<HsmTls>,
+    pub connect_timeout_secs: Option<u64>,
+    pub read_timeout_secs: Option<u64>,
+    pub write_timeout_secs: Option<u64>,
+    pub max_response_bytes: Option<u64>,
+    pub connections: Option<u32>,
+    pub in_flight: Option<u32>,
+    pub label: Option<HsmLabel>,
+    /// Contact it before storing.
+    pub connect: bool,
+    pub comment: Option<String>,
+}
+
+impl Default for HsmEdit {
+    fn default() -> Self {
+        HsmEdit {
+            add_endpoints: Vec::new(),
+            remove_endpoints: Vec::new(),
+            username: None,
+            password: None,
+            clear_credentials: false,
+            tls: None,
+            connect_timeout_secs: None,
+            read_timeout_secs: None,
+            write_timeout_secs: None,
+            max_response_bytes: None,
+            connections: None,
+            in_flight: None,
+            label: None,
+            connect: true,
+            comment: None,
+        }
+    }
+}
+
+/// `POST /v1/hsms/{h}/test`
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct HsmTest {
+    /// Also make, use and destroy a key of each algorithm.
+    pub write: bool,
+    pub comment: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct HsmTested {
+    pub hsm: String,
+    pub passed: bool,
+    pub steps: Vec<HsmTestStep>,
+    pub keys: Vec<HsmTestKey>,
+    /// The test ended a quarantine.
+    #[serde(default)]
+    pub released: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct HsmTestStep {
+    /// Of one instance; `null`: of the HSM as a whole.
+    pub instance: Option<String>,
+    /// `connect` (with TLS and login), or an algorithm.
+    pub step: String,
+    pub passed: bool,
+    pub detail: Option<String>,
+    pub secs: f64,
+}
+
+/// A key of ours, proven by signatures that its public half verifies.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct HsmTestKey {
+    pub zone: String,
+    pub role: String,
+    pub tag: u16,
+    pub passed: bool,
+    pub detail: Option<String>,
+}
+
+/// `POST /v1/hsms/{h}/bench`
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct HsmBench {
+    pub algorithm: Option<String>,
+    /// For all runs together.
+    pub seconds: Option<u64>,
+    /// Requests at a time; absent: several in turn.
+    pub parallel: Option<u32>,
+    pub comment: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct HsmBenched {
+    pub hsm: String,
+    pub algorithm: String,
+    pub runs: Vec<HsmBenchRun>,
+    pub zones: Vec<HsmBenchZone>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct HsmBenchRun {
+    pub parallel: u32,
+    pub signatures: u64,
+    pub signatures_per_sec: f64,
+    /// Of one signature, from request to answer.
+    pub latency_p50_secs: f64,
+    pub latency_p99_secs: f64,
+}
+
+/// What the best rate means for a zone with keys there.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct HsmBenchZone {
+    pub zone: String,
+    pub signatures: u64,
+    pub resign_secs: f64,
+}
+
+/// `GET /v1/hsms/{h}/inventory`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct HsmInventory {
+    pub items: Vec<HsmObject>,
+    /// Objects of no key that is known.
+    pub orphans: u64,
+    /// Keys that zones have here, and that are not here.
+    pub missing: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct HsmObject {
+    /// As the server names it.
+    pub object: String,
+    pub label: Option<String>,
+    /// `public` or `private`.
+    pub class: String,
+    /// DNSSEC algorithm number.
+    pub algorithm: Option<u8>,
+    pub zone: Option<String>,
+    pub role: Option<String>,
+    pub tag: Option<u16>,
+    pub state: Option<String>,
+    /// `public-key`, `orphan`, `missing`, or `conflict`: the name is a key's of ours, the octets
+    /// are not.
+    #[serde(rename = "match")]
+    pub found: String,
 }
 
 /// `POST /v1/tsig-keys`: with a secret, or `generate`.

@@ -6,7 +6,7 @@ use cascade_time::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::zones::KeyRole;
+use crate::zones::{Evidence, Import, KeyRole};
 
 /// A key of a zone, in `GET …/keys` and the status report.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -142,6 +142,10 @@ pub enum RollKind {
     Zsk,
     Csk,
     Algorithm,
+    /// The beginning of a zone; no person moves it.
+    FirstKeys,
+    /// To a zone without DS, and from there to one without DNSSEC; no person moves it.
+    Insecure,
 }
 
 impl RollKind {
@@ -204,4 +208,94 @@ pub struct RollStep {
     pub ttl_secs: Option<u32>,
     pub force: bool,
     pub comment: Option<String>,
+}
+
+/// `POST …/keys/check`: what every server that was asked showed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct KeyCheck {
+    pub zone: String,
+    pub items: Vec<Evidence>,
+    /// Looks did not end in time; their last results are shown.
+    #[serde(default)]
+    pub unfinished: bool,
+}
+
+/// `POST …/keys`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KeyImport {
+    pub imports: Vec<Import>,
+    #[serde(default)]
+    pub comment: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct KeyImported {
+    pub keys: Vec<Key>,
+}
+
+/// Query of `DELETE …/keys/{k}`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct KeyRemove {
+    /// A key in use begins to leave, in the safe order.
+    pub force: bool,
+    pub confirm: Option<String>,
+    pub yes: bool,
+    pub comment: Option<String>,
+}
+
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+#[derive(Default)]
+pub enum EmergencyStrategy {
+    /// The normal order with a small margin: nobody sees bogus data.
+    #[default]
+    Safe,
+    /// Waits for caches are skipped: some see bogus data until their copies end.
+    Fast,
+}
+
+/// `POST …/emergency`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EmergencyRequest {
+    pub role: KeyRole,
+    #[serde(default)]
+    pub strategy: EmergencyStrategy,
+    #[serde(default)]
+    pub reason: Option<String>,
+    #[serde(default)]
+    pub confirm: Option<String>,
+    #[serde(default)]
+    pub yes: bool,
+}
+
+/// `GET …/timeline?until=&only=keys`
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct TimelineQuery {
+    /// Three years from now if not given.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub until: Option<Timestamp>,
+    /// `keys`: nothing else.
+    pub only: Option<String>,
+}
+
+/// What will happen if nothing fails.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Timeline {
+    pub zone: String,
+    pub items: Vec<TimelineItem>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct TimelineItem {
+    #[schema(value_type = String, format = DateTime)]
+    pub at: Timestamp,
+    /// Kind of event, for example `roll.started`.
+    pub what: String,
+    pub text: String,
 }

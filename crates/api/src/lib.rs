@@ -5,6 +5,7 @@
 //! [`status`], [`keys`], [`policies`], [`daemon`] and [`hsm`] what is said, [`problem`] what can
 //! go wrong, [`client`] how to ask.
 
+pub mod backup;
 pub mod client;
 pub mod common;
 pub mod daemon;

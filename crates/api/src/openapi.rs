@@ -5,8 +5,8 @@ use utoipa::OpenApi;
 
 use crate::route::{ROUTES, Route};
 use crate::{
-    API_VERSION, common as c, daemon as d, hsm as h, keys as k, policies as p, problem,
-    status as s, zones as z,
+    API_VERSION, backup as b, common as c, daemon as d, hsm as h, keys as k, policies as p,
+    problem, status as s, zones as z,
 };
 
 #[derive(OpenApi)]
@@ -19,6 +19,8 @@ use crate::{
     d::Logging,
     d::LoggingEdit,
     d::Operation,
+    b::BackupCreate,
+    b::Backup,
     z::Zone,
     z::ZoneItem,
     z::ZoneAdd,
@@ -40,15 +42,28 @@ use crate::{
     k::KeyRecords,
     k::Roll,
     k::RollStep,
+    k::KeyCheck,
+    k::KeyImport,
+    k::KeyImported,
+    k::EmergencyRequest,
+    k::Timeline,
     p::PolicyItem,
     p::Policy,
     p::PolicyCheckRequest,
     p::PolicyCheck,
     p::PolicyReload,
+    p::PolicyPlanRequest,
+    p::PolicyPlan,
     p::PolicyReloaded,
     h::Hsm,
     h::HsmAdd,
     h::HsmAdded,
+    h::HsmEdit,
+    h::HsmTest,
+    h::HsmTested,
+    h::HsmBench,
+    h::HsmBenched,
+    h::HsmInventory,
     h::TsigAdd,
     h::TsigAdded,
     h::TsigItem,

@@ -1,9 +1,11 @@
 //! Policies (api.md §4.4).
 
+use cascade_time::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::common::{Finding, Warning};
+use crate::keys::RollKind;
 
 /// One row of `GET /v1/policies`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -97,4 +99,35 @@ pub struct PolicyCheckRequest {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct PolicyCheck {
     pub findings: Vec<Finding>,
+}
+
+/// `POST /v1/policies/plan`: which rolls the policy files on disk would begin.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct PolicyPlanRequest {
+    /// None: all.
+    pub policies: Vec<String>,
+    pub zone: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct PolicyPlan {
+    pub items: Vec<PlannedRoll>,
+}
+
+/// A roll that begins because of the files, and would not without them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct PlannedRoll {
+    pub zone: String,
+    pub policy: String,
+    pub kind: RollKind,
+    #[serde(rename = "type")]
+    pub roll_type: String,
+    #[schema(value_type = String, format = DateTime)]
+    pub starts_at: Timestamp,
+    /// If servers and parent do what they should.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub ends_at: Option<Timestamp>,
+    /// The parent must change its DS set.
+    pub needs_parent: bool,
 }

@@ -63,6 +63,7 @@ problem_types! {
     HsmExists "hsm-exists" 409 "HSM exists already";
     TsigKeyExists "tsig-key-exists" 409 "TSIG key exists already";
     TokenExists "token-exists" 409 "Token exists already";
+    BackupExists "backup-exists" 409 "Backup exists already";
     InUse "in-use" 409 "Still in use";
     NotUnderReview "not-under-review" 409 "Nothing is under review";
     NotHalted "not-halted" 409 "Not halted";

@@ -173,6 +173,10 @@ fn hsms_and_secrets() {
     request::<TokenAdd>(
         r#"{"name":"ops1","roles":["operator"],"expires_in_secs":7776000,"zones":"*.example"}"#,
     );
+    request::<cascade_api::backup::BackupCreate>(r#"{"name":"before-upgrade"}"#);
+    answer::<cascade_api::backup::Backup>(
+        r#"{"path":"/var/lib/cascade/backup/x","created_at":"2026-11-20T11:30:00Z","zones":2,"key_files":4,"files":13,"size_bytes":90000}"#,
+    );
     answer::<TokenAdded>(r#"{"name":"ops1","token":"cas_x","expires_at":"2026-11-20T11:30:00Z"}"#);
 }
 

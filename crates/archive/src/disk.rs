@@ -1,7 +1,7 @@
 //! The few file operations that durability is made of.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -65,6 +65,29 @@ impl Disk {
                 .mode(MODE_DIR)
                 .create(path)
         })
+    }
+
+    /// Makes a directory and those above it; what is made is for the owner alone.
+    pub(crate) fn make_private_dir(&self, path: &Path) -> Result<(), ArchiveError> {
+        self.around("make directory", "make directory done", path, || {
+            std::fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(path)
+        })
+    }
+
+    /// Removes a directory with all that is in it, if it is there.
+    pub(crate) fn remove_tree(&self, path: &Path) -> Result<(), ArchiveError> {
+        self.around(
+            "remove",
+            "remove done",
+            path,
+            || match std::fs::remove_dir_all(path) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+                other => other,
+            },
+        )
     }
 
     /// A new empty file; what was there is lost, so this is for temporary names only.
@@ -147,6 +170,26 @@ impl Disk {
 
     pub(crate) fn read(&self, path: &Path) -> Result<Vec<u8>, ArchiveError> {
         self.around("read", "read done", path, || std::fs::read(path))
+    }
+
+    /// The octets of a file from one offset to another.
+    pub(crate) fn read_range(
+        &self,
+        path: &Path,
+        from: u64,
+        to: u64,
+    ) -> Result<Vec<u8>, ArchiveError> {
+        self.around("read", "read done", path, || {
+            let mut file = File::open(path)?;
+            file.seek(SeekFrom::Start(from))?;
+            let mut out = Vec::new();
+            file.take(to.saturating_sub(from)).read_to_end(&mut out)?;
+            Ok(out)
+        })
+    }
+
+    pub(crate) fn length(&self, file: &File, path: &Path) -> Result<u64, ArchiveError> {
+        self.around("stat", "stat done", path, || Ok(file.metadata()?.len()))
     }
 
     /// Names in a directory; empty when there is none.

@@ -46,6 +46,8 @@ pub enum ArchiveError {
         key: String,
         detail: String,
     },
+    #[error("{}: zones changed during every attempt to copy them; try again when there is less to do", path.display())]
+    Changing { path: PathBuf },
     #[error("'{what}' is too large for a file of zones")]
     TooLarge { what: &'static str },
 }

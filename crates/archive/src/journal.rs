@@ -93,17 +93,62 @@ impl JournalWriter {
         })
     }
 
+    /// Goes on at an offset that a state has committed. What stands behind it was never committed
+    /// and is cut off.
+    ///
+    /// # Errors
+    /// `Damaged` when the file does not reach that far.
+    pub fn reopen(
+        disk: &Disk,
+        path: &Path,
+        zone: ZoneId,
+        end: u64,
+        seq: u64,
+    ) -> Result<Self, ArchiveError> {
+        let file = disk.open_append(path, MODE_ZONE)?;
+        let len = disk.length(&file, path)?;
+        if len < end {
+            return Err(ArchiveError::damaged(path, Damage::Torn { at: len }));
+        }
+        if len > end {
+            disk.truncate(&file, path, end)?;
+        }
+        Ok(JournalWriter {
+            disk: disk.clone(),
+            file,
+            path: path.to_owned(),
+            zone,
+            end,
+            seq,
+            broken: false,
+        })
+    }
+
     /// Appends one group and syncs it. Returns the offset after it. After an error the journal is
     /// as before.
     pub fn append(&mut self, parts: &[(u8, &[u8])]) -> Result<u64, ArchiveError> {
+        self.append_all(std::iter::once(parts))?;
+        Ok(self.end)
+    }
+
+    /// Appends groups with one write and one sync; gives the offset and the frame number after
+    /// each.
+    pub fn append_all<'a>(
+        &mut self,
+        groups: impl Iterator<Item = &'a [(u8, &'a [u8])]>,
+    ) -> Result<Vec<(u64, u64)>, ArchiveError> {
         if self.broken {
             self.disk.truncate(&self.file, &self.path, self.end)?;
             self.broken = false;
         }
         let mut buf = Vec::new();
         let mut seq = self.seq;
-        for (kind, bytes) in parts {
-            push_part(&mut buf, self.zone, *kind, &mut seq, bytes);
+        let mut places = Vec::new();
+        for parts in groups {
+            for (kind, bytes) in parts {
+                push_part(&mut buf, self.zone, *kind, &mut seq, bytes);
+            }
+            places.push((self.end + buf.len() as u64, seq));
         }
         let written = self
             .disk
@@ -118,11 +163,16 @@ impl JournalWriter {
         }
         self.seq = seq;
         self.end += buf.len() as u64;
-        Ok(self.end)
+        Ok(places)
     }
 
     pub fn len(&self) -> u64 {
         self.end
+    }
+
+    /// Number of the next frame.
+    pub fn next_seq(&self) -> u64 {
+        self.seq
     }
 
     pub fn is_empty(&self) -> bool {
@@ -147,33 +197,51 @@ pub fn read(
     header
         .expect(FileKind::Journal, zone, after)
         .map_err(|d| ArchiveError::damaged(path, d))?;
+    Ok(groups(&bytes, HEADER_LEN, zone, 0, header))
+}
+
+/// The groups that stand in a journal between two offsets that it has given out before.
+pub(crate) fn read_range(
+    disk: &Disk,
+    path: &Path,
+    header: FileHeader,
+    (from, seq): (u64, u64),
+    to: u64,
+) -> Result<Journal, ArchiveError> {
+    let bytes = disk.read_range(path, from, to)?;
+    let zone = header.zone;
+    Ok(groups(&bytes, 0, zone, seq, header))
+}
+
+/// Offsets in what comes out are those in `bytes`.
+fn groups(bytes: &[u8], start: usize, zone: ZoneId, seq: u64, header: FileHeader) -> Journal {
     let mut out = Journal {
         header,
         groups: Vec::new(),
         tail: JournalTail::Clean,
-        next_seq: 0,
+        next_seq: seq,
     };
-    let mut at = HEADER_LEN;
-    let mut seq = 0u64;
+    let mut at = start;
+    let mut seq = seq;
     let mut parts: Vec<(u8, Vec<u8>)> = Vec::new();
     let mut open = false;
     while at < bytes.len() {
         let good =
-            frame_at(&bytes, at, zone).filter(|(f, crc)| f.seq == seq && is_whole(&bytes, f, *crc));
+            frame_at(bytes, at, zone).filter(|(f, crc)| f.seq == seq && is_whole(bytes, f, *crc));
         let Some((f, _)) = good else {
-            let corrupt = good_frame_after(&bytes, at, zone, seq);
+            let corrupt = good_frame_after(bytes, at, zone, seq);
             let at = at as u64;
             out.tail = if corrupt {
                 JournalTail::Corrupt { at }
             } else {
                 JournalTail::Torn { at }
             };
-            return Ok(out);
+            return out;
         };
         // A group starts with its beginning and nothing else.
         if parts.is_empty() && f.kind != DELTA_BEGIN {
             out.tail = JournalTail::Corrupt { at: f.start };
-            return Ok(out);
+            return out;
         }
         match parts.last_mut().filter(|(kind, _)| open && *kind == f.kind) {
             Some((_, joined)) => joined.extend_from_slice(f.payload),
@@ -191,10 +259,10 @@ pub fn read(
         }
     }
     if !parts.is_empty() {
-        let at = out.groups.last().map_or(HEADER_LEN as u64, |g| g.end);
+        let at = out.groups.last().map_or(start as u64, |g| g.end);
         out.tail = JournalTail::Torn { at };
     }
-    Ok(out)
+    out
 }
 
 /// What to do with a journal, given the offset that the state has committed.

@@ -5,10 +5,12 @@
 //! says what they mean.
 
 pub mod audit;
+pub mod backup;
 pub mod disk;
 pub mod error;
 pub mod frame;
 pub mod journal;
+pub mod segment;
 pub mod state;
 pub mod version_file;
 pub mod zones;
@@ -18,6 +20,7 @@ pub use disk::Disk;
 pub use error::{ArchiveError, Damage};
 pub use frame::{FileHeader, FileKind};
 pub use journal::{JournalTail, JournalWriter};
+pub use segment::{Fresh, Kept, Recovered, Segment, Want, Writing};
 pub use state::{Change, Origin, State, Table};
 pub use version_file::{PartSource, WholeVersion};
 pub use zones::ZoneFiles;

@@ -18,7 +18,7 @@ use crate::version_file::{self, PartSource, WholeVersion};
 
 #[derive(Clone)]
 pub struct ZoneFiles {
-    disk: Disk,
+    pub(crate) disk: Disk,
     root: PathBuf,
 }
 
@@ -163,7 +163,7 @@ impl ZoneFiles {
         }
     }
 
-    fn make_dir(&self, zone: ZoneId) -> Result<(), ArchiveError> {
+    pub(crate) fn make_dir(&self, zone: ZoneId) -> Result<(), ArchiveError> {
         let dir = self.dir(zone);
         if !dir.is_dir() {
             self.disk.make_dir(&dir)?;
@@ -265,6 +265,15 @@ impl ZoneFiles {
             if path.exists() {
                 self.disk.remove(&path)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Removes the candidate file of this version, if there is one.
+    pub fn remove_candidate(&self, zone: ZoneId, version: VersionId) -> Result<(), ArchiveError> {
+        let path = self.path(zone, Kind::Candidate, version);
+        if path.exists() {
+            self.disk.remove(&path)?;
         }
         Ok(())
     }

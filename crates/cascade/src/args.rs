@@ -105,6 +105,9 @@ pub enum Command {
     /// Tokens for the control API over TCP
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Copies of state, zones and keys
+    #[command(subcommand)]
+    Backup(BackupCommand),
     /// Addresses, zones and the signing queue
     Status {
         #[command(subcommand)]
@@ -325,6 +328,14 @@ pub enum ZoneCommand {
         #[arg(value_parser = forms::zone)]
         zone: String,
     },
+    /// What will happen if nothing fails
+    Timeline {
+        #[arg(value_parser = forms::zone)]
+        zone: String,
+        /// Three years from now if not given
+        #[arg(long, value_name = "TIME", value_parser = forms::time)]
+        until: Option<When>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -451,6 +462,16 @@ pub enum PolicyCommand {
         #[arg(long)]
         diff: bool,
     },
+    /// Rolls that the files on disk would begin
+    Plan {
+        /// None: all
+        policies: Vec<String>,
+        #[arg(long, value_parser = forms::zone)]
+        zone: Option<String>,
+        /// Exit code 7 if there is any
+        #[arg(long)]
+        check: bool,
+    },
     /// Check policies without activating them. Exit code 0, 7 (errors) or 8 (warnings)
     Check {
         /// Files (with / or .toml) or names of policies; none: all policies
@@ -489,6 +510,62 @@ pub enum KeysetCommand {
         #[arg(long)]
         all: bool,
     },
+    /// Import keys, which become active through a roll
+    Import {
+        /// Foreign DNSKEY to publish
+        #[arg(long, value_name = "PATH")]
+        import_public_key: Vec<PathBuf>,
+        /// Key files, .key or .private; the partner is found beside it
+        #[arg(long, value_name = "PATH")]
+        import_ksk_file: Vec<PathBuf>,
+        /// As --import-ksk-file
+        #[arg(long, value_name = "PATH")]
+        import_zsk_file: Vec<PathBuf>,
+        /// As --import-ksk-file
+        #[arg(long, value_name = "PATH")]
+        import_csk_file: Vec<PathBuf>,
+    },
+    /// Move a key to the trash
+    RemoveKey {
+        /// Tag, id or reference
+        key: String,
+        /// A key in use begins to leave, in the safe order
+        #[arg(long)]
+        force: bool,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Tell that keys are in a backup
+    BackedUp {
+        /// Tags, ids or references
+        #[arg(required_unless_present = "all")]
+        keys: Vec<String>,
+        /// Every key
+        #[arg(long, conflicts_with = "keys")]
+        all: bool,
+    },
+    /// Look at all servers now
+    Check,
+    /// Replace a key that leaked
+    Emergency {
+        #[arg(value_name = "ksk|zsk|csk", ignore_case = true)]
+        role: EmergencyRole,
+        /// safe: no resolver sees bogus data; fast: waits for caches are skipped
+        #[arg(long, default_value = "safe")]
+        strategy: EmergencyArg,
+        #[arg(long)]
+        reason: Option<String>,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// What will happen to the keys if nothing fails
+    Timeline {
+        /// Three years from now if not given
+        #[arg(long, value_name = "TIME", value_parser = forms::time)]
+        until: Option<When>,
+    },
     /// Roll the key signing key
     #[command(subcommand)]
     Ksk(RollCommand),
@@ -501,6 +578,19 @@ pub enum KeysetCommand {
     /// Roll to the policy's algorithm
     #[command(subcommand)]
     Algorithm(RollCommand),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum EmergencyRole {
+    Ksk,
+    Zsk,
+    Csk,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum EmergencyArg {
+    Safe,
+    Fast,
 }
 
 #[derive(Debug, Subcommand)]
@@ -547,6 +637,45 @@ pub enum HsmCommand {
     List,
     /// Settings and state of an HSM
     Show { id: String },
+    /// Change settings of an HSM; what is not given stays
+    Edit(Box<HsmEdit>),
+    /// Connect to every instance, and prove every key that zones have there
+    Test {
+        id: String,
+        /// Also make, use and destroy a key of each algorithm
+        #[arg(long)]
+        write: bool,
+    },
+    /// Measure signatures a second with a key that is destroyed afterwards
+    Bench {
+        id: String,
+        /// As a policy names it
+        #[arg(long, value_name = "A")]
+        algorithm: Option<String>,
+        /// For all runs together
+        #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=60))]
+        seconds: u64,
+        /// Signatures under way [default: several in turn]
+        #[arg(long, value_name = "N")]
+        parallel: Option<u32>,
+    },
+    /// Every object, and the zone and key it belongs to
+    #[command(group = ArgGroup::new("only").args(["orphans", "missing", "destroy_orphan"]))]
+    Inventory {
+        id: String,
+        /// Only objects of no known key
+        #[arg(long)]
+        orphans: bool,
+        /// Only keys that should be there and are not
+        #[arg(long)]
+        missing: bool,
+        /// Destroy this object of no known key
+        #[arg(long, value_name = "OBJECT")]
+        destroy_orphan: Option<String>,
+        /// Do not ask
+        #[arg(long, requires = "destroy_orphan")]
+        yes: bool,
+    },
     /// Forget an HSM
     Remove {
         id: String,
@@ -554,6 +683,78 @@ pub enum HsmCommand {
         #[arg(long)]
         yes: bool,
     },
+}
+
+/// Options of `hsm edit`: those of `hsm add`, none with a default.
+#[derive(Debug, Args)]
+pub struct HsmEdit {
+    pub id: String,
+    /// One more instance with the same keys
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub add_endpoint: Vec<String>,
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub remove_endpoint: Vec<String>,
+    #[arg(long, conflicts_with = "clear_credentials")]
+    pub username: Option<String>,
+    /// Visible to other users while the command runs; the other two forms are not
+    #[arg(long, conflicts_with_all = ["password_stdin", "password_file", "clear_credentials"])]
+    pub password: Option<String>,
+    /// First line of stdin
+    #[arg(long, conflicts_with_all = ["password_file", "clear_credentials"])]
+    pub password_stdin: bool,
+    /// First line of a file that others cannot read
+    #[arg(long, value_name = "FILE", conflicts_with = "clear_credentials")]
+    pub password_file: Option<PathBuf>,
+    /// Forget username and password
+    #[arg(long)]
+    pub clear_credentials: bool,
+    /// Do not verify the server's certificate; whoever answers next is remembered
+    #[arg(long, conflicts_with_all = ["hsm_ca", "server_cert", "fingerprint"])]
+    pub insecure: bool,
+    /// Authority that vouches for the server (PEM)
+    #[arg(long = "hsm-ca-cert", value_name = "FILE", id = "hsm_ca")]
+    pub hsm_ca: Option<PathBuf>,
+    /// The server's certificate itself (PEM)
+    #[arg(long, value_name = "FILE")]
+    pub server_cert: Option<PathBuf>,
+    /// The server's certificate by its digest
+    #[arg(long, value_name = "sha256:HEX", value_parser = fingerprint)]
+    pub fingerprint: Option<String>,
+    /// Own certificate towards the server (PEM)
+    #[arg(
+        long = "hsm-client-cert",
+        value_name = "FILE",
+        requires = "hsm_client_key",
+        id = "hsm_client_cert"
+    )]
+    pub hsm_client_cert: Option<PathBuf>,
+    /// Its key (PEM)
+    #[arg(
+        long = "hsm-client-key",
+        value_name = "FILE",
+        requires = "hsm_client_cert",
+        id = "hsm_client_key"
+    )]
+    pub hsm_client_key: Option<PathBuf>,
+    #[arg(long, value_name = "DUR", value_parser = forms::duration)]
+    pub connect_timeout: Option<Duration>,
+    #[arg(long, value_name = "DUR", value_parser = forms::duration)]
+    pub read_timeout: Option<Duration>,
+    #[arg(long, value_name = "DUR", value_parser = forms::duration)]
+    pub write_timeout: Option<Duration>,
+    #[arg(long, value_name = "N")]
+    pub max_response_bytes: Option<u64>,
+    #[arg(long, value_name = "N")]
+    pub connections: Option<u32>,
+    #[arg(long, value_name = "N")]
+    pub in_flight: Option<u32>,
+    #[arg(long, value_name = "S", requires = "key_label_max_bytes")]
+    pub key_label_prefix: Option<String>,
+    #[arg(long, value_name = "N")]
+    pub key_label_max_bytes: Option<u16>,
+    /// Do not contact it before
+    #[arg(long)]
+    pub no_connect: bool,
 }
 
 #[derive(Debug, Args)]
@@ -617,7 +818,7 @@ pub struct HsmAdd {
     #[arg(long, value_name = "N", default_value_t = 8192)]
     pub max_response_bytes: u64,
     /// At most this many per instance
-    #[arg(long, value_name = "N", default_value_t = 16)]
+    #[arg(long, value_name = "N", default_value_t = 4)]
     pub connections: u32,
     /// Requests in flight [default: tuned by measured latency]
     #[arg(long, value_name = "N")]
@@ -675,6 +876,33 @@ pub enum TokenCommand {
     List,
     /// Remove a token
     Remove { name: String },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum BackupCommand {
+    /// Copy everything durable into a folder below the state directory, while the daemon runs.
+    /// Private keys are in it; keys in HSMs are not
+    Create {
+        /// Name of the folder [default: the time]
+        #[arg(long, value_parser = backup_name)]
+        name: Option<String>,
+    },
+    /// Check every file of a backup; needs no daemon. Exit code 0 or 7
+    Verify {
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+    },
+    /// Put a backup where there is no state; needs no daemon
+    Restore {
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+        /// Where the daemon will look for it
+        #[arg(long, value_name = "DIR", default_value_os_t = crate::backup::default_state_dir())]
+        state_dir: PathBuf,
+        /// Whose the files become [default: cascade, if run as root and there is such a user]
+        #[arg(long, value_name = "USER")]
+        owner: Option<String>,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
@@ -783,6 +1011,13 @@ fn comment(text: &str) -> Result<String, String> {
         ));
     }
     Ok(text.to_string())
+}
+
+fn backup_name(text: &str) -> Result<String, String> {
+    if cascade_api::backup::is_name(text) {
+        return Ok(text.to_string());
+    }
+    Err("a name has 1 to 64 letters, digits, '.', '_' and '-', and begins with a letter or digit, for example before-upgrade".to_string())
 }
 
 fn hsm_id(text: &str) -> Result<String, String> {

@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use cascade_api::Method;
-use cascade_api::client::Call;
+use cascade_api::client::{Answer, Call};
 use cascade_api::hsm::*;
 use cascade_api::path::{Query, encode};
 
@@ -53,23 +53,238 @@ pub async fn run(ctx: &Ctx, command: HsmCommand) -> Result<(), CliError> {
             ctx.show(format!("/v1/hsms/{}", encode(&id)), |h: &Hsm| hsm_text(h))
                 .await
         }
+        HsmCommand::Edit(edit) => {
+            let id = edit.id.clone();
+            let body = edit_request(ctx, *edit)?;
+            let target = format!("/v1/hsms/{}", encode(&id));
+            ctx.change(Method::Patch, target, &body, |h: &Hsm| {
+                format!("Changed HSM {}", clean(&h.hsm))
+            })
+            .await?;
+            Ok(())
+        }
+        HsmCommand::Test { id, write } => test(ctx, &id, write).await,
+        HsmCommand::Bench {
+            id,
+            algorithm,
+            seconds,
+            parallel,
+        } => {
+            let body = HsmBench {
+                algorithm,
+                seconds: Some(seconds),
+                parallel,
+                comment: ctx.comment.clone(),
+            };
+            let target = format!("/v1/hsms/{}/bench", encode(&id));
+            ctx.change(Method::Post, target, &body, bench_text).await?;
+            Ok(())
+        }
+        HsmCommand::Inventory {
+            id,
+            destroy_orphan: Some(object),
+            yes,
+            ..
+        } => {
+            let target = format!("/v1/hsms/{}/inventory/{}", encode(&id), encode(&object));
+            let answer = delete(ctx, target, yes).await?;
+            ctx.changed(&answer, || format!("Destroyed object {}", clean(&object)))
+        }
+        HsmCommand::Inventory {
+            id,
+            orphans,
+            missing,
+            ..
+        } => {
+            let target = format!("/v1/hsms/{}/inventory", encode(&id));
+            ctx.show(target, |i: &HsmInventory| {
+                inventory_text(i, orphans, missing)
+            })
+            .await
+        }
         HsmCommand::Remove { id, yes } => {
-            let base = Query::new().set("comment", ctx.comment.as_deref());
-            let answer = ctx
-                .confirmed(yes, |confirmed| {
-                    let query = match confirmed {
-                        None => base.clone(),
-                        Some(c) => base
-                            .clone()
-                            .set("confirm", c.plan.as_deref())
-                            .flag("yes", true),
-                    };
-                    Call::delete(format!("/v1/hsms/{}{}", encode(&id), query.as_str()))
-                })
-                .await?;
+            let answer = delete(ctx, format!("/v1/hsms/{}", encode(&id)), yes).await?;
             ctx.changed(&answer, || format!("Removed HSM {}", clean(&id)))
         }
     }
+}
+
+/// A call that destroys, after consent.
+async fn delete(ctx: &Ctx, target: String, yes: bool) -> Result<Answer, CliError> {
+    let base = Query::new().set("comment", ctx.comment.as_deref());
+    ctx.confirmed(yes, |confirmed| {
+        let query = match confirmed {
+            None => base.clone(),
+            Some(c) => base
+                .clone()
+                .set("confirm", c.plan.as_deref())
+                .flag("yes", true),
+        };
+        Call::delete(format!("{target}{}", query.as_str()))
+    })
+    .await
+}
+
+async fn test(ctx: &Ctx, id: &str, write: bool) -> Result<(), CliError> {
+    let body = HsmTest {
+        write,
+        comment: ctx.comment.clone(),
+    };
+    let target = format!("/v1/hsms/{}/test", encode(id));
+    let tested = ctx.change(Method::Post, target, &body, test_text).await?;
+    match tested.passed {
+        true => Ok(()),
+        false => Err(CliError::Exit(7)),
+    }
+}
+
+fn test_text(t: &HsmTested) -> String {
+    let word = |passed: bool| if passed { "good" } else { "FAILED" }.to_string();
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    for s in &t.steps {
+        let what = match &s.instance {
+            Some(instance) => format!("{} {instance}", s.step),
+            None => s.step.clone(),
+        };
+        rows.push(vec![
+            what,
+            word(s.passed),
+            format!("{:.0} ms", s.secs * 1000.0),
+            s.detail.clone().unwrap_or_default(),
+        ]);
+    }
+    for k in &t.keys {
+        rows.push(vec![
+            format!("key {} {} {}", k.zone, k.tag, k.role),
+            word(k.passed),
+            "-".into(),
+            k.detail.clone().unwrap_or_default(),
+        ]);
+    }
+    let mut out = table(&["TEST", "RESULT", "TIME", "DETAIL"], &rows);
+    if t.released {
+        out.push_str(&format!("HSM {} is out of quarantine\n", clean(&t.hsm)));
+    }
+    out.trim_end().to_string()
+}
+
+fn bench_text(b: &HsmBenched) -> String {
+    let ms = |secs: f64| format!("{:.2} ms", secs * 1000.0);
+    let rows: Vec<Vec<String>> = b
+        .runs
+        .iter()
+        .map(|r| {
+            vec![
+                r.parallel.to_string(),
+                format!("{:.0}", r.signatures_per_sec),
+                ms(r.latency_p50_secs),
+                ms(r.latency_p99_secs),
+            ]
+        })
+        .collect();
+    let mut out = format!("{} on HSM {}\n", clean(&b.algorithm), clean(&b.hsm));
+    out.push_str(&table(&["PARALLEL", "SIG/S", "P50", "P99"], &rows));
+    for z in &b.zones {
+        out.push_str(&format!(
+            "zone {}: {} signatures, all anew in {:.1} s\n",
+            clean(&z.zone),
+            z.signatures,
+            z.resign_secs
+        ));
+    }
+    out.trim_end().to_string()
+}
+
+fn inventory_text(i: &HsmInventory, orphans: bool, missing: bool) -> String {
+    let wanted = |o: &&HsmObject| match (orphans, missing) {
+        (true, _) => o.found == "orphan",
+        (_, true) => o.found == "missing",
+        _ => true,
+    };
+    let dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".into());
+    let number = |n: Option<u32>| n.map_or("-".to_string(), |n| n.to_string());
+    let rows: Vec<Vec<String>> = i
+        .items
+        .iter()
+        .filter(wanted)
+        .map(|o| {
+            vec![
+                o.object.clone(),
+                o.class.clone(),
+                number(o.algorithm.map(u32::from)),
+                dash(&o.zone),
+                dash(&o.role),
+                number(o.tag.map(u32::from)),
+                dash(&o.state),
+                dash(&o.label),
+                o.found.clone(),
+            ]
+        })
+        .collect();
+    let heads = [
+        "OBJECT", "CLASS", "ALG", "ZONE", "ROLE", "TAG", "STATE", "LABEL", "MATCH",
+    ];
+    format!(
+        "{}{} objects of no known key, {} keys missing\n",
+        table(&heads, &rows),
+        i.orphans,
+        i.missing
+    )
+}
+
+fn edit_request(ctx: &Ctx, a: args::HsmEdit) -> Result<HsmEdit, CliError> {
+    let pem = |path: &Option<std::path::PathBuf>| path.as_deref().map(read_text).transpose();
+    let secs = |d: Option<std::time::Duration>| d.map(|d| d.as_secs());
+    let pinned = a.server_cert.is_some() || a.fingerprint.is_some();
+    let says_tls = a.insecure || pinned || a.hsm_ca.is_some() || a.hsm_client_cert.is_some();
+    let tls = HsmTls {
+        verify: match (a.insecure, pinned) {
+            (true, _) => TlsVerify::None,
+            (false, true) => TlsVerify::Pinned,
+            (false, false) => TlsVerify::Full,
+        },
+        ca_pem: pem(&a.hsm_ca)?,
+        server_pem: pem(&a.server_cert)?,
+        fingerprint: a.fingerprint,
+        client_pem: pem(&a.hsm_client_cert)?,
+        client_key_pem: pem(&a.hsm_client_key)?.map(Secret),
+    };
+    let all = |texts: &[String]| texts.iter().map(|t| endpoint(t)).collect::<Result<_, _>>();
+    Ok(HsmEdit {
+        add_endpoints: all(&a.add_endpoint)?,
+        remove_endpoints: all(&a.remove_endpoint)?,
+        username: a.username,
+        password: password(a.password, a.password_stdin, a.password_file.as_deref())?,
+        clear_credentials: a.clear_credentials,
+        tls: says_tls.then_some(tls),
+        connect_timeout_secs: secs(a.connect_timeout),
+        read_timeout_secs: secs(a.read_timeout),
+        write_timeout_secs: secs(a.write_timeout),
+        max_response_bytes: a.max_response_bytes,
+        connections: a.connections,
+        in_flight: a.in_flight,
+        label: a.key_label_max_bytes.map(|max_bytes| HsmLabel {
+            prefix: a.key_label_prefix.unwrap_or_default(),
+            max_bytes,
+        }),
+        connect: !a.no_connect,
+        comment: ctx.comment.clone(),
+    })
+}
+
+/// The password, whichever way it was given.
+fn password(
+    given: Option<String>,
+    stdin: bool,
+    file: Option<&Path>,
+) -> Result<Option<Secret>, CliError> {
+    let password = match (given, stdin, file) {
+        (Some(p), _, _) => Some(p),
+        (None, true, _) => Some(first_line(std::io::stdin().lock(), "standard input")?),
+        (None, false, Some(path)) => Some(secret_file(path)?),
+        (None, false, None) => None,
+    };
+    Ok(password.map(Secret))
 }
 
 fn add_request(ctx: &Ctx, a: args::HsmAdd) -> Result<HsmAdd, CliError> {
@@ -90,17 +305,12 @@ fn add_request(ctx: &Ctx, a: args::HsmAdd) -> Result<HsmAdd, CliError> {
         (false, true) => TlsVerify::Pinned,
         (false, false) => TlsVerify::Full,
     };
-    let password = match (a.password, a.password_stdin, &a.password_file) {
-        (Some(p), _, _) => Some(p),
-        (None, true, _) => Some(first_line(std::io::stdin().lock(), "standard input")?),
-        (None, false, Some(path)) => Some(secret_file(path)?),
-        (None, false, None) => None,
-    };
+    let password = password(a.password, a.password_stdin, a.password_file.as_deref())?;
     Ok(HsmAdd {
         hsm: a.id,
         endpoints,
         username: a.username,
-        password: password.map(Secret),
+        password,
         tls: HsmTls {
             verify,
             ca_pem: pem(&a.hsm_ca)?,
@@ -242,12 +452,19 @@ fn hsm_text(h: &Hsm) -> String {
         "vendor",
         clean(h.vendor.as_deref().unwrap_or("not known yet")),
     );
-    line("state", clean(&h.state));
+    let since = h
+        .since
+        .map_or(String::new(), |at| format!(" since {}", at.to_human()));
+    line("state", format!("{}{since}", clean(&h.state)));
     line("tls", clean(&h.tls));
     line(
         "has credentials",
         if h.has_credentials { "yes" } else { "no" }.to_string(),
     );
+    for setting in &h.settings {
+        let (key, value) = setting.split_once(": ").unwrap_or(("note", setting));
+        line(&clean(key), clean(value));
+    }
     line("algorithms", clean(&h.algorithms.join(", ")));
     line("policies", clean(&h.policies.join(", ")));
     line("zones", h.zones.to_string());

@@ -1,13 +1,16 @@
 //! `cascade keyset <ZONE> …`
 
+use cascade_api::client::Call;
+use cascade_api::common::{Commented, List};
 use cascade_api::keys::*;
-use cascade_api::path::Query;
+use cascade_api::path::{Query, encode};
+use cascade_api::zones::KeyRole;
 use cascade_api::{Method, word};
 
-use crate::args::{Force, Keyset, KeysetCommand, RollCommand, Ttl};
+use crate::args::{EmergencyArg, EmergencyRole, Force, Keyset, KeysetCommand, RollCommand, Ttl};
 use crate::ctx::Ctx;
 use crate::error::CliError;
-use crate::forms::algorithm_name;
+use crate::forms::{When, algorithm_name};
 use crate::output::{clean, table};
 use crate::zone::at;
 
@@ -39,11 +42,214 @@ pub async fn run(ctx: &Ctx, keyset: Keyset) -> Result<(), CliError> {
             })
             .await
         }
+        KeysetCommand::Import {
+            import_public_key,
+            import_ksk_file,
+            import_zsk_file,
+            import_csk_file,
+        } => {
+            let files = [
+                (KeyRole::Ksk, &import_ksk_file),
+                (KeyRole::Zsk, &import_zsk_file),
+                (KeyRole::Csk, &import_csk_file),
+            ];
+            let imports = crate::zone::file_imports(&import_public_key, &files, &ctx.cwd)?;
+            if imports.is_empty() {
+                return Err(CliError::Usage("nothing to import was given".to_string()));
+            }
+            let body = KeyImport {
+                imports,
+                comment: ctx.comment.clone(),
+            };
+            ctx.change(
+                Method::Post,
+                at(&zone, "/keys"),
+                &body,
+                |i: &KeyImported| {
+                    let tags: Vec<String> = i.keys.iter().map(|k| k.tag.to_string()).collect();
+                    format!("Imported key {} into {}", tags.join(", "), clean(&zone))
+                },
+            )
+            .await
+            .map(drop)
+        }
+        KeysetCommand::RemoveKey { key, force, yes } => remove(ctx, &zone, &key, force, yes).await,
+        KeysetCommand::BackedUp { keys, all } => backed_up(ctx, &zone, keys, all).await,
+        KeysetCommand::Check => check(ctx, &zone).await,
+        KeysetCommand::Emergency {
+            role,
+            strategy,
+            reason,
+            yes,
+        } => emergency(ctx, &zone, role, strategy, reason, yes).await,
+        KeysetCommand::Timeline { until } => timeline(ctx, &zone, until, true).await,
         KeysetCommand::Ksk(step) => roll(ctx, &zone, "ksk", step).await,
         KeysetCommand::Zsk(step) => roll(ctx, &zone, "zsk", step).await,
         KeysetCommand::Csk(step) => roll(ctx, &zone, "csk", step).await,
         KeysetCommand::Algorithm(step) => roll(ctx, &zone, "algorithm", step).await,
     }
+}
+
+async fn remove(ctx: &Ctx, zone: &str, key: &str, force: bool, yes: bool) -> Result<(), CliError> {
+    let base = Query::new()
+        .flag("force", force)
+        .set("comment", ctx.comment.as_deref());
+    let answer = ctx
+        .confirmed(yes, |confirmed| {
+            let query = match confirmed {
+                None => base.clone(),
+                Some(c) => base
+                    .clone()
+                    .set("confirm", c.plan.as_deref())
+                    .flag("yes", true),
+            };
+            let path = format!("/keys/{}{}", encode(key), query.as_str());
+            Call::delete(at(zone, &path))
+        })
+        .await?;
+    ctx.changed(&answer, || {
+        format!("Removed key {} from zone {}", clean(key), clean(zone))
+    })
+}
+
+async fn backed_up(
+    ctx: &Ctx,
+    zone: &str,
+    mut keys: Vec<String>,
+    all: bool,
+) -> Result<(), CliError> {
+    if all {
+        let answer = ctx.call(&Call::get(at(zone, "/keys?limit=1000"))).await?;
+        let list: List<Key> = ctx.parse(&answer)?;
+        keys = list.items.into_iter().map(|k| k.id).collect();
+    }
+    let n = keys.len();
+    let body = Commented {
+        comment: ctx.comment.clone(),
+    };
+    for (i, key) in keys.iter().enumerate() {
+        let target = at(zone, &format!("/keys/{}/backed-up", encode(key)));
+        let call = Call::send(Method::Post, target, &body);
+        let answer = ctx.call(&call).await?;
+        if i + 1 == n {
+            ctx.changed(&answer, || {
+                format!("Marked {n} keys of {} as backed up", clean(zone))
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// One line per server and address: what was expected, what it showed.
+async fn check(ctx: &Ctx, zone: &str) -> Result<(), CliError> {
+    let body = Commented::default();
+    let call = Call::send(Method::Post, at(zone, "/keys/check"), &body);
+    let answer = ctx.call(&call).await?;
+    if ctx.json {
+        return ctx.document(&answer);
+    }
+    let found: KeyCheck = ctx.parse(&answer)?;
+    let tags = |t: &[u16]| match t {
+        [] => "-".to_string(),
+        t => t.iter().map(u16::to_string).collect::<Vec<_>>().join(" "),
+    };
+    let dash = || "-".to_string();
+    let rows: Vec<Vec<String>> = found
+        .items
+        .iter()
+        .map(|e| {
+            // The verdict is the last part of the text.
+            let text = e.text.as_deref().unwrap_or_default();
+            let result = text.rsplit_once(", ").map_or(text, |(_, r)| r);
+            let shown = text.split_once(": ").map_or("", |(_, t)| t);
+            let shown = match e.found.is_empty() {
+                true => shown.split_once(' ').map_or("-", |(_, t)| t).to_string(),
+                false => tags(&e.found),
+            };
+            vec![
+                clean(e.name.as_deref().unwrap_or("-")),
+                clean(e.at.as_deref().unwrap_or("-")),
+                e.what.to_uppercase(),
+                tags(&e.expected),
+                clean(shown.strip_suffix(&format!(", {result}")).unwrap_or(&shown)),
+                e.ttl_secs.map_or_else(dash, |t| t.to_string()),
+                e.asked_at.map_or_else(dash, |t| t.to_human()),
+                clean(result),
+            ]
+        })
+        .collect();
+    ctx.hint(
+        found.unfinished,
+        "not every server has answered yet; run it again to see the rest",
+    );
+    ctx.print(&table(
+        &[
+            "SERVER", "ADDRESS", "WHAT", "EXPECTED", "FOUND", "TTL", "ASKED", "RESULT",
+        ],
+        &rows,
+    ))
+}
+
+async fn emergency(
+    ctx: &Ctx,
+    zone: &str,
+    role: EmergencyRole,
+    strategy: EmergencyArg,
+    reason: Option<String>,
+    yes: bool,
+) -> Result<(), CliError> {
+    let role = match role {
+        EmergencyRole::Ksk => KeyRole::Ksk,
+        EmergencyRole::Zsk => KeyRole::Zsk,
+        EmergencyRole::Csk => KeyRole::Csk,
+    };
+    let (strategy, word) = match strategy {
+        EmergencyArg::Safe => (EmergencyStrategy::Safe, "safe"),
+        EmergencyArg::Fast => (EmergencyStrategy::Fast, "fast"),
+    };
+    let target = at(zone, "/emergency");
+    let answer = ctx
+        .confirmed(yes, |confirmed| {
+            let body = EmergencyRequest {
+                role,
+                strategy,
+                reason: reason.clone(),
+                confirm: confirmed.and_then(|c| c.plan.clone()),
+                yes: confirmed.is_some(),
+            };
+            Call::send(Method::Post, target.clone(), &body)
+        })
+        .await?;
+    ctx.changed(&answer, || {
+        format!(
+            "Emergency roll of {} for {} started: {word}",
+            role.upper(),
+            clean(zone)
+        )
+    })
+}
+
+/// `keyset timeline`, and `zone timeline` for all.
+pub async fn timeline(
+    ctx: &Ctx,
+    zone: &str,
+    until: Option<When>,
+    only_keys: bool,
+) -> Result<(), CliError> {
+    let until = until.map(|u| u.at(ctx.now).to_rfc3339());
+    let query = Query::new()
+        .set("until", until)
+        .set("only", only_keys.then_some("keys"));
+    let target = at(zone, &format!("/timeline{}", query.as_str()));
+    ctx.show(target, |t: &Timeline| {
+        let rows: Vec<Vec<String>> = t
+            .items
+            .iter()
+            .map(|i| vec![i.at.to_human(), clean(&i.what), clean(&i.text)])
+            .collect();
+        table(&["TIME", "EVENT", "WHAT"], &rows)
+    })
+    .await
 }
 
 fn list(keys: &[Key]) -> String {

@@ -4,6 +4,7 @@
 //! performs them; `report` prints the status report; `error` has the exit codes.
 
 mod args;
+mod backup;
 mod ctx;
 mod daemon;
 mod detail;
@@ -27,7 +28,7 @@ use cascade_api::client::{Client, TlsFiles};
 use cascade_time::Timestamp;
 use clap::Parser;
 
-use crate::args::{Cli, Color, Command, Global};
+use crate::args::{BackupCommand, Cli, Color, Command, Global};
 use crate::ctx::Ctx;
 use crate::error::CliError;
 use crate::output::{Paint, note};
@@ -53,9 +54,17 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Template(which) => return docs::template(which),
         Command::Completions { shell } => return docs::completions(shell),
         Command::Man { dir } => return docs::man(dir.as_deref()),
+        Command::Backup(
+            offline @ (BackupCommand::Verify { .. } | BackupCommand::Restore { .. }),
+        ) => return backup::offline(&offline),
         other => other,
     };
-    let ctx = context(cli.global)?;
+    let mut global = cli.global;
+    if matches!(command, Command::Backup(_)) {
+        // The disk needs as long as there is data.
+        global.timeout = global.timeout.max(BACKUP_TIMEOUT);
+    }
+    let ctx = context(global)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -72,6 +81,8 @@ fn run(cli: Cli) -> Result<(), CliError> {
     })
 }
 
+const BACKUP_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(3600);
+
 async fn perform(ctx: &Ctx, command: Command) -> Result<(), CliError> {
     match command {
         Command::Zone(c) => zone::run(ctx, c).await,
@@ -85,6 +96,9 @@ async fn perform(ctx: &Ctx, command: Command) -> Result<(), CliError> {
         Command::Info => daemon::info(ctx).await,
         Command::Why { zone } => why::run(ctx, &zone).await,
         Command::Debug(c) => daemon::debug(ctx, c).await,
+        Command::Backup(BackupCommand::Create { name }) => backup::create(ctx, name).await,
+        // Performed without a daemon, before.
+        Command::Backup(_) => Ok(()),
         Command::Template(_) | Command::Completions { .. } | Command::Man { .. } => Ok(()),
     }
 }

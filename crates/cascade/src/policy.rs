@@ -30,7 +30,67 @@ pub async fn run(ctx: &Ctx, command: PolicyCommand) -> Result<(), CliError> {
             )
             .await
         }
+        PolicyCommand::Plan {
+            policies,
+            zone,
+            check,
+        } => plan(ctx, policies, zone, check).await,
         PolicyCommand::Check { what, offline } => check(ctx, what, offline).await,
+    }
+}
+
+/// Which rolls the files would begin; exit code 7 with `--check` if there is any.
+async fn plan(
+    ctx: &Ctx,
+    policies: Vec<String>,
+    zone: Option<String>,
+    check: bool,
+) -> Result<(), CliError> {
+    let body = PolicyPlanRequest { policies, zone };
+    let call = Call::send(Method::Post, "/v1/policies/plan".to_string(), &body);
+    let answer = ctx.call(&call).await?;
+    let plan: PolicyPlan = ctx.parse(&answer)?;
+    if ctx.json {
+        ctx.document(&answer)?;
+    } else if plan.items.is_empty() {
+        ctx.print("The policy files begin no roll.\n")?;
+    } else {
+        let rows: Vec<Vec<String>> = plan
+            .items
+            .iter()
+            .map(|r| {
+                let parent = if r.needs_parent {
+                    "DS must change"
+                } else {
+                    "-"
+                };
+                vec![
+                    clean(&r.zone),
+                    clean(&r.policy),
+                    word(&r.kind),
+                    clean(&r.roll_type),
+                    r.starts_at.to_human(),
+                    r.ends_at.map_or("-".to_string(), |at| at.to_human()),
+                    parent.to_string(),
+                ]
+            })
+            .collect();
+        ctx.print(&table(
+            &[
+                "ZONE",
+                "POLICY",
+                "ROLL",
+                "TYPE",
+                "STARTS",
+                "ENDS ABOUT",
+                "PARENT",
+            ],
+            &rows,
+        ))?;
+    }
+    match check && !plan.items.is_empty() {
+        true => Err(CliError::Exit(7)),
+        false => Ok(()),
     }
 }
 

@@ -134,6 +134,7 @@ pub async fn run(ctx: &Ctx, command: ZoneCommand) -> Result<(), CliError> {
             export::export(ctx, &target, output.as_deref()).await
         }
         C::Why { zone } => why::run(ctx, &zone).await,
+        C::Timeline { zone, until } => crate::keyset::timeline(ctx, &zone, until, false).await,
     }
 }
 
@@ -188,29 +189,40 @@ async fn add(ctx: &Ctx, a: args::ZoneAdd) -> Result<(), CliError> {
     ctx.wait(zone.operation.as_deref(), a.wait.wait).await
 }
 
-fn imports(a: &args::ZoneAdd, cwd: &Path) -> Result<Vec<Import>, CliError> {
+/// Keys in files, as the API names them.
+pub fn file_imports(
+    public_keys: &[PathBuf],
+    files: &[(KeyRole, &Vec<PathBuf>)],
+    cwd: &Path,
+) -> Result<Vec<Import>, CliError> {
     let absolute = |p: &Path| forms::absolute(p, cwd).map_err(CliError::Usage);
     let mut all = Vec::new();
-    for path in &a.import_public_key {
+    for path in public_keys {
         all.push(Import::Public {
             path: absolute(path)?,
         });
     }
-    for (role, paths) in [
-        (KeyRole::Ksk, &a.import_ksk_file),
-        (KeyRole::Zsk, &a.import_zsk_file),
-        (KeyRole::Csk, &a.import_csk_file),
-    ] {
-        for path in paths {
+    for (role, paths) in files {
+        for path in *paths {
             let (public, private) = pair(path)?;
             let (public, private) = (absolute(&public)?, absolute(&private)?);
             all.push(Import::File {
-                role,
+                role: *role,
                 public,
                 private,
             });
         }
     }
+    Ok(all)
+}
+
+fn imports(a: &args::ZoneAdd, cwd: &Path) -> Result<Vec<Import>, CliError> {
+    let files = [
+        (KeyRole::Ksk, &a.import_ksk_file),
+        (KeyRole::Zsk, &a.import_zsk_file),
+        (KeyRole::Csk, &a.import_csk_file),
+    ];
+    let mut all = file_imports(&a.import_public_key, &files, cwd)?;
     for (role, values) in [
         (KeyRole::Ksk, &a.import_ksk_kmip),
         (KeyRole::Zsk, &a.import_zsk_kmip),

@@ -1,11 +1,6 @@
 //! Sockets passed by the service manager (sd_listen_fds(3), config.md §4): taken over as owned
 //! descriptors, told apart by name, or by address and type where they have none.
-//!
-//! Safe code cannot own a descriptor that it knows only by number. The numbers are therefore sent
-//! through a socket pair to ourselves (`SCM_RIGHTS`): what the kernel hands out is owned.
 
-use std::io::{IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixListener;
@@ -14,9 +9,9 @@ use std::path::Path;
 use cascade_policy::{Config, ListenAddr, Transport};
 use cascade_publisher::Role;
 use nix::sys::socket as nsocket;
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
-use crate::systemd::SOCKETS_MAX;
+use cascade_program::fds::own;
+use cascade_program::systemd::SOCKETS_MAX;
 
 /// Passed sockets by use.
 #[derive(Debug, Default)]
@@ -167,43 +162,6 @@ fn by_address(socket: &Socket, config: &Config) -> Result<Use, String> {
     }
 }
 
-/// An owned duplicate of the descriptor; the number itself is closed.
-fn own(raw: RawFd) -> Result<OwnedFd, String> {
-    let err = |e: nix::Error| e.to_string();
-    let (to, from) = nsocket::socketpair(
-        nsocket::AddressFamily::Unix,
-        nsocket::SockType::Datagram,
-        None,
-        nsocket::SockFlag::SOCK_CLOEXEC,
-    )
-    .map_err(err)?;
-    let sent = [raw];
-    nsocket::sendmsg::<()>(
-        to.as_raw_fd(),
-        &[IoSlice::new(b"f")],
-        &[nsocket::ControlMessage::ScmRights(&sent)],
-        nsocket::MsgFlags::empty(),
-        None,
-    )
-    .map_err(err)?;
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let mut byte = [0u8; 1];
-    recvmsg(
-        &from,
-        &mut [IoSliceMut::new(&mut byte)],
-        &mut control,
-        RecvFlags::CMSG_CLOEXEC,
-    )
-    .map_err(|e| e.to_string())?;
-    let owned = control.drain().find_map(|m| match m {
-        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
-        _ => None,
-    });
-    nix::unistd::close(raw).map_err(err)?;
-    owned.ok_or_else(|| "it did not come back from the kernel".into())
-}
-
 fn kind(fd: OwnedFd) -> Result<Socket, String> {
     use nsocket::{SockType, SockaddrLike, sockopt};
     let err = |e: nix::Error| e.to_string();
@@ -237,7 +195,6 @@ fn kind(fd: OwnedFd) -> Result<Socket, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::fd::IntoRawFd;
 
     fn config(text: &str) -> Config {
         let text = format!("version = \"v1\"\n{text}");
@@ -250,15 +207,6 @@ mod tests {
         let s = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = s.local_addr().unwrap();
         (s.into(), addr)
-    }
-
-    #[test]
-    fn a_number_becomes_an_owned_descriptor() {
-        let s = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let addr = s.local_addr().unwrap();
-        let fd = own(s.into_raw_fd()).unwrap();
-        assert_eq!(UdpSocket::from(fd).local_addr().unwrap(), addr);
-        assert!(own(-1).is_err());
     }
 
     #[test]

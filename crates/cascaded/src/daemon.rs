@@ -9,13 +9,14 @@ use cascade_archive::{AuditEntry, AuditLog, State, ZoneFiles};
 use cascade_policy::{ConfigFile, PolicyFile};
 use cascade_publisher::Directory;
 use cascade_publisher::notify::NotifyCommand;
+use cascade_publisher::watch::WatchCommand;
 use cascade_time::{Clock, Timestamp};
 use cascade_zone::{KeyId, Name, ZoneId};
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, mpsc};
 
-use crate::keyring::Keyring;
+use crate::keys::Keyring;
 use crate::stores::KeyStores;
 use crate::zone::ZoneHandle;
 
@@ -92,10 +93,13 @@ pub struct Daemon {
     pub files: ZoneFiles,
     pub audit: Mutex<AuditLog>,
     pub stores: Arc<KeyStores>,
+    pub hsms: crate::hsm::Hsms,
     pub keyring: Keyring,
     pub policies: ArcSwap<BTreeMap<String, ActivePolicy>>,
     /// One change at a time of what zones refer to: policies, TSIG keys, the list of zones.
     pub reloading: tokio::sync::Mutex<()>,
+    /// One backup at a time.
+    pub backups: tokio::sync::Mutex<()>,
     /// By name in lower case, without final dot.
     pub zones: RwLock<BTreeMap<String, Arc<ZoneHandle>>>,
     pub directory: Arc<Directory>,
@@ -104,11 +108,17 @@ pub struct Daemon {
     /// Bounds transfers from primaries.
     pub transfers: crate::transfer::Gate,
     pub signings: Semaphore,
+    /// Of zones with keys in an HSM, which mostly wait.
+    pub token_signings: Semaphore,
     pub hooks: Semaphore,
     /// One background check at a time, on a thread of its own: nobody waits for it.
     pub sweeps: Arc<Semaphore>,
     pub sweep_pool: rayon::ThreadPool,
+    pub looks: Arc<crate::looks::Looks>,
     pub notify: mpsc::Sender<NotifyCommand>,
+    pub watch: mpsc::Sender<WatchCommand>,
+    /// What is known of the secondaries of all zones.
+    pub secondaries: Arc<cascade_publisher::watch::Table>,
     pub bound: ArcSwap<Bound>,
     pub stats: ServerStats,
     /// The DNS servers, once they run.
@@ -159,6 +169,13 @@ impl Daemon {
 
     pub fn policy(&self, name: &str) -> Option<ActivePolicy> {
         self.policies.load().get(name).cloned()
+    }
+
+    /// What the key manager does under a policy that is active.
+    pub fn key_policy(&self, policy: &str) -> Option<cascade_keys::KeyPolicy> {
+        let policy = self.policy(policy)?;
+        let config = &self.conf().config;
+        Some(crate::keys::key_policy(&policy.file.policy, config))
     }
 
     /// 16 random octets.

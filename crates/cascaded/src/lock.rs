@@ -27,7 +27,7 @@ pub enum LockError {
          state-dir", path.display(), holder(*pid)
     )]
     Held { path: PathBuf, pid: Option<u32> },
-    #[error("{}: cannot {what} the lock file: {source}; check owner and mode of the directory", path.display())]
+    #[error("{}: cannot {what} the lock file: {source}; check owner and mode of the directory, and that the disk is not full", path.display())]
     File {
         path: PathBuf,
         what: &'static str,

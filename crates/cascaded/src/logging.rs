@@ -1,20 +1,17 @@
 //! Log lines: where they go, which of them, in which form; changed while the daemon runs.
 //!
 //! `tracing` carries the events. A filter that can be exchanged decides by level and module; one
-//! layer makes a [`record`] of each event and hands it to a [`sink`]. The level "critical" is that
+//! layer makes a [`Record`] of each event and hands it to an [`Output`]. The level "critical" is that
 //! of error events with the field `critical = true`.
 
-mod record;
-mod sink;
-
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use cascade_api::daemon::{LogLevel, Logging, LoggingEdit};
-use cascade_policy::{DaemonConfig, LogFormat, LogTarget};
+use cascade_policy::{DaemonConfig, LogFormat, LogLevel as Severity, LogTarget};
+use cascade_program::log::{self, Output, Places, Record, Who, level_word};
 use cascade_time::{Clock, Timestamp, format_span};
 use parking_lot::Mutex;
 use tracing::Subscriber;
@@ -25,12 +22,15 @@ use tracing_subscriber::registry::Registry;
 use tracing_subscriber::reload;
 
 use crate::args::{Args, Format, Level};
-use record::{Record, Repeats, level_word};
-use sink::{Datagrams, LogFile, Sink};
 
 /// Bounds of trace targets.
 const TARGETS_MAX: usize = 64;
 const TARGET_LEN_MAX: usize = 256;
+/// Facility "daemon" (RFC 5424 §6.2.1, table 1).
+const WHO: Who = Who {
+    name: "cascaded",
+    facility: 3,
+};
 /// Longest temporary change.
 const FOR_MAX: Duration = Duration::from_secs(30 * 86_400);
 
@@ -38,28 +38,12 @@ const FOR_MAX: Duration = Duration::from_secs(30 * 86_400);
 #[derive(Clone)]
 pub struct Handle(Arc<Inner>);
 
-/// Sockets of the system's logging daemons.
-#[derive(Debug, Clone)]
-pub struct Places {
-    pub syslog: PathBuf,
-    pub journal: PathBuf,
-}
-
-impl Default for Places {
-    fn default() -> Self {
-        Places {
-            syslog: "/dev/log".into(),
-            journal: "/run/systemd/journal/socket".into(),
-        }
-    }
-}
-
 struct Inner {
     clock: Box<dyn Clock>,
     places: Places,
     /// Options and environment win over the file at every reload as well.
     args: Args,
-    output: Mutex<Output>,
+    output: Mutex<Open>,
     dropped: AtomicU64,
     /// What the filter was made of; read for each event.
     current: ArcSwap<Selection>,
@@ -67,11 +51,9 @@ struct Inner {
     change: Mutex<Change>,
 }
 
-struct Output {
-    sink: Sink,
+struct Open {
+    output: Output,
     target: LogTarget,
-    format: LogFormat,
-    repeats: Repeats,
 }
 
 /// Which events are logged.
@@ -92,7 +74,7 @@ struct Change {
 /// # Errors
 /// The target cannot be used, or logging was started before.
 pub fn init(config: &DaemonConfig, args: &Args) -> Result<Handle, String> {
-    let clock = Box::new(crate::clock::SystemClock::new());
+    let clock = Box::new(cascade_program::clock::SystemClock::new());
     let (handle, subscriber) = build(config, args, Places::default(), clock)?;
     // Without the bridge for the crate `log`: what libraries say there is for their developers.
     tracing::subscriber::set_global_default(subscriber)
@@ -108,17 +90,15 @@ fn build(
 ) -> Result<(Handle, impl Subscriber + Send + Sync + use<>), String> {
     let selection = selection(config, args)?;
     let target = target(config, args)?;
-    let (sink, notice) = open(&target, &places)?;
+    let (sink, notice) = log::open(&target, &places, WHO)?;
     let (filter, reload) = reload::Layer::new(selection.filter());
     let inner = Arc::new(Inner {
         clock,
         places,
         args: args.clone(),
-        output: Mutex::new(Output {
-            sink,
+        output: Mutex::new(Open {
+            output: Output::new(sink, format(config, args)),
             target,
-            format: format(config, args),
-            repeats: Repeats::default(),
         }),
         dropped: AtomicU64::new(0),
         current: ArcSwap::from_pointee(selection),
@@ -126,7 +106,7 @@ fn build(
         change: Mutex::new(Change::default()),
     });
     if let Some(text) = notice {
-        inner.own(LogLevel::Warning, text);
+        inner.own(Severity::Warning, text);
     }
     let layer = Lines(inner.clone()).with_filter(filter);
     Ok((Handle(inner), tracing_subscriber::registry().with(layer)))
@@ -186,7 +166,7 @@ impl Handle {
             None => "until restart or reload".into(),
         };
         self.0.own(
-            LogLevel::Info,
+            Severity::Info,
             format!("Logging changed to {} {until}", after.text()),
         );
         Ok(self.0.answer(&change))
@@ -203,17 +183,14 @@ impl Handle {
         {
             match self.0.apply(former.clone()) {
                 Ok(()) => self.0.own(
-                    LogLevel::Info,
+                    Severity::Info,
                     format!("Logging is back to {}", former.text()),
                 ),
-                Err(e) => self.0.own(LogLevel::Error, e),
+                Err(e) => self.0.own(Severity::Error, e),
             }
         }
         drop(change);
-        let mut output = self.0.output.lock();
-        let summary = output.repeats.due(now);
-        let lost = output.put(summary) + output.sink.pump(now);
-        drop(output);
+        let lost = self.0.output.lock().output.tick(now);
         self.0.count(lost);
     }
 
@@ -228,23 +205,23 @@ impl Handle {
         let selection = selection(config, &inner.args)?;
         let target = target(config, &inner.args)?;
         let mut notice = None;
-        let moved = (inner.output.lock().target != target).then(|| open(&target, &inner.places));
+        let moved =
+            (inner.output.lock().target != target).then(|| log::open(&target, &inner.places, WHO));
         let moved = moved.transpose()?;
         inner.apply(selection)?;
         change.former = None;
-        let mut output = inner.output.lock();
-        output.format = format(config, &inner.args);
+        let mut open = inner.output.lock();
+        open.output.format = format(config, &inner.args);
         let mut lost = 0;
         if let Some((sink, text)) = moved {
-            lost = output.flush(inner.clock.now());
-            output.sink = sink;
-            output.target = target;
+            lost = open.output.replace(sink, inner.clock.now());
+            open.target = target;
             notice = text;
         }
-        drop(output);
+        drop(open);
         inner.count(lost);
         if let Some(text) = notice {
-            inner.own(LogLevel::Warning, text);
+            inner.own(Severity::Warning, text);
         }
         Ok(())
     }
@@ -252,16 +229,16 @@ impl Handle {
     /// Opens the log file again, connects to syslog or journal again. What fails is logged, to
     /// the former file.
     pub fn reopen(&self) {
-        let reopened = self.0.output.lock().sink.reopen();
+        let reopened = self.0.output.lock().output.reopen();
         if let Err(e) = reopened {
             self.0
-                .own(LogLevel::Error, format!("{e}; lines go to the former file"));
+                .own(Severity::Error, format!("{e}; lines go to the former file"));
         }
     }
 
     /// Writes what is held back; for the end of the daemon.
     pub fn flush(&self) {
-        let lost = self.0.output.lock().flush(self.0.clock.now());
+        let lost = self.0.output.lock().output.flush(self.0.clock.now());
         self.0.count(lost);
     }
 
@@ -297,15 +274,12 @@ impl Inner {
     }
 
     /// A line about the log itself, whatever the level: it explains the lines around it.
-    fn own(&self, level: LogLevel, text: String) {
+    fn own(&self, level: Severity, text: String) {
         self.write(Record::own(self.clock.now(), level, text));
     }
 
     fn write(&self, record: Record) {
-        let mut output = self.output.lock();
-        let (summary, record) = output.repeats.offer(record);
-        let lost = output.put(summary) + output.put(record);
-        drop(output);
+        let lost = self.output.lock().output.write(record);
         self.count(lost);
     }
 
@@ -313,17 +287,6 @@ impl Inner {
         if lost > 0 {
             self.dropped.fetch_add(lost, Ordering::Relaxed);
         }
-    }
-}
-
-impl Output {
-    fn put(&mut self, record: Option<Record>) -> u64 {
-        record.map_or(0, |r| self.sink.write(&r, self.format))
-    }
-
-    fn flush(&mut self, now: Timestamp) -> u64 {
-        let summary = self.repeats.flush();
-        self.put(summary) + self.sink.pump(now)
     }
 }
 
@@ -346,7 +309,7 @@ impl Selection {
     /// What the filter cannot know: whether an error event is critical.
     fn admits(&self, record: &Record) -> bool {
         self.level != LogLevel::Critical
-            || record.level == LogLevel::Critical
+            || record.level == Severity::Critical
             || self
                 .targets
                 .iter()
@@ -355,10 +318,10 @@ impl Selection {
 
     fn text(&self) -> String {
         match self.targets.is_empty() {
-            true => format!("level {}", level_word(self.level)),
+            true => format!("level {}", level_word(severity(self.level))),
             false => format!(
                 "level {}, trace for {}",
-                level_word(self.level),
+                level_word(severity(self.level)),
                 self.targets.join(", ")
             ),
         }
@@ -374,38 +337,6 @@ impl<S: Subscriber> Layer<S> for Lines {
             self.0.write(record);
         }
     }
-}
-
-/// The target, and a line to log when it is not the one asked for.
-fn open(target: &LogTarget, places: &Places) -> Result<(Sink, Option<String>), String> {
-    Ok(match target {
-        LogTarget::Stdout => (Sink::Stdout, None),
-        LogTarget::Stderr => (Sink::Stderr, None),
-        // It may start after the daemon: lines wait for it.
-        LogTarget::Syslog => (Sink::Syslog(Datagrams::syslog(&places.syslog)), None),
-        LogTarget::Journal => {
-            let mut to = Datagrams::journal(&places.journal);
-            match to.connect() {
-                Ok(()) => (Sink::Journal(to), None),
-                Err(e) => {
-                    let path = places.journal.display();
-                    let text = format!("No journal at {path}: {e}; log lines go to standard error");
-                    (Sink::Stderr, Some(text))
-                }
-            }
-        }
-        LogTarget::File(path) => {
-            let path = Path::new(path.as_str());
-            if !path.is_absolute() {
-                return Err(format!(
-                    "log file {}: the path must be absolute; write it from / on",
-                    path.display()
-                ));
-            }
-            let file = LogFile::open(path).map_err(|e| sink::file_error(path, &e))?;
-            (Sink::File(file), None)
-        }
-    })
 }
 
 fn target(config: &DaemonConfig, args: &Args) -> Result<LogTarget, String> {
@@ -445,14 +376,7 @@ fn selection(config: &DaemonConfig, args: &Args) -> Result<Selection, String> {
         Some(Level::Warning) => LogLevel::Warning,
         Some(Level::Error) => LogLevel::Error,
         Some(Level::Critical) => LogLevel::Critical,
-        None => match config.log_level {
-            cascade_policy::LogLevel::Trace => LogLevel::Trace,
-            cascade_policy::LogLevel::Debug => LogLevel::Debug,
-            cascade_policy::LogLevel::Info => LogLevel::Info,
-            cascade_policy::LogLevel::Warning => LogLevel::Warning,
-            cascade_policy::LogLevel::Error => LogLevel::Error,
-            cascade_policy::LogLevel::Critical => LogLevel::Critical,
-        },
+        None => level(config.log_level),
     };
     let given: Vec<String> = args
         .log_trace_targets
@@ -465,6 +389,25 @@ fn selection(config: &DaemonConfig, args: &Args) -> Result<Selection, String> {
         false => checked(&given)?,
     };
     Ok(Selection { level, targets })
+}
+
+/// The API's word for the configuration's.
+fn level(level: Severity) -> LogLevel {
+    match level {
+        Severity::Trace => LogLevel::Trace,
+        Severity::Debug => LogLevel::Debug,
+        Severity::Info => LogLevel::Info,
+        Severity::Warning => LogLevel::Warning,
+        Severity::Error => LogLevel::Error,
+        Severity::Critical => LogLevel::Critical,
+    }
+}
+
+/// The other way round.
+fn severity(word: LogLevel) -> Severity {
+    let all = Severity::ALL.iter().copied();
+    let mut same = all.filter(|s| level(*s) == word);
+    same.next().unwrap_or(Severity::Info)
 }
 
 /// Module prefixes, each once.

@@ -5,14 +5,15 @@
 
 mod activation;
 mod args;
-mod clock;
 mod control;
 mod daemon;
 mod hooks;
+mod hsm;
 mod http;
-mod keyring;
+mod keys;
 mod lock;
 mod logging;
+mod looks;
 mod metrics;
 mod policies;
 mod reload;
@@ -21,7 +22,6 @@ mod settings;
 mod start;
 mod status;
 mod stores;
-mod systemd;
 mod text;
 mod transfer;
 mod tsig;

@@ -1,5 +1,7 @@
 //! The Prometheus page: built from views and counters, without a lock that zone work needs.
 
+mod hsms;
+
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -46,6 +48,7 @@ pub fn page(d: &Daemon) -> String {
     zones(d, &mut p);
     counters(d, &mut p);
     servers(d, &mut p);
+    hsms::hsms(d, &mut p);
     p.out
 }
 
@@ -316,6 +319,17 @@ fn servers(d: &Daemon, p: &mut Page) {
                 n as f64,
             );
         }
+    }
+    p.counter(
+        "cascade_transfers_incremental_total",
+        "Zone transfers that sent what has changed, begun.",
+    );
+    for (role, s) in &stats {
+        p.line(
+            "cascade_transfers_incremental_total",
+            &[("server", word(*role))],
+            s.transfers_incremental.get() as f64,
+        );
     }
     p.gauge("cascade_transfers_running", "Zone transfers under way.");
     for (role, s) in &stats {

@@ -13,7 +13,8 @@ use cascade_api::policies::{ChangeKind, PolicyChange as ApiChange, PolicyReloade
 use cascade_api::{Problem, ProblemType};
 use cascade_archive::{Change, Table};
 use cascade_policy::{
-    Content, Diagnostic, DirEntry, LintContext, MAX_FILE, PolicyChange, PolicySet, parse_policy,
+    Content, Diagnostic, DirEntry, HsmFacts, LintContext, MAX_FILE, PolicyChange, PolicySet,
+    parse_policy,
 };
 
 use crate::daemon::{ActivePolicy, Daemon, PolicyRow};
@@ -86,18 +87,34 @@ fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
     Ok(out)
 }
 
+/// What is known of the registered HSMs.
+pub fn hsm_facts(d: &Daemon) -> Vec<HsmFacts> {
+    let facts = |id: String| {
+        let row = d.hsms.row(&id)?;
+        let number = |a: &String| Some(a.parse::<cascade_crypto::Algorithm>().ok()?.number());
+        let said = row.algorithms.as_ref();
+        Some(HsmFacts {
+            algorithms: said.map(|all| all.iter().filter_map(number).collect()),
+            can_destroy: None,
+            signatures_per_second: None,
+            id,
+        })
+    };
+    d.hsms.ids().into_iter().filter_map(facts).collect()
+}
+
 /// Rules that look at more than the file. `keys`: names of the TSIG keys that exist.
 pub fn lint_context<'a>(
     d: &Daemon,
     keys: &'a BTreeSet<String>,
+    hsms: &'a [HsmFacts],
     runs: &'a dyn Fn(&str) -> bool,
 ) -> LintContext<'a> {
     let conf = d.conf();
     let c = &conf.config;
     LintContext {
         tsig_keys: Some(keys),
-        // No HSMs can be registered yet.
-        hsms: Some(&[]),
+        hsms: Some(hsms),
         published_beyond_loopback: c.server.servers.iter().any(|s| !s.addr.ip().is_loopback()),
         loader_review_server: Some(!c.loader.review.servers.is_empty()),
         signer_review_server: Some(!c.signer.review.servers.is_empty()),
@@ -157,20 +174,22 @@ pub async fn reload(d: &Arc<Daemon>, dry_run: bool) -> Result<PolicyReloaded, Pr
         .map_err(|e| Problem::new(ProblemType::PolicyInvalid, e))?;
     let runs = |p: &str| executable(p);
     let keys = d.tsig.names();
-    let loaded = PolicySet::load(&found, &lint_context(d, &keys, &runs)).map_err(|found| {
-        let errors: Vec<&Diagnostic> = found.iter().filter(|f| f.is_error()).collect();
-        let n = errors.len();
-        Problem::new(
-            ProblemType::PolicyInvalid,
-            format!(
-                "policies not reloaded: {n} error{}",
-                if n == 1 { "" } else { "s" }
-            ),
-        )
-        .errors(errors.into_iter().map(finding).collect())
-        .state("the active policies are unchanged")
-        .action("correct the files, then: cascade policy reload")
-    })?;
+    let hsms = hsm_facts(d);
+    let loaded =
+        PolicySet::load(&found, &lint_context(d, &keys, &hsms, &runs)).map_err(|found| {
+            let errors: Vec<&Diagnostic> = found.iter().filter(|f| f.is_error()).collect();
+            let n = errors.len();
+            Problem::new(
+                ProblemType::PolicyInvalid,
+                format!(
+                    "policies not reloaded: {n} error{}",
+                    if n == 1 { "" } else { "s" }
+                ),
+            )
+            .errors(errors.into_iter().map(finding).collect())
+            .state("the active policies are unchanged")
+            .action("correct the files, then: cascade policy reload")
+        })?;
     let active = d.policies.load_full();
     let mut old = PolicySet::default();
     active.values().for_each(|p| old.insert(p.file.clone()));

@@ -7,7 +7,7 @@ use std::time::Duration;
 use cascade_policy::{AclEntry, ConfigFile, ListenAddr, Transport};
 use cascade_publisher::limits::{ConnectionLimits, Connections, TransferGate, TransferLimits};
 use cascade_publisher::server::{Common, Server, TransferTimes, bind_tcp, bind_udp};
-use cascade_publisher::{Directory, NotifyIn, Role, Settings, ZoneSettings};
+use cascade_publisher::{Directory, NotifyIn, Role, Settings, StepLimits, ZoneSettings};
 use cascade_time::Clock;
 use cascade_wire::cookie::{Secret, Secrets};
 use cascade_wire::{Acl, TsigKeys};
@@ -46,6 +46,10 @@ pub fn zone_settings(
         notify_from: crate::transfer::notify_acl(source),
         require_tls: out.tls == cascade_policy::TransferTls::Required,
         expires: None,
+        steps: StepLimits {
+            steps: out.max_diffs as usize,
+            percent: out.max_diffs_size,
+        },
     }
 }
 

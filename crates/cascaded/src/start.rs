@@ -11,8 +11,10 @@ use arc_swap::ArcSwap;
 use cascade_archive::{AuditLog, Disk, Origin, State, Table, ZoneFiles};
 use cascade_pipeline::state::Trigger;
 use cascade_policy::{ConfigFile, Diagnostic, MAX_FILE, parse_config};
+use cascade_program::systemd;
 use cascade_publisher::Directory;
-use cascade_publisher::notify::{NotifySender, SenderSettings};
+use cascade_publisher::notify::{NotifyCommand, NotifySender, SenderSettings};
+use cascade_publisher::watch::{Finding, WatchCommand, Watcher};
 use cascade_time::Clock;
 use cascade_zone::Name;
 use parking_lot::{Mutex, RwLock};
@@ -22,13 +24,14 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::activation::Passed;
 use crate::args::{Args, state_dir};
-use crate::clock::SystemClock;
 use crate::control::Control;
 use crate::daemon::{Counters, Daemon, random};
 use crate::http::{Admins, Http, Settings as HttpSettings};
 use crate::zone::{Message, ZoneRow};
-use crate::{policies, reload, servers, systemd, zone};
+use crate::{policies, reload, servers, zone};
 
+/// Zones signed at a time with keys in an HSM.
+const TOKEN_SIGNINGS: usize = 64;
 /// NOTIFYs that wait to be sent.
 const NOTIFY_OUT: usize = 10_000;
 /// Each zone that is restored gives the next one this long before the start counts as hung.
@@ -63,7 +66,14 @@ pub fn check_config(args: &Args) -> ExitCode {
     {
         errors.push(e);
     }
-    if let Err(e) = servers::bind(&config, &mut Passed::default()) {
+    // A daemon that runs holds the addresses itself, and they are right as far as it knows.
+    let socket = &config.config.remote_control.socket.0;
+    let runs = socket
+        .as_ref()
+        .is_some_and(|path| std::os::unix::net::UnixStream::connect(path).is_ok());
+    if runs {
+        eprintln!("note: a daemon is running, so the addresses were not tried");
+    } else if let Err(e) = servers::bind(&config, &mut Passed::default()) {
         errors.push(e);
     }
     if errors.is_empty() {
@@ -252,8 +262,9 @@ async fn serve(
     let mut passed = crate::activation::take(c)?;
     let sockets = servers::bind(&config, &mut passed)?;
     let own_socket = passed.control.is_empty();
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let clock: Arc<dyn Clock> = cascade_program::clock::start(&state_path)?;
     let (notify_tx, notify_rx) = mpsc::channel(NOTIFY_OUT);
+    let (watch_tx, watch_rx) = mpsc::channel(NOTIFY_OUT);
     let (in_tx, in_rx) = mpsc::channel(servers::NOTIFY_QUEUE);
     let threads = match c.signer.threads {
         0 => cpus(),
@@ -272,24 +283,40 @@ async fn serve(
     let bounds = limits(c);
     let directory = Arc::new(Directory::new());
     let stores = Arc::new(crate::stores::KeyStores::new(c.keys_dir().as_std_path()));
+    // Each HSM tells a handful of things when its state changes: bounded by their number.
+    let (hsm_tx, hsm_rx) = mpsc::unbounded_channel();
+    let pool = Arc::new(pool);
+    let world = crate::hsm::device::World {
+        on: tokio::runtime::Handle::current(),
+        compute: pool.clone(),
+        clock: clock.clone(),
+        events: hsm_tx,
+    };
+    let hsms = crate::hsm::Hsms::stored(&state, stores.clone(), world)?;
     let d = Arc::new(Daemon {
         started_at: clock.now(),
         files: ZoneFiles::new(&disk, &state_path),
         audit: Mutex::new(audit),
-        keyring: crate::keyring::Keyring::new(stores.clone()),
+        keyring: crate::keys::Keyring::new(stores.clone()),
         stores,
+        hsms,
         policies: ArcSwap::from_pointee(active),
         reloading: tokio::sync::Mutex::new(()),
+        backups: tokio::sync::Mutex::new(()),
         zones: RwLock::new(BTreeMap::new()),
         directory: directory.clone(),
-        pool: Arc::new(pool),
+        pool,
         loads: Semaphore::new(bounds.loads),
         transfers: crate::transfer::Gate::new(),
         signings: Semaphore::new(bounds.signings),
+        token_signings: Semaphore::new(TOKEN_SIGNINGS),
         hooks: Semaphore::new(bounds.hooks),
         sweeps: Arc::new(Semaphore::new(1)),
         sweep_pool,
+        looks: Arc::new(crate::looks::Looks::new(c.key_manager.check_parallel)),
         notify: notify_tx,
+        watch: watch_tx,
+        secondaries: Arc::default(),
         bound: ArcSwap::from_pointee(sockets.bound.clone()),
         stats: Mutex::new(Vec::new()),
         dns: Mutex::default(),
@@ -306,6 +333,8 @@ async fn serve(
         config: config.clone(),
         state,
     });
+    tokio::spawn(crate::hsm::events::run(d.clone(), hsm_rx));
+    start_watch(&d, watch_rx);
     systemd::status("restoring zones");
     restore_zones(&d).await?;
     let keys = d.tsig.keys();
@@ -374,7 +403,7 @@ async fn restore_zones(d: &Arc<Daemon>) -> Result<(), String> {
         .map_err(|e| e.to_string())?;
     let n = rows.len();
     let mut started = Vec::with_capacity(n);
-    for (id, row) in rows {
+    for (id, mut row) in rows {
         let Ok(apex) = Name::parse(&row.apex) else {
             tracing::error!(
                 "zone {id} has the unreadable name '{}' in the state; it is left alone",
@@ -382,6 +411,7 @@ async fn restore_zones(d: &Arc<Daemon>) -> Result<(), String> {
             );
             continue;
         };
+        row.keys.renew(&apex, d.now());
         let settings = match d.policy(&row.zone.settings.policy) {
             Some(p) => servers::zone_settings(&p.file.policy, &row.source),
             None => {
@@ -422,16 +452,18 @@ async fn restore_zones(d: &Arc<Daemon>) -> Result<(), String> {
 
 fn start_notify(
     d: &Arc<Daemon>,
-    commands: mpsc::Receiver<cascade_publisher::notify::NotifyCommand>,
+    commands: mpsc::Receiver<NotifyCommand>,
     mut incoming: mpsc::Receiver<cascade_publisher::NotifyIn>,
 ) {
     let (events_tx, mut events) = mpsc::channel(1024);
     let clock = d.clock.clone();
     let rng = Box::new(|| u32::from_le_bytes(random()));
     tokio::spawn(async move {
-        if let Err(e) =
-            NotifySender::run(SenderSettings::default(), clock, rng, commands, events_tx).await
-        {
+        let settings = SenderSettings {
+            watched: true,
+            ..SenderSettings::default()
+        };
+        if let Err(e) = NotifySender::run(settings, clock, rng, commands, events_tx).await {
             tracing::error!("NOTIFY cannot be sent: {e}");
         }
     });
@@ -446,6 +478,50 @@ fn start_notify(
             let name = n.apex.to_lowercase().without_dot();
             if let Some(z) = d.zone(&name) {
                 let _ = z.tx.try_send(Message::Source(Trigger::Notify));
+            }
+        }
+    });
+}
+
+/// Asks secondaries for their serial, and passes on what that shows.
+fn start_watch(d: &Arc<Daemon>, commands: mpsc::Receiver<WatchCommand>) {
+    let (events_tx, mut events) = mpsc::channel(1024);
+    let (clock, table) = (d.clock.clone(), d.secondaries.clone());
+    let rng = Box::new(|| u32::from_le_bytes(random()));
+    tokio::spawn(async move {
+        if let Err(e) = Watcher::run(clock, rng, table, commands, events_tx).await {
+            tracing::error!("secondaries cannot be watched: {e}");
+        }
+    });
+    let d = d.clone();
+    tokio::spawn(async move {
+        while let Some(e) = events.recv().await {
+            let entry = d.directory.by_id(e.zone);
+            let name = entry.map(|z| z.apex().to_lowercase().without_dot());
+            let Some(zone) = name.and_then(|n| d.zone(&n)) else {
+                continue;
+            };
+            let (name, target) = (&zone.name, e.target);
+            match e.finding {
+                Finding::HasSerial { serial, after } => {
+                    tracing::info!(zone = %name, secondary = %target, serial = serial.0, after_ms = after.as_millis() as u64, "secondary has the serial");
+                    let seen = NotifyCommand::Seen {
+                        zone: e.zone,
+                        addr: target,
+                        serial,
+                    };
+                    let _ = d.notify.try_send(seen);
+                }
+                Finding::Behind { serial } => {
+                    tracing::info!(zone = %name, secondary = %target, serial = serial.0, "secondary is behind; it is told");
+                    let _ = zone.tx.try_send(Message::Behind);
+                }
+                Finding::Ahead { serial } => {
+                    tracing::error!(critical = true, zone = %name, secondary = %target, serial = serial.0, "secondary serves a serial that is newer than ours: another signer, or an old state of this one; see 'cascade zone resign --serial'");
+                }
+                Finding::Failing { problem } => {
+                    tracing::warn!(zone = %name, secondary = %target, ?problem, "secondary gave no serial three times in a row");
+                }
             }
         }
     });

@@ -1,10 +1,8 @@
 //! The status report of a zone, from what its task last showed; never waits for anything.
 
 use cascade_api::common::{Acts, Stage};
-use cascade_api::keys::{AtParent, Key, KeyState};
 use cascade_api::status as api;
-use cascade_api::zones::{KeyRole as ApiRole, Maintenance, ZoneState};
-use cascade_crypto::Dnskey;
+use cascade_api::zones::{Maintenance, ZoneState};
 use cascade_pipeline::settings::ReviewMode as ReviewRulesMode;
 use cascade_pipeline::state::{self as ps, ApiState, Candidate, Hook, RejectedAt, Upkeep};
 use cascade_pipeline::{Alert, AlertKey, Severity};
@@ -13,7 +11,7 @@ use cascade_time::Timestamp;
 use cascade_zone::VersionId;
 
 use crate::daemon::Daemon;
-use crate::keyring::{KeyRole, KeyRow};
+use crate::keys::report;
 use crate::zone::{View, ZoneHandle};
 
 pub fn state(s: ApiState) -> ZoneState {
@@ -62,6 +60,7 @@ pub fn zone(d: &Daemon, z: &ZoneHandle) -> api::ZoneStatus {
     let row = &view.row;
     let pz = &row.zone;
     let policy = d.policy(&pz.settings.policy);
+    let rules = d.key_policy(&pz.settings.policy);
     let bound = d.bound.load();
     let show =
         |list: &[std::net::SocketAddr]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
@@ -126,15 +125,28 @@ pub fn zone(d: &Daemon, z: &ZoneHandle) -> api::ZoneStatus {
             next_refresh_at: Some(l.next_due),
             runway_secs: now.secs_until(l.min_exp),
         }),
-        keys: row
-            .keys
-            .iter()
-            .filter_map(|k| key(k, policy.as_ref().map(|p| &p.file.policy)))
-            .collect(),
-        rolls: Vec::new(),
-        secondaries: Vec::new(),
-        warnings: warnings(&view),
+        keys: report::keys(&row.keys, rules.as_ref(), false, now),
+        rolls: rules
+            .as_ref()
+            .map_or(Vec::new(), |r| report::rolls(&z.name, &row.keys, r, now)),
+        secondaries: secondaries(d, z.id, now),
+        warnings: warnings(d, &view, now),
     }
+}
+
+/// What the watch has seen.
+fn secondaries(d: &Daemon, zone: cascade_zone::ZoneId, now: Timestamp) -> Vec<api::Secondary> {
+    let seen = d.secondaries.of(zone);
+    let one = |(addr, s): (std::net::SocketAddr, cascade_publisher::watch::Seen)| api::Secondary {
+        server: addr.to_string(),
+        serial: s.serial.map(|n| n.0),
+        lag_secs: s
+            .serial
+            .map(|_| s.behind_since.map_or(0, |t| now.since(t).as_secs())),
+        up: s.up,
+        asked_at: s.asked_at,
+    };
+    seen.into_iter().map(one).collect()
 }
 
 fn pauses(z: &ps::Zone) -> Vec<api::Pause> {
@@ -472,47 +484,8 @@ fn verification(view: &View) -> Option<api::Verification> {
     })
 }
 
-pub fn key(k: &KeyRow, policy: Option<&Policy>) -> Option<Key> {
-    let dnskey: Dnskey = k.dnskey()?;
-    let state = match (k.active_at, k.published_at) {
-        (Some(_), _) => KeyState::Active,
-        (None, Some(_)) => KeyState::Published,
-        (None, None) => KeyState::Generated,
-    };
-    let role = match k.role {
-        KeyRole::Ksk => ApiRole::Ksk,
-        KeyRole::Csk => ApiRole::Csk,
-        KeyRole::Foreign if dnskey.is_sep() => ApiRole::Ksk,
-        KeyRole::Zsk | KeyRole::Foreign => ApiRole::Zsk,
-    };
-    Some(Key {
-        id: k.short.clone(),
-        tag: dnskey.key_tag(),
-        role,
-        algorithm: dnskey.algorithm_number(),
-        bits: dnskey
-            .signature_len()
-            .filter(|_| matches!(dnskey.algorithm_number(), 8 | 10))
-            .map(|n| n as u32 * 8),
-        state,
-        signing: k.role != KeyRole::Foreign,
-        imported: k.imported,
-        published_at: k.published_at,
-        active_at: k.active_at,
-        expires_at: policy.and_then(|p| k.expires_at(p)),
-        remove_at: None,
-        since: k.active_at.or(k.published_at).or(Some(k.generated_at)),
-        next: None,
-        hsm: None,
-        reference: k.reference.clone(),
-        label: None,
-        at_parent: matches!(k.role, KeyRole::Ksk | KeyRole::Csk).then_some(AtParent::Unknown),
-        proved_at: Default::default(),
-    })
-}
-
 /// What threatens the zone or needs a person, besides what has a place of its own in the report.
-fn warnings(view: &View) -> Vec<api::StatusWarning> {
+fn warnings(d: &Daemon, view: &View, now: Timestamp) -> Vec<api::StatusWarning> {
     let z = &view.row.zone;
     let mut out: Vec<api::StatusWarning> = z
         .alerts
@@ -537,11 +510,38 @@ fn warnings(view: &View) -> Vec<api::StatusWarning> {
                 .and_then(|v| v.as_str().map(str::to_string)),
         })
         .collect();
+    if let Some(missed) = crate::hsm::events::missed(d, view) {
+        out.push(api::StatusWarning {
+            detail: missed.text(),
+            code: Some("hsm".into()),
+        });
+    }
     if let Some(why) = &view.keys_wait {
         out.push(api::StatusWarning {
             detail: format!("waiting for keys: {why}"),
             code: Some("keys".into()),
         });
+    }
+    let parent = &view.row.keys.zone.parent;
+    if parent.wanted_at.is_some()
+        && parent.followed_at.is_none()
+        && let Some(text) = crate::keys::wanted_text(&view.row.zone.name, &view.row.keys)
+    {
+        out.push(api::StatusWarning {
+            detail: text,
+            code: Some("ds".into()),
+        });
+    }
+    // Where no chain leads here a DS of others is nobody's mistake (keys.md §6.5).
+    let delegation = view.row.keys.zone.parent.delegation;
+    for a in crate::control::keyset::alerts(d, view, now) {
+        let elsewhere = delegation == cascade_keys::Delegation::Elsewhere;
+        if !(elsewhere && a == cascade_keys::Alert::ForeignDs) {
+            out.push(api::StatusWarning {
+                detail: a.text(),
+                code: Some("parent".into()),
+            });
+        }
     }
     if let Some(report) = &view.row.reports.failed_load {
         out.push(api::StatusWarning {

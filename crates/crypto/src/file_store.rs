@@ -119,13 +119,21 @@ impl FileKeyStore {
         Err(KeyError::Exists(dir.join(format!("{base}.key"))))
     }
 
-    /// The `.key` path behind a reference, if it lies in the directory of the zone.
+    /// The `.key` path behind a reference. Its name counts, in the zone's directory of this store:
+    /// a state that was moved or restored has references with its former place.
     fn path_of(&self, zone: ZoneId, key: &StoredKey) -> Result<PathBuf, KeyError> {
         let bad = || KeyError::BadReference(key.reference.clone());
         let path = parse_reference(&key.reference).ok_or_else(bad)?;
         let dir = self.zone_dir(zone);
-        let inside = path.parent() == Some(&dir) && path.extension().is_some_and(|e| e == "key");
-        if inside { Ok(path) } else { Err(bad()) }
+        let folder = |p: &Path| p.parent().and_then(Path::file_name).map(ToOwned::to_owned);
+        let name = path.file_name().ok_or_else(bad)?;
+        let inside = dir.file_name().map(ToOwned::to_owned) == folder(&path)
+            && path.extension().is_some_and(|e| e == "key");
+        if inside {
+            Ok(dir.join(name))
+        } else {
+            Err(bad())
+        }
     }
 }
 

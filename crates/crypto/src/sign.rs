@@ -91,6 +91,13 @@ pub enum SignFailure {
     Locked,
     #[error("the token gave a signature that does not verify")]
     WrongSignature,
+    /// It may work later without anybody changing anything.
+    #[error("HSM '{hsm}' is away: {why}")]
+    Away { hsm: String, why: String },
+    #[error("HSM '{hsm}' did not sign: {why}")]
+    Refused { hsm: String, why: String },
+    #[error("HSM '{hsm}': {why}; the key is not used")]
+    Unproven { hsm: String, why: String },
     #[error("the batch was cancelled")]
     Cancelled,
     #[error("the batch holds {found} instead of {wanted}")]

@@ -152,6 +152,7 @@ impl Future<'_> {
                     role,
                     algorithm,
                     public_key: id.to_vec(),
+                    sep: false,
                     home,
                     origin: Origin::Generated,
                     decoupled: false,
@@ -232,7 +233,7 @@ impl Future<'_> {
                     .iter()
                     .filter_map(|n| self.zone.key(*n))
                     .map(|k| SeenKey {
-                        flags: k.role.flags(),
+                        flags: k.flags(),
                         algorithm: k.algorithm,
                         public_key: k.public_key.clone(),
                     })

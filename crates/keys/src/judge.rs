@@ -232,7 +232,7 @@ fn expected(zone: &ZoneKeys, answer: &Answer) -> bool {
                 && p.apex.dnskey.iter().all(|n| {
                     zone.key(*n).is_some_and(|k| {
                         keys.iter().any(|s| {
-                            s.flags == k.role.flags() && k.is_same_key(s.algorithm, &s.public_key)
+                            s.flags == k.flags() && k.is_same_key(s.algorithm, &s.public_key)
                         })
                     })
                 })

@@ -121,6 +121,9 @@ pub struct Key {
     /// With the algorithm its identity; flags and tag are not part of it.
     #[serde(with = "hex")]
     pub public_key: Vec<u8>,
+    /// The DNSKEY of a foreign key has the flags of a KSK; roles of ours say it themselves.
+    #[serde(default)]
+    pub sep: bool,
     pub home: Home,
     pub origin: Origin,
     /// The private half is somebody else's and is never destroyed by us.
@@ -144,9 +147,17 @@ pub struct Key {
 }
 
 impl Key {
+    /// Flags of its DNSKEY.
+    pub fn flags(&self) -> u16 {
+        match self.role {
+            Role::Foreign if self.sep => Role::Ksk.flags(),
+            role => role.flags(),
+        }
+    }
+
     /// RDATA of its DNSKEY (RFC 4034 §2.1).
     pub fn dnskey_rdata(&self) -> Vec<u8> {
-        self.rdata_with(self.role.flags())
+        self.rdata_with(self.flags())
     }
 
     pub fn tag(&self) -> u16 {
@@ -155,7 +166,7 @@ impl Key {
 
     /// The tag after revocation (RFC 5011 §2.1).
     pub fn revoked_tag(&self) -> u16 {
-        key_tag(&self.rdata_with(self.role.flags() | 0x0080))
+        key_tag(&self.rdata_with(self.flags() | 0x0080))
     }
 
     pub fn is_same_key(&self, algorithm: u8, public_key: &[u8]) -> bool {

@@ -15,6 +15,7 @@
 //! observe  judge  ds         answers of servers -> evidence
 //! wish  next_action  upkeep  state + now -> what is due, and when to ask again
 //! command  why  forecast    operators: orders, refusals, reasons, what will come
+//! drawing                  rolls as pictures, for the manual
 //! ```
 
 mod key;
@@ -39,6 +40,7 @@ mod upkeep;
 mod wish;
 
 mod command;
+mod drawing;
 mod forecast;
 mod why;
 
@@ -49,6 +51,7 @@ mod testkit;
 
 pub use apex::{ApexSet, Cds};
 pub use command::{Command, Refusal, decide};
+pub use drawing::drawing;
 pub use ds::{DsRecord, absent, at_or_past, present};
 pub use event::{Event, Publication};
 pub use forecast::{Assumptions, forecast};

@@ -18,6 +18,7 @@ pub fn key(num: u32, role: Role, algorithm: u8) -> Key {
         role,
         algorithm,
         public_key,
+        sep: false,
         home: Home::File,
         origin: Origin::Generated,
         decoupled: false,

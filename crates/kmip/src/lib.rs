@@ -1,12 +1,14 @@
 //! KMIP 1.0 to 1.4: messages, the client's half and the server's half, for keys that sign.
 //!
-//! Everything here turns octets and values into one another. There are no sockets, clocks or
-//! threads; programs bring them, together with TLS.
+//! Everything but two modules turns octets and values into one another, without sockets, clocks or
+//! threads.
 //!
 //! - [`ttlv`]: the encoding. Checks whole messages before anything is believed.
 //! - [`message`], [`payload`], [`attribute`]: what is in messages.
 //! - [`server`]: requests against a [`token::Token`].
+//! - [`serve`]: connections, TLS and timeouts around the server's half.
 //! - [`client`]: requests in flight on one connection.
+//! - [`link`]: the client's connections, over TCP and TLS.
 //!
 //! "§" without a document means the KMIP Specification Version 1.4 (OASIS, 2017).
 
@@ -17,10 +19,12 @@ pub mod enums;
 pub mod failure;
 pub mod ident;
 pub mod key_block;
+pub mod link;
 pub mod mechanism;
 pub mod message;
 pub mod payload;
 pub mod public_key;
+pub mod serve;
 pub mod server;
 pub mod tags;
 pub mod token;

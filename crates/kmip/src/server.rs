@@ -12,7 +12,7 @@ use crate::message::{
     Credential, ItemFailure, MAX_BATCH, MessageFailure, RequestHeader, RequestItem, ResponseItem,
     ResponseMessage, Version, encode_response, read_request,
 };
-use crate::payload::{RequestPayload, ResponsePayload};
+use crate::payload::{RequestPayload, ResponsePayload, Sign};
 use crate::token::{Token, TokenError, Tokens};
 use crate::ttlv::{FrameError, Limits};
 
@@ -193,6 +193,37 @@ impl Exchange {
             }
         }
         results
+    }
+
+    /// Performs the operations of a request that [`Exchange::is_parallel`]: the signatures with one
+    /// call of [`Token::sign_all`], the others one after the other.
+    pub fn perform_together(&self, token: Option<&dyn Token>) -> Vec<Performed> {
+        let sign = |item: &Result<RequestItem, ItemFailure>| match item {
+            Ok(item) => matches!(item.payload, RequestPayload::Sign(_)),
+            Err(_) => false,
+        };
+        let signs: Vec<&Sign> = self
+            .items
+            .iter()
+            .filter_map(|item| match &item.as_ref().ok()?.payload {
+                RequestPayload::Sign(sign) => Some(sign),
+                _ => None,
+            })
+            .collect();
+        let mut signed = token
+            .map(|token| perform::sign_all(&signs, token))
+            .unwrap_or_default()
+            .into_iter();
+        (0..self.items.len())
+            .zip(&self.items)
+            .map(|(at, item)| match sign(item) {
+                // Without a token `perform` finds the words.
+                true => signed
+                    .next()
+                    .unwrap_or_else(|| self.perform(at, None, &mut None)),
+                false => self.perform(at, token, &mut None),
+            })
+            .collect()
     }
 
     /// The response. `results` are in the order of the items; those missing at the end were not

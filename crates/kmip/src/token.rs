@@ -55,6 +55,13 @@ pub trait Token: Send + Sync {
         input: &SignInput,
     ) -> Result<Vec<u8>, TokenError>;
 
+    /// Signs many inputs: one result for each, in their order. Tokens with several sessions spread
+    /// them.
+    fn sign_all(&self, jobs: &[SignJob<'_>]) -> Vec<Result<Vec<u8>, TokenError>> {
+        let one = |job: &SignJob<'_>| self.sign(job.key, job.mechanism, job.input);
+        jobs.iter().map(one).collect()
+    }
+
     /// Verifies with the public half. Called only if [`About::can_verify`].
     fn verify(
         &self,
@@ -74,6 +81,14 @@ pub trait Token: Send + Sync {
     /// Destroys one half of a pair. Success also if it is gone already: some tokens remove both
     /// halves together.
     fn destroy(&self, id: &ObjectId) -> Result<(), TokenError>;
+}
+
+/// One signature to be made; see [`Token::sign`].
+#[derive(Clone, Copy, Debug)]
+pub struct SignJob<'a> {
+    pub key: &'a KeyId,
+    pub mechanism: Mechanism,
+    pub input: &'a SignInput,
 }
 
 /// What a token is and can do.

@@ -106,6 +106,13 @@ kinds! {
     RollbackStarted "zone.rolled-back" "Rollback started";
     RolledBack "zone.rolled-back" "Rolled back";
     KeysChanged "zone.signing" "Keys changed";
+    KeyMade "key.generated" "Key made";
+    KeyChanged "key.changed" "Key changed";
+    RollStarted "roll.started" "Key roll started";
+    RollStep "roll.step" "Key roll goes on";
+    RollDone "roll.done" "Key roll over";
+    DsWanted "ds.wanted" "Parent";
+    DsSeen "ds.seen" "Delegation seen";
     Waiting "zone.halted" "Waiting";
     StorageFull "health.changed" "Storage full";
     StorageOk "health.changed" "Storage has room again";

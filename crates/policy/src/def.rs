@@ -27,6 +27,8 @@ pub struct Def {
     pub only: Option<&'static str>,
     /// Accepted, and not offered.
     pub hidden: bool,
+    /// What the packaged file says instead of the default, in TOML.
+    pub packaged: Option<&'static str>,
     /// Configuration: taken over by SIGHUP.
     pub reload: bool,
     /// Policies: what a change does to existing zones (policy.md §8).
@@ -66,6 +68,7 @@ impl Def {
             example: "",
             only: None,
             hidden: false,
+            packaged: None,
             reload: false,
             effect: Effect::None,
             confirm: false,
@@ -74,6 +77,11 @@ impl Def {
 
     pub(crate) const fn range(mut self, min: u64, max: u64) -> Self {
         self.min = Some(min);
+        self.max = Some(max);
+        self
+    }
+
+    pub(crate) const fn max(mut self, max: u64) -> Self {
         self.max = Some(max);
         self
     }
@@ -100,6 +108,11 @@ impl Def {
 
     pub(crate) const fn hidden(mut self) -> Self {
         self.hidden = true;
+        self
+    }
+
+    pub(crate) const fn packaged(mut self, value: &'static str) -> Self {
+        self.packaged = Some(value);
         self
     }
 

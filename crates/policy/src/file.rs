@@ -6,6 +6,7 @@ use std::ops::Range;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::bridge::{self, BridgeConfig, LIB_PATH_PLACEHOLDER};
 use crate::config::Config;
 use crate::def::{Section, Setting};
 use crate::diag::{Diagnostic, Level, finish};
@@ -13,7 +14,7 @@ use crate::policy::Policy;
 use crate::reader::Cx;
 use crate::set::is_name;
 use crate::tree::{self, MAX_FILE, Table};
-use crate::{crosscheck, dialect};
+use crate::{bridge_dialect, crosscheck, dialect};
 
 /// Places of values in a file, by dotted key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -69,11 +70,22 @@ impl ConfigFile {
         detail: impl Into<String>,
         suggestion: impl Into<String>,
     ) -> Diagnostic {
+        refusal(&self.places, &self.file, &self.text, key)(detail.into(), suggestion.into())
+    }
+}
+
+fn refusal<'a>(
+    places: &'a Places,
+    file: &'a str,
+    text: &'a str,
+    key: &'a str,
+) -> impl Fn(String, String) -> Diagnostic + 'a {
+    move |detail, suggestion| {
         Diagnostic::new("C02", Level::Error, detail)
             .key(key)
             .suggest(suggestion)
-            .at(self.places.of(&[key]))
-            .placed(&self.file, &self.text)
+            .at(places.of(&[key]))
+            .placed(file, text)
     }
 }
 
@@ -146,6 +158,70 @@ pub fn parse_config_with(
         return Err(found);
     }
     Ok(ConfigFile {
+        file: file.to_string(),
+        text: text.to_string(),
+        config,
+        warnings: found,
+        places,
+    })
+}
+
+/// The bridge's configuration together with the text it came from.
+#[derive(Clone, Debug)]
+pub struct BridgeFile {
+    pub file: String,
+    pub text: String,
+    pub config: BridgeConfig,
+    pub warnings: Vec<Diagnostic>,
+    places: Places,
+}
+
+impl BridgeFile {
+    /// An error at the place of a key, for what only the host can tell: a file that does not exist.
+    pub fn refuse(
+        &self,
+        key: &str,
+        detail: impl Into<String>,
+        suggestion: impl Into<String>,
+    ) -> Diagnostic {
+        refusal(&self.places, &self.file, &self.text, key)(detail.into(), suggestion.into())
+    }
+
+    /// The finding about a `lib_path` that nobody has set yet.
+    pub fn placeholder(&self) -> Option<Diagnostic> {
+        (self.config.lib_path == LIB_PATH_PLACEHOLDER).then(|| {
+            self.refuse(
+                "lib_path",
+                "still the placeholder of the packaged file",
+                format!(
+                    "name the PKCS#11 module of your HSM, for example: sed -i -e \
+                     's|^lib_path = .\\+|lib_path = \"/usr/lib/softhsm/libsofthsm2.so\"|' {}",
+                    self.file
+                ),
+            )
+        })
+    }
+}
+
+/// Reads the bridge's configuration, with the rules across keys that need nothing but the file.
+///
+/// # Errors
+/// Every error of the file, and its warnings, in order of place.
+pub fn parse_bridge(file: &str, bytes: &[u8]) -> Result<BridgeFile, Vec<Diagnostic>> {
+    let mut cx = Cx::new(false);
+    cx.code = "C01";
+    let (text, mut table) = read(file, bytes, &mut cx)?;
+    bridge_dialect::modernise(&mut table, &mut cx.found);
+    let config: BridgeConfig = cx.root(&table);
+    let places = Places(std::mem::take(&mut cx.places));
+    if !cx.found.iter().any(Diagnostic::is_error) {
+        bridge::crosscheck(&config, &places, &mut cx.found);
+    }
+    let found = close(cx.found, file, text);
+    if found.iter().any(Diagnostic::is_error) {
+        return Err(found);
+    }
+    Ok(BridgeFile {
         file: file.to_string(),
         text: text.to_string(),
         config,
@@ -245,6 +321,13 @@ impl PolicyFile {
 
 /// As [`effective_policy`], for the configuration.
 pub fn effective_config(config: &Config) -> Vec<Setting> {
+    let mut out = Vec::new();
+    config.write(&mut out, "");
+    out
+}
+
+/// As [`effective_policy`], for the configuration of the bridge.
+pub fn effective_bridge(config: &BridgeConfig) -> Vec<Setting> {
     let mut out = Vec::new();
     config.write(&mut out, "");
     out

@@ -236,7 +236,12 @@ pub(crate) fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
     let plain = name.replace('_', "-").to_ascii_lowercase();
     known
         .iter()
-        .map(|k| (strsim::damerau_levenshtein(&plain, k), *k))
+        .map(|k| {
+            (
+                strsim::damerau_levenshtein(&plain, &k.replace('_', "-")),
+                *k,
+            )
+        })
         .filter(|(distance, k)| *distance <= 1 + k.len() / 4)
         .min()
         .map(|(_, k)| k)

@@ -1,5 +1,6 @@
 //! Templates and the manual's key lists, made from the definitions (policy.md §7).
 
+use crate::bridge::BridgeConfig;
 use crate::checks::{CHECKS, CheckLevel};
 use crate::config::Config;
 use crate::def::{Def, Kind, Section, join};
@@ -25,6 +26,17 @@ pub fn template_config() -> String {
     out.push_str("# Keys marked (R) are taken over on SIGHUP, the others at the next start.\n");
     notes(&mut out);
     section(&mut out, "", Config::DEFS);
+    out
+}
+
+/// The packaged configuration of the bridge. The line of `lib_path` is the one an operator changes.
+pub fn template_bridge() -> String {
+    let mut out = String::from(
+        "# Configuration of kmip2pkcs11. Only \"lib_path\" is needed.\n\
+         # Files of keys marked (R) are read again on SIGHUP.\n",
+    );
+    notes(&mut out);
+    section(&mut out, "", BridgeConfig::DEFS);
     out
 }
 
@@ -74,6 +86,7 @@ fn key(out: &mut String, def: &Def) {
     prose(out, &facts(def));
     match def.kind {
         Kind::Required(value) | Kind::Default(value) => {
+            let value = def.packaged.unwrap_or(value);
             out.push_str(&format!("{} = {value}\n", def.name));
         }
         Kind::Optional => out.push_str(&format!("#{} = {}\n", def.name, def.example)),
@@ -189,6 +202,18 @@ pub fn reference_policy() -> Vec<KeyDoc> {
 /// Every key of the configuration, in the order of the template.
 pub fn reference_config() -> Vec<KeyDoc> {
     reference("", Config::DEFS)
+}
+
+/// Every key of the bridge's configuration, in the order of the template.
+pub fn reference_bridge() -> Vec<KeyDoc> {
+    let mut keys = reference("", BridgeConfig::DEFS);
+    let offered = |k: &KeyDoc| {
+        BridgeConfig::DEFS
+            .iter()
+            .any(|d| d.name == k.key && !d.hidden)
+    };
+    keys.retain(offered);
+    keys
 }
 
 fn reference(path: &str, defs: &'static [Def]) -> Vec<KeyDoc> {

@@ -14,6 +14,7 @@ use cascade_zone::{Rtype, Serial, ZoneId, canon};
 use crate::answer::{Outcome, Responder, Why};
 use crate::context::Transport;
 use crate::directory::{Role, ZoneEntry};
+use crate::ixfr::{self, Increment};
 
 /// Messages are closed at this size: all of their names can be pointed to (14 bits), which saves
 /// more than larger messages would, and on TLS one message with its length is one record.
@@ -35,6 +36,8 @@ pub struct TransferRequest {
     /// Whether the client asked for an increment.
     pub qtype: Rtype,
     pub client_serial: Option<Serial>,
+    /// What it gets; `None`: the whole zone.
+    increment: Option<Increment>,
     id: u16,
     flags: u16,
     qname: Vec<u8>,
@@ -57,6 +60,11 @@ impl TransferRequest {
             &settings.allow
         };
         acl.allows(self.peer, key, tls)
+    }
+
+    /// An increment is sent, not the whole zone.
+    pub fn is_incremental(&self) -> bool {
+        self.increment.is_some()
     }
 
     /// The answer when no turn came in time: SERVFAIL, EDE 0 `busy`; length prefix included.
@@ -145,9 +153,18 @@ pub(crate) fn decide(
         },
         _ => None,
     };
-    // RFC 1995 §2: up to date, or over UDP too old for one message: the current SOA alone.
-    if client_serial.is_some_and(|s| udp || !version.serial().newer_than(s)) {
-        return Outcome::Reply(one_soa(r, version, out));
+    let mut increment = None;
+    if let Some(client) = client_serial {
+        let behind = version.serial().newer_than(client);
+        // The review servers show single versions without a past.
+        if behind && ctx.role == Role::Publication {
+            increment = ixfr::find(entry, client, version);
+        }
+        // RFC 1995 §2: up to date, or over UDP too old for one message: the current SOA alone.
+        if udp || !behind {
+            let whole = increment.and_then(|i| ixfr::one_message(r, i, out));
+            return Outcome::Reply(whole.unwrap_or_else(|| one_soa(r, version, out)));
+        }
     }
     Outcome::Transfer(Box::new(TransferRequest {
         zone: entry.id(),
@@ -158,6 +175,7 @@ pub(crate) fn decide(
         transport: ctx.transport,
         qtype: request.qtype,
         client_serial,
+        increment,
         id: request.header.id,
         flags: flag::QR | request.header.flags & (flag::RD | flag::CD),
         qname: request.qname.to_vec(),
@@ -275,6 +293,9 @@ impl Transfer {
     }
 
     fn read_block(&mut self) {
+        if self.request.increment.is_some() {
+            return self.read_increment();
+        }
         let version = self.request.version.clone();
         let (units, blocks) = (version.unit_count(), version.block_count());
         let (apex, reserve) = (version.apex().as_wire(), self.reserve);
@@ -304,6 +325,26 @@ impl Transfer {
         } else {
             self.skip = 0;
             self.block += 1;
+        }
+    }
+
+    /// As many records of an increment as there is room for.
+    fn read_increment(&mut self) {
+        let Some(mut increment) = self.request.increment.take() else {
+            return;
+        };
+        let version = self.request.version.clone();
+        let (apex, reserve) = (version.apex().as_wire(), self.reserve);
+        let Transfer {
+            request,
+            ahead,
+            spare,
+            ..
+        } = self;
+        let all = increment.feed(&mut |r| push(ahead, spare, request, r, apex, reserve));
+        self.request.increment = Some(increment);
+        if all {
+            self.state = Stage::Closing;
         }
     }
 

@@ -15,9 +15,9 @@ use crate::directory::{Role, ZoneSettings};
 use crate::testing::*;
 use crate::tests::{Ask, World, ask, world};
 
-type Rec = (Vec<u8>, Rtype, u32, Vec<u8>);
+pub(crate) type Rec = (Vec<u8>, Rtype, u32, Vec<u8>);
 
-fn start(w: &World, ask: &Ask) -> Transfer {
+pub(crate) fn start(w: &World, ask: &Ask) -> Transfer {
     match w.run(ask, &mut Vec::new()) {
         Outcome::Transfer(request) => Transfer::new(*request),
         other => panic!("{other:?}"),
@@ -25,7 +25,7 @@ fn start(w: &World, ask: &Ask) -> Transfer {
 }
 
 /// All records of all messages, and the messages' sizes.
-fn receive(mut t: Transfer, mut tsig: Option<ClientTsig>) -> (Vec<Rec>, Vec<usize>) {
+pub(crate) fn receive(mut t: Transfer, mut tsig: Option<ClientTsig>) -> (Vec<Rec>, Vec<usize>) {
     let (mut records, mut sizes) = (Vec::new(), Vec::new());
     while let Some(framed) = t.next_message(now()) {
         assert_eq!(
@@ -59,7 +59,7 @@ fn receive(mut t: Transfer, mut tsig: Option<ClientTsig>) -> (Vec<Rec>, Vec<usiz
     (records, sizes)
 }
 
-fn expected(v: &ZoneVersion) -> Vec<Rec> {
+pub(crate) fn expected(v: &ZoneVersion) -> Vec<Rec> {
     let mut out = Vec::new();
     v.for_each_record(&mut |r| out.push((r.owner.to_vec(), r.rtype, r.ttl, r.rdata.to_vec())));
     out.push(out[0].clone());
@@ -79,7 +79,7 @@ fn axfr() -> Ask {
     ask("example", Rtype::AXFR).tcp()
 }
 
-fn big(n: usize) -> Arc<ZoneVersion> {
+pub(crate) fn big(n: usize) -> Arc<ZoneVersion> {
     let mut text = MAZE.to_string();
     for i in 0..n {
         let h = if i % 8 == 0 { 'H' } else { 'h' };

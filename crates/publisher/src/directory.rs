@@ -17,6 +17,7 @@ use parking_lot::RwLock;
 use thiserror::Error;
 
 use crate::approved::{Approved, Verified};
+use crate::steps::{StepLimits, Steps};
 
 /// What a server shows, and to whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -93,6 +94,8 @@ pub struct ZoneSettings {
     /// When the published data expire unless the source is reached (RFC 7314); `None` for zones
     /// that do not expire, which answer with the EXPIRE of their SOA.
     pub expires: Option<Timestamp>,
+    /// How much of the past is kept for incremental transfers.
+    pub steps: StepLimits,
 }
 
 impl Default for ZoneSettings {
@@ -102,6 +105,7 @@ impl Default for ZoneSettings {
             notify_from: Acl::none(),
             require_tls: false,
             expires: None,
+            steps: StepLimits::default(),
         }
     }
 }
@@ -113,6 +117,8 @@ pub struct ZoneEntry {
     apex: Name,
     slots: [ArcSwap<Slot>; 3],
     settings: ArcSwap<ZoneSettings>,
+    /// What led to the published version.
+    steps: ArcSwap<Steps>,
 }
 
 impl ZoneEntry {
@@ -127,6 +133,7 @@ impl ZoneEntry {
                 empty(EmptyReason::NeverLoaded),
             ],
             settings: ArcSwap::from_pointee(settings),
+            steps: ArcSwap::default(),
         }
     }
 
@@ -154,6 +161,18 @@ impl ZoneEntry {
     /// The version that is published.
     pub fn published(&self) -> Option<Arc<ZoneVersion>> {
         self.slots[2].load().version().cloned()
+    }
+
+    /// The steps that lead to the published version, for incremental transfers.
+    pub fn steps(&self) -> Arc<Steps> {
+        self.steps.load_full()
+    }
+
+    /// Takes over the steps of a version that is about to be published; to be called before it is,
+    /// so that no client finds the version without them. Steps behind the served version are not
+    /// used.
+    pub fn set_steps(&self, steps: Steps) {
+        self.steps.store(Arc::new(steps));
     }
 
     fn swap(&self, slot: usize, content: Slot) -> Option<Arc<ZoneVersion>> {

@@ -8,12 +8,15 @@ mod approved;
 pub mod axfr;
 pub mod context;
 pub mod directory;
+mod ixfr;
 pub mod limits;
 mod lookup;
 pub mod notify;
 mod proof;
 pub mod server;
 pub mod stats;
+pub mod steps;
+pub mod watch;
 
 pub use answer::{Outcome, Reply, Scratch, answer};
 pub use approved::{Approved, Verified};
@@ -22,9 +25,12 @@ pub use context::{QueryContext, Settings, Transport};
 pub use directory::{Directory, EmptyReason, PublishError, Role, ZoneEntry, ZoneSettings};
 pub use notify::NotifyIn;
 pub use stats::{Counter, Stats};
+pub use steps::{Step, StepLimits, Steps};
 
 #[cfg(test)]
 mod axfr_tests;
+#[cfg(test)]
+mod ixfr_tests;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

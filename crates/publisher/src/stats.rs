@@ -69,6 +69,8 @@ pub struct Stats {
     pub tcp_refused: Counter,
     pub tcp_idle_closed: Counter,
     pub transfers_started: Counter,
+    /// Of these, increments.
+    pub transfers_incremental: Counter,
     pub transfers_done: Counter,
     pub transfers_failed: Counter,
     pub transfers_busy: Counter,

@@ -190,6 +190,15 @@ pub fn signed(base: &Arc<ZoneVersion>, scheme: Scheme) -> Arc<ZoneVersion> {
 }
 
 pub fn signed_at(base: &Arc<ZoneVersion>, scheme: Scheme, at: Timestamp) -> Arc<ZoneVersion> {
+    signed_as(base, scheme, at, VersionId(2))
+}
+
+pub fn signed_as(
+    base: &Arc<ZoneVersion>,
+    scheme: Scheme,
+    at: Timestamp,
+    id: VersionId,
+) -> Arc<ZoneVersion> {
     let apex = base.apex().clone();
     let times = (at.to_wire() - 3600, at.to_wire() + 86400);
     let signer = Signer {
@@ -224,7 +233,7 @@ pub fn signed_at(base: &Arc<ZoneVersion>, scheme: Scheme, at: Timestamp) -> Arc<
             ttl,
         }
     };
-    let draft = Draft::new(base, VersionId(2), at, sets, keys, denial).unwrap();
+    let draft = Draft::new(base, id, at, sets, keys, denial).unwrap();
     let v = draft.version();
     let mut sidecars = Vec::new();
     for (i, unit) in v.units().enumerate() {

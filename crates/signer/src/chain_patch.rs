@@ -23,6 +23,9 @@ use crate::sign::SignError;
 /// A block above this is split, one below that joined with the next (store spec §5.4).
 const ROWS_MAX: usize = 192;
 const ROWS_MIN: usize = 48;
+/// The table of bitmaps only grows from version to version; with this many more than there are rows
+/// the chain is made anew.
+const BITMAPS_SPARE: usize = 65_536;
 
 /// What happens to the row of one name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -213,6 +216,9 @@ impl ChainPatch {
         upkeep: &[(usize, Mode)],
     ) -> Result<ChainPatch, WhyFull> {
         let edits = edits(prev, version, alignment, chain.params())?;
+        if chain.bitmaps().len() > chain.len() + BITMAPS_SPARE {
+            return Err(WhyFull::Bitmaps);
+        }
         let mut bitmaps = chain.bitmaps().clone();
         let mut list: Vec<Segment> = Vec::new();
         for (hash, edit) in &edits {

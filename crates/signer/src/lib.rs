@@ -22,6 +22,8 @@ mod rrsig;
 pub mod scope;
 pub mod serial;
 mod sign;
+mod slots;
+mod touched;
 
 pub use due::{key_tick, next_due, next_upkeep};
 pub use incremental::{Resigned, sign_from};

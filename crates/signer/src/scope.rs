@@ -77,14 +77,12 @@ pub enum WhyFull {
     NotSigned,
     #[error("everything signed: the version before is of another zone")]
     OtherZone,
-    #[error("everything signed: the kind or parameters of denial of existence changed")]
-    Denial,
-    #[error("everything signed: the TTL of negative answers changed (RFC 9077 §3)")]
-    DenialTtl,
     #[error("everything signed: a key changed its DNSKEY record")]
     KeyFace,
     #[error("everything signed: more than 16 keys would have live signatures")]
     Slots,
+    #[error("everything signed: most type bitmaps of the NSEC3 chain are out of use")]
+    Bitmaps,
     #[error("everything signed: the version before does not fit the content ({0})")]
     Inconsistent(&'static str),
 }

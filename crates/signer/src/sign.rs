@@ -1,19 +1,17 @@
 //! A signing job: from an unsigned version to a signed one.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use cascade_crypto::{SignFailure, SigningKey};
+use cascade_crypto::SignFailure;
 use cascade_time::Timestamp;
 use cascade_zone::block::Nsec3Params;
 use cascade_zone::build::BuildError;
 use cascade_zone::denial::{Chain, Denial};
 use cascade_zone::sign::{Draft, SetSpec, Sidecar};
-use cascade_zone::slots::{KeySlot, KeyTable};
+use cascade_zone::slots::KeyTable;
 use cascade_zone::version::{SoaFields, ZoneVersion};
 use cascade_zone::{KeyId, Name, Rtype};
-use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use crate::job::{Job, Stage};
@@ -24,14 +22,26 @@ use crate::plan::{DenialPlan, PlanError, SigningPlan};
 use crate::refresh::{ClockUnsafe, Spread, TimesError};
 use crate::report::{KeyReport, SignReport};
 use crate::scope::Left;
+use crate::slots::assign_slots;
 
 /// The result: neither verified nor published.
-#[derive(Debug)]
 pub struct Signed {
     pub version: ZoneVersion,
     pub report: SignReport,
     /// Upkeep that waits for the next version.
     pub left: Left,
+}
+
+/// A version's own `Debug` shows every octet of the zone.
+impl std::fmt::Debug for Signed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Signed")
+            .field("version", &self.version.id())
+            .field("serial", &self.version.serial())
+            .field("report", &self.report)
+            .field("left", &self.left)
+            .finish()
+    }
 }
 
 /// Why nothing was signed. The live version is untouched in every case.
@@ -177,51 +187,6 @@ pub(crate) struct Work<'a> {
     pub counts: Counts,
 }
 
-/// A slot for every key, and the keys of each group in slot order.
-/// `table`: slots that stay as they are.
-pub(crate) fn assign_slots(
-    plan: &SigningPlan,
-    mut table: KeyTable,
-) -> Result<(Keys, KeyTable), SignError> {
-    let mut group = |keys: &[Arc<dyn SigningKey>]| -> Result<Vec<SlotKey>, SignError> {
-        let mut out: Vec<SlotKey> = Vec::with_capacity(keys.len());
-        for key in keys {
-            let tag = key.dnskey().key_tag();
-            let slot = table
-                .assign(key_slot(key.as_ref(), tag))
-                // `check` has counted them.
-                .map_err(|_| PlanError::TooManyKeys(keys.len()))?;
-            if out.iter().all(|k| k.slot != slot) {
-                let zero = AtomicU64::default;
-                let key = key.clone();
-                out.push(SlotKey {
-                    slot,
-                    tag,
-                    key,
-                    made: zero(),
-                    retries: zero(),
-                    waited: zero(),
-                });
-            }
-        }
-        out.sort_by_key(|k| k.slot);
-        Ok(out)
-    };
-    let zone = group(&plan.apex.zone_signers)?;
-    let apex = group(&plan.apex.apex_signers)?;
-    Ok(([zone, apex], table))
-}
-
-pub(crate) fn key_slot(key: &dyn SigningKey, tag: u16) -> KeySlot {
-    KeySlot {
-        id: key.id(),
-        algorithm: key.algorithm().number(),
-        tag,
-        sig_len: key.sig_len() as u16,
-        dnskey_sha256: Sha256::digest(key.dnskey().rdata()).into(),
-    }
-}
-
 /// Where the job is refused before any work.
 pub(crate) fn check(
     base: &ZoneVersion,
@@ -275,7 +240,7 @@ pub(crate) fn apex_sets(base: &ZoneVersion, plan: &SigningPlan, denial: &Denial)
     sets
 }
 
-fn make_chain(
+pub(crate) fn make_chain(
     draft: &Draft,
     keys: &Keys,
     spread: &Spread,

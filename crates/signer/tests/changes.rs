@@ -30,20 +30,20 @@ fn sequences(cases: u32, steps: usize, filler: (usize, usize), denial: DenialPla
 
 #[test]
 fn nsec_sequences() {
-    sequences(30, 12, (0, 0), DenialPlan::Nsec);
-    sequences(12, 12, (60, 1000), DenialPlan::Nsec);
+    sequences(16, 12, (0, 0), DenialPlan::Nsec);
+    sequences(6, 12, (60, 1000), DenialPlan::Nsec);
 }
 
 #[test]
 fn nsec3_sequences() {
-    sequences(20, 12, (0, 0), nsec3(false));
-    sequences(3, 12, (450, 4), nsec3(false));
+    sequences(10, 12, (0, 0), nsec3(false));
+    sequences(2, 12, (450, 4), nsec3(false));
 }
 
 #[test]
 fn opt_out_sequences() {
-    sequences(20, 12, (0, 0), nsec3(true));
-    sequences(3, 12, (450, 4), nsec3(true));
+    sequences(10, 12, (0, 0), nsec3(true));
+    sequences(2, 12, (450, 4), nsec3(true));
 }
 
 /// A row at the edge of a block goes and comes back; one comes before the first of all.

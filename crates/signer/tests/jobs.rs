@@ -12,8 +12,8 @@ use cascade_crypto::{
     Signatures, SigningKey, Ticket,
 };
 use cascade_signer::*;
-use cascade_time::Timestamp;
-use cascade_zone::{KeyId, ZoneVersion};
+use cascade_time::{SimClock, Timestamp};
+use cascade_zone::{Edit, KeyId, Rtype, Serial, VersionId, ZoneVersion};
 use kit::*;
 
 fn small() -> ZoneVersion {
@@ -391,4 +391,74 @@ fn waiting_for_a_token_can_be_cancelled() {
     for done in token.held.lock().drain(..) {
         done(Batch::new(Input::Preimage), Err(SignFailure::Cancelled));
     }
+}
+
+#[test]
+fn a_change_signed_by_a_token() {
+    let base = small();
+    let (token, key) = queued(Fault::WrongOnce);
+    let prev = run(
+        &base,
+        &plan(&base, &keys(&[("15", Role::Csk)]), nsec3(false)),
+    );
+    let edit = Edit {
+        key: b"b\0a\0".to_vec(),
+        case: None,
+        rtype: Rtype::TXT,
+        set: Some((60, vec![b"\x01y".to_vec()])),
+    };
+    let changed = base
+        .update(VersionId(5), now(), vec![edit])
+        .unwrap()
+        .version;
+    // The same key, behind a queue now and under another id: everything is signed by it.
+    let mut p = plan(&changed, std::slice::from_ref(&key), nsec3(false));
+    p.serial = Serial(4712);
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(2)
+        .build()
+        .unwrap();
+    let progress = Progress::new();
+    let job = Job {
+        pool: &pool,
+        clock: &SimClock::new(now()),
+        progress: &progress,
+        class: Class::Normal,
+        token_wait: std::time::Duration::from_secs(10),
+    };
+    let done = sign_from(
+        &prev.version,
+        &changed,
+        &p,
+        &Scope::everything(0),
+        &job,
+        now(),
+    );
+    let Resigned::Signed(signed, why) = done.unwrap() else {
+        panic!("nothing signed")
+    };
+    let soft = run(&changed, &p_of_software(&changed));
+    assert!(records(&signed.version) == records(&soft.version));
+    assert_eq!((why, signed.report.kept), (None, 0));
+    assert!(token.batches.load(SeqCst) > 2);
+    // The next change is signed by the token alone, and little of it.
+    let batches = token.batches.load(SeqCst);
+    let mut next = plan(&changed, &[key], nsec3(false));
+    next.serial = Serial(4713);
+    let scope = Scope {
+        even_if_equal: true,
+        ..Scope::content(0)
+    };
+    let done = sign_from(&signed.version, &changed, &next, &scope, &job, now());
+    let Resigned::Signed(signed, None) = done.unwrap() else {
+        panic!("not from the version before")
+    };
+    assert_eq!(signed.report.signatures, 1);
+    assert_eq!(token.batches.load(SeqCst), batches + 1);
+}
+
+fn p_of_software(base: &ZoneVersion) -> SigningPlan {
+    let mut p = plan(base, &keys(&[("15", Role::Csk)]), nsec3(false));
+    p.serial = Serial(4712);
+    p
 }

@@ -433,9 +433,6 @@ fn what_does_not_fit_is_signed_from_the_start() {
     let mut zone = sequence(DenialPlan::Nsec);
     let scope = Scope::content(KEY_SET_REMAIN);
     let fits = zone.prev.clone();
-    zone.denial = nsec3(false);
-    assert_eq!(why(job(&zone, &ksk_zsk(), &scope, at(60))), WhyFull::Denial);
-    zone.denial = DenialPlan::Nsec;
     zone.prev = zone.base.clone();
     assert_eq!(
         why(job(&zone, &ksk_zsk(), &scope, at(60))),
@@ -462,13 +459,35 @@ fn what_does_not_fit_is_signed_from_the_start() {
         })
         .collect();
     assert_eq!(why(job(&zone, &many, &scope, at(60))), WhyFull::Slots);
-    let done = zone.step(&Step::Soa(5, 60));
-    assert!(matches!(
-        done,
-        Resigned::Signed(_, Some(WhyFull::DenialTtl))
-    ));
 }
 
 fn small_zone() -> ZoneVersion {
     zone("other.", "@ SOA ns h 1 2 3 4 300\n@ NS ns\nns A 192.0.2.1")
+}
+
+#[test]
+fn other_denial_keeps_the_signatures_of_rrsets() {
+    let salted = DenialPlan::Nsec3 {
+        iterations: 1,
+        salt: vec![1, 2],
+        opt_out: true,
+    };
+    let mut zone = sequence(DenialPlan::Nsec);
+    for denial in [nsec3(false), nsec3(true), salted, DenialPlan::Nsec] {
+        let to = denial.clone();
+        let Resigned::Signed(made, None) = zone.step(&Step::Denial(denial)) else {
+            panic!("not from the version before")
+        };
+        let denial_records = made.report.denial_records;
+        assert!(denial_records >= 301);
+        // The denial records, the SOA, and NSEC3PARAM where there is one now.
+        let more = made.report.signatures - denial_records;
+        assert_eq!(made.report.scope, "denial");
+        assert!(more <= 2, "{more} signatures over other things, to {to:?}");
+    }
+    // RFC 9077 §3: the TTL of all denial follows the SOA.
+    let Resigned::Signed(made, None) = zone.step(&Step::Soa(5, 60)) else {
+        panic!("not from the version before")
+    };
+    assert_eq!(made.report.signatures, made.report.denial_records + 1);
 }

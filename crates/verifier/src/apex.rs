@@ -196,6 +196,24 @@ fn check_cds(ctx: &Context<'_>, sink: &mut Sink) {
     let mut wrong = |rtype: u16, what: String| {
         sink.push(|| Finding::at(Check::V10, &ctx.apex_name, rtype, what))
     };
+    // RFC 7344 §4.1 lets the child publish one of them alone; the delete form always has both.
+    let alone = !ctx.params.cdnskey && cdnskey.is_empty() && !cds.iter().any(|r| *r == DELETE_CDS);
+    if alone {
+        let named = |ds: &[u8], key: &[u8]| ds_fits(&ctx.apex_name, ds, key);
+        let own = ctx.params.own_keys.iter().flatten();
+        let wanted: Vec<&[u8]> = own
+            .filter(|o| o.wanted_at_parent)
+            .map(|o| o.dnskey.as_slice())
+            .chain(ctx.apex.dnskey.iter().map(Vec::as_slice))
+            .collect();
+        for ds in cds {
+            if !wanted.iter().any(|key| named(ds, key)) {
+                let tag = wire::u16_at(ds, 0);
+                wrong(t::CDS, format!("CDS for key {tag} fits no DNSKEY"));
+            }
+        }
+        return;
+    }
     if cds.is_empty() != cdnskey.is_empty() {
         wrong(
             t::CDS,

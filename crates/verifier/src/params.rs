@@ -88,6 +88,8 @@ pub struct Params<'a> {
     /// The same for DNSKEY, CDS and CDNSKEY, which the key manager signs.
     pub max_span_key_set: Option<u32>,
     pub denial: Option<DenialPolicy>,
+    /// CDNSKEY is published beside CDS. Without, CDS stands alone.
+    pub cdnskey: bool,
     /// The operator has ordered the DS RRset to be deleted (RFC 8078 §4).
     pub delete_ds_ordered: bool,
     /// A ZONEMD RRset is demanded. One that is there is checked in any case.
@@ -118,6 +120,7 @@ impl Params<'_> {
             max_span: None,
             max_span_key_set: None,
             denial: None,
+            cdnskey: true,
             delete_ds_ordered: false,
             zonemd_required: false,
             approved: None,

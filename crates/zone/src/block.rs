@@ -577,6 +577,11 @@ pub(crate) fn finish_block(mut bytes: Vec<u8>, ctx: &ChainContext<'_>) -> BlockR
     }
 }
 
+/// The first hash of octets that are yet to be decoded.
+pub(crate) fn raw_first_hash(bytes: &[u8]) -> Option<Hash> {
+    View::parse(bytes)?.hashes.first_chunk().copied()
+}
+
 /// A block from disk; `None` if its fingerprint is not that of its records.
 pub(crate) fn adopt_block(block: DBlock, ctx: &ChainContext<'_>) -> Option<BlockRef> {
     let (sums, fp) = sum_block(&block, ctx);

@@ -88,6 +88,11 @@ pub struct Chain {
 }
 
 impl Chain {
+    /// Bit k: some signature over NSEC3 records is by key slot k.
+    pub fn any_mask(&self) -> u16 {
+        self.tree.sums().any_mask
+    }
+
     /// From blocks in hash order, whose bitmap ids are those of `bitmaps`.
     pub fn new(params: Nsec3Params, ttl: u32, bitmaps: Bitmaps, blocks: Vec<BlockRef>) -> Chain {
         Chain {

@@ -1,6 +1,7 @@
 //! What differs between two versions of a zone, at the cost of what differs (store spec §7.3).
 
 use std::cmp::Ordering;
+use std::ops::ControlFlow;
 
 use crate::rtype::Rtype;
 use crate::tree::Tree;
@@ -145,12 +146,26 @@ impl Rec {
 /// leaves, then NSEC3). Signatures and denial records take part; another TTL is a removal and an
 /// addition. RDATA are compared octet by octet as stored.
 pub fn diff(a: &ZoneVersion, b: &ZoneVersion, f: &mut dyn FnMut(DiffItem<'_>)) -> DiffStats {
+    let all = diff_until(a, b, &mut |item| {
+        f(item);
+        ControlFlow::Continue(())
+    });
+    // Nothing above breaks off.
+    all.unwrap_or_default()
+}
+
+/// [`diff`] that ends as soon as `f` breaks, between two owners; `None` then.
+pub fn diff_until(
+    a: &ZoneVersion,
+    b: &ZoneVersion,
+    f: &mut dyn FnMut(DiffItem<'_>) -> ControlFlow<()>,
+) -> Option<DiffStats> {
     let mut stats = DiffStats::default();
     let (ua, ub) = unshared_leaves(a, b);
-    merge(Cursor::new(ua), Cursor::new(ub), &mut stats, f);
+    merge(Cursor::new(ua), Cursor::new(ub), &mut stats, f)?;
     let (ba, bb) = unshared_blocks(a, b);
-    merge(Cursor::new(ba), Cursor::new(bb), &mut stats, f);
-    stats
+    merge(Cursor::new(ba), Cursor::new(bb), &mut stats, f)?;
+    Some(stats)
 }
 
 /// Counts only.
@@ -209,8 +224,8 @@ fn merge(
     mut a: Cursor<'_>,
     mut b: Cursor<'_>,
     stats: &mut DiffStats,
-    f: &mut dyn FnMut(DiffItem<'_>),
-) {
+    f: &mut dyn FnMut(DiffItem<'_>) -> ControlFlow<()>,
+) -> Option<()> {
     loop {
         let order = match (a.peek(), b.peek()) {
             (None, None) => break,
@@ -227,34 +242,38 @@ fn merge(
         }
         stats.owners_removed += right.is_empty() as u64;
         stats.owners_added += left.is_empty() as u64;
-        owner(left, right, stats, f);
+        owner(left, right, stats, f)?;
     }
     stats.units_read += a.read + b.read;
+    Some(())
 }
 
 fn owner(
     mut left: Vec<Rec>,
     mut right: Vec<Rec>,
     stats: &mut DiffStats,
-    f: &mut dyn FnMut(DiffItem<'_>),
-) {
+    f: &mut dyn FnMut(DiffItem<'_>) -> ControlFlow<()>,
+) -> Option<()> {
     left.sort_by(Rec::order);
     right.sort_by(Rec::order);
     let before = (stats.records_removed, stats.records_added);
     let (mut i, mut j) = (0, 0);
+    let mut go = ControlFlow::Continue(());
     let mut emit = |removed: bool, r: &Rec| {
         if removed {
             stats.records_removed += 1;
         } else {
             stats.records_added += 1;
         }
-        f(DiffItem {
-            removed,
-            owner: &r.owner,
-            rtype: r.rtype,
-            ttl: r.ttl,
-            rdata: &r.rdata,
-        });
+        if go.is_continue() {
+            go = f(DiffItem {
+                removed,
+                owner: &r.owner,
+                rtype: r.rtype,
+                ttl: r.ttl,
+                rdata: &r.rdata,
+            });
+        }
     };
     while i < left.len() || j < right.len() {
         let order = match (left.get(i), right.get(j)) {
@@ -278,4 +297,5 @@ fn owner(
         }
     }
     stats.owners_changed += u64::from((stats.records_removed, stats.records_added) != before);
+    go.is_continue().then_some(())
 }

@@ -6,7 +6,7 @@
 //! Reading order: [`name`] and [`key`] (what a name is and how it sorts), [`rtype`] and [`canon`]
 //! (types and canonical RDATA), [`leaf`], [`sidecar`], [`block`], [`pool`] (the immutable bytes),
 //! [`tree`] (how they hang together), [`version`] (one state of a zone), then what is done with
-//! them: [`build`], [`sign`], [`patch`], [`update`], [`diff`], [`denial`], [`parts`],
+//! them: [`build`], [`sign`], [`patch`], [`update`], [`diff`], [`denial`], [`parts`], [`replay`],
 //! [`audit`].
 
 pub mod audit;
@@ -14,6 +14,7 @@ pub mod block;
 pub mod build;
 pub mod canon;
 mod codec;
+mod delta;
 pub mod denial;
 pub mod diff;
 pub mod fingerprint;
@@ -25,6 +26,7 @@ pub mod parts;
 pub mod patch;
 pub mod pool;
 pub mod rdata;
+pub mod replay;
 pub mod rtype;
 pub mod sidecar;
 pub mod sign;
@@ -38,12 +40,13 @@ pub use build::{
     Above, BatchFull, BuildError, Builder, Inspector, OwnerGroup, RawRecord, RecordBatch,
 };
 pub use denial::{Chain, Denial, Row};
-pub use diff::{DiffItem, DiffStats, diff, diff_stats};
+pub use diff::{DiffItem, DiffStats, diff, diff_stats, diff_until};
 pub use fingerprint::Fingerprint;
 pub use id::{KeyId, Serial, VersionId, ZoneId};
 pub use leaf::Flags;
 pub use name::{Name, NameError};
 pub use patch::{Alignment, OwnersFrom, Run};
+pub use replay::Replay;
 pub use rtype::Rtype;
 pub use sidecar::NSEC_SET;
 pub use sign::{Draft, SetSpec, Sidecar, SidecarBuilder};

@@ -107,7 +107,7 @@ impl ZoneVersion {
         blocks.close(sink);
     }
 
-    fn meta_part(&self) -> Vec<u8> {
+    pub(crate) fn meta_part(&self) -> Vec<u8> {
         let mut out = self.zone.0.to_vec();
         out.extend_from_slice(&self.id.0.to_le_bytes());
         out.extend_from_slice(&self.of.0.to_le_bytes());
@@ -126,7 +126,7 @@ impl ZoneVersion {
         out
     }
 
-    fn keys_part(&self) -> Vec<u8> {
+    pub(crate) fn keys_part(&self) -> Vec<u8> {
         let mut out = vec![self.keys.iter().count() as u8];
         for (slot, k) in self.keys.iter() {
             out.push(slot);
@@ -139,21 +139,13 @@ impl ZoneVersion {
         out
     }
 
-    fn chain_parts(&self, chain: &Chain, sink: &mut dyn FnMut(u8, &[u8])) {
+    pub(crate) fn chain_parts(&self, chain: &Chain, sink: &mut dyn FnMut(u8, &[u8])) {
         let mut out = (chain.bitmaps.len() as u32).to_le_bytes().to_vec();
         for b in chain.bitmaps.iter() {
             push_sized(b, &mut out);
         }
         sink(BITMAPS, &out);
-        let p = &chain.params;
-        out.clear();
-        out.push(p.algorithm);
-        out.extend_from_slice(&p.iterations.to_le_bytes());
-        out.push(p.opt_out as u8);
-        out.extend_from_slice(&chain.ttl.to_le_bytes());
-        out.push(p.salt.len() as u8);
-        out.extend_from_slice(&p.salt);
-        sink(CHAIN, &out);
+        sink(CHAIN, &chain_head_part(chain));
     }
 
     /// Puts a version together from parts in file order. Every length, order, id and fingerprint
@@ -170,25 +162,37 @@ impl ZoneVersion {
     }
 }
 
-fn push_sized(bytes: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn chain_head_part(chain: &Chain) -> Vec<u8> {
+    let p = &chain.params;
+    let mut out = vec![p.algorithm];
+    out.extend_from_slice(&p.iterations.to_le_bytes());
+    out.push(p.opt_out as u8);
+    out.extend_from_slice(&chain.ttl.to_le_bytes());
+    out.push(p.salt.len() as u8);
+    out.extend_from_slice(&p.salt);
+    out
+}
+
+pub(crate) fn push_sized(bytes: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
     out.extend_from_slice(bytes);
 }
 
-struct Grouped {
+/// Collects records of one kind into parts.
+pub(crate) struct Grouped {
     kind: u8,
     buf: Vec<u8>,
 }
 
 impl Grouped {
-    fn new(kind: u8) -> Self {
+    pub(crate) fn new(kind: u8) -> Self {
         Grouped {
             kind,
             buf: Vec::new(),
         }
     }
 
-    fn push(&mut self, head: &[u8], bytes: &[u8], sink: &mut dyn FnMut(u8, &[u8])) {
+    pub(crate) fn push(&mut self, head: &[u8], bytes: &[u8], sink: &mut dyn FnMut(u8, &[u8])) {
         if !self.buf.is_empty() && self.buf.len() + bytes.len() > PART_MAX {
             self.close(sink);
         }
@@ -196,7 +200,15 @@ impl Grouped {
         push_sized(bytes, &mut self.buf);
     }
 
-    fn close(&mut self, sink: &mut dyn FnMut(u8, &[u8])) {
+    /// A record that is framed already.
+    pub(crate) fn push_raw(&mut self, record: &[u8], sink: &mut dyn FnMut(u8, &[u8])) {
+        if !self.buf.is_empty() && self.buf.len() + record.len() > PART_MAX {
+            self.close(sink);
+        }
+        self.buf.extend_from_slice(record);
+    }
+
+    pub(crate) fn close(&mut self, sink: &mut dyn FnMut(u8, &[u8])) {
         if !self.buf.is_empty() {
             sink(self.kind, &self.buf);
             self.buf.clear();
@@ -204,16 +216,17 @@ impl Grouped {
     }
 }
 
-struct Meta {
-    zone: ZoneId,
-    id: VersionId,
-    of: VersionId,
-    made_at: Timestamp,
-    denial: (u8, u32),
-    serial: Serial,
-    full: Fingerprint,
-    content: Fingerprint,
-    apex: Name,
+#[derive(Clone)]
+pub(crate) struct Meta {
+    pub(crate) zone: ZoneId,
+    pub(crate) id: VersionId,
+    pub(crate) of: VersionId,
+    pub(crate) made_at: Timestamp,
+    pub(crate) denial: (u8, u32),
+    pub(crate) serial: Serial,
+    pub(crate) full: Fingerprint,
+    pub(crate) content: Fingerprint,
+    pub(crate) apex: Name,
 }
 
 /// Parts as read, not yet checked against each other.
@@ -399,7 +412,7 @@ fn check_order(version: &ZoneVersion, leaves: &[LeafRef]) -> Result<(), ImportEr
 }
 
 /// Checks a pair against its fingerprints.
-fn adopt(
+pub(crate) fn adopt(
     v: &ZoneVersion,
     index: usize,
     u: ULeaf,
@@ -482,12 +495,12 @@ fn chain_of(
     Ok(Chain::new(params, ttl, bitmaps, refs))
 }
 
-fn sized<'a>(r: &mut Reader<'a>) -> Option<&'a [u8]> {
+pub(crate) fn sized<'a>(r: &mut Reader<'a>) -> Option<&'a [u8]> {
     let n = r.u32()?;
     r.take(n as usize)
 }
 
-fn meta(r: &mut Reader<'_>) -> Option<Meta> {
+pub(crate) fn meta(r: &mut Reader<'_>) -> Option<Meta> {
     Some(Meta {
         zone: ZoneId(r.array()?),
         id: VersionId(r.u64()?),
@@ -501,7 +514,7 @@ fn meta(r: &mut Reader<'_>) -> Option<Meta> {
     })
 }
 
-fn key_slot(r: &mut Reader<'_>) -> Option<(u8, KeySlot)> {
+pub(crate) fn key_slot(r: &mut Reader<'_>) -> Option<(u8, KeySlot)> {
     let slot = r.u8()?;
     Some((
         slot,
@@ -515,7 +528,7 @@ fn key_slot(r: &mut Reader<'_>) -> Option<(u8, KeySlot)> {
     ))
 }
 
-fn chain_head(r: &mut Reader<'_>) -> Option<(Nsec3Params, u32)> {
+pub(crate) fn chain_head(r: &mut Reader<'_>) -> Option<(Nsec3Params, u32)> {
     let (algorithm, iterations, opt_out, ttl) = (r.u8()?, r.u16()?, r.u8()? != 0, r.u32()?);
     let n = r.u8()?;
     let salt = r.take(n as usize)?.to_vec();

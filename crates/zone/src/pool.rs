@@ -110,6 +110,25 @@ impl Pool {
         new
     }
 
+    /// A pool with exactly these sets after its own, in this order: ids are those of the writer.
+    pub(crate) fn extended<'a>(&self, sets: impl Iterator<Item = &'a [u8]>) -> Pool {
+        let mut new = Pool {
+            chunks: self.chunks.clone(),
+            octets: self.octets,
+            index: OnceLock::new(),
+        };
+        sets.for_each(|set| new.push(set));
+        new
+    }
+
+    /// Every id means the same in `other`, which may have more.
+    pub(crate) fn is_prefix_of(&self, other: &Pool) -> bool {
+        self.len() <= other.len()
+            && self.chunks.iter().zip(&other.chunks).all(|(a, b)| {
+                Arc::ptr_eq(a, b) || (b.ends.starts_with(&a.ends) && b.bytes.starts_with(&a.bytes))
+            })
+    }
+
     fn push(&mut self, set: &[u8]) {
         if self.chunks.last().is_none_or(|c| c.ends.len() == PER_CHUNK) {
             self.chunks.push(Arc::default());

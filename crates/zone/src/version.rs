@@ -251,6 +251,28 @@ impl ZoneVersion {
         leaves + blocks + self.pool.octets() + self.pool.len() * 4
     }
 
+    /// Octets of leaves, sidecars and blocks that `other` does not share: what keeping this version
+    /// beside that one costs. The walk costs what differs.
+    pub fn memory_beside(&self, other: &ZoneVersion) -> usize {
+        let leaf = |l: &LeafRef, shares_u: bool| {
+            let u = if shares_u { 0 } else { l.u.bytes().len() };
+            u + l.s.as_ref().map_or(0, |s| s.bytes().len()) + 64 + size_of::<LeafRef>()
+        };
+        let (mine, theirs) = self.tree.unshared(&other.tree);
+        let shared: std::collections::HashSet<*const u8> =
+            theirs.iter().map(|l| l.u.bytes().as_ptr()).collect();
+        let leaves: usize = mine
+            .iter()
+            .map(|l| leaf(l, shared.contains(&l.u.bytes().as_ptr())))
+            .sum();
+        let none = Tree::default();
+        let tree = |v: &ZoneVersion| v.chain.as_ref().map_or(none.clone(), |c| c.tree.clone());
+        let (old, new) = (tree(self), tree(other));
+        let (blocks, _) = old.unshared(&new);
+        let blocks: usize = blocks.iter().map(|b| b.block.bytes().len() + 64).sum();
+        leaves + leaf(&self.apex, false) + blocks
+    }
+
     // ---- apex
 
     /// The apex owner; a version always has one.

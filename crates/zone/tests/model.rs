@@ -298,6 +298,7 @@ proptest! {
         after.retain(|_, s| !s.is_empty());
         let up = v.update(VersionId(2), v.made_at(), list).unwrap();
         check(&after, &up.version);
+        prop_assert_eq!(up.version.audit(), vec![]);
         let built = build(&after, 3, 0, None);
         prop_assert_eq!(built.full_fingerprint(), up.version.full_fingerprint());
         prop_assert_eq!(built.sums(), up.version.sums());
@@ -327,6 +328,7 @@ proptest! {
         let v = build(&m, 1, 0, None);
         let s = sign(&v, 2);
         prop_assert_eq!(s.content_fingerprint(), v.content_fingerprint());
+        prop_assert_eq!((v.audit(), s.audit()), (vec![], vec![]));
         prop_assert_eq!(s.serial(), Serial(99));
         prop_assert_eq!(s.unsigned_id(), VersionId(1));
         prop_assert_eq!(s.sums().any_mask, 3);
@@ -385,6 +387,55 @@ proptest! {
             prop_assert_eq!(back.full_fingerprint(), s.full_fingerprint());
             prop_assert!(lower(&back) == lower(&s) || back.apex() != s.apex());
         }
+    }
+}
+
+/// A version that is signed wrongly in one way is not taken for right.
+#[test]
+fn audit_finds_what_a_signer_did_wrong() {
+    let mut m = Model::new();
+    let set = |r: &[u8]| (60u32, BTreeSet::from([r.to_vec()]));
+    m.insert(vec![], BTreeMap::from([(Rtype::SOA, set(SOA))]));
+    for key in [&b"a\0"[..], b"b\0", b"b\0c\0"] {
+        m.insert(key.to_vec(), BTreeMap::from([(Rtype::A, set(&[1; 4]))]));
+    }
+    m.entry(b"b\0".to_vec())
+        .or_default()
+        .insert(Rtype::NS, set(b"\x01n\0"));
+    let v = build(&m, 1, 0, None);
+    let key = KeySlot {
+        id: KeyId([1; 16]),
+        algorithm: 13,
+        tag: 1,
+        sig_len: 4,
+        dnskey_sha256: [1; 32],
+    };
+    // (set of the second owner, its length, owner named by the last NSEC) -> what is wrong.
+    let cases: [(u16, usize, &[u8], &str); 4] = [
+        (NSEC_SET, 4, b"", ""),
+        (NSEC_SET, 4, b"b\0", "names the wrong owner"),
+        (0, 4, b"", "over what is not signed"),
+        (NSEC_SET, 5, b"", "is not of its key"),
+    ];
+    for (set, len, next, wrong) in cases {
+        let mut keys = KeyTable::new();
+        keys.assign(key.clone()).unwrap();
+        let soa = (Rtype::SOA, 3600, vec![SOA.to_vec()]);
+        let nsec = Denial::Nsec { ttl: 5 };
+        let draft = Draft::new(&v, VersionId(2), v.made_at(), vec![soa], keys, nsec).unwrap();
+        let mut apex = draft.sidecar(0);
+        apex.nsec(5, b"a\0");
+        apex.push(0, NSEC_SET, 0, 1, 2, &[1; 4]);
+        let mut leaf = draft.sidecar(1);
+        leaf.nsec(5, next);
+        // The A set at a cut is glue.
+        leaf.push(1, set, 0, 1, 2, &vec![1; len]);
+        let sidecars = vec![Some(apex.build()), Some(leaf.build())];
+        let faults = draft.finish(sidecars, None).unwrap().audit();
+        let text: Vec<String> = faults.iter().map(|f| f.to_string()).collect();
+        let found = text.iter().any(|t| t.contains(wrong));
+        assert_eq!(faults.is_empty(), wrong.is_empty(), "{text:?}");
+        assert!(wrong.is_empty() || found, "{text:?}");
     }
 }
 

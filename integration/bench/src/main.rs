@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use cascade_bench::generate::Tld;
 use cascade_bench::table::{self, Limit, Row};
-use cascade_bench::{floor, stages};
+use cascade_bench::{changes, floor, stages};
 use clap::{Args, Parser, Subcommand};
 
 #[derive(Parser)]
@@ -31,6 +31,14 @@ enum Command {
     },
     /// Measure the floor and the stages, print the table.
     Run(RunArgs),
+    /// Measure what KMIP adds to a token.
+    Hsm {
+        /// Seconds for each measurement.
+        #[arg(long, default_value_t = 3)]
+        secs: u64,
+    },
+    /// Measure what small changes of a large zone cost, and print the table.
+    Changes(RunArgs),
     /// Repeat one stage, for a profiler.
     Repeat {
         #[arg(value_enum)]
@@ -119,6 +127,8 @@ fn main() -> ExitCode {
             kind: Kind::Tld(args),
         } => generate(&args),
         Command::Run(args) => run(&args),
+        Command::Hsm { secs } => hsm(Duration::from_secs(secs)),
+        Command::Changes(args) => changes(&args),
         Command::Repeat { stage, zone, times } => repeat(stage, &zone, times),
     };
     match result {
@@ -148,6 +158,15 @@ fn generate(args: &TldArgs) -> Result<(), String> {
         counts.delegations, counts.with_glue, counts.with_ds, counts.records, counts.octets
     );
     Ok(())
+}
+
+fn hsm(span: Duration) -> Result<(), String> {
+    let rows = cascade_bench::kmip::measure(span)?;
+    table::print(&rows);
+    match rows.iter().all(Row::holds) {
+        true => Ok(()),
+        false => Err("a limit was missed".into()),
+    }
 }
 
 /// Writes the zone, runs every stage on it, prints the table with ratios to the floor.
@@ -283,6 +302,27 @@ fn run(args: &RunArgs) -> Result<(), String> {
         ),
     ];
     table::print(&rows);
+    Ok(())
+}
+
+/// Writes and signs the zone, then changes it a little and a little more.
+fn changes(args: &RunArgs) -> Result<(), String> {
+    let floor = floor::measure(Duration::from_secs(args.floor_secs))?;
+    let dir = tempfile::tempdir().map_err(|e| format!("no temporary directory: {e}"))?;
+    let path = dir.path().join("bench.zone");
+    let file = File::create(&path).map_err(|e| e.to_string())?;
+    let mut out = BufWriter::with_capacity(1 << 20, file);
+    Tld::new(args.delegations, args.seed)
+        .write(&mut out)
+        .and_then(|_| out.flush())
+        .map_err(|e| format!("cannot write the zone: {e}"))?;
+    println!(
+        "Zone: {} delegations; {}; {} threads\n",
+        args.delegations,
+        args.denial.word(),
+        floor.threads
+    );
+    table::print(&changes::run(&path, "bench", args.denial.plan(), &floor)?);
     Ok(())
 }
 

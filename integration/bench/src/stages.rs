@@ -51,7 +51,7 @@ pub struct Stages {
 }
 
 /// Wall clock; for reports only.
-struct Watch(Instant);
+pub(crate) struct Watch(pub(crate) Instant);
 
 impl Clock for Watch {
     fn now(&self) -> Timestamp {
@@ -63,7 +63,7 @@ impl Clock for Watch {
     }
 }
 
-fn timed<T>(f: impl FnOnce() -> T) -> (T, f64) {
+pub(crate) fn timed<T>(f: impl FnOnce() -> T) -> (T, f64) {
     let start = Instant::now();
     let out = f();
     (out, start.elapsed().as_secs_f64())
@@ -161,12 +161,8 @@ pub fn parse_alone(path: &Path, apex: &Name) -> Result<f64, String> {
     Ok(best)
 }
 
-fn sign_stage(
-    base: &Arc<ZoneVersion>,
-    denial: DenialPlan,
-    clock: &Watch,
-) -> Result<(ZoneVersion, f64), String> {
-    let now = clock.now();
+/// The keys of a run: P-256, a KSK and a ZSK.
+pub(crate) fn keys() -> Result<[ApexKey; 2], String> {
     let spec = KeySpec::new(Algorithm::EcdsaP256Sha256);
     let key = |n: u8, role: KeyRole| -> Result<ApexKey, String> {
         let key =
@@ -178,7 +174,17 @@ fn sign_stage(
             wanted_at_parent: role != KeyRole::Zsk,
         })
     };
-    let keys = [key(1, KeyRole::Ksk)?, key(2, KeyRole::Zsk)?];
+    Ok([key(1, KeyRole::Ksk)?, key(2, KeyRole::Zsk)?])
+}
+
+/// A plan for version `n` of the zone.
+pub(crate) fn plan(
+    base: &ZoneVersion,
+    keys: &[ApexKey],
+    denial: DenialPlan,
+    n: u32,
+    now: Timestamp,
+) -> Result<SigningPlan, String> {
     let options = ApexOptions {
         ttl: 3600,
         cds: vec![DigestType::Sha256],
@@ -186,10 +192,10 @@ fn sign_stage(
         lifetime: 1_209_600,
         inception_offset: 86_400,
     };
-    let apex = make_apex_set(base.apex(), &keys, &options, now).map_err(|e| e.to_string())?;
-    let plan = SigningPlan {
-        version: VersionId(2),
-        serial: Serial(base.serial().0.wrapping_add(1)),
+    let apex = make_apex_set(base.apex(), keys, &options, now).map_err(|e| e.to_string())?;
+    Ok(SigningPlan {
+        version: VersionId(u64::from(n)),
+        serial: Serial(base.serial().0.wrapping_add(n)),
         apex,
         denial,
         times: Times::default(),
@@ -199,7 +205,16 @@ fn sign_stage(
         },
         requested_at: now,
         reasons: Vec::new(),
-    };
+    })
+}
+
+fn sign_stage(
+    base: &Arc<ZoneVersion>,
+    denial: DenialPlan,
+    clock: &Watch,
+) -> Result<(ZoneVersion, f64), String> {
+    let now = clock.now();
+    let plan = plan(base, &keys()?, denial, 2, now)?;
     let pool = rayon::ThreadPoolBuilder::new()
         .build()
         .map_err(|e| e.to_string())?;
@@ -215,7 +230,7 @@ fn sign_stage(
     Ok((signed.map_err(|e| format!("sign: {e}"))?.version, secs))
 }
 
-fn load_stage(path: &Path, apex: &Name, clock: &Watch) -> LoadOutcome {
+pub(crate) fn load_stage(path: &Path, apex: &Name, clock: &Watch) -> LoadOutcome {
     let options = ParseOptions {
         strip: true,
         ..ParseOptions::default()

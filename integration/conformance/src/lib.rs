@@ -3,6 +3,7 @@
 //!
 //! [`corpus`] and [`generated`] are the files; [`text`] writes what was signed in a form that
 //! every judge can read; [`questions`] and [`resolver`] have a validating resolver ask about it;
+//! [`sequences`] are zones on their way, changed and signed again and again;
 //! [`limits`] says what a judge cannot do and why.
 #![allow(
     clippy::disallowed_methods,
@@ -15,4 +16,5 @@ pub mod limits;
 pub mod make;
 pub mod questions;
 pub mod resolver;
+pub mod sequences;
 pub mod text;

@@ -2,24 +2,30 @@
 //!
 //! Tests, the demo and the conformance suite share this: [`Site`] starts and stops `cascaded` with
 //! a configuration of its own, runs `cascade` and `dig` against it, and looks at the control API;
-//! [`judge`] has foreign programs look at signed zones.
+//! [`judge`] has foreign programs look at signed zones, [`secondary`] has them follow one.
 #![allow(
     clippy::disallowed_methods,
     reason = "a test harness waits for programs, so it sleeps and reads the clock"
 )]
 
+pub mod bridge;
 mod cli;
+mod clock;
 mod dns;
 mod http;
 pub mod judge;
 mod ports;
 pub mod primary;
+pub mod secondary;
 mod site;
 mod wait;
+mod world;
 
+pub use bridge::Bridge;
 pub use cli::{Said, mask_times};
 pub use dns::{Answer, dig, transfer};
 pub use http::{Reply, over_tcp, over_unix};
 pub use ports::Ports;
 pub use site::{Failure, Site};
 pub use wait::{until, within};
+pub use world::Server;

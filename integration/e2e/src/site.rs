@@ -27,6 +27,8 @@ pub struct Site {
     ports: Ports,
     programs: PathBuf,
     child: Option<Child>,
+    /// What the daemon takes for the time at its start, in seconds; the real time if not given.
+    time: Option<i64>,
 }
 
 const HTTP: usize = 0;
@@ -61,6 +63,7 @@ impl Site {
             ports: Ports::take(5),
             programs,
             child: None,
+            time: None,
         };
         for name in ["policies", "zones"] {
             fs::create_dir(site.path(name)).expect("our own directory is writable");
@@ -78,6 +81,12 @@ impl Site {
         let mut site = Site::new();
         site.start();
         site
+    }
+
+    /// The daemon begins at this time whenever it starts; it must be built with the feature
+    /// `test-clock`.
+    pub fn begin_at(&mut self, unix_time: i64) {
+        self.time = Some(unix_time);
     }
 
     /// The configuration that [`Site::new`] writes.
@@ -103,6 +112,10 @@ review.servers = ["127.0.0.1:{}"]
 
 [server]
 servers = ["127.0.0.1:{}"]
+
+[key-manager]
+# Nobody is there: tests ask no servers of the world.
+resolvers = ["127.0.0.1:9"]
 "#,
             port(HTTP),
             port(NOTIFY),
@@ -190,7 +203,12 @@ servers = ["127.0.0.1:{}"]
             .open(self.path("log"))
             .expect("our own directory is writable");
         let log_too = log.try_clone().expect("a file can be opened twice");
-        let child = Command::new(self.programs.join("cascaded"))
+        let mut command = Command::new(self.programs.join("cascaded"));
+        match self.time {
+            Some(time) => command.env("CASCADE_FAKETIME", time.to_string()),
+            None => command.env_remove("CASCADE_FAKETIME"),
+        };
+        let child = command
             .arg("--config")
             .arg(self.path("config.toml"))
             .stdin(Stdio::null())
@@ -434,7 +452,7 @@ fn run(mut command: Command, args: &[&str]) -> Said {
 
 /// The folder of the programs of the same build: the one of this program, or the one above it when
 /// this is a test (`target/debug/deps/…`).
-fn beside_us() -> PathBuf {
+pub(crate) fn beside_us() -> PathBuf {
     let ours = std::env::current_exe().expect("the kernel knows which program this is");
     let folder = ours.parent().unwrap_or(Path::new("."));
     if folder.ends_with("deps") {

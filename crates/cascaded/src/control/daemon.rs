@@ -1,14 +1,19 @@
 //! The daemon as a whole: what it is, what it serves, whether it is well.
 
+use std::sync::Arc;
+
 use cascade_api::common::{Acts, Level, Subject, SubjectKind};
 use cascade_api::daemon::{
-    Addresses, Check, ExpiringKey, HaltedZone, Health, Info, QueueItem, QueueState, Status,
-    StatusKeys, ZoneCounts, ZoneKeys,
+    Addresses, Check, ExpiringKey, HaltedZone, Health, HsmTrouble, Info, QueueItem, QueueState,
+    Status, StatusKeys, ZoneCounts, ZoneKeys,
 };
 use cascade_api::zones::ZoneState;
 use cascade_pipeline::{AlertKey, Severity};
+use cascade_time::Timestamp;
 
 use crate::daemon::Daemon;
+use crate::hsm::device::{Condition, Device};
+use crate::keys::report;
 use crate::status::{self, zone_state};
 use crate::zone::{View, ZoneHandle};
 
@@ -55,7 +60,80 @@ pub fn status(d: &Daemon) -> Status {
         },
         zones: counts,
         queue,
-        hsms: Vec::new(),
+        hsms: troubled(d),
+    }
+}
+
+fn troubled(d: &Daemon) -> Vec<HsmTrouble> {
+    let trouble = |device: Arc<Device>| {
+        let condition = device.condition();
+        let since = match condition {
+            Condition::Up => return None,
+            Condition::Connecting => None,
+            Condition::Away { since, .. } | Condition::Quarantined { since } => Some(since),
+        };
+        Some(HsmTrouble {
+            hsm: device.id.clone(),
+            state: condition.word().into(),
+            since,
+        })
+    };
+    d.hsms.devices().into_iter().filter_map(trouble).collect()
+}
+
+/// HSMs that cannot be used, and the zones that miss them.
+fn hsm_checks(d: &Daemon, now: Timestamp, out: &mut Vec<Check>) {
+    for device in d.hsms.devices() {
+        let (level, since, text) = match device.condition() {
+            Condition::Away { since, why } => (Level::Warning, since, format!("is away: {why}")),
+            Condition::Quarantined { since } => (
+                Level::Critical,
+                since,
+                "is quarantined for wrong signatures; none of them was published".into(),
+            ),
+            Condition::Up | Condition::Connecting => continue,
+        };
+        out.push(Check {
+            check: "hsm".into(),
+            subject: Some(Subject {
+                kind: SubjectKind::Hsm,
+                name: device.id.clone(),
+            }),
+            level,
+            since: Some(since),
+            acts: Some(Acts::Token),
+            detail: format!("HSM '{}' {text}", device.id),
+            action: Some(format!("cascade hsm test {}", device.id)),
+            last_run: Some(now),
+        });
+    }
+    for z in d.zone_list() {
+        let Some(m) = crate::hsm::events::missed(d, &z.view()) else {
+            continue;
+        };
+        let level = match (m.until, m.used) {
+            (Some(_), 80..) => Level::Critical,
+            (Some(_), 50..) => Level::Warning,
+            // Nothing is served yet, or there is time: the HSM's own check says enough.
+            _ => continue,
+        };
+        out.push(Check {
+            check: "runway".into(),
+            subject: Some(Subject {
+                kind: SubjectKind::Zone,
+                name: z.name.clone(),
+            }),
+            level,
+            since: Some(m.since),
+            acts: Some(Acts::Token),
+            detail: format!(
+                "{} % of the time to repair it has passed: {}",
+                m.used,
+                m.text()
+            ),
+            action: Some(format!("cascade why {}", z.name)),
+            last_run: Some(now),
+        });
     }
 }
 
@@ -86,13 +164,9 @@ pub fn status_keys(d: &Daemon) -> StatusKeys {
     let mut zones = Vec::new();
     for z in d.zone_list() {
         let view = z.view();
-        let policy = d.policy(&view.row.zone.settings.policy);
-        let keys: Vec<_> = view
-            .row
-            .keys
-            .iter()
-            .filter_map(|k| status::key(k, policy.as_ref().map(|p| &p.file.policy)))
-            .collect();
+        let rules = d.key_policy(&view.row.zone.settings.policy);
+        let row = &view.row.keys;
+        let keys = report::keys(row, rules.as_ref(), false, now);
         expiring.extend(keys.iter().filter_map(|k| {
             let at = k.expires_at?;
             Some(ExpiringKey {
@@ -104,7 +178,12 @@ pub fn status_keys(d: &Daemon) -> StatusKeys {
         zones.push(ZoneKeys {
             zone: z.name.clone(),
             keys,
-            rolls: Vec::new(),
+            rolls: row
+                .zone
+                .rolls
+                .iter()
+                .map(|r| report::kind(r.class()))
+                .collect(),
         });
     }
     expiring.sort_by_key(|e| e.left_secs);
@@ -122,6 +201,7 @@ pub fn health(d: &Daemon) -> Health {
     for z in d.zone_list() {
         let view = z.view();
         zone_checks(&z, &view, now, &mut checks);
+        key_checks(d, &z, &view, now, &mut checks);
     }
     let failed = d
         .counters
@@ -145,6 +225,7 @@ pub fn health(d: &Daemon) -> Health {
             last_run: Some(now),
         });
     }
+    hsm_checks(d, now, &mut checks);
     config_checks(d, &mut checks);
     let level = checks.iter().map(|c| c.level).max().unwrap_or(Level::Ok);
     Health {
@@ -203,6 +284,39 @@ pub fn acts(key: AlertKey) -> Acts {
         AlertKey::Source | AlertKey::SourceExpired => Acts::Source,
         AlertKey::Storage => Acts::Storage,
         _ => Acts::Operator,
+    }
+}
+
+fn key_checks(
+    d: &Daemon,
+    z: &ZoneHandle,
+    view: &View,
+    now: cascade_time::Timestamp,
+    out: &mut Vec<Check>,
+) {
+    use cascade_keys::Alert;
+    for a in super::keyset::alerts(d, view, now) {
+        let (check, acts, since) = match &a {
+            Alert::ParentLate { since } => ("ds-wait", Acts::Parent, Some(*since)),
+            Alert::RollTooLong { .. } => ("roll", Acts::Operator, None),
+            _ => ("ds", Acts::Parent, None),
+        };
+        out.push(Check {
+            check: check.into(),
+            subject: Some(Subject {
+                kind: SubjectKind::Zone,
+                name: z.name.clone(),
+            }),
+            level: match a.is_critical() {
+                true => Level::Critical,
+                false => Level::Warning,
+            },
+            since,
+            acts: Some(acts),
+            detail: a.text(),
+            action: Some(format!("cascade keyset {} get ds", z.name)),
+            last_run: Some(now),
+        });
     }
 }
 

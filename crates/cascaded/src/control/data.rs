@@ -9,14 +9,15 @@ use cascade_api::zones::{
     Change, Diff, DiffCounts, DiffEnd, DiffQuery, ExportQuery, Version, VersionStatus,
 };
 use cascade_api::{Problem, ProblemType};
-use cascade_crypto::{DigestType, push_ds_rdata};
+use cascade_crypto::{DigestType, Dnskey, push_ds_rdata};
+use cascade_keys::Key as ZoneKey;
 use cascade_zone::{Rtype, VersionId, ZoneVersion, diff as zone_diff};
 use tokio::sync::mpsc;
 
 use super::Answer;
 use crate::daemon::Daemon;
 use crate::http::Streamed;
-use crate::keyring::{self, KeyRole, KeyRow};
+use crate::keys::{self, KeysRow, report};
 use crate::zone::{View, ZoneHandle};
 
 /// Records of a difference that are sent unless the caller says otherwise.
@@ -263,14 +264,8 @@ pub fn export(z: &ZoneHandle, q: &ExportQuery) -> Answer<Streamed> {
 
 pub fn keys(d: &Daemon, z: &ZoneHandle, f: &KeyFilter) -> List<Key> {
     let view = z.view();
-    let policy = d.policy(&view.row.zone.settings.policy);
-    let policy = policy.as_ref().map(|p| &p.file.policy);
-    let all = view
-        .row
-        .keys
-        .iter()
-        .filter_map(|k| crate::status::key(k, policy))
-        .collect();
+    let rules = d.key_policy(&view.row.zone.settings.policy);
+    let all = report::keys(&view.row.keys, rules.as_ref(), f.all, d.now());
     List::page(
         all,
         &PageQuery {
@@ -283,28 +278,31 @@ pub fn keys(d: &Daemon, z: &ZoneHandle, f: &KeyFilter) -> List<Key> {
 
 pub fn key(d: &Daemon, z: &ZoneHandle, name: &str) -> Answer<Key> {
     let view = z.view();
-    let policy = d.policy(&view.row.zone.settings.policy);
-    let row = find_key(z, &view, name)?;
-    crate::status::key(row, policy.as_ref().map(|p| &p.file.policy))
-        .ok_or_else(|| super::bug(format!("key {} cannot be read from the state", row.short)))
+    let row = &view.row.keys;
+    let key = find_key(z, row, name)?;
+    let rules = d.key_policy(&view.row.zone.settings.policy);
+    report::key(row, key, rules.as_ref(), d.now())
+        .ok_or_else(|| super::bug(format!("key {} cannot be read from the state", key.num)))
 }
 
 /// By id, by reference, or by tag when only one key has it.
-fn find_key<'a>(z: &ZoneHandle, view: &'a View, name: &str) -> Answer<&'a KeyRow> {
-    let rows = &view.row.keys;
+pub fn find_key<'a>(z: &ZoneHandle, row: &'a KeysRow, name: &str) -> Answer<&'a ZoneKey> {
     let missing = |detail: String| {
         Problem::new(ProblemType::KeyNotFound, detail)
             .subject(SubjectKind::Key, name)
             .action(format!("cascade keyset {} list", z.name))
     };
-    if let Some(k) = rows
-        .iter()
-        .find(|k| k.short == name || k.reference == name || k.id == name)
-    {
+    let kept = || {
+        let keys = row.zone.keys.iter();
+        keys.filter(|k| k.times.destroyed_at.is_none())
+    };
+    let named = |k: &&ZoneKey| {
+        k.num.to_string() == name || row.reference(k.num) == name || k.id.to_string() == name
+    };
+    if let Some(k) = kept().find(named) {
         return Ok(k);
     }
-    let tag = |k: &&KeyRow| k.dnskey().is_some_and(|d| d.key_tag().to_string() == name);
-    let with_tag: Vec<&KeyRow> = rows.iter().filter(tag).collect();
+    let with_tag: Vec<&ZoneKey> = kept().filter(|k| k.tag().to_string() == name).collect();
     match with_tag[..] {
         [one] => Ok(one),
         [] => Err(missing(format!("zone '{}' has no key '{name}'", z.name))),
@@ -330,7 +328,7 @@ pub fn key_records(
     };
     let p = &policy.file.policy;
     let digests = match q.digest.as_deref().map(str::to_ascii_lowercase).as_deref() {
-        None => keyring::digests(p),
+        None => keys::digests(p),
         Some("sha256" | "sha-256") => vec![DigestType::Sha256],
         Some("sha384" | "sha-384") => vec![DigestType::Sha384],
         Some(other) => {
@@ -340,20 +338,19 @@ pub fn key_records(
             ));
         }
     };
-    let only = match &q.key {
-        Some(name) => Some(find_key(z, &view, name)?.id.clone()),
-        None => None,
+    let row = &view.row.keys;
+    let chosen: Vec<&ZoneKey> = match (&q.key, kind) {
+        (Some(name), _) => vec![find_key(z, row, name)?],
+        (None, RecordKind::Dnskey) => row.published_keys(),
+        (None, _) => report::for_parent(row),
     };
-    let ttl = keyring::apex_options(p).ttl;
+    let ttl = u32::try_from(p.key_manager.records.ttl.as_secs()).unwrap_or(u32::MAX);
     let mut records = Vec::new();
-    for row in view
-        .row
-        .keys
-        .iter()
-        .filter(|r| only.as_ref().is_none_or(|id| *id == r.id))
-    {
-        let Some(dnskey) = row.dnskey() else { continue };
-        let at_parent = matches!(row.role, KeyRole::Ksk | KeyRole::Csk);
+    for key in chosen {
+        let Ok(dnskey) = Dnskey::from_rdata(&key.dnskey_rdata()) else {
+            continue;
+        };
+        let at_parent = key.role.signs_keys();
         let mut line = |t: Rtype, rdata: &[u8]| {
             records.push(crate::text::record(
                 z.apex.to_lowercase().as_wire(),

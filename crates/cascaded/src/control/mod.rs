@@ -3,9 +3,13 @@
 // A problem is made at most once per request, and only when it is refused.
 #![allow(clippy::result_large_err)]
 
+mod backup;
 mod daemon;
 mod data;
 mod edit;
+mod hsms;
+mod inventory;
+pub mod keyset;
 mod operations;
 mod policies;
 mod tokens;
@@ -14,12 +18,20 @@ mod zones;
 
 use std::sync::Arc;
 
+use cascade_api::backup::{Backup, BackupCreate};
 use cascade_api::common::{Accepted, Commented, Confirm, List, PageQuery, Stage};
 use cascade_api::daemon::{Health, Info, Logging, LoggingEdit, Operation, Status, StatusKeys};
-use cascade_api::hsm::{TokenAdd, TokenAdded, TokenItem, TsigAdd, TsigAdded, TsigItem};
-use cascade_api::keys::{Key, KeyFilter, KeyRecords, KeyRecordsQuery, RecordKind};
+use cascade_api::hsm::{
+    Hsm, HsmAdd, HsmAdded, HsmBench, HsmBenched, HsmEdit, HsmInventory, HsmTest, HsmTested,
+    TokenAdd, TokenAdded, TokenItem, TsigAdd, TsigAdded, TsigItem,
+};
+use cascade_api::keys::{
+    EmergencyRequest, Key, KeyCheck, KeyFilter, KeyImport, KeyImported, KeyRecords,
+    KeyRecordsQuery, KeyRemove, RecordKind, Roll, RollKind, RollStep, Timeline, TimelineQuery,
+};
 use cascade_api::policies::{
-    Policy, PolicyCheck, PolicyCheckRequest, PolicyItem, PolicyReload, PolicyReloaded,
+    Policy, PolicyCheck, PolicyCheckRequest, PolicyItem, PolicyPlan, PolicyPlanRequest,
+    PolicyReload, PolicyReloaded,
 };
 use cascade_api::status::ZoneStatus;
 use cascade_api::zones::{
@@ -329,6 +341,81 @@ impl Backend for Control {
         data::key_records(&self.d, &*self.zone(&zone)?, kind, &query)
     }
 
+    async fn roll_list(&self, zone: String, page: PageQuery) -> Answer<List<Roll>> {
+        keyset::rolls(&self.d, &*self.zone(&zone)?, &page)
+    }
+    async fn roll_step(
+        &self,
+        caller: Caller,
+        zone: String,
+        kind: RollKind,
+        step: String,
+        request: RollStep,
+    ) -> Answer<Roll> {
+        let z = self.zone(&zone)?;
+        let result = keyset::step(&self.d, &z, &caller, kind, &step, &request).await;
+        let action = format!("roll.{}.{step}", cascade_api::word(&kind));
+        self.audit(&caller, &action, &z.name, request.comment, &result);
+        result
+    }
+    async fn key_import(
+        &self,
+        caller: Caller,
+        zone: String,
+        request: KeyImport,
+    ) -> Answer<KeyImported> {
+        let z = self.zone(&zone)?;
+        let result = keyset::import(&self.d, &z, &caller, &request).await;
+        self.audit(&caller, "key.import", &z.name, request.comment, &result);
+        result
+    }
+    async fn key_check(&self, caller: Caller, zone: String) -> Answer<KeyCheck> {
+        keyset::check(&self.d, &*self.zone(&zone)?, &caller).await
+    }
+    async fn key_remove(
+        &self,
+        caller: Caller,
+        zone: String,
+        key: String,
+        request: KeyRemove,
+    ) -> Answer<()> {
+        let z = self.zone(&zone)?;
+        let result = keyset::remove(&z, &caller, &key, &request).await;
+        let subject = format!("{} {key}", z.name);
+        self.audit(&caller, "key.remove", &subject, request.comment, &result);
+        result
+    }
+    async fn key_backed_up(
+        &self,
+        caller: Caller,
+        zone: String,
+        key: String,
+        comment: Option<String>,
+    ) -> Answer<Key> {
+        let z = self.zone(&zone)?;
+        let result = keyset::backed_up(&self.d, &z, &caller, &key).await;
+        let subject = format!("{} {key}", z.name);
+        self.audit(&caller, "key.backed-up", &subject, comment, &result);
+        result
+    }
+    async fn emergency(
+        &self,
+        caller: Caller,
+        zone: String,
+        request: EmergencyRequest,
+    ) -> Answer<Roll> {
+        let z = self.zone(&zone)?;
+        let result = keyset::emergency(&self.d, &z, &caller, &request).await;
+        self.audit(&caller, "key.emergency", &z.name, request.reason, &result);
+        result
+    }
+    async fn timeline(&self, zone: String, query: TimelineQuery) -> Answer<Timeline> {
+        keyset::timeline(&self.d, &self.zone(&zone)?, &query).await
+    }
+    async fn policy_plan(&self, request: PolicyPlanRequest) -> Answer<PolicyPlan> {
+        policies::plan(&self.d, &request).await
+    }
+
     async fn policy_list(&self, page: PageQuery) -> Answer<List<PolicyItem>> {
         policies::list(&self.d, &page).await
     }
@@ -367,6 +454,82 @@ impl Backend for Control {
             .change(&edit, self.d.now())
             .map_err(|e| Problem::new(ProblemType::InvalidValue, e));
         self.audit(&caller, "logging.change", "logging", edit.comment, &result);
+        result
+    }
+    async fn hsm_list(&self, page: PageQuery) -> Answer<List<Hsm>> {
+        Ok(hsms::list(&self.d, &page))
+    }
+    async fn hsm_show(&self, hsm: String) -> Answer<Hsm> {
+        hsms::show(&self.d, &hsm)
+    }
+    async fn hsm_add(&self, caller: Caller, add: HsmAdd, dry_run: bool) -> Answer<HsmAdded> {
+        let (subject, comment) = (add.hsm.clone(), add.comment.clone());
+        let result = hsms::add(&self.d, add, dry_run).await;
+        if !dry_run {
+            self.audit(&caller, "hsm.add", &subject, comment, &result);
+        }
+        result
+    }
+    async fn hsm_edit(
+        &self,
+        caller: Caller,
+        hsm: String,
+        edit: HsmEdit,
+        dry_run: bool,
+    ) -> Answer<Hsm> {
+        let comment = edit.comment.clone();
+        let result = hsms::edit(&self.d, &hsm, edit, dry_run).await;
+        if !dry_run {
+            self.audit(&caller, "hsm.edit", &hsm, comment, &result);
+        }
+        result
+    }
+    async fn hsm_remove(
+        &self,
+        caller: Caller,
+        hsm: String,
+        confirm: Confirm,
+        dry_run: bool,
+    ) -> Answer<()> {
+        let result = hsms::remove(&self.d, &hsm, &confirm, dry_run).await;
+        if !dry_run {
+            self.audit(&caller, "hsm.remove", &hsm, confirm.comment, &result);
+        }
+        result
+    }
+    async fn hsm_test(&self, caller: Caller, hsm: String, test: HsmTest) -> Answer<HsmTested> {
+        let (write, comment) = (test.write, test.comment.clone());
+        let result = hsms::test(&self.d, &caller, &hsm, test).await;
+        if write || result.as_ref().is_ok_and(|t| t.released) {
+            self.audit(&caller, "hsm.test", &hsm, comment, &result);
+        }
+        result
+    }
+    async fn hsm_bench(&self, caller: Caller, hsm: String, bench: HsmBench) -> Answer<HsmBenched> {
+        let comment = bench.comment.clone();
+        let result = hsms::bench(&self.d, &hsm, bench).await;
+        self.audit(&caller, "hsm.bench", &hsm, comment, &result);
+        result
+    }
+    async fn hsm_inventory(&self, hsm: String) -> Answer<HsmInventory> {
+        inventory::inventory(&self.d, &hsm).await
+    }
+    async fn hsm_orphan(
+        &self,
+        caller: Caller,
+        hsm: String,
+        object: String,
+        confirm: Confirm,
+    ) -> Answer<()> {
+        let result = inventory::destroy_orphan(&self.d, &hsm, &object, &confirm).await;
+        let subject = format!("{hsm} {object}");
+        self.audit(
+            &caller,
+            "hsm.destroy-orphan",
+            &subject,
+            confirm.comment,
+            &result,
+        );
         result
     }
     async fn tsig_list(&self, page: PageQuery) -> Answer<List<TsigItem>> {
@@ -408,6 +571,16 @@ impl Backend for Control {
     ) -> Answer<()> {
         let result = tokens::remove(&self.d, &name).await;
         self.audit(&caller, "token.remove", &name, comment, &result);
+        result
+    }
+
+    async fn backup_create(&self, caller: Caller, request: BackupCreate) -> Answer<Backup> {
+        let result = backup::make(&self.d, &request).await;
+        let subject = match &result {
+            Ok(made) => made.path.clone(),
+            Err(_) => request.name.clone().unwrap_or_default(),
+        };
+        self.audit(&caller, "backup.create", &subject, request.comment, &result);
         result
     }
 

@@ -23,7 +23,9 @@ use super::operations::Goal;
 use super::{Answer, bug, need_consent};
 use crate::daemon::{ActivePolicy, Daemon, random};
 use crate::http::Caller;
-use crate::keyring::{self, Import as KeyImport, KeyRole};
+use cascade_keys::Role as KeyRole;
+
+use crate::keys::{Import as KeyImport, KeysRow, zone_ref};
 use crate::status::zone_state;
 use crate::zone::{self, Mark, Message, NotDone, Reports, ZoneHandle, ZoneRow};
 
@@ -275,6 +277,7 @@ fn history_kind(event: &str) -> HistoryKind {
         | "zone.verify-failed" => HistoryKind::Sign,
         "zone.published" | "zone.rolled-back" => HistoryKind::Publish,
         "zone.changed" => HistoryKind::Policy,
+        kind if ["key.", "roll.", "ds."].iter().any(|k| kind.starts_with(k)) => HistoryKind::Key,
         _ => HistoryKind::Operator,
     }
 }
@@ -301,6 +304,10 @@ pub fn why(d: &Daemon, z: &ZoneHandle) -> Why {
     if let Some(k) = &view.keys_wait {
         evidence.push(note("keys", k.clone()));
     }
+    let missed = crate::hsm::events::missed(d, &view);
+    if let Some(m) = &missed {
+        evidence.push(note("hsm", m.text()));
+    }
     if let Some((_, r)) = &view.row.reports.verify
         && r.verdict == cascade_verifier::Verdict::Refused
     {
@@ -317,6 +324,12 @@ pub fn why(d: &Daemon, z: &ZoneHandle) -> Why {
         Some(a) => (a.text.clone(), Some(a.since), a.commands.clone()),
         None => (healthy(&view, now), None, Vec::new()),
     };
+    if let Some(m) = missed.filter(|_| view.bug.is_none()) {
+        acts = Some(Acts::Token);
+        actions.push(format!("cascade hsm show {}", m.hsm));
+        // Whatever else is said, this is the cause.
+        summary = m.text();
+    }
     if view.bug.is_some() {
         summary = "halted by an internal fault; what is published stays served".into();
         acts = Some(Acts::Cascade);
@@ -336,7 +349,7 @@ pub fn why(d: &Daemon, z: &ZoneHandle) -> Why {
             _ => {}
         }
     }
-    Why {
+    let mut why = Why {
         zone: z.name.clone(),
         summary,
         since,
@@ -346,7 +359,12 @@ pub fn why(d: &Daemon, z: &ZoneHandle) -> Why {
         next: next_at.map(|_| "looks again".into()),
         runway_secs: runway,
         actions,
+    };
+    let urgent = worst.is_some_and(|a| a.severity != cascade_pipeline::Severity::Notice);
+    if !urgent && view.bug.is_none() && pz.live.is_some() {
+        super::keyset::explain(d, z, &view, now, &mut why);
     }
+    why
 }
 
 fn healthy(view: &zone::View, now: cascade_time::Timestamp) -> String {
@@ -433,8 +451,9 @@ pub async fn add(d: &Arc<Daemon>, caller: &Caller, add: ZoneAdd, dry_run: bool) 
         apex: apex.to_string(),
         source: add.source.clone(),
         added_at: d.now(),
-        keys: Vec::new(),
+        keys: KeysRow::new(&apex),
         sources: Default::default(),
+        segments: Vec::new(),
         reports: Reports::default(),
     };
     if !imports.is_empty() {
@@ -470,7 +489,7 @@ pub async fn add(d: &Arc<Daemon>, caller: &Caller, add: ZoneAdd, dry_run: bool) 
     }
     if let Err(e) = store_new(d, &row, &name).await {
         let (d, apex) = (d.clone(), apex.clone());
-        let undo = move || forget_keys(&d, keyring::zone_ref(id, &apex), &row.keys);
+        let undo = move || forget_keys(&d, zone_ref(id, &apex), &row.keys);
         let _ = tokio::task::spawn_blocking(undo).await;
         return Err(e);
     }
@@ -662,7 +681,7 @@ fn other_zone(path: &std::path::Path, apex: &Name) -> Option<String> {
     ))
 }
 
-fn imports(list: &[Import]) -> Answer<Vec<KeyImport>> {
+pub fn imports(list: &[Import]) -> Answer<Vec<KeyImport>> {
     list.iter()
         .map(|i| match i {
             Import::Public { path } => Ok(KeyImport::Public { path: path.clone() }),
@@ -676,7 +695,7 @@ fn imports(list: &[Import]) -> Answer<Vec<KeyImport>> {
             }),
             Import::Kmip { hsm, .. } => Err(Problem::new(
                 ProblemType::HsmNotFound,
-                format!("HSM '{hsm}' is not registered; this release keeps keys in files"),
+                format!("keys that are in HSM '{hsm}' already cannot be imported by this release"),
             )),
         })
         .collect()
@@ -691,17 +710,21 @@ async fn import_keys(
 ) -> Answer<ZoneRow> {
     let d = d.clone();
     tokio::task::spawn_blocking(move || {
-        let zone = keyring::zone_ref(row.zone.id, &apex);
+        let zone = zone_ref(row.zone.id, &apex);
         let now = d.now();
         let mut taken = row.keys.clone();
         let done = d
             .keyring
-            .import(zone, &mut taken, &list, &mut || d.new_key_id(), now)
+            .import(zone, &mut taken, &list, true, &mut || d.new_key_id(), now)
+            .map(drop)
             .map_err(|e| {
                 Problem::new(ProblemType::ImportMismatch, e.to_string()).state("nothing was added")
             });
         if dry_run || done.is_err() {
-            forget_keys(&d, zone, if done.is_ok() { &taken } else { &[] });
+            if done.is_ok() {
+                forget_keys(&d, zone, &taken);
+            }
+            remove_empty(&d, zone);
             return done.map(|()| row);
         }
         row.keys = taken;
@@ -713,11 +736,15 @@ async fn import_keys(
 
 /// Removes copies of imported keys of a zone that does not come to be. The originals are not ours
 /// to touch.
-fn forget_keys(d: &Daemon, zone: cascade_crypto::ZoneRef<'_>, keys: &[keyring::KeyRow]) {
+fn forget_keys(d: &Daemon, zone: cascade_crypto::ZoneRef<'_>, keys: &KeysRow) {
     if let Err(left) = d.keyring.purge(zone, keys) {
         tracing::error!("copies of imported keys stay behind: {left}");
     }
-    // Only if it is empty.
+    remove_empty(d, zone);
+}
+
+/// Removes the zone's directory of keys if nothing is in it.
+fn remove_empty(d: &Daemon, zone: cascade_crypto::ZoneRef<'_>) {
     let dir = d.config.config.keys_dir().join(zone.id.to_string());
     let _ = std::fs::remove_dir(dir);
 }
@@ -737,11 +764,11 @@ async fn store_new(d: &Arc<Daemon>, row: &ZoneRow, name: &str) -> Answer<()> {
 
 /// What a new zone of this policy will have to wait for.
 pub fn warnings(d: &Daemon, policy: &cascade_policy::Policy) -> Vec<Warning> {
-    let _ = d;
     let g = &policy.key_manager.generation;
     let mut hsms: Vec<&str> = [g.ksk_home(), g.zsk_home()].into_iter().flatten().collect();
     hsms.dedup();
     hsms.into_iter()
+        .filter(|h| !d.stores.is_registered(h))
         .map(|h| Warning {
             policy: None,
             code: Some("P04".into()),

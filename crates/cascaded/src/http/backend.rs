@@ -8,16 +8,20 @@ use std::future::Future;
 use std::time::Duration;
 
 use bytes::Bytes;
+use cascade_api::backup::{Backup, BackupCreate};
 use cascade_api::common::{Accepted, Commented, Confirm, List, PageQuery, Stage};
 use cascade_api::daemon::{Health, Info, Logging, LoggingEdit, Operation, Status, StatusKeys};
 use cascade_api::hsm::{
-    Hsm, HsmAdd, HsmAdded, TokenAdd, TokenAdded, TokenItem, TsigAdd, TsigAdded, TsigItem,
+    Hsm, HsmAdd, HsmAdded, HsmBench, HsmBenched, HsmEdit, HsmInventory, HsmTest, HsmTested,
+    TokenAdd, TokenAdded, TokenItem, TsigAdd, TsigAdded, TsigItem,
 };
 use cascade_api::keys::{
-    Key, KeyFilter, KeyRecords, KeyRecordsQuery, RecordKind, Roll, RollKind, RollStep,
+    EmergencyRequest, Key, KeyCheck, KeyFilter, KeyImport, KeyImported, KeyRecords,
+    KeyRecordsQuery, KeyRemove, RecordKind, Roll, RollKind, RollStep, Timeline, TimelineQuery,
 };
 use cascade_api::policies::{
-    Policy, PolicyCheck, PolicyCheckRequest, PolicyItem, PolicyReload, PolicyReloaded,
+    Policy, PolicyCheck, PolicyCheckRequest, PolicyItem, PolicyPlan, PolicyPlanRequest,
+    PolicyReload, PolicyReloaded,
 };
 use cascade_api::status::ZoneStatus;
 use cascade_api::zones::{
@@ -245,6 +249,61 @@ pub trait Backend: Send + Sync + 'static {
         absent()
     }
 
+    fn key_import(
+        &self,
+        _caller: Caller,
+        _zone: String,
+        _request: KeyImport,
+    ) -> impl Future<Output = Answer<KeyImported>> + Send {
+        absent()
+    }
+    fn key_check(
+        &self,
+        _caller: Caller,
+        _zone: String,
+    ) -> impl Future<Output = Answer<KeyCheck>> + Send {
+        absent()
+    }
+    fn key_remove(
+        &self,
+        _caller: Caller,
+        _zone: String,
+        _key: String,
+        _request: KeyRemove,
+    ) -> impl Future<Output = Answer<()>> + Send {
+        absent()
+    }
+    fn key_backed_up(
+        &self,
+        _caller: Caller,
+        _zone: String,
+        _key: String,
+        _comment: Option<String>,
+    ) -> impl Future<Output = Answer<Key>> + Send {
+        absent()
+    }
+    fn emergency(
+        &self,
+        _caller: Caller,
+        _zone: String,
+        _request: EmergencyRequest,
+    ) -> impl Future<Output = Answer<Roll>> + Send {
+        absent()
+    }
+    fn timeline(
+        &self,
+        _zone: String,
+        _query: TimelineQuery,
+    ) -> impl Future<Output = Answer<Timeline>> + Send {
+        absent()
+    }
+    fn policy_plan(
+        &self,
+        _request: PolicyPlanRequest,
+    ) -> impl Future<Output = Answer<PolicyPlan>> + Send {
+        absent()
+    }
+
     fn policy_list(&self, page: PageQuery)
     -> impl Future<Output = Answer<List<PolicyItem>>> + Send;
     fn policy_show(&self, policy: String) -> impl Future<Output = Answer<Policy>> + Send;
@@ -271,6 +330,43 @@ pub trait Backend: Send + Sync + 'static {
         _add: HsmAdd,
         _dry_run: bool,
     ) -> impl Future<Output = Answer<HsmAdded>> + Send {
+        absent()
+    }
+    fn hsm_edit(
+        &self,
+        _caller: Caller,
+        _hsm: String,
+        _edit: HsmEdit,
+        _dry_run: bool,
+    ) -> impl Future<Output = Answer<Hsm>> + Send {
+        absent()
+    }
+    fn hsm_test(
+        &self,
+        _caller: Caller,
+        _hsm: String,
+        _test: HsmTest,
+    ) -> impl Future<Output = Answer<HsmTested>> + Send {
+        absent()
+    }
+    fn hsm_bench(
+        &self,
+        _caller: Caller,
+        _hsm: String,
+        _bench: HsmBench,
+    ) -> impl Future<Output = Answer<HsmBenched>> + Send {
+        absent()
+    }
+    fn hsm_inventory(&self, _hsm: String) -> impl Future<Output = Answer<HsmInventory>> + Send {
+        absent()
+    }
+    fn hsm_orphan(
+        &self,
+        _caller: Caller,
+        _hsm: String,
+        _object: String,
+        _confirm: Confirm,
+    ) -> impl Future<Output = Answer<()>> + Send {
         absent()
     }
     fn hsm_remove(
@@ -316,6 +412,14 @@ pub trait Backend: Send + Sync + 'static {
         _name: String,
         _comment: Option<String>,
     ) -> impl Future<Output = Answer<()>> + Send {
+        absent()
+    }
+
+    fn backup_create(
+        &self,
+        _caller: Caller,
+        _request: BackupCreate,
+    ) -> impl Future<Output = Answer<Backup>> + Send {
         absent()
     }
 

@@ -99,6 +99,26 @@ pub async fn dispatch<B: Backend>(b: &B, mut r: Request) -> Answered {
             let kind = r.choice("type", "ds, dnskey, cds or cdnskey", RecordKind::parse)?;
             ok(&b.key_records(r.zone(), kind, r.query()?).await?)
         }
+        R::KeyImport => {
+            let imported = b.key_import(caller, r.zone(), r.json()?).await?;
+            Ok(answer::json(201, &imported))
+        }
+        R::KeyCheck => {
+            r.json::<Commented>()?;
+            ok(&b.key_check(caller, r.zone()).await?)
+        }
+        R::KeyRemove => gone(
+            b.key_remove(caller, r.zone(), r.param("k"), r.query()?)
+                .await,
+        ),
+        R::KeyBackedUp => {
+            let comment = r.json::<Commented>()?.comment;
+            ok(&b
+                .key_backed_up(caller, r.zone(), r.param("k"), comment)
+                .await?)
+        }
+        R::Emergency => ok(&b.emergency(caller, r.zone(), r.json()?).await?),
+        R::Timeline => ok(&b.timeline(r.zone(), r.query()?).await?),
         R::RollList => ok(&b.roll_list(r.zone(), r.query()?).await?),
         R::RollStep => {
             let kind = r.choice("kind", "ksk, zsk, csk or algorithm", RollKind::parse)?;
@@ -110,6 +130,7 @@ pub async fn dispatch<B: Backend>(b: &B, mut r: Request) -> Answered {
         R::PolicyList => ok(&b.policy_list(r.query()?).await?),
         R::PolicyShow => ok(&b.policy_show(r.param("p")).await?),
         R::PolicyCheck => ok(&b.policy_check(r.json()?).await?),
+        R::PolicyPlan => ok(&b.policy_plan(r.json()?).await?),
         R::PolicyReload => ok(&b.policy_reload(caller, r.json()?, dry).await?),
 
         R::HsmList => ok(&b.hsm_list(r.query()?).await?),
@@ -118,6 +139,17 @@ pub async fn dispatch<B: Backend>(b: &B, mut r: Request) -> Answered {
             Ok(answer::json(if dry { 200 } else { 201 }, &added))
         }
         R::HsmShow => ok(&b.hsm_show(r.param("h")).await?),
+        R::HsmEdit => ok(&b.hsm_edit(caller, r.param("h"), r.json()?, dry).await?),
+        R::HsmTest => ok(&b.hsm_test(caller, r.param("h"), r.json()?).await?),
+        R::HsmBench => ok(&b.hsm_bench(caller, r.param("h"), r.json()?).await?),
+        R::HsmInventory => ok(&b.hsm_inventory(r.param("h")).await?),
+        R::HsmOrphan => {
+            let confirm = r.query::<Confirm>()?;
+            gone(
+                b.hsm_orphan(caller, r.param("h"), r.param("object"), confirm)
+                    .await,
+            )
+        }
         R::HsmRemove => {
             let confirm = r.query::<Confirm>()?;
             gone(b.hsm_remove(caller, r.param("h"), confirm, dry).await)
@@ -135,6 +167,10 @@ pub async fn dispatch<B: Backend>(b: &B, mut r: Request) -> Answered {
             gone(b.token_remove(caller, r.param("n"), comment).await)
         }
 
+        R::BackupCreate => Ok(answer::json(
+            201,
+            &b.backup_create(caller, r.json()?).await?,
+        )),
         R::LoggingShow => ok(&b.logging().await?),
         R::LoggingEdit => {
             let edit: LoggingEdit = r.json()?;

@@ -304,8 +304,8 @@ fn syslog_is_taken_up_when_it_comes() {
 fn without_journal_standard_error_is_used() {
     let mut setup = Setup::new();
     setup.config.log_target = LogTarget::Journal;
-    let (sink, notice) = open(&LogTarget::Journal, &setup.places()).expect("target");
-    assert!(matches!(sink, Sink::Stderr));
+    let (sink, notice) = log::open(&LogTarget::Journal, &setup.places(), WHO).expect("target");
+    assert!(matches!(sink, log::Sink::Stderr));
     let notice = notice.expect("told");
     assert!(
         notice.contains("journal") && notice.contains("standard error"),

@@ -6,27 +6,24 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use cascade_archive::{Change, Table};
+use cascade_archive::{Change, Segment, Table};
 use cascade_loader::SourceIdentity;
-use cascade_pipeline::state::{JobId, KeySet};
+use cascade_pipeline::state::JobId;
 use cascade_pipeline::{
-    Action, Candidate, Event, Fault, Request, RequestId, Zone, next_deadline, restore, step,
+    Action, Event, Fault, Request, RequestId, Zone, next_deadline, restore, step,
 };
 use cascade_time::Timestamp;
 use cascade_verifier::{Outcome, Refused, Verified};
 use cascade_zone::{Name, VersionId, ZoneVersion};
 use tokio::sync::{mpsc, oneshot};
 
+use super::keys::{Desk, KeyDone};
 use super::{MAILBOX, Mark, Message, NotDone, Reply, View, ZoneHandle, ZoneRow};
 use crate::daemon::{ActivePolicy, Daemon};
-use crate::keyring::{KeyRow, Loaded};
+use crate::keys::Loaded;
 
-/// A clock that steps is noticed within this time.
-const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// Between attempts to make a step durable that nobody asked for.
 const COMMIT_RETRY: Duration = Duration::from_secs(5);
-/// Between attempts to obtain keys.
-const KEYS_RETRY: Duration = Duration::from_secs(60);
 
 /// A version in memory, with what is known of it.
 pub(super) enum Held {
@@ -42,6 +39,18 @@ impl Held {
             Held::Unsigned(v) | Held::Signed(v) => v,
             Held::Verified(v) => v.version(),
             Held::Refused(r) => r.version(),
+        }
+    }
+}
+
+impl Held {
+    /// What the gate said of it, to be kept beside it. A candidate that was refused is judged again
+    /// after a restart.
+    pub(super) fn gate(&self) -> Option<super::files::Gate> {
+        match self {
+            Held::Verified(v) => Some((v.ledger().cloned(), v.report().clone())),
+            Held::Refused(r) => Some((None, r.report().clone())),
+            _ => None,
         }
     }
 }
@@ -69,13 +78,26 @@ pub(super) enum Done {
         JobId,
         VersionId,
         Box<Result<super::jobs::SignEnd, (Fault, String)>>,
-        KeySet,
+        /// What it was signed with.
+        Arc<Loaded>,
     ),
     Verified(JobId, VersionId, Box<Outcome<Arc<ZoneVersion>>>),
-    Persisted(JobId, Result<(), String>),
+    Persisted(
+        JobId,
+        VersionId,
+        Result<Box<super::store::Persisted>, String>,
+    ),
+    Snapshotted(Result<Segment, String>),
+    /// Content that is to be signed again, its id, and what was read back.
+    Recalled(
+        Box<cascade_pipeline::action::StartSign>,
+        VersionId,
+        Result<Arc<ZoneVersion>, String>,
+    ),
+    Exported(VersionId, Result<(), String>),
     Saved(Result<(), String>),
     Hook(JobId, crate::hooks::End),
-    Keys(Vec<KeyRow>, Result<Loaded, String>),
+    Key(Box<KeyDone>),
     /// The zone may check what it publishes now.
     SweepTurn(tokio::sync::OwnedSemaphorePermit),
     /// Report, and whether it passed.
@@ -83,7 +105,7 @@ pub(super) enum Done {
         VersionId,
         Box<Result<(cascade_verifier::VerifyReport, bool), String>>,
     ),
-    Restored(Box<super::perform::Restored>),
+    Restored(Box<super::store::Restored>),
     Removed(JobId, Result<(), String>),
     /// An event that an action caused at once.
     Event(Box<Event>),
@@ -96,19 +118,20 @@ pub(super) struct Actor {
     pub row: ZoneRow,
     pub versions: BTreeMap<VersionId, Held>,
     pub running: HashMap<JobId, Running>,
-    pub keys: Option<Loaded>,
-    pub keys_wait: Option<String>,
-    /// Keys are being made or loaded.
-    pub keys_busy: bool,
+    /// Keys to sign with.
+    pub keys: Option<Arc<Loaded>>,
+    pub desk: Desk,
     /// A signing that begins as soon as the keys are there.
     pub waits_for_keys: Option<cascade_pipeline::action::StartSign>,
     pub identity: Option<(VersionId, SourceIdentity)>,
     pub primaries: super::fetch::Primaries,
+    /// What is made durable, and in what it is kept.
+    pub store: super::store::Store,
+    pub export: super::export::Export,
     pub done: mpsc::UnboundedSender<Done>,
     replies: HashMap<RequestId, (Reply, Mark)>,
     next_request: u64,
     deadline: Option<Timestamp>,
-    keys_retry: Option<Timestamp>,
     /// When this process last verified as a whole what is published.
     pub full_at: Option<Timestamp>,
     /// A background check is queued or under way.
@@ -155,16 +178,16 @@ fn spawn(d: &Arc<Daemon>, row: ZoneRow, apex: Name, restored: bool) -> Arc<ZoneH
         versions: BTreeMap::new(),
         running: HashMap::new(),
         keys: None,
-        keys_wait: None,
-        keys_busy: false,
+        desk: Desk::default(),
         waits_for_keys: None,
         identity: None,
         primaries: super::fetch::Primaries::default(),
+        store: super::store::Store::default(),
+        export: super::export::Export::default(),
         done: done_tx,
         replies: HashMap::new(),
         next_request: 1,
         deadline: None,
-        keys_retry: None,
         full_at: None,
         sweeping: false,
         sweep_after: None,
@@ -209,13 +232,16 @@ impl Actor {
             let expires_at = self.row.zone.source.expires_at;
             self.primaries = super::fetch::Primaries::restored(expires_at, now);
             self.perform(actions, now).await;
+            // What came from the disk is checked, but serving comes first.
+            self.sweep_after = Some(now + super::sweep::AFTER_START);
         }
-        self.want_keys();
+        self.keys_turn().await;
         if !restored {
             let trigger = cascade_pipeline::state::Trigger::Added;
             self.apply(Event::SourceSignal(trigger)).await;
         }
         while !self.gone {
+            self.keys_turn().await;
             self.show();
             let pause = self.pause();
             tokio::select! {
@@ -235,22 +261,20 @@ impl Actor {
         let now = self.d.now();
         let next = [
             self.deadline,
-            self.keys_retry,
+            self.desk.next(),
             self.sweep_due(),
             self.source_deadline(),
         ];
         let next = next.into_iter().flatten().min();
-        let until = next.map_or(LONGEST_SLEEP, |t| t.since(now));
+        let longest = cascade_program::clock::longest_sleep();
+        let until = next.map_or(longest, |t| t.since(now));
         // A deadline in whole seconds may lie a fraction ahead; never spin on it.
-        until.clamp(Duration::from_millis(20), LONGEST_SLEEP)
+        until.clamp(Duration::from_millis(20), longest)
     }
 
     async fn tick(&mut self) {
         let now = self.d.now();
-        if self.keys_retry.is_some_and(|t| t <= now) {
-            self.keys_retry = None;
-            self.want_keys();
-        }
+        self.export_again(now);
         if self.deadline.is_some_and(|t| t <= now) {
             self.apply(Event::Timer).await;
         }
@@ -275,22 +299,20 @@ impl Actor {
                     entry: self.row.zone.next_entry,
                 };
                 self.replies.insert(id, (reply, mark));
-                let policy = matches!(command, cascade_pipeline::Command::ChangePolicy { .. });
                 let old = source.map(|new| std::mem::replace(&mut self.row.source, new));
                 let request = Request { id, by, command };
                 let durable = self.try_apply(Event::Request(request)).await;
                 match old {
                     Some(old) if !durable => self.row.source = old,
                     Some(_) => self.source_changed(),
-                    _ if policy => self.want_keys(),
                     _ => {}
                 }
             }
-            Message::Policy => {
-                self.policy_changed().await;
-                self.want_keys();
-            }
+            Message::Keys { order, by, reply } => self.key_order(order, &by, reply).await,
+            Message::Policy => self.policy_changed().await,
+            Message::KeyStoreBack => self.store_back().await,
             Message::Source(trigger) => self.apply(Event::SourceSignal(trigger)).await,
+            Message::Behind => self.remind(),
             Message::Stop => return false,
         }
         true
@@ -408,9 +430,14 @@ impl Actor {
         }
     }
 
-    /// Makes the row durable outside of a step (keys, reports).
+    /// Makes the row durable outside of a step (reports).
     pub(super) async fn save_row(&mut self) -> bool {
-        match self.write(&[]).await {
+        self.write_or_log(&[]).await
+    }
+
+    /// Makes the row and these entries of the history durable.
+    pub(super) async fn write_or_log(&mut self, actions: &[Action]) -> bool {
+        match self.write(actions).await {
             Ok(()) => true,
             Err(e) => {
                 tracing::error!(zone = %self.me.name, "state could not be written: {e}");
@@ -435,77 +462,6 @@ impl Actor {
         self.deadline = at;
     }
 
-    /// Makes or loads the zone's keys, unless they are at hand or on their way.
-    pub(super) fn want_keys(&mut self) {
-        if self.keys_busy || matches!(self.row.zone.candidate, Candidate::Removing { .. }) {
-            return;
-        }
-        let Some(policy) = self.policy() else {
-            self.keys_wait = Some(format!(
-                "policy '{}' is not loaded",
-                self.row.zone.settings.policy
-            ));
-            return;
-        };
-        self.keys_busy = true;
-        let (d, done) = (self.d.clone(), self.done.clone());
-        let (id, apex, mut rows) = (
-            self.row.zone.id,
-            self.me.apex.clone(),
-            self.row.keys.clone(),
-        );
-        tokio::task::spawn_blocking(move || {
-            let zone = crate::keyring::zone_ref(id, &apex);
-            let p = &policy.file.policy;
-            let now = d.now();
-            let made = d
-                .keyring
-                .complete(zone, &mut rows, p, &mut || d.new_key_id(), now)
-                .and_then(|()| d.keyring.load(zone, &rows, p));
-            let _ = done.send(Done::Keys(rows, made.map_err(|e| e.to_string())));
-        });
-    }
-
-    pub(super) async fn keys_done(&mut self, rows: Vec<KeyRow>, made: Result<Loaded, String>) {
-        self.keys_busy = false;
-        if rows != self.row.keys {
-            self.row.keys = rows;
-            // A key counts only when the state knows it.
-            if !self.save_row().await {
-                self.keys_retry = Some(self.d.now() + KEYS_RETRY);
-                return;
-            }
-        }
-        match made {
-            Ok(loaded) => {
-                let set = loaded.set;
-                self.keys = Some(loaded);
-                self.keys_wait = None;
-                self.apply(Event::KeysChanged(set)).await;
-                // Still wanted, unless the new keys made another plan.
-                if let Some(s) = self.waits_for_keys.take() {
-                    let now = self.d.now();
-                    self.start_sign(s, now);
-                }
-            }
-            Err(e) => {
-                if self.keys_wait.as_ref() != Some(&e) {
-                    tracing::warn!(zone = %self.me.name, "no keys to sign with yet: {e}");
-                }
-                self.keys_wait = Some(e.clone());
-                if let Some(s) = self.waits_for_keys.take() {
-                    self.apply(Event::SignFailed {
-                        job: s.job,
-                        fault: Fault::Keys,
-                        error: e,
-                    })
-                    .await;
-                }
-                self.keys_retry = Some(self.d.now() + KEYS_RETRY);
-            }
-        }
-    }
-
     /// Lets others see the present state.
     pub(super) fn show(&self) {
         let mut view = View {
@@ -519,7 +475,7 @@ impl Actor {
             next_attempt: self.next_attempt(),
             signing: None,
             verifying: None,
-            keys_wait: self.keys_wait.clone(),
+            keys_wait: self.desk.wait.clone(),
             bug: None,
         };
         for r in self.running.values() {

@@ -17,34 +17,34 @@ struct Beside {
     report: VerifyReport,
 }
 
-/// Writes a version; durable when it returns. `verified`: what the gate said of it.
+/// What the gate said of a version.
+pub type Gate = (Option<Ledger>, VerifyReport);
+
+/// The octets that stand beside a version in its file.
+pub fn beside(gate: Option<Gate>) -> Vec<u8> {
+    let beside = gate.map(|(ledger, report)| Beside { ledger, report });
+    beside
+        .and_then(|b| serde_json::to_vec(&b).ok())
+        .unwrap_or_default()
+}
+
+/// Writes a candidate; durable when it returns.
 pub fn write(
     files: &ZoneFiles,
-    kind: Kind,
     version: &ZoneVersion,
-    gate: Option<(Option<&Ledger>, &VerifyReport)>,
+    gate: Option<Gate>,
     now: Timestamp,
 ) -> Result<(), ArchiveError> {
-    let file_kind = match kind {
-        Kind::Candidate => FileKind::Candidate,
-        _ => FileKind::Snapshot,
-    };
     let header = FileHeader {
-        kind: file_kind,
+        kind: FileKind::Candidate,
         zone: version.zone(),
         version: version.id(),
         serial: version.serial(),
         created: now,
         fingerprint: version.full_fingerprint().to_bytes(),
     };
-    let beside = gate.map(|(ledger, report)| Beside {
-        ledger: ledger.cloned(),
-        report: report.clone(),
-    });
-    let beside = beside
-        .and_then(|b| serde_json::to_vec(&b).ok())
-        .unwrap_or_default();
-    files.write(kind, &header, version.sums().records, &beside, &|sink| {
+    let (records, beside) = (version.sums().records, beside(gate));
+    files.write(Kind::Candidate, &header, records, &beside, &|sink| {
         version.export_parts(sink)
     })?;
     Ok(())
@@ -72,16 +72,8 @@ pub fn read(
 ) -> Read {
     let whole = match files.recover(zone, kind, version) {
         Ok(Recovery::Whole(w)) => w,
-        Ok(Recovery::Missing) => return Read::Missing,
-        Ok(Recovery::SignaturesLost { damage }) => return Read::Signatures(damage.to_string()),
-        Ok(Recovery::ContentLost { damage, set_aside }) => {
-            let aside = set_aside.map_or(String::new(), |p| {
-                format!("; the file is kept as {}", p.display())
-            });
-            return Read::Content(format!("{damage}{aside}"));
-        }
-        Ok(Recovery::Foreign { damage, .. }) => return Read::Content(damage.to_string()),
-        Ok(Recovery::Newer(e)) | Err(e) => return Read::Content(e.to_string()),
+        Ok(other) => return lost(other),
+        Err(e) => return Read::Content(e.to_string()),
     };
     let (parts, beside) = (whole.parts, whole.ledger);
     let v = match pool.install(|| ZoneVersion::import_parts(parts.into_iter())) {
@@ -92,8 +84,29 @@ pub fn read(
     if v.zone() != zone || v.id() != version {
         return Read::Content("the file holds another version than its name says".into());
     }
-    let v = Arc::new(v);
-    match serde_json::from_slice::<Beside>(&beside) {
+    judged(Arc::new(v), &beside)
+}
+
+/// What a recovery that gave no version means.
+pub fn lost(recovery: Recovery) -> Read {
+    match recovery {
+        Recovery::Missing => Read::Missing,
+        Recovery::SignaturesLost { damage } => Read::Signatures(damage.to_string()),
+        Recovery::ContentLost { damage, set_aside } => {
+            let aside = set_aside.map_or(String::new(), |p| {
+                format!("; the file is kept as {}", p.display())
+            });
+            Read::Content(format!("{damage}{aside}"))
+        }
+        Recovery::Foreign { damage, .. } => Read::Content(damage.to_string()),
+        Recovery::Newer(e) => Read::Content(e.to_string()),
+        Recovery::Whole(_) => Read::Content("the file could not be taken over".into()),
+    }
+}
+
+/// A version with the verdict that stood beside it, if that is still one.
+pub fn judged(v: Arc<ZoneVersion>, beside: &[u8]) -> Read {
+    match serde_json::from_slice::<Beside>(beside) {
         Ok(Beside {
             ledger: Some(ledger),
             report,

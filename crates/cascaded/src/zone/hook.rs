@@ -126,7 +126,7 @@ impl Actor {
     clippy::disallowed_methods,
     reason = "what the operator lets through is read from the environment, in the program itself"
 )]
-fn pass_on(more: &[String], out: &mut BTreeMap<String, String>) {
+pub(super) fn pass_on(more: &[String], out: &mut BTreeMap<String, String>) {
     for name in PASSED
         .iter()
         .copied()

@@ -17,7 +17,7 @@ use cascade_policy as policy;
 use cascade_signer::serial::SerialInput;
 use cascade_signer::{
     ClockGuard, DenialPlan, Job, KeepRefresh, KeyPace, Occasion, Resigned, Scope, SerialPolicy,
-    SignError, Signed, SigningPlan, Times, TimesError, make_apex_set, next_serial, sign, sign_from,
+    SignError, Signed, SigningPlan, Times, TimesError, next_serial, sign, sign_from,
 };
 use cascade_time::{Clock, Timestamp};
 use cascade_verifier::{
@@ -26,7 +26,7 @@ use cascade_verifier::{
 };
 use cascade_zone::{Name, Serial, VersionId, ZoneId, ZoneVersion};
 
-use crate::keyring::{self, Loaded};
+use crate::keys::{self, Loaded};
 
 /// The year 2025 began: this software did not exist before (signing.md §5, clock).
 const BUILT_AT: Timestamp = Timestamp::from_secs(1_735_689_600);
@@ -137,7 +137,7 @@ pub struct SignInput {
     /// The published version: what is still good of it is kept. `None`: everything is signed anew.
     pub prev: Option<Arc<ZoneVersion>>,
     pub version: VersionId,
-    pub keys: Loaded,
+    pub keys: Arc<Loaded>,
     pub policy: Arc<policy::PolicyFile>,
     pub above: Option<Serial>,
     pub requested: Option<Serial>,
@@ -198,13 +198,7 @@ pub fn sign_version(
     if let Some(note) = serial.note {
         tracing::warn!(zone = %input.base.apex(), serial = serial.serial.0, "{note}");
     }
-    let apex = make_apex_set(
-        input.base.apex(),
-        &input.keys.keys,
-        &keyring::apex_options(p),
-        now,
-    )
-    .map_err(|e| (Fault::Keys, e.to_string()))?;
+    let apex = keys::signer_set(input.base.apex(), &input.keys, &keys::apex_times(p), now);
     let plan = SigningPlan {
         version: input.version,
         serial: serial.serial,
@@ -329,9 +323,7 @@ pub fn next_due(
 
 /// Signatures over key sets with no more than this left, in seconds, are made anew.
 fn key_set_remain(p: &policy::Policy) -> u32 {
-    let records = &p.key_manager.records;
-    let remain = [&records.dnskey, &records.cds].map(|r| secs(r.signature_remain_time));
-    remain.into_iter().max().unwrap_or(0)
+    secs(keys::apex_times(p).remain)
 }
 
 /// A version that has passed the gate, and what the gate noted of it.
@@ -340,14 +332,25 @@ pub struct Before {
     pub ledger: Ledger,
 }
 
+/// What the gate is told of keys and of the delegation.
+#[derive(Default)]
+pub struct GateKeys {
+    pub own: Vec<OwnKey>,
+    /// DNSKEY RDATA of other signers.
+    pub foreign: Vec<Vec<u8>>,
+    pub parent: Parent,
+    pub live_chain_broken: bool,
+    pub delete_ds_ordered: bool,
+    /// CDS without CDNSKEY, by policy.
+    pub cds_alone: bool,
+}
+
 pub struct VerifyInput {
     pub version: Arc<ZoneVersion>,
     /// The published version, when what changed since is enough to look at.
     pub before: Option<Before>,
     pub approved: Option<Arc<ZoneVersion>>,
-    /// DNSKEY RDATA of our keys.
-    pub own_keys: Vec<Vec<u8>>,
-    pub foreign_keys: Vec<Vec<u8>>,
+    pub keys: GateKeys,
     pub policy: Arc<policy::PolicyFile>,
     pub live: Option<(Serial, Option<Timestamp>)>,
     pub highest: Option<Serial>,
@@ -387,19 +390,15 @@ fn judge(
         secs(life).saturating_add(secs(offset)).saturating_add(hour)
     };
     let key_spans = [&records.dnskey, &records.cds];
-    let own = |dnskey: Vec<u8>| OwnKey {
-        dnskey,
-        published: true,
-        may_sign_unpublished: false,
-        wanted_at_parent: false,
-        proven: true,
-    };
     let answers = super::answers::Candidate::new(&input.version, now);
     let params = Params {
         fingerprint_seed: cascade_verifier::fingerprint_seed(input.version.zone()),
-        own_keys: Some(input.own_keys.into_iter().map(own).collect()),
-        foreign_keys: input.foreign_keys,
-        parent: Parent::NotApplicable,
+        own_keys: Some(input.keys.own),
+        foreign_keys: input.keys.foreign,
+        parent: input.keys.parent,
+        live_chain_broken: input.keys.live_chain_broken,
+        delete_ds_ordered: input.keys.delete_ds_ordered,
+        cdnskey: !input.keys.cds_alone,
         live_serial: input.live.map(|l| l.0),
         highest_serial: input.highest,
         engine,

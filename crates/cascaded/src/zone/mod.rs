@@ -1,13 +1,18 @@
 //! One zone in the daemon: its durable row, its owner task, what others may see of it.
 
 mod actor;
+mod announce;
 mod answers;
+mod export;
 mod fetch;
 mod files;
 mod guard;
 mod hook;
 mod jobs;
+mod key_io;
+mod keys;
 mod perform;
+mod store;
 mod sweep;
 
 use std::collections::BTreeMap;
@@ -24,9 +29,10 @@ use cascade_zone::{Name, VersionId, ZoneId, ZoneVersion};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::keyring::KeyRow;
+use crate::keys::KeysRow;
 
 pub use actor::{start, start_restored};
+pub use answers::Candidate;
 pub use jobs::{diagnostic_line, load_error};
 
 /// Requests that wait for a zone; beyond it the caller is told that it is busy.
@@ -42,11 +48,15 @@ pub struct ZoneRow {
     pub apex: String,
     pub source: Source,
     pub added_at: Timestamp,
-    pub keys: Vec<KeyRow>,
+    pub keys: KeysRow,
     /// SOA (TTL, RDATA in hex) of the content of signed versions that have a file, so that the
     /// unsigned half can be made again.
     #[serde(default)]
     pub sources: BTreeMap<u64, (u32, String)>,
+    /// How the published versions are kept on disk, newest last; the last one ends with the live
+    /// version.
+    #[serde(default)]
+    pub segments: Vec<cascade_archive::Segment>,
     #[serde(default)]
     pub reports: Reports,
 }
@@ -139,6 +149,27 @@ impl Mark {
     pub const START: Mark = Mark { entry: 1 };
 }
 
+/// What an operator orders about keys.
+#[derive(Debug)]
+pub enum KeyOrder {
+    Command(cascade_keys::Command),
+    Import(Vec<crate::keys::Import>),
+    /// Look at all servers now.
+    Look,
+}
+
+/// Why an order about keys was not carried out; nothing has changed.
+#[derive(Debug)]
+pub enum KeyRefusal {
+    Refused(cascade_keys::Refusal),
+    Import(String),
+    Storage,
+    /// The zone's policy is not loaded.
+    NoPolicy,
+}
+
+pub type KeyReply = oneshot::Sender<Result<(), KeyRefusal>>;
+
 /// What can be sent to a zone from outside.
 #[derive(Debug)]
 pub enum Message {
@@ -149,10 +180,20 @@ pub enum Message {
         source: Option<Source>,
         reply: Reply,
     },
+    /// An order about keys.
+    Keys {
+        order: KeyOrder,
+        by: String,
+        reply: KeyReply,
+    },
     /// The policy of the zone has another content.
     Policy,
+    /// A key store can be used again: keys are looked for now, and what waits for them goes on.
+    KeyStoreBack,
     /// A NOTIFY, or a changed file.
     Source(cascade_pipeline::state::Trigger),
+    /// A secondary was found behind after a start.
+    Behind,
     /// The daemon stops: end after the current step.
     Stop,
 }

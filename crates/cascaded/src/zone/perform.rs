@@ -4,31 +4,24 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use cascade_api::zones::Source;
-use cascade_archive::zones::Kind;
 use cascade_crypto::Class;
 use cascade_loader::Outcome as LoadOutcome;
 use cascade_pipeline::action::StartSign;
-use cascade_pipeline::event::{GuardOutcome, Keepsake, Loaded, Lost, SignResult};
+use cascade_pipeline::event::{GuardOutcome, Loaded, SignResult};
 use cascade_pipeline::state::{JobId, Origin, Reason, Report, RunwayClass, SignMode, Stage};
 use cascade_pipeline::{Action, Event, Fault, Keep, Serve, Severity};
 use cascade_policy::VerifyMode;
-use cascade_publisher::notify::{NotifyCommand, Target};
+use cascade_publisher::notify::NotifyCommand;
+use cascade_publisher::watch::WatchCommand;
 use cascade_publisher::{EmptyReason, Role};
 use cascade_time::Timestamp;
 use cascade_verifier::{Approval, Approved, DespiteVerification, Outcome};
 use cascade_zone::{VersionId, ZoneVersion};
 
 use super::actor::{Actor, Done, Held, Running, fp, spawn_job};
-use super::files::{self, Read};
+use super::files;
 use super::{SignRow, guard, jobs};
-use crate::keyring::KeyRole;
-
-/// What the files of a zone gave after a start.
-pub(super) struct Restored {
-    pub live: Option<(VersionId, Read)>,
-    pub unsigned: Option<(VersionId, Read)>,
-    pub signed: Option<(VersionId, Read)>,
-}
+use crate::keys::{gate_parent, own_keys, parent_breaks};
 
 impl Actor {
     pub(super) async fn perform(&mut self, actions: Vec<Action>, now: Timestamp) {
@@ -66,8 +59,12 @@ impl Actor {
             Action::ShowForReview { stage, version } => self.show_for_review(stage, version),
             Action::RunHook(run) => self.start_hook(run, now),
             Action::Publish(serve) => self.publish(serve, now),
-            Action::SendNotify { version, .. } => self.send_notify(version),
-            Action::TellKeyManager { at, .. } => self.keys_published(at),
+            Action::SendNotify { version, .. } => {
+                self.send_notify(version);
+                self.export(version);
+            }
+            // The key manager reads it off what is live, in its next turn.
+            Action::TellKeyManager { .. } => {}
             Action::Record(e) => {
                 tracing::info!(zone = %self.me.name, version = ?e.version.map(|v| v.0), serial = ?e.serial.map(|s| s.0), reason = ?e.reason, actor = ?e.actor, "{}", e.text);
             }
@@ -91,8 +88,9 @@ impl Actor {
             Action::Answer { request, result } => self.answer(request, result),
             Action::SetTimer(at) => self.set_deadline(at),
             Action::Forget => self.forget(),
-            // Secondaries are not watched, and delegations not looked at, yet.
-            Action::WatchSecondaries { .. } | Action::HoldTransfers(_) => {}
+            Action::WatchSecondaries { version, .. } => self.watch(version, false),
+            // Delegations are not looked at yet.
+            Action::HoldTransfers(_) => {}
         }
     }
 
@@ -204,7 +202,7 @@ impl Actor {
 
     pub(super) fn start_sign(&mut self, s: StartSign, now: Timestamp) {
         let job = s.job;
-        if self.keys.is_none() && self.keys_busy {
+        if self.keys.is_none() && self.desk.wait.is_none() {
             self.waits_for_keys = Some(s);
             return;
         }
@@ -219,11 +217,15 @@ impl Actor {
             report: None,
             error: None,
         });
+        if self.version(s.unsigned).is_none() && self.recall(&s) {
+            return;
+        }
         let (base, keys, policy) = (self.version(s.unsigned), self.keys.clone(), self.policy());
         let (Some(base), Some(keys), Some(policy)) = (base, keys, policy) else {
             self.running.remove(&job);
             let why = self
-                .keys_wait
+                .desk
+                .wait
                 .clone()
                 .unwrap_or_else(|| "the zone has no keys yet".into());
             self.later(Event::SignFailed {
@@ -265,9 +267,18 @@ impl Actor {
                 _ => Class::Interactive,
             },
         };
-        let (d, done, set) = (self.d.clone(), self.done.clone(), keys.set);
+        let waits = keys
+            .signers
+            .values()
+            .any(|s| matches!(s.mode(), cascade_crypto::Mode::Queued(_)));
+        let (d, done, with) = (self.d.clone(), self.done.clone(), keys);
         tokio::spawn(async move {
-            let Ok(_turn) = d.signings.acquire().await else {
+            // Those that wait for a token take no turn from those that compute.
+            let turns = match waits {
+                true => &d.token_signings,
+                false => &d.signings,
+            };
+            let Ok(_turn) = turns.acquire().await else {
                 return;
             };
             let (d2, p2) = (d.clone(), progress.clone());
@@ -276,7 +287,7 @@ impl Actor {
                 jobs::sign_version(&input, &d2.pool, d2.clock.as_ref(), &p2, now)
             });
             let result = match work.await {
-                Ok(r) => Done::Signed(job, s.version, Box::new(r), set),
+                Ok(r) => Done::Signed(job, s.version, Box::new(r), with),
                 Err(e) => Done::Panicked(job, e.to_string()),
             };
             let _ = done.send(result);
@@ -294,6 +305,7 @@ impl Actor {
             return;
         };
         let approved = self.version(v.unsigned_id());
+        let keys = self.gate_keys(version, &v);
         let live = self.row.zone.live.as_ref();
         let by_change = policy.file.policy.signer.verify.mode == VerifyMode::Changed;
         let before = live
@@ -303,8 +315,7 @@ impl Actor {
             version: v,
             approved,
             before,
-            own_keys: self.own_keys(),
-            foreign_keys: self.foreign_keys(),
+            keys,
             policy: policy.file,
             live: live.map(|l| (l.serial, Some(l.min_exp))),
             // What this version itself was given is used up only when a server has shown it.
@@ -315,53 +326,6 @@ impl Actor {
         spawn_job(&self.done, job, move || {
             let now = d.now();
             Done::Verified(job, version, Box::new(jobs::verify(input, &d.pool, now)))
-        });
-    }
-
-    /// DNSKEY RDATA of the zone's keys whose private halves are ours.
-    pub(super) fn own_keys(&self) -> Vec<Vec<u8>> {
-        self.dnskeys(false)
-    }
-
-    pub(super) fn foreign_keys(&self) -> Vec<Vec<u8>> {
-        self.dnskeys(true)
-    }
-
-    fn dnskeys(&self, foreign: bool) -> Vec<Vec<u8>> {
-        self.row
-            .keys
-            .iter()
-            .filter(|k| (k.role == KeyRole::Foreign) == foreign)
-            .filter_map(|k| k.dnskey())
-            .map(|k| k.rdata().to_vec())
-            .collect()
-    }
-
-    fn start_persist(&mut self, job: JobId, version: VersionId, now: Timestamp) {
-        self.running.insert(job, Running::Other);
-        let Some(held) = self.versions.get(&version) else {
-            self.running.remove(&job);
-            self.later(Event::PersistFailed {
-                job,
-                error: "the version is not at hand".into(),
-            });
-            return;
-        };
-        let v = held.version().clone();
-        if let Some(base) = self.version(v.unsigned_id()) {
-            let soa = data_encoding::HEXLOWER.encode(base.soa());
-            self.row.sources.insert(version.0, (base.soa_ttl(), soa));
-        }
-        let gate = match self.versions.get(&version) {
-            Some(Held::Verified(v)) => Some((v.ledger().cloned(), v.report().clone())),
-            Some(Held::Refused(r)) => Some((None, r.report().clone())),
-            _ => None,
-        };
-        let d = self.d.clone();
-        spawn_job(&self.done, job, move || {
-            let gate = gate.as_ref().map(|(l, r)| (l.as_ref(), r));
-            let written = files::write(&d.files, Kind::Snapshot, &v, gate, now);
-            Done::Persisted(job, written.map_err(|e| e.to_string()))
         });
     }
 
@@ -379,20 +343,15 @@ impl Actor {
         let base = self.version(unsigned);
         let signed = signed.and_then(|s| {
             let held = self.versions.get(&s)?;
-            let gate = match held {
-                Held::Verified(v) => Some((v.ledger().cloned(), v.report().clone())),
-                _ => None,
-            };
-            Some((held.version().clone(), gate))
+            Some((held.version().clone(), held.gate()))
         });
         let written = tokio::task::spawn_blocking(move || {
             let mut result = Ok(());
             if let Some(v) = base {
-                result = files::write(&d.files, Kind::Candidate, &v, None, now);
+                result = files::write(&d.files, &v, None, now);
             }
             if let (Ok(()), Some((v, gate))) = (&result, signed) {
-                let gate = gate.as_ref().map(|(l, r)| (l.as_ref(), r));
-                result = files::write(&d.files, Kind::Candidate, &v, gate, now);
+                result = files::write(&d.files, &v, gate, now);
             }
             result.map_err(|e| e.to_string())
         });
@@ -400,108 +359,7 @@ impl Actor {
         let _ = done.send(Done::Saved(result));
     }
 
-    // ---- restore and removal
-
-    fn start_restore(
-        &mut self,
-        live: Option<VersionId>,
-        unsigned: Option<VersionId>,
-        signed: Option<VersionId>,
-    ) {
-        let (d, done, zone) = (self.d.clone(), self.done.clone(), self.me.id);
-        tokio::task::spawn_blocking(move || {
-            let get = |kind, v: Option<VersionId>| {
-                v.map(|v| (v, files::read(&d.files, zone, kind, v, &d.pool)))
-            };
-            let signed = get(Kind::Candidate, signed).map(|(v, r)| match r {
-                // A crash between the snapshot and the commit that makes it live.
-                Read::Missing => (v, files::read(&d.files, zone, Kind::Snapshot, v, &d.pool)),
-                r => (v, r),
-            });
-            let restored = Restored {
-                live: get(Kind::Snapshot, live),
-                unsigned: get(Kind::Candidate, unsigned),
-                signed,
-            };
-            let _ = done.send(Done::Restored(Box::new(restored)));
-        });
-    }
-
-    async fn restored(&mut self, r: Restored) {
-        let mut lost = None;
-        if let Some((v, read)) = r.live {
-            lost = self.take_live(v, read);
-        }
-        let wants_candidate = r.unsigned.is_some();
-        let mut keepsake = Keepsake::None;
-        if let Some((v, read)) = r.unsigned {
-            keepsake = match read {
-                Read::Plain(u) if !u.is_signed() => {
-                    self.versions.insert(v, Held::Unsigned(u));
-                    Keepsake::Unsigned
-                }
-                Read::Content(e) | Read::Signatures(e) => {
-                    tracing::warn!(zone = %self.me.name, "candidate could not be read back: {e}");
-                    Keepsake::Lost
-                }
-                _ => Keepsake::Lost,
-            };
-        }
-        if let (Keepsake::Unsigned, Some((v, read))) = (keepsake, r.signed) {
-            match read {
-                Read::Verified(s) => {
-                    self.versions.insert(v, Held::Verified(*s));
-                    keepsake = Keepsake::Whole;
-                }
-                Read::Plain(s) if s.is_signed() => {
-                    self.versions.insert(v, Held::Signed(s));
-                    keepsake = Keepsake::Whole;
-                }
-                _ => {}
-            }
-        }
-        match lost {
-            Some(lost) => self.apply(Event::RestoreFailed(lost)).await,
-            None => {
-                let candidate = if wants_candidate {
-                    keepsake
-                } else {
-                    Keepsake::None
-                };
-                self.apply(Event::Restored { candidate }).await;
-            }
-        }
-    }
-
-    /// Takes the published version back; says what is lost.
-    fn take_live(&mut self, v: VersionId, read: Read) -> Option<Lost> {
-        let held = match read {
-            Read::Verified(s) => Held::Verified(*s),
-            Read::Plain(s) => Held::Signed(s),
-            Read::Signatures(why) => {
-                tracing::error!(zone = %self.me.name, "signatures of the published version are damaged: {why}");
-                return Some(Lost::Nothing { why });
-            }
-            Read::Content(why) => return Some(Lost::Nothing { why }),
-            Read::Missing => {
-                return Some(Lost::Nothing {
-                    why: "the file of the published version is missing".into(),
-                });
-            }
-        };
-        let signed = held.version().clone();
-        let soa = self.row.sources.get(&v.0).and_then(|(ttl, hex)| {
-            Some((*ttl, data_encoding::HEXLOWER.decode(hex.as_bytes()).ok()?))
-        });
-        match soa.map(|soa| self.d.pool.install(|| signed.to_unsigned(soa))) {
-            Some(Ok(u)) => _ = self.versions.insert(u.id(), Held::Unsigned(Arc::new(u))),
-            _ => {
-                tracing::warn!(zone = %self.me.name, "the unsigned half could not be made again; it comes with the next load")
-            }
-        }
-        self.versions.insert(v, held);
-        None
-    }
+    // ---- removal
 
     fn start_set_aside(&mut self, job: JobId, keys: Keep) {
         self.running.insert(job, Running::Other);
@@ -512,7 +370,7 @@ impl Actor {
             self.row.keys.clone(),
         );
         spawn_job(&self.done, job, move || {
-            let zone = crate::keyring::zone_ref(id, &apex);
+            let zone = crate::keys::zone_ref(id, &apex);
             let purged = match keys {
                 Keep::Purge => d.keyring.purge(zone, &rows).map_err(|e| e.to_string()),
                 Keep::Keys => Ok(()),
@@ -534,20 +392,8 @@ impl Actor {
             .d
             .notify
             .try_send(NotifyCommand::Forget { zone: self.me.id });
+        self.tell_watch(WatchCommand::Forget { zone: self.me.id });
         self.gone = true;
-    }
-
-    fn drop_version(&mut self, v: VersionId) {
-        self.row.sources.remove(&v.0);
-        let held = self.versions.remove(&v);
-        let (d, zone) = (self.d.clone(), self.me.id);
-        // Freeing a large tree and unlinking files takes time that no event waits for.
-        tokio::task::spawn_blocking(move || {
-            drop(held);
-            if let Err(e) = d.files.remove(zone, v) {
-                tracing::warn!("file of a dropped version stays: {e}");
-            }
-        });
     }
 
     // ---- outward
@@ -584,6 +430,7 @@ impl Actor {
                         v,
                         serial
                     );
+                    self.show_steps(v);
                     self.d.directory.publish(id, approved)
                 }
                 None => {
@@ -656,12 +503,12 @@ impl Actor {
         now: Timestamp,
     ) -> Option<Approved<cascade_verifier::Verified<Arc<ZoneVersion>>>> {
         let policy = self.policy()?;
+        let keys = self.gate_keys(v, &version);
         let input = jobs::VerifyInput {
             version,
             before: None,
             approved: None,
-            own_keys: self.own_keys(),
-            foreign_keys: self.foreign_keys(),
+            keys,
             policy: policy.file,
             live: None,
             highest: None,
@@ -691,61 +538,27 @@ impl Actor {
         }
     }
 
-    fn send_notify(&mut self, version: VersionId) {
-        let (Some(v), Some(policy)) = (self.version(version), self.policy()) else {
-            return;
+    /// What the gate is told of the keys that this version was signed with.
+    pub(super) fn gate_keys(&self, id: VersionId, version: &ZoneVersion) -> jobs::GateKeys {
+        let row = &self.row.keys;
+        let apex = row.apexes.get(&id.0).cloned();
+        let Some(apex) = apex.or_else(|| crate::keys::derived_apex(version, row)) else {
+            // Without a DNSKEY RRset nothing passes anyway.
+            return jobs::GateKeys::default();
         };
-        let keys = crate::servers::tsig_keys(&self.d);
-        let targets = policy
-            .file
-            .policy
-            .server
-            .outbound
-            .send_notify_to
-            .iter()
-            .map(|t| Target {
-                addr: t.addr,
-                key: t.tsig_key.as_ref().and_then(|k| {
-                    cascade_zone::Name::parse(k)
-                        .ok()
-                        .and_then(|n| keys.get(&n).cloned())
-                }),
-            })
-            .collect();
-        let command = NotifyCommand::Published {
-            zone: self.me.id,
-            apex: self.me.apex.clone(),
-            serial: v.serial(),
-            soa_ttl: v.soa_ttl(),
-            soa: v.soa().to_vec(),
-            targets,
-        };
-        if self.d.notify.try_send(command).is_err() {
-            tracing::warn!(zone = %self.me.name, "NOTIFY queue is full; secondaries find the version by their refresh timer");
-        }
-    }
-
-    /// Keys count as published, and as active, from the first version that carries them.
-    fn keys_published(&mut self, at: Timestamp) {
-        let mut changed = false;
-        for k in &mut self.row.keys {
-            if k.published_at.is_none() {
-                k.published_at = Some(at);
-                changed = true;
-            }
-            if k.active_at.is_none() && k.role != KeyRole::Foreign {
-                k.active_at = Some(at);
-                changed = true;
-            }
-        }
-        if changed {
-            // Durable with the next step at the latest; the same times follow from the version.
-            let _ = self.done.send(Done::Saved(Ok(())));
+        let (own, foreign) = own_keys(row, &apex);
+        jobs::GateKeys {
+            own,
+            foreign,
+            parent: gate_parent(row, &apex),
+            live_chain_broken: parent_breaks(row),
+            delete_ds_ordered: apex.cds == cascade_keys::Cds::Delete,
+            cds_alone: !apex.cdnskey && matches!(apex.cds, cascade_keys::Cds::Keys(_)),
         }
     }
 
     /// An event that follows from an action; it is applied after all actions of this step.
-    fn later(&mut self, event: Event) {
+    pub(super) fn later(&mut self, event: Event) {
         let _ = self.done.send(Done::Event(Box::new(event)));
     }
 
@@ -771,17 +584,14 @@ impl Actor {
                 })
                 .await;
             }
-            Done::Signed(job, version, result, set) => {
-                self.signed(job, version, *result, set).await
+            Done::Signed(job, version, result, with) => {
+                self.signed(job, version, *result, with).await
             }
             Done::Verified(job, version, outcome) => self.verified(job, version, *outcome).await,
-            Done::Persisted(job, result) => {
-                self.running.remove(&job);
-                match result {
-                    Ok(()) => self.apply(Event::PersistDone { job }).await,
-                    Err(error) => self.apply(Event::PersistFailed { job, error }).await,
-                }
-            }
+            Done::Persisted(job, version, result) => self.persisted(job, version, result).await,
+            Done::Exported(version, result) => self.exported(version, result),
+            Done::Snapshotted(result) => self.snapshotted(result),
+            Done::Recalled(s, unsigned, result) => self.recalled(*s, unsigned, result),
             Done::Saved(Ok(())) => _ = self.save_row().await,
             Done::Saved(Err(e)) => {
                 tracing::warn!(zone = %self.me.name, "the waiting candidate could not be kept for a restart: {e}");
@@ -800,7 +610,7 @@ impl Actor {
             }
             Done::SweepTurn(turn) => self.start_sweep(turn),
             Done::Swept(version, result) => self.swept(version, *result).await,
-            Done::Keys(rows, made) => self.keys_done(rows, made).await,
+            Done::Key(end) => self.key_done(*end).await,
             Done::Restored(r) => self.restored(*r).await,
             Done::Removed(job, result) => {
                 self.running.remove(&job);
@@ -811,6 +621,7 @@ impl Actor {
             }
             Done::Panicked(job, error) => {
                 self.running.remove(&job);
+                self.persist_panicked(job);
                 self.d.counters.panics.fetch_add(1, Ordering::Relaxed);
                 tracing::error!(zone = %self.me.name, "internal fault in a job: {error}");
                 self.apply(Event::TaskPanicked { job, error }).await;
@@ -881,7 +692,7 @@ impl Actor {
         job: JobId,
         version: VersionId,
         result: Result<jobs::SignEnd, (Fault, String)>,
-        set: cascade_pipeline::state::KeySet,
+        with: Arc<crate::keys::Loaded>,
     ) {
         if self.running.remove(&job).is_none() {
             // Cancelled meanwhile: nobody waits for it.
@@ -902,7 +713,7 @@ impl Actor {
                 let min_exp = v.earliest_expiration().unwrap_or(now);
                 let mut reviewed = v.content_fingerprint();
                 reviewed.add(cascade_zone::Fingerprint(
-                    u128::from(set.apex) << 64 | u128::from(self.row.zone.settings.signing),
+                    u128::from(with.set.apex) << 64 | u128::from(self.row.zone.settings.signing),
                 ));
                 let signed = SignResult {
                     serial: v.serial(),
@@ -917,6 +728,7 @@ impl Actor {
                     row.report = Some(report);
                 }
                 self.versions.insert(version, Held::Signed(v));
+                self.row.keys.apexes.insert(version.0, with.apex.clone());
                 self.apply(Event::SignDone { job, signed }).await;
             }
             Err((fault, error)) => {

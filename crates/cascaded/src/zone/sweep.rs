@@ -13,6 +13,8 @@ use cascade_zone::{VersionId, ZoneVersion};
 use super::actor::{Actor, Done, Held};
 use super::jobs;
 
+/// Before the first check of what a restart brought back.
+pub(super) const AFTER_START: Duration = Duration::from_secs(5);
 /// After a check that could not be finished (a panic in it).
 const AGAIN: Duration = Duration::from_secs(600);
 
@@ -61,12 +63,12 @@ impl Actor {
             return;
         };
         let signed: Arc<ZoneVersion> = held.version().clone();
+        let keys = self.gate_keys(version, &signed);
         let input = jobs::VerifyInput {
             approved: self.version(signed.unsigned_id()),
             version: signed,
             before: None,
-            own_keys: self.own_keys(),
-            foreign_keys: self.foreign_keys(),
+            keys,
             policy: policy.file,
             live: None,
             highest: None,

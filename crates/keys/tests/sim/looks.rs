@@ -184,7 +184,7 @@ fn keys_are_compared_by_octets_and_ttl() {
     let seen = |n: u32| {
         let k = w.zone.key(KeyNum(n)).expect("there");
         SeenKey {
-            flags: k.role.flags(),
+            flags: k.flags(),
             algorithm: k.algorithm,
             public_key: k.public_key.clone(),
         }

@@ -336,6 +336,7 @@ impl World {
                 .map(|i| (num.0.wrapping_mul(2_654_435_761) >> (i % 24)) as u8 ^ i as u8)
                 .chain(num.0.to_be_bytes())
                 .collect(),
+            sep: false,
             home,
             origin: Origin::Generated,
             decoupled: false,
@@ -595,7 +596,7 @@ impl World {
                         .dnskey
                         .iter()
                         .map(|n| SeenKey {
-                            flags: self.keys[n].role.flags(),
+                            flags: self.keys[n].flags(),
                             algorithm: self.keys[n].algorithm,
                             public_key: self.keys[n].public_key.clone(),
                         })

@@ -13,6 +13,10 @@ pub struct Vendor {
     pub max_in_flight: usize,
     /// Operations of one request.
     pub max_batch: usize,
+    /// How messages begin that say that the token is away: General Failure alone may mean anything.
+    pub away: Option<&'static str>,
+    /// Takes Digested Data (KMIP 1.4 §4.31).
+    pub digests: bool,
 }
 
 const KNOWN: &[Vendor] = &[
@@ -20,12 +24,16 @@ const KNOWN: &[Vendor] = &[
         prefix: "kmip2pkcs11 ",
         max_in_flight: 8,
         max_batch: MAX_BATCH,
+        away: Some("HSM unavailable"),
+        digests: true,
     },
     // Takes batches, performs them one after the other, and reads one request at a time.
     Vendor {
         prefix: "PyKMIP ",
         max_in_flight: 1,
         max_batch: 32,
+        away: None,
+        digests: false,
     },
 ];
 
@@ -34,6 +42,8 @@ const UNKNOWN: Vendor = Vendor {
     prefix: "",
     max_in_flight: 1,
     max_batch: 1,
+    away: None,
+    digests: false,
 };
 
 impl Vendor {

@@ -13,7 +13,7 @@ use crate::message::Version;
 use crate::payload::{
     Get, Locate, QueryResponse, RequestPayload, ResponsePayload, Revoke, Sign, SignatureVerify,
 };
-use crate::token::{About, Revocation, Token};
+use crate::token::{About, Revocation, SignJob, Token, TokenError};
 
 pub(super) fn perform(
     payload: &RequestPayload,
@@ -254,6 +254,51 @@ fn revoke_key(revoke: &Revoke, token: &dyn Token, placeholder: &Placeholder) -> 
 }
 
 fn sign_input(sign: &Sign, token: &dyn Token, placeholder: &Placeholder) -> Performed {
+    let (id, mechanism) = prepare(sign, token, placeholder)?;
+    let signature = token.sign(&id.key, mechanism, &sign.input)?;
+    Ok(signed(&id, signature))
+}
+
+/// Signs all that can be signed with one call of the token; one result for each, in their order.
+pub(super) fn sign_all(all: &[&Sign], token: &dyn Token) -> Vec<Performed> {
+    let prepared: Vec<_> = all.iter().map(|s| prepare(s, token, &None)).collect();
+    let jobs: Vec<SignJob<'_>> = all
+        .iter()
+        .zip(&prepared)
+        .filter_map(|(sign, ready)| {
+            let (id, mechanism) = ready.as_ref().ok()?;
+            Some(SignJob {
+                key: &id.key,
+                mechanism: *mechanism,
+                input: &sign.input,
+            })
+        })
+        .collect();
+    let mut signatures = token.sign_all(&jobs).into_iter();
+    let missing = || Err(TokenError::Refused("the token gave no result".into()));
+    prepared
+        .iter()
+        .map(|ready| {
+            let (id, _) = ready.as_ref().map_err(Failure::clone)?;
+            let signature = signatures.next().unwrap_or_else(missing)?;
+            Ok(signed(id, signature))
+        })
+        .collect()
+}
+
+fn signed(id: &ObjectId, signature: Vec<u8>) -> ResponsePayload {
+    ResponsePayload::Sign {
+        id: id.to_string(),
+        signature,
+    }
+}
+
+/// The key that signs, and how.
+fn prepare(
+    sign: &Sign,
+    token: &dyn Token,
+    placeholder: &Placeholder,
+) -> Result<(ObjectId, Mechanism), Failure> {
     let id = object_id(&sign.id, placeholder)?;
     if id.half == Half::Public {
         return Err(Failure::new(
@@ -263,11 +308,7 @@ fn sign_input(sign: &Sign, token: &dyn Token, placeholder: &Placeholder) -> Perf
     }
     let mechanism = Mechanism::resolve(token.kind(&id.key)?, sign.parameters.as_ref())?;
     mechanism.check_input(&sign.input)?;
-    let signature = token.sign(&id.key, mechanism, &sign.input)?;
-    Ok(ResponsePayload::Sign {
-        id: id.to_string(),
-        signature,
-    })
+    Ok((id, mechanism))
 }
 
 fn verify_signature(

@@ -56,6 +56,21 @@ impl Framer {
     /// The next whole message, if it is there. Decides on size and start as soon as the first
     /// octets are there, so that no peer can make us collect what will be refused.
     pub fn next_message(&mut self) -> Result<Option<&[u8]>, FrameError> {
+        let Some(len) = self.whole()? else {
+            return Ok(None);
+        };
+        let from = self.taken;
+        self.taken += len;
+        Ok(Some(&self.buffer[from..from + len]))
+    }
+
+    /// True if [`Framer::next_message`] will give a message.
+    pub fn is_whole(&self) -> Result<bool, FrameError> {
+        Ok(self.whole()?.is_some())
+    }
+
+    /// Length of the next message, if all of it is there.
+    fn whole(&self) -> Result<Option<usize>, FrameError> {
         let pending = &self.buffer[self.taken..];
         let Some(&[t0, t1, t2, kind, l0, l1, l2, l3]) = pending.first_chunk::<HEADER_LEN>() else {
             return Ok(None);
@@ -68,12 +83,7 @@ impl Framer {
         if len > self.max_octets {
             return Err(FrameError::TooLarge(len, self.max_octets));
         }
-        if pending.len() < len {
-            return Ok(None);
-        }
-        let from = self.taken;
-        self.taken += len;
-        Ok(Some(&self.buffer[from..from + len]))
+        Ok((pending.len() >= len).then_some(len))
     }
 
     /// Octets held that are not yet a whole message.

@@ -27,6 +27,8 @@ const MAX_TCP: usize = 64;
 pub struct Target {
     pub addr: SocketAddr,
     pub key: Option<Arc<TsigKey>>,
+    /// The watch asks it for its serial.
+    pub watched: bool,
 }
 
 #[derive(Debug)]
@@ -231,7 +233,8 @@ impl NotifySender {
             self.by_id.remove(&(job.id, canonical(*addr)));
         }
         for target in targets {
-            let (give_up, watched) = (self.settings.give_up, self.settings.watched);
+            let give_up = self.settings.give_up;
+            let watched = self.settings.watched && target.watched;
             let mut machine = match old.remove(&target.addr) {
                 Some(job) => job.machine,
                 None => Machine::new(serial, give_up, watched),
@@ -502,6 +505,7 @@ mod tests {
         let target = Target {
             addr: secondary.local_addr().unwrap(),
             key: Some(Arc::new(key())),
+            watched: false,
         };
         commands
             .send(NotifyCommand::Published {

@@ -269,6 +269,9 @@ impl Client {
             return self.flush(stream, out).await;
         };
         shared.stats.transfers_started.one();
+        if request.is_incremental() {
+            shared.stats.transfers_incremental.one();
+        }
         shared.stats.transfers_running.one();
         let mut transfer = Transfer::new(request);
         let result = self.send_all(stream, &mut transfer, stop).await;

@@ -40,6 +40,8 @@ pub enum Step {
     Soa(u32, u32),
     /// Hours pass; upkeep.
     Wait(u32),
+    /// Another kind or other parameters of denial.
+    Denial(DenialPlan),
     /// Other keys, and at which pace.
     Keys(usize, KeyPace),
 }
@@ -118,6 +120,7 @@ pub fn any_sequence(steps: usize) -> impl Strategy<Value = Vec<Step>> {
         1 => ops(5).prop_map(Step::Fresh),
         1 => (0u32..3, prop_oneof![4 => Just(300u32), 1 => Just(900)]).prop_map(|(r, m)| Step::Soa(r, m)),
         2 => (1u32..200).prop_map(Step::Wait),
+        1 => prop_oneof![Just(DenialPlan::Nsec), any::<bool>().prop_map(nsec3)].prop_map(Step::Denial),
         1 => (0..KEY_CHOICES, any_pace()).prop_map(|(k, p)| Step::Keys(k, p)),
     ];
     (ops(60), prop::collection::vec(step, 1..steps)).prop_map(|(first, steps)| {
@@ -260,6 +263,7 @@ impl Sequence {
                 self.now = Timestamp::from_secs(at.secs() + *hours as i64 * 3600);
                 self.scope.refresh = u64::MAX;
             }
+            Step::Denial(denial) => self.denial = denial.clone(),
             Step::Keys(choice, pace) => {
                 self.keys = key_choice(*choice);
                 self.scope.keys = *pace;

@@ -8,6 +8,7 @@
     reason = "tests of running programs wait for them, and end where something is missing"
 )]
 
+mod backups;
 mod bad_api;
 mod bad_config;
 mod bad_policy;
@@ -15,10 +16,14 @@ mod bad_source;
 mod bad_usage;
 mod common;
 mod hooks;
+mod hsms;
+mod keys;
 mod liar;
+mod manual;
 mod primaries;
 mod restarts;
 mod reviews;
+mod secondaries;
 mod seed_page;
 mod serving;
 mod validity;

@@ -5,7 +5,7 @@ use std::path::Path;
 use cascade_e2e::judge::{Judge, Verdict};
 use cascade_e2e::{Site, transfer};
 
-use crate::common::{SEED, add, add_file, site_with_policy};
+use crate::common::{SEED, add, add_file, change, site_with_policy};
 
 const DENIALS: [&str; 3] = [
     "",
@@ -14,7 +14,7 @@ const DENIALS: [&str; 3] = [
 ];
 
 #[track_caller]
-fn judge(site: &Site, zone: &str) -> usize {
+pub fn judge(site: &Site, zone: &str) -> usize {
     let copy = site.path("transferred");
     let records = transfer(site.publication_port(), zone, &copy).unwrap();
     let single_key = site.ask(&[zone, "DNSKEY"]).rdata("DNSKEY").len() == 1;
@@ -96,6 +96,58 @@ fn successive_root_zones_are_valid_for_all() {
         last = served;
     }
     judge(&site, ".");
+}
+
+/// A change costs what the change is worth: new signatures, and what the gate looks at.
+#[test]
+fn a_change_is_signed_and_verified_by_what_changed() {
+    let text = |serial: u32, more: &str| {
+        let hosts: String = (0..500).map(|i| format!("h{i} A 192.0.2.1\n")).collect();
+        format!(
+            "$TTL 3600\n@ SOA ns a {serial} 7200 900 1209600 300\n@ NS ns.else.test.\n{hosts}{more}"
+        )
+    };
+    for denial in DENIALS {
+        let site = site_with_policy(denial);
+        add(&site, "example.net", &text(1, ""));
+        let first = site.await_published("example.net", 1);
+        let full_at = first["verification"]["last_full_at"].clone();
+        assert!(first["verification"]["signatures_checked"].as_u64() > Some(1000));
+        let changes = [
+            "new A 192.0.2.2\n",
+            "new A 192.0.2.3\nsub NS ns.else.test.\n",
+            "",
+        ];
+        for (serial, more) in (2..).zip(changes) {
+            change(&site, "example.net", &text(serial, more));
+            let status = site.await_published("example.net", serial);
+            let checked = status["verification"]["signatures_checked"].as_u64();
+            assert!(checked.is_some_and(|n| (3..20).contains(&n)), "{status:#}");
+            assert_eq!(status["verification"]["last_full_at"], full_at);
+            judge(&site, "example.net");
+        }
+        // Every signature anew is another matter.
+        site.ok(&["zone", "resign", "example.net", "--full", "--wait"]);
+        let status = site.status("example.net");
+        let checked = status["verification"]["signatures_checked"].as_u64();
+        assert!(checked > Some(1000), "{status:#}");
+        judge(&site, "example.net");
+    }
+}
+
+#[test]
+fn what_came_back_from_the_disk_is_checked_in_the_background() {
+    let mut site = site_with_policy("");
+    add(&site, "example.net", SEED);
+    let first = site.await_published("example.net", 1);
+    site.kill();
+    site.start();
+    site.await_status("example.net", "a check after the restart", |status| {
+        let full_at = &status["verification"]["last_full_at"];
+        full_at.is_string() && *full_at != first["verification"]["last_full_at"]
+    });
+    let log = site.log();
+    assert!(log.contains("signatures of version v3, no findings"), "{log}");
 }
 
 #[test]

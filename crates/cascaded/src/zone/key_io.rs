@@ -1,0 +1,217 @@
+//! What the key manager asks of the world: looks at servers, and telling the parent.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use cascade_keys::{DsRecord, Event, Scope, Subject, What, judge};
+use cascade_zone::{Rtype, ZoneVersion};
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+use super::actor::{Actor, Done};
+use super::keys::KeyDone;
+use super::{KeyOrder, KeyRefusal, KeyReply};
+use crate::daemon::ActivePolicy;
+use crate::hooks::{self, End};
+use crate::keys::{Import, ds_rdata, key_policy, zone_ref};
+use crate::looks::{Look, Looked, look};
+
+/// A registrar's program may take this long.
+const HOOK_BOUND: Duration = Duration::from_secs(300);
+const HOOK_OUTPUT: usize = 64 * 1024;
+
+impl Actor {
+    pub(super) fn start_look(&mut self, what: What, scope: Scope, policy: &ActivePolicy) {
+        let Some(version) = self.published_version() else {
+            return;
+        };
+        let row = &self.row.keys;
+        let Some(published) = &row.zone.published else {
+            return;
+        };
+        let km = &policy.file.policy.key_manager;
+        let config = &self.d.conf().config.key_manager;
+        let asked = Look {
+            what,
+            scope,
+            zone: self.me.apex.clone(),
+            version,
+            keys: row
+                .zone
+                .keys
+                .iter()
+                .filter(|k| k.times.destroyed_at.is_none())
+                .map(|k| (k.num, k.dnskey_rdata()))
+                .collect(),
+            any: published.any.clone(),
+            all: published.all.clone(),
+            publication_nameservers: km.publication_nameservers.clone(),
+            parent_nameservers: km.ds.parent_nameservers.clone(),
+            resolvers: config.resolvers.iter().map(|r| r.0).collect(),
+            referral: self.desk.referral.clone(),
+            timeout: config.check_timeout,
+            tsig: crate::servers::tsig_keys(&self.d),
+        };
+        self.desk.begin(Subject::Look(what));
+        let (d, done) = (self.d.clone(), self.done.clone());
+        tokio::spawn(async move {
+            let found = look(asked, &d.looks, d.clock.clone()).await;
+            let _ = done.send(Done::Key(Box::new(KeyDone::Looked(found))));
+        });
+    }
+
+    pub(super) async fn looked(&mut self, found: Looked) {
+        let what = found.sweep.what;
+        self.desk.done(Subject::Look(what));
+        let Some(policy) = self.policy() else { return };
+        let rules = key_policy(&policy.file.policy, &self.d.conf().config);
+        if what == What::Ds {
+            if !found.referral.is_empty() {
+                self.desk.referral = found.referral;
+            }
+            if let Some(ds) = found.ds {
+                self.row.keys.parent_ds = ds;
+            }
+        }
+        let report = judge(&self.row.keys.zone, &rules, &found.sweep);
+        for m in &report.members {
+            tracing::debug!(zone = %self.me.name, what = ?what, server = m.server, address = m.address, verdict = ?m.verdict, "{}", m.found);
+        }
+        self.keys_commit(vec![Event::Swept(report)]).await;
+    }
+
+    pub(super) async fn key_order(&mut self, order: KeyOrder, by: &str, reply: KeyReply) {
+        let result = self.obey(order, by).await;
+        self.keys_turn().await;
+        // Whoever has the answer sees its effect.
+        self.show();
+        let _ = reply.send(result);
+    }
+
+    async fn obey(&mut self, order: KeyOrder, by: &str) -> Result<(), KeyRefusal> {
+        let policy = self.policy().ok_or(KeyRefusal::NoPolicy)?;
+        let rules = key_policy(&policy.file.policy, &self.d.conf().config);
+        let now = self.d.now();
+        let events = match order {
+            KeyOrder::Look => {
+                self.desk.look_now = true;
+                return Ok(());
+            }
+            KeyOrder::Command(command) => {
+                cascade_keys::decide(&self.row.keys.zone, &rules, &command, now)
+                    .map_err(KeyRefusal::Refused)?
+            }
+            KeyOrder::Import(list) => return self.import_keys(list, by).await,
+        };
+        match self.keys_commit_with(events, Some(by)).await {
+            true => Ok(()),
+            false => Err(KeyRefusal::Storage),
+        }
+    }
+
+    async fn import_keys(&mut self, list: Vec<Import>, by: &str) -> Result<(), KeyRefusal> {
+        let (d, id, apex) = (self.d.clone(), self.me.id, self.me.apex.clone());
+        let mut row = self.row.keys.clone();
+        let work = tokio::task::spawn_blocking(move || {
+            let zone = zone_ref(id, &apex);
+            let mut new_id = || d.new_key_id();
+            let done = d
+                .keyring
+                .import(zone, &mut row, &list, false, &mut new_id, d.now());
+            done.map(|events| (row.places, events))
+        });
+        let (places, events) = match work.await {
+            Ok(Ok(done)) => done,
+            Ok(Err(e)) => return Err(KeyRefusal::Import(e.to_string())),
+            Err(e) => return Err(KeyRefusal::Import(e.to_string())),
+        };
+        // The task waited for the import, so nobody else has taken a number meanwhile.
+        let before = std::mem::replace(&mut self.row.keys.places, places);
+        if self.keys_commit_with(events, Some(by)).await {
+            return Ok(());
+        }
+        self.row.keys.places = before;
+        Err(KeyRefusal::Storage)
+    }
+
+    fn published_version(&self) -> Option<Arc<ZoneVersion>> {
+        let live = self.row.zone.live.as_ref()?;
+        Some(self.versions.get(&live.version)?.version().clone())
+    }
+
+    /// Runs the policy's program. It may run twice after a crash.
+    pub(super) fn start_telling(
+        &mut self,
+        add: &[DsRecord],
+        remove: &[DsRecord],
+        set: &[DsRecord],
+        policy: &ActivePolicy,
+    ) {
+        let p = &policy.file.policy;
+        let hook = p.key_manager.ds.hook.as_ref();
+        let Some(command) = hook.and_then(|h| h.command(false)) else {
+            return;
+        };
+        let ttl = u32::try_from(p.key_manager.records.ttl.as_secs()).unwrap_or(u32::MAX);
+        let owner = self.me.apex.to_lowercase();
+        let lines = |rtype: Rtype, rdatas: Vec<Vec<u8>>| {
+            let text = |r: &Vec<u8>| crate::text::record(owner.as_wire(), rtype, ttl, r);
+            rdatas.iter().map(text).collect::<Vec<_>>().join("\n")
+        };
+        let ds = |rtype, set: &[DsRecord]| lines(rtype, set.iter().map(ds_rdata).collect());
+        let dnskey = self.row.keys.published_keys();
+        let dnskey = dnskey.iter().map(|k| k.dnskey_rdata()).collect();
+        let mut environment = BTreeMap::new();
+        let mut put = |k: &str, v: String| _ = environment.insert(format!("CASCADE_{k}"), v);
+        put("ZONE", self.me.name.clone());
+        put("DS_ADD", ds(Rtype::DS, add));
+        put("DS_REMOVE", ds(Rtype::DS, remove));
+        put("DS_SET", ds(Rtype::DS, set));
+        put("CDS", ds(Rtype::CDS, set));
+        put("DNSKEY", lines(Rtype::DNSKEY, dnskey));
+        super::hook::pass_on(&self.d.conf().config.hooks.environment, &mut environment);
+        self.desk.begin(Subject::Parent);
+        let (d, done, zone) = (self.d.clone(), self.done.clone(), self.me.name.clone());
+        let wanted_at = self.row.keys.zone.parent.wanted_at;
+        tokio::spawn(async move {
+            let Ok(_turn) = d.hooks.acquire().await else {
+                return;
+            };
+            // Never fired: its verdict is always wanted.
+            let (_keep, kill) = oneshot::channel();
+            let run = hooks::Run {
+                zone,
+                command,
+                environment,
+                timeout: HOOK_BOUND,
+                max_output: HOOK_OUTPUT,
+            };
+            let end = match hooks::run(run, kill).await {
+                End::Verdict(cascade_pipeline::Verdict::Approve) => Ok(()),
+                End::Verdict(other) => Err(format!("the DS hook said {other:?}")),
+                End::Failed(why) => Err(why),
+            };
+            let _ = done.send(Done::Key(Box::new(KeyDone::Told(wanted_at, end))));
+        });
+    }
+
+    pub(super) async fn told(
+        &mut self,
+        wanted_at: Option<cascade_time::Timestamp>,
+        end: Result<(), String>,
+    ) {
+        let now = self.d.now();
+        match end {
+            // The wish may have changed while the program ran; then it runs again.
+            Ok(()) if self.row.keys.zone.parent.wanted_at == wanted_at => {
+                self.desk.done(Subject::Parent);
+                self.keys_commit(vec![Event::ParentTold { at: now }]).await;
+            }
+            Ok(()) => self.desk.done(Subject::Parent),
+            Err(e) => {
+                tracing::warn!(zone = %self.me.name, "the parent was not told and is told again later: {e}");
+                self.desk.failed(Subject::Parent, now);
+            }
+        }
+    }
+}

@@ -1,0 +1,759 @@
+//! Keys roll: a daemon with a clock that is set, NSD as parent and as secondaries, and Unbound
+//! validating after every step, once with nothing in its cache and once with the keys and DS of
+//! just before the step.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use cascade_e2e::{Server, Site, until, within};
+use serde_json::Value;
+
+const START: i64 = 1_900_000_000;
+/// Every TTL of the zone and of the parent.
+const TTL: u64 = 300;
+/// The clock goes forward by this at most between two looks of a resolver: what it has in its
+/// cache is younger than its TTL.
+const STRIDE: u64 = 100;
+const ZONE: &str = "example.test";
+
+struct World {
+    site: Site,
+    parent: Server,
+    secondaries: Vec<Server>,
+    /// DS records in the parent's file.
+    ds: Vec<String>,
+    serial: u32,
+    anchor: String,
+    /// States of rolls in which Unbound has validated.
+    validated: BTreeSet<String>,
+    asked: u32,
+    /// The parent does what it is asked for at once.
+    follows: bool,
+    /// The parent names the zone's servers.
+    delegated: bool,
+}
+
+impl World {
+    /// `lines`: of the zone's policy.
+    fn new(lines: &str) -> World {
+        World::with(lines, true)
+    }
+
+    fn with(lines: &str, delegated: bool) -> World {
+        let mut site = Site::new();
+        site.begin_at(START);
+        let parent = Server::nsd(&["test"], site.publication_port());
+        let secondaries: Vec<Server> = (0..2)
+            .map(|_| Server::nsd(&[ZONE], site.publication_port()))
+            .collect();
+        let of = |servers: &[&Server]| {
+            let all: Vec<String> = servers
+                .iter()
+                .map(|s| format!("\"127.0.0.1:{}\"", s.port()))
+                .collect();
+            all.join(", ")
+        };
+        let outbound = |servers: &str| {
+            format!(
+                "[server.outbound]\nprovide-xfr-to = [\"127.0.0.1\"]\nsend-notify-to = [{servers}]\n"
+            )
+        };
+        let at_parent = of(&[&parent]);
+        site.policy(
+            "parent",
+            &format!(
+                "{}[key-manager]\npublication-nameservers = [{at_parent}]\n[key-manager.records]\nttl = \"5m\"\n\
+                 [key-manager.ksk]\nvalidity = \"forever\"\n[key-manager.zsk]\nvalidity = \"forever\"\n",
+                outbound(&at_parent)
+            ),
+        );
+        let mut world = World {
+            site,
+            parent,
+            secondaries,
+            ds: Vec::new(),
+            serial: 1,
+            anchor: String::new(),
+            validated: BTreeSet::new(),
+            asked: 0,
+            follows: true,
+            delegated,
+        };
+        world.child_policy(lines);
+        world.site.start();
+        world.site.ok(&["policy", "reload"]);
+        world.write_parent();
+        let parent_file = world.site.path("zones/test");
+        add(&world.site, "test", "parent", &parent_file);
+        let zone = world.site.write(&format!("zones/{ZONE}"), &child_zone());
+        add(&world.site, ZONE, "child", &zone);
+        world.site.await_published(ZONE, 1);
+        let ds = world.site.ok(&["keyset", "test", "get", "ds"]);
+        world.anchor = ds.trim().to_string();
+        until("the parent's server has the zone", || {
+            world.parent.ask(&["test", "SOA"]).serial()
+        });
+        world
+    }
+
+    /// Writes the zone's policy; lines stand for what differs from the defaults.
+    fn child_policy(&self, lines: &str) {
+        self.child_policy_with(lines, "");
+    }
+
+    /// `ds`: more lines of `[key-manager.ds]`.
+    fn child_policy_with(&self, lines: &str, ds: &str) {
+        let of: Vec<String> = self
+            .secondaries
+            .iter()
+            .map(|s| format!("\"127.0.0.1:{}\"", s.port()))
+            .collect();
+        let servers = of.join(", ");
+        let parent = self.parent.port();
+        self.site.policy(
+            "child",
+            &format!(
+                "[server.outbound]\nprovide-xfr-to = [\"127.0.0.1\"]\nsend-notify-to = [{servers}]\n\
+                 [key-manager]\npublication-nameservers = [{servers}]\n\
+                 [key-manager.ds]\nparent-nameservers = [\"127.0.0.1:{parent}\"]\n{ds}\
+                 [key-manager.observe]\nmargin = \"1m\"\n\
+                 [key-manager.records]\nttl = \"5m\"\n{lines}"
+            ),
+        );
+    }
+
+    fn write_parent(&self) {
+        let mut text = format!(
+            "$ORIGIN test.\n$TTL {TTL}\n@ SOA ns u {} 60 30 86400 {TTL}\n@ NS ns\nns A 127.0.0.1\n",
+            self.serial
+        );
+        if self.delegated {
+            text.push_str("example NS ns1.example\nexample NS ns2.example\n");
+            text.push_str("ns1.example A 127.0.0.1\nns2.example A 127.0.0.1\n");
+        }
+        for ds in &self.ds {
+            text.push_str(ds);
+            text.push('\n');
+        }
+        self.site.write("zones/test", &text);
+    }
+
+    /// What an operator, or a parent that reads CDS, does.
+    #[track_caller]
+    fn put_ds(&mut self) {
+        let get = self.site.ok(&["keyset", ZONE, "get", "ds"]);
+        let wanted: Vec<String> = get.lines().map(str::to_owned).collect();
+        if wanted == self.ds {
+            return;
+        }
+        self.ds = wanted;
+        self.serial += 1;
+        self.write_parent();
+        self.site.ok(&["zone", "reload", "test"]);
+        let tags: BTreeSet<String> = self.ds.iter().filter_map(|l| tag(l)).collect();
+        until("the parent's server has the DS", || {
+            let shown = self.parent.ask(&[ZONE, "DS"]).rdata("DS");
+            let shown: BTreeSet<String> = shown
+                .iter()
+                .filter_map(|r| Some(r.split(' ').next()?.to_string()))
+                .collect();
+            (shown == tags).then_some(())
+        });
+    }
+
+    fn resolver(&self) -> Server {
+        let ports: Vec<u16> = self.secondaries.iter().map(Server::port).collect();
+        let zones: [(&str, &[u16]); 2] = [("test", &[self.parent.port()]), (ZONE, &ports)];
+        Server::unbound(&zones, &self.anchor, self.site.now())
+    }
+
+    fn rolls(&self) -> Vec<Value> {
+        let path = format!("/v1/zones/{ZONE}/rolls");
+        let reply = self.site.request("GET", &path, None);
+        let json = reply.map_or(Value::Null, |r| r.json());
+        json["items"].as_array().cloned().unwrap_or_default()
+    }
+
+    fn states(&self) -> Vec<String> {
+        let one = |r: &Value| {
+            format!(
+                "{} {}",
+                r["kind"].as_str().unwrap_or("?"),
+                r["state"].as_str().unwrap_or("?")
+            )
+        };
+        self.rolls().iter().map(one).collect()
+    }
+
+    /// A name that nobody has asked for before.
+    fn fresh_name(&mut self) -> String {
+        self.asked += 1;
+        format!("n{}.wild.{ZONE}", self.asked)
+    }
+
+    /// The clock goes on until `done`; whatever happens meanwhile validates.
+    #[track_caller]
+    fn drive(&mut self, what: &str, limit: Duration, done: impl Fn(&World) -> bool) {
+        let end = self.site.now() + limit.as_secs() as i64;
+        while !done(self) {
+            assert!(
+                self.site.now() < end,
+                "not within {limit:?}: {what}; rolls: {:#?}\n{}\n{}",
+                self.rolls(),
+                self.site.ok(&["zone", "why", ZONE]),
+                self.site.log()
+            );
+            self.stride();
+        }
+    }
+
+    #[track_caller]
+    fn stride(&mut self) {
+        let before = self.states();
+        // A resolver with everything in its cache that was true just now.
+        let primed = (!self.ds.is_empty()).then(|| {
+            let resolver = self.resolver();
+            for (name, rtype) in [(ZONE, "DNSKEY"), (ZONE, "DS"), (ZONE, "SOA")] {
+                resolver.must_validate(name, rtype, &format!("primed, {before:?}"));
+            }
+            self.validated.extend(before.clone());
+            resolver
+        });
+        self.site.advance(Duration::from_secs(STRIDE));
+        // Work that is due is begun within 50 ms; signing, transfers and looks take their time.
+        within(Duration::from_millis(400), || {
+            (self.states() != before).then_some(())
+        });
+        let asked = self.states().iter().any(|s| s.ends_with("await-ds-seen"));
+        if asked && self.follows {
+            self.put_ds();
+        }
+        let after = self.states();
+        let Some(primed) = primed else { return };
+        let when = format!("{before:?} -> {after:?}");
+        let name = self.fresh_name();
+        primed.must_validate(&name, "A", &format!("with old keys in the cache, {when}"));
+        if after == before {
+            return;
+        }
+        // The secondaries have what is published; then nothing cached, and nothing old.
+        let serial = self.site.served_serial(ZONE);
+        until("the secondaries are up to date", || {
+            let same = |s: &Server| s.ask(&[ZONE, "SOA"]).serial() >= Some(serial);
+            self.secondaries.iter().all(same).then_some(())
+        });
+        let resolver = self.resolver();
+        for (name, rtype) in [(ZONE, "DNSKEY"), (ZONE, "SOA"), (name.as_str(), "A")] {
+            resolver.must_validate(name, rtype, &format!("nothing cached, {when}"));
+        }
+        self.validated.extend(after);
+    }
+
+    /// Settled, and linked to the parent.
+    #[track_caller]
+    fn link(&mut self) {
+        self.drive("first keys settle", Duration::from_secs(7200), |w| {
+            w.rolls().is_empty()
+        });
+        self.put_ds();
+        let seen = |w: &World| {
+            let keys = w.site.json(&["keyset", ZONE, "list"]);
+            let items = keys["items"].as_array().cloned().unwrap_or_default();
+            items.iter().any(|k| k["at_parent"] == "seen")
+        };
+        self.drive("the DS is seen", Duration::from_secs(7200), seen);
+    }
+
+    /// Waits until a roll of this kind has its keys, then until none runs.
+    #[track_caller]
+    fn roll(&mut self, kind: &str, states: &[&str]) {
+        let of = format!("{kind} ");
+        let begun = |s: &String| s.starts_with(&of) && !s.ends_with("await-keys");
+        until("the roll has begun", || {
+            self.states().iter().any(begun).then_some(())
+        });
+        self.validated.clear();
+        self.drive("the roll ends", Duration::from_secs(86_400), |w| {
+            w.rolls().is_empty()
+        });
+        for state in states {
+            let seen = self.validated.contains(&format!("{kind} {state}"));
+            assert!(seen, "{state} is missing in {:?}", self.validated);
+        }
+    }
+
+    fn tags(&self, active: &str) -> BTreeSet<u64> {
+        let keys = self.site.json(&["keyset", ZONE, "list"]);
+        let items = keys["items"].as_array().cloned().unwrap_or_default();
+        items
+            .iter()
+            .filter(|k| k["state"] == active)
+            .filter_map(|k| k["tag"].as_u64())
+            .collect()
+    }
+}
+
+fn tag(ds_line: &str) -> Option<String> {
+    let fields: Vec<&str> = ds_line.split_whitespace().collect();
+    let at = fields.iter().position(|f| *f == "DS")?;
+    Some(fields.get(at + 1)?.to_string())
+}
+
+fn add(site: &Site, zone: &str, policy: &str, file: &std::path::Path) {
+    let file = file.to_str().unwrap();
+    site.ok(&["zone", "add", zone, "--source", file, "--policy", policy]);
+}
+
+fn child_zone() -> String {
+    format!(
+        "$ORIGIN {ZONE}.\n$TTL {TTL}\n@ SOA ns1 u 1 60 30 86400 {TTL}\n@ NS ns1\n@ NS ns2\n\
+         ns1 A 127.0.0.1\nns2 A 127.0.0.1\nwww A 192.0.2.1\n*.wild A 192.0.2.2\n"
+    )
+}
+
+const PRE_PUBLISH: [&str; 5] = [
+    "await-dnskey-seen",
+    "await-dnskey-expired",
+    "await-rrsig-seen",
+    "await-rrsig-expired",
+    "await-dnskey-gone",
+];
+
+#[test]
+fn a_zsk_is_rolled() {
+    let mut world = World::new("");
+    world.link();
+    let before = world.tags("active");
+    assert_eq!(before.len(), 2, "KSK and ZSK");
+    let said = world.site.ok(&["keyset", ZONE, "zsk", "start-roll"]);
+    assert_eq!(said, format!("Manual key roll for {ZONE} successful\n"));
+    world.roll("zsk", &PRE_PUBLISH);
+    let after = world.tags("active");
+    assert_eq!(before.intersection(&after).count(), 1, "the KSK stays");
+    assert_eq!(world.tags("removed").len(), 1);
+}
+
+#[test]
+fn a_roll_survives_the_end_of_the_daemon_at_every_step() {
+    let mut world = World::new("");
+    world.link();
+    world.site.ok(&["keyset", ZONE, "zsk", "start-roll"]);
+    let mut ended_in = BTreeSet::new();
+    for _ in 0..100 {
+        let states = world.states();
+        if states.is_empty() {
+            break;
+        }
+        if ended_in.insert(states) {
+            let now = world.site.now();
+            world.site.kill();
+            world.site.begin_at(now);
+            world.site.start();
+        }
+        world.stride();
+    }
+    assert!(world.rolls().is_empty(), "{:?}", world.states());
+    assert!(ended_in.len() >= 5, "{ended_in:?}");
+    assert_eq!(world.tags("removed").len(), 1);
+}
+
+#[test]
+fn a_ksk_is_rolled() {
+    let mut world = World::new("");
+    world.link();
+    let before = world.tags("active");
+    world.site.ok(&["keyset", ZONE, "ksk", "start-roll"]);
+    world.roll(
+        "ksk",
+        &[
+            "await-dnskey-seen",
+            "await-dnskey-expired",
+            "await-ds-seen",
+            "await-ds-expired",
+            "await-dnskey-gone",
+        ],
+    );
+    let after = world.tags("active");
+    assert_eq!(before.intersection(&after).count(), 1, "the ZSK stays");
+    // The parent has what is wanted; CDS and CDNSKEY have gone again.
+    let cds = |w: &World| w.site.ask(&[ZONE, "CDS"]).rdata("CDS").len();
+    world.drive("CDS is withdrawn", Duration::from_secs(7200), |w| {
+        cds(w) == 0
+    });
+    assert_eq!(world.parent.ask(&[ZONE, "DS"]).rdata("DS").len(), 1);
+}
+
+#[test]
+fn a_csk_takes_over_and_is_rolled() {
+    let mut world = World::new("");
+    world.link();
+    let csk = "[key-manager.generation]\nuse-csk = true\n";
+    world.child_policy(csk);
+    let plan = world.site.ok(&["policy", "plan"]);
+    assert!(plan.contains(ZONE) && plan.contains("csk"), "{plan}");
+    world.site.ok(&["policy", "reload", "--yes"]);
+    let states = ["await-dnskey-seen", "await-ds-seen", "await-ds-expired"];
+    world.roll("csk", &states);
+    let single = world.tags("active");
+    assert_eq!(single.len(), 1, "one key for all");
+    world.site.ok(&["keyset", ZONE, "csk", "start-roll"]);
+    world.roll("csk", &states);
+    let after = world.tags("active");
+    assert!(after.len() == 1 && after != single);
+    let refused = world.site.cascade(&["keyset", ZONE, "zsk", "start-roll"]);
+    refused
+        .expect(1)
+        .complains(&["uses a CSK", "csk start-roll"]);
+}
+
+#[test]
+fn an_algorithm_is_rolled() {
+    let mut world = World::new("");
+    world.link();
+    world.child_policy("[key-manager.generation]\nalgorithm = \"ED25519\"\n");
+    world.site.ok(&["policy", "reload", "--yes"]);
+    world.roll(
+        "algorithm",
+        &[
+            "await-rrsig-seen",
+            "await-rrsig-expired",
+            "await-dnskey-seen",
+            "await-dnskey-expired",
+            "await-ds-seen",
+            "await-ds-expired",
+            "await-dnskey-gone",
+            "await-rrsig-gone",
+        ],
+    );
+    let keys = world.site.ask(&[ZONE, "DNSKEY"]).rdata("DNSKEY");
+    assert_eq!(keys.len(), 2);
+    assert!(
+        keys.iter().all(|k| k.split(' ').nth(2) == Some("15")),
+        "{keys:?}"
+    );
+    let sigs = world.site.ask(&["+dnssec", ZONE, "SOA"]).rdata("RRSIG");
+    assert!(
+        sigs.len() == 1 && sigs[0].starts_with("SOA 15 "),
+        "{sigs:?}"
+    );
+}
+
+#[test]
+fn by_hand_every_step_waits_for_its_command_and_says_so() {
+    let manual = "[key-manager.zsk]\nauto-start = false\nauto-report = false\nauto-expire = false\nauto-done = false\n";
+    let mut world = World::new(manual);
+    world.link();
+    let zsk = |world: &World, step: &[&str]| {
+        let mut args = vec!["keyset", ZONE, "zsk"];
+        args.extend(step);
+        world.site.cascade(&args)
+    };
+    zsk(&world, &["cache-expired1"])
+        .expect(1)
+        .complains(&["No ZSK roll is running"]);
+    zsk(&world, &["start-roll"]).expect(0);
+    until("the new key is published", || {
+        (world.site.ask(&[ZONE, "DNSKEY"]).rdata("DNSKEY").len() == 3).then_some(())
+    });
+    let seen = |w: &World| {
+        w.rolls()[0]["evidence"].as_array().is_some_and(|e| {
+            e.len() == 2
+                && e.iter()
+                    .all(|e| e["text"].as_str().unwrap().ends_with(", as expected"))
+        })
+    };
+    world.drive("the looks agree", Duration::from_secs(3600), seen);
+    assert_eq!(world.states(), ["zsk await-dnskey-seen"]);
+    let why = world.site.ok(&["zone", "why", ZONE]);
+    assert!(why.contains("zsk propagation1-complete 300"), "{why}");
+    // Another step, too small a TTL, then what fits.
+    zsk(&world, &["cache-expired1"])
+        .expect(1)
+        .complains(&["await-dnskey-seen", "propagation1-complete"]);
+    zsk(&world, &["propagation1-complete", "10"])
+        .expect(1)
+        .complains(&["TTL 10 is below 300"]);
+    zsk(&world, &["propagation1-complete", "300"]).expect(0);
+    // Caches cannot be forced.
+    for force in [&["cache-expired1"][..], &["cache-expired1", "--force"]] {
+        zsk(&world, force)
+            .expect(1)
+            .complains(&["Caches may hold the DNSKEY RRset without the new key until"]);
+    }
+    let allowed = |w: &World, step: &[&str]| zsk(w, step).code == Some(0);
+    world.drive("caches let go", Duration::from_secs(3600), |w| {
+        allowed(w, &["cache-expired1"])
+    });
+    world.drive("signatures are replaced", Duration::from_secs(3600), |w| {
+        allowed(w, &["propagation2-complete", "300"])
+    });
+    world.drive("caches let go", Duration::from_secs(3600), |w| {
+        allowed(w, &["cache-expired2"])
+    });
+    world.drive("all is done", Duration::from_secs(3600), |w| {
+        allowed(w, &["roll-done"])
+    });
+    assert_eq!(world.tags("removed").len(), 1);
+}
+
+#[test]
+fn a_parent_that_keeps_the_old_ds_is_named_and_the_old_key_stays() {
+    let mut world = World::new("");
+    world.link();
+    let old: Vec<String> = world.ds.clone();
+    world.follows = false;
+    world.site.ok(&["keyset", ZONE, "ksk", "start-roll"]);
+    world.drive("the DS is wanted", Duration::from_secs(7200), |w| {
+        w.states() == ["ksk await-ds-seen"]
+    });
+    // Both at the parent: the new one is seen, the old one is in the way.
+    world.ds.extend(old.clone());
+    world.serial += 1;
+    world.write_parent();
+    world.site.ok(&["zone", "reload", "test"]);
+    for _ in 0..20 {
+        world.site.advance(Duration::from_secs(600));
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    assert_eq!(world.states(), ["ksk await-ds-seen"]);
+    let why = world.site.ok(&["zone", "why", ZONE]);
+    let old_tag = tag(&old[0]).unwrap();
+    for word in ["waits for the parent", "127.0.0.1", &old_tag, "get ds"] {
+        assert!(why.contains(word), "no `{word}` in {why}");
+    }
+    assert_eq!(world.site.ask(&[ZONE, "DNSKEY"]).rdata("DNSKEY").len(), 3);
+    world.follows = true;
+    world.roll("ksk", &["await-ds-expired", "await-dnskey-gone"]);
+}
+
+#[test]
+fn signatures_stay_fresh_for_months() {
+    let mut world = World::new("[key-manager.zsk]\nvalidity = \"forever\"\n");
+    world.link();
+    for day in 0..60 {
+        world.site.advance(Duration::from_secs(86_400));
+        let serial = world.site.served_serial("test");
+        until("the parent is up to date", || {
+            (world.parent.ask(&["test", "SOA"]).serial() >= Some(serial)).then_some(())
+        });
+        std::thread::sleep(Duration::from_millis(250));
+        if day % 5 == 4 {
+            let serial = world.site.served_serial(ZONE);
+            until("the secondaries are up to date", || {
+                let same = |s: &Server| s.ask(&[ZONE, "SOA"]).serial() >= Some(serial);
+                world.secondaries.iter().all(same).then_some(())
+            });
+            let name = world.fresh_name();
+            let resolver = world.resolver();
+            for (name, rtype) in [(ZONE, "DNSKEY"), (ZONE, "SOA"), (name.as_str(), "A")] {
+                resolver.must_validate(name, rtype, &format!("on day {day}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn the_hook_tells_the_parent_until_it_succeeds() {
+    let mut world = World::new("");
+    let told = world.site.path("told");
+    // Fails once.
+    let hook = world.site.script(
+        "tell",
+        &format!(
+            "echo \"$CASCADE_ZONE|$CASCADE_DS_ADD|$CASCADE_DS_REMOVE|$CASCADE_CDS\" >> {0}\n[ $(wc -l < {0}) -gt 1 ]\n",
+            told.display()
+        ),
+    );
+    world.child_policy_with("", &format!("hook = \"{}\"\n", hook.display()));
+    world.site.ok(&["policy", "reload", "--yes"]);
+    let lines = |w: &World| {
+        let text = std::fs::read_to_string(w.site.path("told")).unwrap_or_default();
+        text.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    world.drive("the hook is run twice", Duration::from_secs(7200), |w| {
+        lines(w).len() == 2
+    });
+    let lines = lines(&world);
+    assert_eq!(lines[0], lines[1]);
+    let parts: Vec<&str> = lines[0].split('|').collect();
+    let ds = world.site.ok(&["keyset", ZONE, "get", "ds"]);
+    assert_eq!(parts[0], ZONE);
+    assert_eq!(tag(parts[1]), tag(ds.trim()), "{lines:?}");
+    assert_eq!(parts[2], "");
+    assert!(parts[3].contains(" CDS "), "{lines:?}");
+    let history = world.site.ok(&["zone", "history", ZONE, "--kind", "key"]);
+    assert!(history.contains("the DS hook succeeded"), "{history}");
+}
+
+#[test]
+fn a_zone_that_the_parent_does_not_know_rolls_by_its_own_output() {
+    let mut world = World::with("", false);
+    // Its servers are asked by nobody: they may as well be gone.
+    world.secondaries.clear();
+    world.drive("first keys settle", Duration::from_secs(7200), |w| {
+        w.rolls().is_empty()
+    });
+    let before = world.tags("active");
+    for kind in ["zsk", "ksk"] {
+        world.site.ok(&["keyset", ZONE, kind, "start-roll"]);
+        until("the roll has begun", || {
+            (!world.rolls().is_empty()).then_some(())
+        });
+        world.drive("the roll ends", Duration::from_secs(86_400), |w| {
+            w.rolls().is_empty()
+        });
+    }
+    let after = world.tags("active");
+    assert_eq!((before.len(), after.len()), (2, 2));
+    assert_eq!(before.intersection(&after).count(), 0, "both are new");
+    // Nobody is asked for a DS.
+    assert!(world.site.ask(&[ZONE, "CDS"]).rdata("CDS").is_empty());
+}
+
+#[test]
+fn a_leaked_key_is_replaced_by_the_standby_key() {
+    let mut world = World::new("[key-manager.generation]\nstandby-zsk = 1\n");
+    world.link();
+    let count = |w: &World| w.site.ask(&[ZONE, "DNSKEY"]).rdata("DNSKEY").len();
+    world.drive(
+        "the standby key is published",
+        Duration::from_secs(7200),
+        |w| count(w) == 3,
+    );
+    let ready = |w: &World| w.tags("ready");
+    world.drive("the standby key is ready", Duration::from_secs(7200), |w| {
+        ready(w).len() == 1
+    });
+    let (before, spare) = (world.tags("active"), ready(&world));
+    let asked = world.site.cascade(&["keyset", ZONE, "emergency", "zsk"]);
+    asked
+        .expect(1)
+        .complains(&["safe ends about", "fast ends about"]);
+    assert!(world.rolls().is_empty());
+    let said = world
+        .site
+        .ok(&["keyset", ZONE, "emergency", "zsk", "--yes"]);
+    assert_eq!(
+        said,
+        format!("Emergency roll of ZSK for {ZONE} started: safe\n")
+    );
+    let states = [
+        "await-dnskey-expired",
+        "await-rrsig-seen",
+        "await-rrsig-expired",
+    ];
+    world.roll("zsk", &states[1..]);
+    let after = world.tags("active");
+    assert_eq!(after.intersection(&spare).count(), 1, "the spare key signs");
+    assert_eq!(
+        after.intersection(&before).count(),
+        1,
+        "the leaked one does not"
+    );
+    world.drive(
+        "there is a spare key again",
+        Duration::from_secs(7200),
+        |w| count(w) == 3,
+    );
+}
+
+#[test]
+fn keys_are_imported_and_removed() {
+    let mut world = World::new("");
+    world.link();
+    // A key of this daemon's other zone has another owner; one made by others fits.
+    let refused = world.site.cascade(&["keyset", ZONE, "import"]);
+    refused.expect(2);
+    let dir = world.site.path("import");
+    std::fs::create_dir(&dir).unwrap();
+    let made = std::process::Command::new("dnssec-keygen")
+        .args(["-q", "-a", "ECDSAP256SHA256", "-K"])
+        .arg(&dir)
+        .arg(ZONE)
+        .output()
+        .expect("dnssec-keygen is installed (Debian: bind9-utils)");
+    let base = String::from_utf8(made.stdout).unwrap().trim().to_owned();
+    let file = dir.join(format!("{base}.key"));
+    let said = world.site.ok(&[
+        "keyset",
+        ZONE,
+        "import",
+        "--import-zsk-file",
+        file.to_str().unwrap(),
+    ]);
+    let tag: u64 = base.rsplit('+').next().unwrap().parse().unwrap();
+    assert_eq!(said, format!("Imported key {tag} into {ZONE}\n"));
+    let twice = [
+        "keyset",
+        ZONE,
+        "import",
+        "--import-zsk-file",
+        file.to_str().unwrap(),
+    ];
+    world
+        .site
+        .cascade(&twice)
+        .expect(1)
+        .complains(&["has already"]);
+    until("it is published", || {
+        (world.site.ask(&[ZONE, "DNSKEY"]).rdata("DNSKEY").len() == 3).then_some(())
+    });
+    let old = world.tags("active");
+    world.site.ok(&["keyset", ZONE, "zsk", "start-roll"]);
+    world.roll("zsk", &["await-rrsig-expired"]);
+    assert!(world.tags("active").contains(&tag), "it is the successor");
+    // In use: not removed; removed already: to the trash.
+    let tag = tag.to_string();
+    let in_use = world
+        .site
+        .cascade(&["keyset", ZONE, "remove-key", &tag, "--yes"]);
+    in_use.expect(1).complains(&["in use"]);
+    let gone = old
+        .difference(&world.tags("active"))
+        .next()
+        .unwrap()
+        .to_string();
+    world
+        .site
+        .ok(&["keyset", ZONE, "remove-key", &gone, "--yes"]);
+    let list = world.site.ok(&["keyset", ZONE, "list"]);
+    assert!(!list.contains(&gone), "{list}");
+    let all = world.site.ok(&["keyset", ZONE, "list", "--all"]);
+    assert!(all.contains(&gone) && all.contains("in the trash"), "{all}");
+}
+
+#[test]
+fn cds_stands_as_the_policy_says() {
+    let mut world = World::new("");
+    world.child_policy_with("", "cds = \"always\"\ncdnskey = false\n");
+    world.site.ok(&["policy", "reload", "--yes"]);
+    world.link();
+    let count = |w: &World, rtype: &str| w.site.ask(&[ZONE, rtype]).rdata(rtype).len();
+    world.drive("CDS is alone", Duration::from_secs(7200), |w| {
+        (count(w, "CDS"), count(w, "CDNSKEY")) == (1, 0)
+    });
+    world.child_policy_with("", "cds = \"never\"\n");
+    world.site.ok(&["policy", "reload", "--yes"]);
+    world.drive("CDS is gone", Duration::from_secs(7200), |w| {
+        count(w, "CDS") == 0
+    });
+    // To insecure: the delete form, until the parent has no DS and no cache holds one.
+    world.child_policy_with("", "cds = \"delete\"\n");
+    world.site.ok(&["policy", "reload", "--yes"]);
+    world.drive("the delete form is there", Duration::from_secs(7200), |w| {
+        w.site.ask(&[ZONE, "CDS"]).rdata("CDS") == ["0 0 0 00"]
+    });
+    assert_eq!(
+        world.site.ask(&[ZONE, "CDNSKEY"]).rdata("CDNSKEY"),
+        ["0 3 0 AA=="]
+    );
+    world.ds.clear();
+    world.serial += 1;
+    world.write_parent();
+    world.site.ok(&["zone", "reload", "test"]);
+    world.drive("the zone is an island", Duration::from_secs(86_400), |w| {
+        w.rolls().is_empty()
+    });
+    assert_eq!(count(&world, "CDS"), 0);
+    assert_eq!(count(&world, "DNSKEY"), 2, "signed as before");
+}

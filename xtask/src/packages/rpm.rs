@@ -1,0 +1,70 @@
+//! The same files as metadata for `cargo generate-rpm --metadata-overwrite`.
+
+use std::fmt::Write;
+use std::fs;
+
+use super::Build;
+use super::contents::Package;
+use super::tree::{self, Tree};
+
+pub fn write(build: &Build, package: &Package, laid: &Tree) -> Result<(), String> {
+    let folder = build.out.join("rpm");
+    tree::make_dir(&folder)?;
+    let path = folder.join(format!("{}.toml", package.name));
+    fs::write(&path, metadata(build, package, laid)?)
+        .map_err(|e| format!("{}: {e}", path.display()))
+}
+
+fn metadata(build: &Build, package: &Package, laid: &Tree) -> Result<String, String> {
+    let version = build.version.split('-').next().unwrap_or(&build.version);
+    let mut out = format!(
+        "name = \"{}\"\nversion = \"{version}\"\nrelease = \"1\"\nlicense = \"BSD-3-Clause\"\n\
+         summary = \"{}\"\nauto-req = \"auto\"\n",
+        package.name,
+        summary(package)?
+    );
+    let script = format!(
+        "systemd-sysusers {0}.conf; systemd-tmpfiles --create {0}.conf >/dev/null 2>&1; \
+         systemctl daemon-reload >/dev/null 2>&1; [ $1 -lt 2 ] || systemctl try-restart {1}.service; :",
+        package.name, package.programs[0]
+    );
+    let _ = writeln!(out, "post_install_script = '{script}'");
+    let _ = writeln!(
+        out,
+        "pre_uninstall_script = '[ $1 -gt 0 ] || systemctl disable --now {}.service >/dev/null 2>&1; :'",
+        package.programs[0]
+    );
+    out.push_str("\n[requires]\nsystemd = \"*\"\n");
+    for path in &laid.files {
+        let mode = if path.starts_with("/usr/bin/") {
+            "755"
+        } else {
+            "644"
+        };
+        let _ = write!(
+            out,
+            "\n[[assets]]\nsource = \"{}\"\ndest = \"{path}\"\nmode = \"{mode}\"\n",
+            tree::inside(&laid.root, path).display()
+        );
+        if path.starts_with("/etc/") {
+            out.push_str("config = \"noreplace\"\n");
+        }
+        if path.starts_with("/usr/share/doc/") {
+            out.push_str("doc = true\n");
+        }
+    }
+    Ok(out)
+}
+
+/// The first line of the Debian package's description.
+fn summary(package: &Package) -> Result<String, String> {
+    let path = crate::root()
+        .join("packaging/debian")
+        .join(package.name)
+        .join("control");
+    let text = String::from_utf8_lossy(&tree::read(&path)?).into_owned();
+    text.lines()
+        .find_map(|line| line.strip_prefix("Description: "))
+        .map(str::to_owned)
+        .ok_or_else(|| format!("{}: no description", path.display()))
+}
