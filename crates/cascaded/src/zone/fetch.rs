@@ -38,7 +38,7 @@ impl Primaries {
 
 impl Actor {
     /// True while primaries are to be asked; a zone that is being removed has none any more.
-    fn from_servers(&self) -> bool {
+    fn has_primaries(&self) -> bool {
         matches!(self.row.source, Source::Servers { .. })
             && !matches!(self.row.zone.candidate, Candidate::Removing { .. })
     }
@@ -57,7 +57,7 @@ impl Actor {
 
     /// When the source wants something although nothing happens.
     pub(super) fn source_deadline(&self) -> Option<Timestamp> {
-        if !self.from_servers() {
+        if !self.has_primaries() {
             return None;
         }
         let expiry = self
@@ -72,7 +72,7 @@ impl Actor {
     }
 
     pub(super) async fn source_due(&mut self, now: Timestamp) {
-        if !self.from_servers() {
+        if !self.has_primaries() {
             return;
         }
         if !self.row.zone.source.expired && self.primaries.refresh.is_expired(now) {
@@ -96,7 +96,7 @@ impl Actor {
             .primaries
             .refresh
             .next_attempt()
-            .filter(|_| self.from_servers());
+            .filter(|_| self.has_primaries());
         own.into_iter().chain(timer).min()
     }
 

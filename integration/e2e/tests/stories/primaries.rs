@@ -104,12 +104,7 @@ fn consecutive_root_zones(program: Program) {
         "{missing:?} {more:?}"
     );
     let text = site.ok(&["zone", "status", "."]);
-    for words in [
-        "Source 127.0.0.1:",
-        "(IXFR (1 sequence))",
-        "next refresh",
-        "from the network",
-    ] {
+    for words in ["Source 127.0.0.1:", "next refresh", "from the network"] {
         assert!(text.contains(words), "no `{words}` in\n{text}");
     }
 }
