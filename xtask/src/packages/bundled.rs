@@ -97,7 +97,7 @@ const BSD: &str = " Redistribution and use in source and binary forms, with or w
 ";
 
 pub fn copyright(package: &Package) -> Result<String, String> {
-    let mut out = format!(
+    let mut out = String::from(
         "Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n\
          Upstream-Name: Cascade\nComment:\n The programs are linked statically with the libraries \
          listed here. The texts\n of their licences are in licences.txt.gz beside this file.\n .\n",
