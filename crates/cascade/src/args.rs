@@ -1032,10 +1032,14 @@ fn hsm_id(text: &str) -> Result<String, String> {
     Err("an id has 1 to 63 letters, digits, '.', '_' and '-', and starts with a letter or digit, for example kmip2pkcs11".to_string())
 }
 
+/// As our programs and others print it: with or without `sha256:`, with or without colons.
 fn fingerprint(text: &str) -> Result<String, String> {
-    let hex = text.strip_prefix("sha256:").unwrap_or("");
+    let hex = text
+        .strip_prefix("sha256:")
+        .unwrap_or(text)
+        .replace(':', "");
     if hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()) {
-        return Ok(text.to_ascii_lowercase());
+        return Ok(format!("sha256:{}", hex.to_ascii_lowercase()));
     }
     Err("write sha256: and 64 hexadecimal digits".to_string())
 }

@@ -661,6 +661,18 @@ impl Device {
         }
     }
 
+    /// It can be reached and does not sign; true if that is news.
+    pub fn note_silence(&self, why: &str) -> bool {
+        let mut facts = self.facts.lock();
+        let news = facts.away.is_none();
+        let since = facts
+            .away
+            .as_ref()
+            .map_or_else(|| self.clock.now(), |(since, _)| *since);
+        facts.away = Some((since, why.to_string()));
+        news
+    }
+
     pub fn is_away(&self) -> bool {
         self.facts.lock().away.is_some()
     }

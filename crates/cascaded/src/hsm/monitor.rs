@@ -99,15 +99,24 @@ fn look(
         *arrivals = now_arrived;
         prove_all(device, device.all_held(), move |end| {
             over.store(false, Ordering::Release);
-            if end.answered {
-                d.note_return();
-                d.tell(Event::Back { hsm: d.id.clone() });
+            match end.silent {
+                None => {
+                    d.note_return();
+                    d.tell(Event::Back { hsm: d.id.clone() });
+                }
+                // Its server answers, and it does not sign.
+                Some(why) => {
+                    if d.note_silence(&why) {
+                        let hsm = d.id.clone();
+                        d.tell(Event::Away { hsm, why });
+                    }
+                }
             }
         });
     } else if device.may_be_released() {
         prove_all(device, device.all_held(), move |end| {
             over.store(false, Ordering::Release);
-            if end.answered && end.good {
+            if end.silent.is_none() && end.good {
                 d.release();
             }
         });
@@ -123,10 +132,10 @@ fn look(
 }
 
 /// How proofs of several keys ended.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct End {
-    /// The HSM has signed, or said that a key is not what it should be.
-    answered: bool,
+    /// Why the HSM neither signed nor said that a key is not what it should be.
+    silent: Option<String>,
     /// Every key was.
     good: bool,
 }
@@ -135,7 +144,7 @@ struct End {
 fn prove_all(device: &Arc<Device>, keys: Vec<Arc<Held>>, then: impl FnOnce(End) + Send + 'static) {
     let keys: Vec<Arc<Held>> = keys.into_iter().take(PROOFS).collect();
     let end = End {
-        answered: true,
+        silent: None,
         good: true,
     };
     if keys.is_empty() {
@@ -149,11 +158,15 @@ fn prove_all(device: &Arc<Device>, keys: Vec<Arc<Held>>, then: impl FnOnce(End) 
             let mut left = left.lock();
             left.0 -= 1;
             left.1.good &= result.is_ok();
-            left.1.answered &= matches!(result, Ok(()) | Err(SignFailure::Unproven { .. }));
+            match result {
+                Ok(()) | Err(SignFailure::Unproven { .. }) => {}
+                Err(SignFailure::Away { why, .. }) => left.1.silent = Some(why),
+                Err(e) => left.1.silent = Some(e.to_string()),
+            }
             if left.0 == 0
                 && let Some(then) = left.2.take()
             {
-                let end = left.1;
+                let end = left.1.clone();
                 drop(left);
                 then(end);
             }

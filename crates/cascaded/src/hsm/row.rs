@@ -167,9 +167,15 @@ fn digest(hex: &str) -> Option<[u8; 32]> {
     bytes.try_into().ok()
 }
 
-/// `sha256:` and 64 hexadecimal digits, with or without colons between octets.
+/// 64 hexadecimal digits, with or without `sha256:` in front and colons between octets: programs
+/// print it either way.
 fn fingerprint(text: &str) -> Option<[u8; 32]> {
-    digest(&text.strip_prefix("sha256:")?.replace(':', ""))
+    digest(
+        &text
+            .strip_prefix("sha256:")
+            .unwrap_or(text)
+            .replace(':', ""),
+    )
 }
 
 fn bad_fingerprint(text: &str) -> BadOption {

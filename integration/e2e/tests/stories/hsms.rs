@@ -474,6 +474,7 @@ fn a_network_hsm_that_lies_leaves_and_returns() {
         "{}",
         site.ok(&["hsm", "show", "kmip2pkcs11"])
     );
+    bridge.manners("lie-every = 1\n");
     let failed = site.cascade(&["hsm", "test", "kmip2pkcs11"]);
     assert_eq!(failed.code, Some(7), "{failed}");
     bridge.manners("lie-every = 0\n");
