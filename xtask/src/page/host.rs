@@ -116,6 +116,7 @@ pub fn give(root: &Path, folder: &str, files: &[PathBuf]) -> Result<(), String> 
 }
 
 pub fn throw_away(root: &Path) {
+    let _ = fs::remove_file(root.with_extension("boot.log"));
     if let Err(e) = fs::remove_dir_all(root) {
         println!("{} stays: {e}", root.display());
     }
