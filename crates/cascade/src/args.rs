@@ -708,7 +708,33 @@ pub struct HsmEdit {
     /// Forget username and password
     #[arg(long)]
     pub clear_credentials: bool,
-    /// Do not verify the server's certificate; whoever answers next is remembered
+    #[command(flatten)]
+    pub tls: HsmTls,
+    #[arg(long, value_name = "DUR", value_parser = forms::duration)]
+    pub connect_timeout: Option<Duration>,
+    #[arg(long, value_name = "DUR", value_parser = forms::duration)]
+    pub read_timeout: Option<Duration>,
+    #[arg(long, value_name = "DUR", value_parser = forms::duration)]
+    pub write_timeout: Option<Duration>,
+    #[arg(long, value_name = "N")]
+    pub max_response_bytes: Option<u64>,
+    #[arg(long, value_name = "N")]
+    pub connections: Option<u32>,
+    #[arg(long, value_name = "N")]
+    pub in_flight: Option<u32>,
+    #[arg(long, value_name = "S", requires = "key_label_max_bytes")]
+    pub key_label_prefix: Option<String>,
+    #[arg(long, value_name = "N")]
+    pub key_label_max_bytes: Option<u16>,
+    /// Do not contact it before
+    #[arg(long)]
+    pub no_connect: bool,
+}
+
+/// Who the KMIP server must be, and who we are towards it.
+#[derive(Debug, Args)]
+pub struct HsmTls {
+    /// Do not verify the server's certificate; whoever answers first is remembered
     #[arg(long, conflicts_with_all = ["hsm_ca", "server_cert", "fingerprint"])]
     pub insecure: bool,
     /// Authority that vouches for the server (PEM)
@@ -736,25 +762,6 @@ pub struct HsmEdit {
         id = "hsm_client_key"
     )]
     pub hsm_client_key: Option<PathBuf>,
-    #[arg(long, value_name = "DUR", value_parser = forms::duration)]
-    pub connect_timeout: Option<Duration>,
-    #[arg(long, value_name = "DUR", value_parser = forms::duration)]
-    pub read_timeout: Option<Duration>,
-    #[arg(long, value_name = "DUR", value_parser = forms::duration)]
-    pub write_timeout: Option<Duration>,
-    #[arg(long, value_name = "N")]
-    pub max_response_bytes: Option<u64>,
-    #[arg(long, value_name = "N")]
-    pub connections: Option<u32>,
-    #[arg(long, value_name = "N")]
-    pub in_flight: Option<u32>,
-    #[arg(long, value_name = "S", requires = "key_label_max_bytes")]
-    pub key_label_prefix: Option<String>,
-    #[arg(long, value_name = "N")]
-    pub key_label_max_bytes: Option<u16>,
-    /// Do not contact it before
-    #[arg(long)]
-    pub no_connect: bool,
 }
 
 #[derive(Debug, Args)]
@@ -781,34 +788,8 @@ pub struct HsmAdd {
     /// First line of a file that others cannot read
     #[arg(long, value_name = "FILE")]
     pub password_file: Option<PathBuf>,
-    /// Do not verify the server's certificate
-    #[arg(long, conflicts_with_all = ["hsm_ca", "server_cert", "fingerprint"])]
-    pub insecure: bool,
-    /// Authority that vouches for the server (PEM)
-    #[arg(long = "hsm-ca-cert", value_name = "FILE", id = "hsm_ca")]
-    pub hsm_ca: Option<PathBuf>,
-    /// The server's certificate itself (PEM)
-    #[arg(long, value_name = "FILE")]
-    pub server_cert: Option<PathBuf>,
-    /// The server's certificate by its digest
-    #[arg(long, value_name = "sha256:HEX", value_parser = fingerprint)]
-    pub fingerprint: Option<String>,
-    /// Own certificate towards the server (PEM)
-    #[arg(
-        long = "hsm-client-cert",
-        value_name = "FILE",
-        requires = "hsm_client_key",
-        id = "hsm_client_cert"
-    )]
-    pub hsm_client_cert: Option<PathBuf>,
-    /// Its key (PEM)
-    #[arg(
-        long = "hsm-client-key",
-        value_name = "FILE",
-        requires = "hsm_client_cert",
-        id = "hsm_client_key"
-    )]
-    pub hsm_client_key: Option<PathBuf>,
+    #[command(flatten)]
+    pub tls: HsmTls,
     #[arg(long, value_name = "DUR", default_value = "3s", value_parser = forms::duration)]
     pub connect_timeout: Duration,
     #[arg(long, value_name = "DUR", default_value = "30s", value_parser = forms::duration)]

@@ -233,22 +233,14 @@ fn inventory_text(i: &HsmInventory, orphans: bool, missing: bool) -> String {
 }
 
 fn edit_request(ctx: &Ctx, a: args::HsmEdit) -> Result<HsmEdit, CliError> {
-    let pem = |path: &Option<std::path::PathBuf>| path.as_deref().map(read_text).transpose();
     let secs = |d: Option<std::time::Duration>| d.map(|d| d.as_secs());
-    let pinned = a.server_cert.is_some() || a.fingerprint.is_some();
-    let says_tls = a.insecure || pinned || a.hsm_ca.is_some() || a.hsm_client_cert.is_some();
-    let tls = HsmTls {
-        verify: match (a.insecure, pinned) {
-            (true, _) => TlsVerify::None,
-            (false, true) => TlsVerify::Pinned,
-            (false, false) => TlsVerify::Full,
-        },
-        ca_pem: pem(&a.hsm_ca)?,
-        server_pem: pem(&a.server_cert)?,
-        fingerprint: a.fingerprint,
-        client_pem: pem(&a.hsm_client_cert)?,
-        client_key_pem: pem(&a.hsm_client_key)?.map(Secret),
-    };
+    let t = &a.tls;
+    let says_tls = t.insecure
+        || t.server_cert.is_some()
+        || t.fingerprint.is_some()
+        || t.hsm_ca.is_some()
+        || t.hsm_client_cert.is_some();
+    let tls = says_tls.then(|| tls(a.tls)).transpose()?;
     let all = |texts: &[String]| texts.iter().map(|t| endpoint(t)).collect::<Result<_, _>>();
     Ok(HsmEdit {
         add_endpoints: all(&a.add_endpoint)?,
@@ -256,7 +248,7 @@ fn edit_request(ctx: &Ctx, a: args::HsmEdit) -> Result<HsmEdit, CliError> {
         username: a.username,
         password: password(a.password, a.password_stdin, a.password_file.as_deref())?,
         clear_credentials: a.clear_credentials,
-        tls: says_tls.then_some(tls),
+        tls,
         connect_timeout_secs: secs(a.connect_timeout),
         read_timeout_secs: secs(a.read_timeout),
         write_timeout_secs: secs(a.write_timeout),
@@ -269,6 +261,24 @@ fn edit_request(ctx: &Ctx, a: args::HsmEdit) -> Result<HsmEdit, CliError> {
         }),
         connect: !a.no_connect,
         comment: ctx.comment.clone(),
+    })
+}
+
+/// Whom to trust, with the files' contents: the daemon need not be able to read them.
+fn tls(t: args::HsmTls) -> Result<HsmTls, CliError> {
+    let pem = |path: &Option<std::path::PathBuf>| path.as_deref().map(read_text).transpose();
+    let pinned = t.server_cert.is_some() || t.fingerprint.is_some();
+    Ok(HsmTls {
+        verify: match (t.insecure, pinned) {
+            (true, _) => TlsVerify::None,
+            (false, true) => TlsVerify::Pinned,
+            (false, false) => TlsVerify::Full,
+        },
+        ca_pem: pem(&t.hsm_ca)?,
+        server_pem: pem(&t.server_cert)?,
+        fingerprint: t.fingerprint,
+        client_pem: pem(&t.hsm_client_cert)?,
+        client_key_pem: pem(&t.hsm_client_key)?.map(Secret),
     })
 }
 
@@ -296,29 +306,13 @@ fn add_request(ctx: &Ctx, a: args::HsmAdd) -> Result<HsmAdd, CliError> {
     for text in &a.endpoint {
         endpoints.push(endpoint(text)?);
     }
-    let pem = |path: &Option<std::path::PathBuf>| path.as_deref().map(read_text).transpose();
-    let verify = match (
-        a.insecure,
-        a.server_cert.is_some() || a.fingerprint.is_some(),
-    ) {
-        (true, _) => TlsVerify::None,
-        (false, true) => TlsVerify::Pinned,
-        (false, false) => TlsVerify::Full,
-    };
     let password = password(a.password, a.password_stdin, a.password_file.as_deref())?;
     Ok(HsmAdd {
         hsm: a.id,
         endpoints,
         username: a.username,
         password,
-        tls: HsmTls {
-            verify,
-            ca_pem: pem(&a.hsm_ca)?,
-            server_pem: pem(&a.server_cert)?,
-            fingerprint: a.fingerprint,
-            client_pem: pem(&a.hsm_client_cert)?,
-            client_key_pem: pem(&a.hsm_client_key)?.map(Secret),
-        },
+        tls: tls(a.tls)?,
         connect_timeout_secs: Some(a.connect_timeout.as_secs()),
         read_timeout_secs: Some(a.read_timeout.as_secs()),
         write_timeout_secs: Some(a.write_timeout.as_secs()),

@@ -12,6 +12,7 @@ mod ixfr;
 pub mod limits;
 mod lookup;
 pub mod notify;
+mod peers;
 mod proof;
 pub mod server;
 pub mod stats;

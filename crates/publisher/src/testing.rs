@@ -397,3 +397,15 @@ big.example. 30 TXT 012345678901234567890123456789012345678901234567890123456789
 pub fn maze() -> Arc<ZoneVersion> {
     unsigned("example", MAZE)
 }
+
+/// A clock that goes with tokio's.
+pub struct Wall(pub tokio::time::Instant);
+
+impl cascade_time::Clock for Wall {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_secs(1_700_000_000) + self.0.elapsed()
+    }
+    fn monotonic(&self) -> std::time::Duration {
+        self.0.elapsed()
+    }
+}

@@ -13,6 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::mpsc;
 
+use crate::peers::{canonical, receive};
 use super::machine::{Machine, Notice, NotifyAnswer, Send};
 use super::message::{AnswerError, check_answer, compose};
 
@@ -450,34 +451,11 @@ async fn over_tcp(
     let _ = done.send((canonical(target), id, answer)).await;
 }
 
-async fn receive(
-    socket: &Option<UdpSocket>,
-    buf: &mut [u8],
-) -> std::io::Result<(usize, SocketAddr)> {
-    match socket {
-        Some(socket) => socket.recv_from(buf).await,
-        None => std::future::pending().await,
-    }
-}
-
-fn canonical(addr: SocketAddr) -> SocketAddr {
-    SocketAddr::new(addr.ip().to_canonical(), addr.port())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::Wall;
     use cascade_wire::{Algorithm, Request, ServerTsig, TsigKeys};
-
-    struct Wall(tokio::time::Instant);
-    impl Clock for Wall {
-        fn now(&self) -> Timestamp {
-            Timestamp::from_secs(1_700_000_000) + self.0.elapsed()
-        }
-        fn monotonic(&self) -> Duration {
-            self.0.elapsed()
-        }
-    }
 
     /// A secondary over a real socket: refuses, ignores with a wrong ID, then accepts with TSIG.
     #[tokio::test]

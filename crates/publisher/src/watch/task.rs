@@ -15,6 +15,7 @@ use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 
 use super::machine::{Finding, Machine, Problem};
+use crate::peers::{canonical, receive};
 use crate::answer::MAX_UDP;
 use crate::notify::Target;
 
@@ -360,34 +361,11 @@ fn read_answer(
     Some(fields.map(|f| f.serial).ok_or(Problem::Unusable))
 }
 
-async fn receive(
-    socket: &Option<UdpSocket>,
-    buf: &mut [u8],
-) -> std::io::Result<(usize, SocketAddr)> {
-    match socket {
-        Some(socket) => socket.recv_from(buf).await,
-        None => std::future::pending().await,
-    }
-}
-
-fn canonical(addr: SocketAddr) -> SocketAddr {
-    SocketAddr::new(addr.ip().to_canonical(), addr.port())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::Wall;
     use cascade_wire::Algorithm;
-
-    struct Wall(tokio::time::Instant);
-    impl Clock for Wall {
-        fn now(&self) -> Timestamp {
-            Timestamp::from_secs(1_700_000_000) + self.0.elapsed()
-        }
-        fn monotonic(&self) -> Duration {
-            self.0.elapsed()
-        }
-    }
 
     /// Answers one SOA question over a real socket.
     async fn answer(server: &UdpSocket, serial: u32, aa: bool) {
