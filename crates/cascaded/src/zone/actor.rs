@@ -151,7 +151,14 @@ pub fn start_restored(d: &Arc<Daemon>, row: ZoneRow, apex: Name) -> Arc<ZoneHand
     spawn(d, row, apex, true)
 }
 
-fn spawn(d: &Arc<Daemon>, row: ZoneRow, apex: Name, restored: bool) -> Arc<ZoneHandle> {
+fn spawn(d: &Arc<Daemon>, mut row: ZoneRow, apex: Name, restored: bool) -> Arc<ZoneHandle> {
+    // Before anybody looks: a zone that is yet to be read back must not seem to be served.
+    let first = restored.then(|| {
+        let now = d.now();
+        let (zone, actions) = restore(row.zone.clone(), now);
+        row.zone = zone;
+        (actions, now)
+    });
     let (tx, rx) = mpsc::channel(MAILBOX);
     // One message per job, and a zone has a handful of jobs: bounded by construction.
     let (done_tx, done_rx) = mpsc::unbounded_channel();
@@ -193,7 +200,7 @@ fn spawn(d: &Arc<Daemon>, row: ZoneRow, apex: Name, restored: bool) -> Arc<ZoneH
         sweep_after: None,
         gone: false,
     };
-    let task = tokio::spawn(actor.run(rx, done_rx, restored));
+    let task = tokio::spawn(actor.run(rx, done_rx, first));
     let (d, handle) = (d.clone(), me.clone());
     tokio::spawn(async move {
         if let Err(e) = task.await
@@ -223,12 +230,10 @@ impl Actor {
         mut self,
         mut rx: mpsc::Receiver<Message>,
         mut done: mpsc::UnboundedReceiver<Done>,
-        restored: bool,
+        first: Option<(Vec<Action>, Timestamp)>,
     ) {
-        if restored {
-            let now = self.d.now();
-            let (zone, actions) = restore(self.row.zone.clone(), now);
-            self.row.zone = zone;
+        let restored = first.is_some();
+        if let Some((actions, now)) = first {
             let expires_at = self.row.zone.source.expires_at;
             self.primaries = super::fetch::Primaries::restored(expires_at, now);
             self.perform(actions, now).await;

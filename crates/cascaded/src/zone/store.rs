@@ -196,11 +196,15 @@ impl Actor {
             return;
         }
         let keep = self.row.zone.settings.retained_versions.max(1);
-        let recent = open.marks.iter().rev().take(keep);
+        let newest_first = open.marks.iter().rev().map(|m| m.version);
+        let recent = newest_first.chain([open.base]).take(keep);
         let base = recent
-            .map_while(|m| self.versions.get(&VersionId(m.version)))
+            .map_while(|v| self.versions.get(&VersionId(v)))
             .last();
-        let Some(held) = base else { return };
+        // Everything in the journal is still wanted: a new snapshot would be the old one.
+        let Some(held) = base.filter(|h| h.version().id().0 != open.base) else {
+            return;
+        };
         let (v, gate) = (held.version().clone(), held.gate());
         let Some(from) = open.behind(v.id().0) else {
             return;
