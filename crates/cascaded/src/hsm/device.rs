@@ -528,7 +528,16 @@ impl Device {
         self.when_proven(held, then);
     }
 
-    /// Proves and waits. For threads that may block.
+    /// Proves anew and waits. For threads that may block.
+    pub fn prove_now(self: &Arc<Self>, held: &Arc<Held>) -> Result<(), SignFailure> {
+        let (send, receive) = std_mpsc::channel();
+        self.prove_again(held, move |result| drop(send.send(result)));
+        receive
+            .recv_timeout(GIVE_UP)
+            .unwrap_or(Err(SignFailure::Timeout))
+    }
+
+    /// Proves and waits, unless the key has just done so. For threads that may block.
     pub fn prove(self: &Arc<Self>, held: &Arc<Held>) -> Result<(), SignFailure> {
         let (send, receive) = std_mpsc::channel();
         let now = self.now();

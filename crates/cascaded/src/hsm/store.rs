@@ -185,7 +185,7 @@ impl HsmStore {
     pub fn prove(&self, key: &StoredKey) -> Result<(), KeyError> {
         let (_, target, _) = self.target(key)?;
         let held = self.device.hold(target);
-        self.device.prove(&held).map_err(|e| self.failed(e))
+        self.device.prove_now(&held).map_err(|e| self.failed(e))
     }
 
     fn failed(&self, failure: SignFailure) -> KeyError {
