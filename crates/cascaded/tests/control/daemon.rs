@@ -23,21 +23,24 @@ pub struct Daemon {
     child: Option<Child>,
 }
 
-/// A port that is free for UDP and TCP at this moment.
-fn free_port() -> u16 {
-    loop {
+/// Ports that are free for UDP and TCP at this moment, each another one: all are held until the last
+/// is found.
+fn free_ports() -> [u16; 5] {
+    let mut held = Vec::new();
+    while held.len() < 5 {
         let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = tcp.local_addr().unwrap().port();
-        if UdpSocket::bind(("127.0.0.1", port)).is_ok() {
-            return port;
+        if let Ok(udp) = UdpSocket::bind(("127.0.0.1", port)) {
+            held.push((port, tcp, udp));
         }
     }
+    std::array::from_fn(|i| held[i].0)
 }
 
 impl Daemon {
     pub async fn start() -> Daemon {
         let dir = tempfile::tempdir().unwrap();
-        let ports = [(); 5].map(|()| free_port());
+        let ports = free_ports();
         let mut d = Daemon {
             dir,
             http: ports[0],

@@ -71,7 +71,9 @@ impl<'a> Batch<'a> {
             work.change(change);
         }
         let new = work.finish();
-        let changed = new.iter().any(|((k, t), set)| !self.set(k, *t).is_same(set));
+        let changed = new
+            .iter()
+            .any(|((k, t), set)| !self.set(k, *t).is_same(set));
         if !changed {
             return Ok(Changed::No);
         }

@@ -57,7 +57,9 @@ fn zone_section(message: &Message<'_>, apex: &Name) -> Result<(), Refused> {
         return Err(Refused::Malformed("not exactly one zone".into()));
     };
     if rtype != Rtype::SOA {
-        return Err(Refused::Malformed("the zone section is not of type SOA".into()));
+        return Err(Refused::Malformed(
+            "the zone section is not of type SOA".into(),
+        ));
     }
     if class != CLASS_IN || name.to_lowercase() != apex.to_lowercase() {
         return Err(Refused::OtherZone(name.to_string()));

@@ -56,9 +56,7 @@ fn run(v: &ZoneVersion, rrs: &[Rr<'_>]) -> Result<ZoneVersion, u16> {
     let code = |e: Refused| e.rcode();
     let request = read(&message(rrs), &apex()).map_err(code)?;
     let mut batch = Batch::new(v, None);
-    batch
-        .apply(&request, &|_: &Name, _| true)
-        .map_err(code)?;
+    batch.apply(&request, &|_: &Name, _| true).map_err(code)?;
     Ok(v.update(VersionId(9), NOW, batch.edits()).unwrap().version)
 }
 
@@ -92,10 +90,17 @@ fn prerequisites() {
         ("www", NONE, Rtype::TXT, Ok(())),
         ("www", NONE, Rtype::A, Err(7)),
     ] {
-        assert_eq!(pre(owner, class, rtype, &[]), expected, "{owner} {class} {rtype}");
+        assert_eq!(
+            pre(owner, class, rtype, &[]),
+            expected,
+            "{owner} {class} {rtype}"
+        );
     }
     let sets = |all: &[Vec<u8>]| {
-        let rrs: Vec<Rr<'_>> = all.iter().map(|r| (PRE, "WWW", IN, Rtype::A, 0, &r[..])).collect();
+        let rrs: Vec<Rr<'_>> = all
+            .iter()
+            .map(|r| (PRE, "WWW", IN, Rtype::A, 0, &r[..]))
+            .collect();
         run(&v, &rrs).map(|_| ())
     };
     assert_eq!(sets(&[a(3), a(2)]), Ok(()));
@@ -104,7 +109,10 @@ fn prerequisites() {
     // Malformed ones.
     assert_eq!(pre("www", ANY, Rtype::A, &[1]), Err(1));
     assert_eq!(pre("www", 3, Rtype::A, &a(2)), Err(1));
-    assert_eq!(run(&v, &[(PRE, "www", ANY, Rtype::A, 1, &[])]).err(), Some(1));
+    assert_eq!(
+        run(&v, &[(PRE, "www", ANY, Rtype::A, 1, &[])]).err(),
+        Some(1)
+    );
     assert_eq!(pre("www.example.org.", ANY, Rtype::A, &[]), Err(10));
 }
 
@@ -120,12 +128,18 @@ fn records_are_added_and_the_serial_grows_once() {
     )
     .unwrap();
     assert_eq!(new.serial(), Serial(6));
-    assert_eq!(lines(&new, "new"), [(Rtype::A, 60, a(8)), (Rtype::A, 60, a(9))]);
+    assert_eq!(
+        lines(&new, "new"),
+        [(Rtype::A, 60, a(8)), (Rtype::A, 60, a(9))]
+    );
     // What is there already makes no version; another TTL does.
     let same = run(&v, &[(UPD, "www", IN, Rtype::A, 300, &a(2))]).unwrap();
     assert!(same.same_content_as(&v));
     let ttl = run(&v, &[(UPD, "www", IN, Rtype::A, 60, &a(2))]).unwrap();
-    assert_eq!(lines(&ttl, "www"), [(Rtype::A, 60, a(2)), (Rtype::A, 60, a(3))]);
+    assert_eq!(
+        lines(&ttl, "www"),
+        [(Rtype::A, 60, a(2)), (Rtype::A, 60, a(3))]
+    );
 }
 
 #[test]
@@ -198,8 +212,15 @@ fn aliases_and_data_exclude_each_other_without_an_error() {
     let new = run(&v, &[(UPD, "alias", IN, Rtype::A, 60, &a(9))]).unwrap();
     assert!(new.same_content_as(&v));
     // One alias replaces another; after its deletion there is room for data.
-    let new = run(&v, &[(UPD, "alias", IN, Rtype::CNAME, 60, target.as_wire())]).unwrap();
-    assert_eq!(lines(&new, "alias"), [(Rtype::CNAME, 60, target.as_wire().to_vec())]);
+    let new = run(
+        &v,
+        &[(UPD, "alias", IN, Rtype::CNAME, 60, target.as_wire())],
+    )
+    .unwrap();
+    assert_eq!(
+        lines(&new, "alias"),
+        [(Rtype::CNAME, 60, target.as_wire().to_vec())]
+    );
     let new = run(
         &v,
         &[

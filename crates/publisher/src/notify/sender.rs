@@ -13,9 +13,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::mpsc;
 
-use crate::peers::{canonical, receive};
 use super::machine::{Machine, Notice, NotifyAnswer, Send};
 use super::message::{AnswerError, check_answer, compose};
+use crate::peers::{canonical, receive};
 
 /// Longest answer to a NOTIFY that is read.
 const MAX_ANSWER: usize = 16 * 1024;

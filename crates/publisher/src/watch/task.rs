@@ -15,9 +15,9 @@ use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 
 use super::machine::{Finding, Machine, Problem};
-use crate::peers::{canonical, receive};
 use crate::answer::MAX_UDP;
 use crate::notify::Target;
+use crate::peers::{canonical, receive};
 
 /// Longest answer to a SOA question that is read.
 const MAX_ANSWER: usize = 4096;

@@ -147,10 +147,7 @@ fn what_came_back_from_the_disk_is_checked_in_the_background() {
         full_at.is_string() && *full_at != first["verification"]["last_full_at"]
     });
     let log = site.log();
-    assert!(
-        log.contains("signatures of version v"),
-        "{log}"
-    );
+    assert!(log.contains("signatures of version v"), "{log}");
 }
 
 #[test]
