@@ -61,8 +61,10 @@ pub fn join(kind: u8, bytes: &[u8], out: &mut Vec<u8>) {
 /// The header of a file of the archive.
 fn file(input: &[u8]) {
     if let Ok(header) = cascade_archive::FileHeader::decode(input) {
-        let again = cascade_archive::FileHeader::decode(&header.encode());
-        assert_eq!(again.as_ref(), Ok(&header));
+        // A time beyond what a timestamp holds is its last moment, and has a fraction.
+        let octets = header.encode();
+        let again = cascade_archive::FileHeader::decode(&octets).map(|h| h.encode());
+        assert_eq!(again.as_ref(), Ok(&octets));
     }
 }
 
