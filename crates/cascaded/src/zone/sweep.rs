@@ -18,11 +18,17 @@ pub(super) const AFTER_START: Duration = Duration::from_secs(5);
 /// After a check that could not be finished (a panic in it).
 const AGAIN: Duration = Duration::from_secs(600);
 
-/// When the next check is due: one interval after the last time that everything was verified.
-pub(super) fn due(last: Option<Timestamp>, interval: Option<Duration>) -> Option<Timestamp> {
+/// When the next check is due: one interval after the last time that everything was verified, and
+/// not before `earliest`. Without an interval, never.
+pub(super) fn due(
+    last: Option<Timestamp>,
+    interval: Option<Duration>,
+    earliest: Option<Timestamp>,
+) -> Option<Timestamp> {
     let interval = interval?;
     // What this process has not verified as a whole is due at once: it came from a disk.
-    Some(last.map_or(Timestamp::EPOCH, |at| at + interval))
+    let at = last.map_or(Timestamp::EPOCH, |at| at + interval);
+    Some(earliest.map_or(at, |e| at.max(e)))
 }
 
 impl Actor {
@@ -40,7 +46,7 @@ impl Actor {
         if live.despite_verification.is_some() {
             return None;
         }
-        due(self.full_at, interval).max(self.sweep_after)
+        due(self.full_at, interval, self.sweep_after)
     }
 
     /// Queues for the one turn that the daemon has for these checks; the version that is checked is
@@ -154,8 +160,12 @@ mod tests {
     fn a_check_is_due_one_interval_after_the_last() {
         let hour = Duration::from_secs(3600);
         let at = Timestamp::from_secs(1_800_000_000);
-        assert_eq!(due(Some(at), Some(hour)), Some(at + hour));
-        assert_eq!(due(None, Some(hour)), Some(Timestamp::EPOCH));
-        assert_eq!(due(Some(at), None), None);
+        assert_eq!(due(Some(at), Some(hour), None), Some(at + hour));
+        assert_eq!(due(Some(at), Some(hour), Some(at)), Some(at + hour));
+        assert_eq!(due(None, Some(hour), None), Some(Timestamp::EPOCH));
+        assert_eq!(due(None, Some(hour), Some(at)), Some(at));
+        // Switched off is off, whatever a restart or a failed check has put off.
+        assert_eq!(due(Some(at), None, None), None);
+        assert_eq!(due(Some(at), None, Some(at)), None);
     }
 }
