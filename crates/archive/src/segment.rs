@@ -25,6 +25,13 @@ const MARKS_MAX: usize = 64;
 /// Journals below this size are not worth a new snapshot.
 const JOURNAL_MIN: u64 = 1 << 20;
 const JOURNAL_MAX: u64 = 256 << 20;
+/// Journals of small zones are, from this size and this number of versions on: each of very many
+/// zones is read back at a start.
+const JOURNAL_SMALL: u64 = 64 << 10;
+const MARKS_MANY: usize = 32;
+/// Patches up to this size go into the journal however small the zone is: the versions before stay
+/// at hand for incremental transfers, over restarts too.
+const PATCH_SMALL: u64 = 32 << 10;
 
 /// Where a version ends in its journal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,7 +79,8 @@ impl Segment {
     /// The journal has grown so much that a new snapshot is due.
     pub fn is_long(&self) -> bool {
         let limit = (self.snapshot / 4).clamp(JOURNAL_MIN, JOURNAL_MAX);
-        self.end() > limit
+        let many = self.marks.len() >= MARKS_MANY && self.snapshot / 4 < JOURNAL_SMALL;
+        self.end() > if many { JOURNAL_SMALL } else { limit }
     }
 
     fn of(version: &ZoneVersion, snapshot: u64) -> Self {
@@ -151,7 +159,8 @@ impl ZoneFiles {
             return Ok(list);
         };
         // Half of the zone in patches costs more to read back than the zone.
-        let Some(parts) = patch(old, new, open.snapshot / 2) else {
+        let most = (open.snapshot / 2).max(PATCH_SMALL);
+        let Some(parts) = patch(old, new, most) else {
             list.push(self.snapshot(new)?);
             return Ok(list);
         };

@@ -1,5 +1,5 @@
 //! Benchmarks: a generator of registry zones, the floor that cryptography sets, and the stages
-//! measured against it; what KMIP adds to a token.
+//! measured against it; what KMIP adds to a token; what a daemon with many zones needs.
 #![allow(
     clippy::disallowed_methods,
     reason = "measuring is reading the clock; this crate is a developer's program"
@@ -12,5 +12,6 @@ pub mod kmip;
 pub mod memory;
 pub mod stages;
 pub mod table;
+pub mod zones;
 
 mod random;

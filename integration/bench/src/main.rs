@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use cascade_bench::generate::Tld;
 use cascade_bench::table::{self, Limit, Row};
-use cascade_bench::{changes, floor, stages};
+use cascade_bench::{changes, floor, stages, zones};
 use clap::{Args, Parser, Subcommand};
 
 #[derive(Parser)]
@@ -39,6 +39,11 @@ enum Command {
     },
     /// Measure what small changes of a large zone cost, and print the table.
     Changes(RunArgs),
+    /// Measure many small zones in a daemon, whose program stands beside this one.
+    Zones {
+        #[arg(long, default_value_t = 100_000)]
+        count: u32,
+    },
     /// Repeat one stage, for a profiler.
     Repeat {
         #[arg(value_enum)]
@@ -129,6 +134,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run(&args),
         Command::Hsm { secs } => hsm(Duration::from_secs(secs)),
         Command::Changes(args) => changes(&args),
+        Command::Zones { count } => many_zones(count),
         Command::Repeat { stage, zone, times } => repeat(stage, &zone, times),
     };
     match result {
@@ -323,6 +329,13 @@ fn changes(args: &RunArgs) -> Result<(), String> {
         floor.threads
     );
     table::print(&changes::run(&path, "bench", args.denial.plan(), &floor)?);
+    Ok(())
+}
+
+fn many_zones(count: u32) -> Result<(), String> {
+    let ours = std::env::current_exe().map_err(|e| e.to_string())?;
+    let programs = ours.parent().map(PathBuf::from).unwrap_or_default();
+    table::print(&zones::run(count, programs)?);
     Ok(())
 }
 

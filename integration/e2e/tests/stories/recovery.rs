@@ -2,12 +2,10 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::thread;
-use std::time::Duration;
 
 use cascade_e2e::{Site, until};
 
-use crate::common::{SEED, add, change, seed_with_serial, site_with_policy};
+use crate::common::{add, change, seed_with_serial, site_with_policy};
 
 const ZONE: &str = "example.net";
 
@@ -154,31 +152,4 @@ fn a_torn_journal_loses_nothing() {
     site.kill();
     site.start();
     assert_eq!(site.ask(&["v4.example.net", "A"]).rdata("A"), ["192.0.2.2"]);
-}
-
-/// `CASCADE_KILLS` makes it longer.
-#[test]
-fn killed_at_random_while_changes_stream_in() {
-    let kills: u32 = std::env::var("CASCADE_KILLS").map_or(12, |n| n.parse().unwrap());
-    let mut site = site_with_policy("");
-    add(&site, ZONE, SEED);
-    site.await_published(ZONE, 1);
-    let (mut last, mut random) = (site.served_serial(ZONE), 7u32);
-    for serial in 2..2 + kills {
-        change(&site, ZONE, &large(serial));
-        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        thread::sleep(Duration::from_millis(u64::from(random >> 24)));
-        let shown = site.served_serial(ZONE);
-        assert!(shown >= last, "serial {shown} after {last}");
-        site.kill();
-        site.start();
-        let now = site.served_serial(ZONE);
-        assert!(
-            now >= shown,
-            "what was served is served: {now} after {shown}"
-        );
-        last = now;
-    }
-    site.ok(&["zone", "reload", ZONE]);
-    site.await_published(ZONE, 1 + kills);
 }

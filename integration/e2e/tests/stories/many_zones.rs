@@ -1,0 +1,59 @@
+//! A daemon with many small zones, and a large one among them.
+
+use std::time::Duration;
+
+use cascade_e2e::many::Many;
+use cascade_e2e::until;
+
+use crate::common::site_with_policy;
+
+/// Zones; `CASCADE_ZONES` has another number.
+const ZONES: u32 = 2_000;
+/// For each phase.
+const BOUND: Duration = Duration::from_secs(600);
+
+#[test]
+fn many_zones_are_added_signed_and_restarted() {
+    let n = std::env::var("CASCADE_ZONES").map_or(ZONES, |n| n.parse().unwrap());
+    let mut site = site_with_policy(Many::POLICY);
+    let many = Many::new(&site, n);
+    let added = many.add(&site);
+    let published = added + many.await_published(&site, BOUND);
+    let step = (n / 100).max(1) as usize;
+    let sample: Vec<u32> = (0..n).step_by(step).collect();
+    let serials: Vec<u32> = sample
+        .iter()
+        .map(|i| site.served_serial(&Many::name(*i)))
+        .collect();
+    // One of them changes just before a power cut, one while nobody runs.
+    many.write(1, 2);
+    site.ok(&["zone", "reload", &Many::name(1)]);
+    site.await_published(&Many::name(1), 2);
+    many.write(2, 2);
+    site.kill();
+    let began = std::time::Instant::now();
+    site.start();
+    let restarted = began.elapsed();
+    // Ready means served, all of them.
+    for (i, serial) in sample.iter().zip(serials) {
+        let zone = Many::name(*i);
+        let answer = site.ask(&[&zone, "SOA", "+dnssec"]);
+        let now = answer.serial();
+        assert!(now >= Some(serial), "{zone}: {now:?} after {serial}");
+        assert!(!answer.rdata("RRSIG").is_empty(), "{}", answer.text);
+    }
+    let count = |i: u32| {
+        let owner = format!("count.{}", Many::name(i));
+        site.ask(&[&owner, "TXT"]).rdata("TXT")
+    };
+    assert_eq!(count(1), ["\"2\""]);
+    until("the change made while nobody ran", || {
+        (count(2) == ["\"2\""]).then_some(())
+    });
+    eprintln!(
+        "{n} zones: added in {:.1} s, published after {:.1} s, restarted in {:.1} s",
+        added.as_secs_f64(),
+        published.as_secs_f64(),
+        restarted.as_secs_f64()
+    );
+}
