@@ -6,6 +6,7 @@
 
 pub mod audit;
 pub mod backup;
+pub mod ballast;
 pub mod disk;
 pub mod error;
 pub mod frame;

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{ArchiveError, Damage};
 use crate::frame::{DELTA_BEGIN, DELTA_END, FileHeader, FileKind, HEADER_LEN};
 use crate::journal::{self, Group, JournalTail, JournalWriter};
+use crate::version_file::Pace;
 use crate::zones::{Kind, Recovery, ZoneFiles};
 
 /// Versions whose place in the journal is remembered: what can be read back one by one.
@@ -182,6 +183,16 @@ impl ZoneFiles {
 
     /// Writes a version whole: a segment without a journal yet.
     pub fn snapshot(&self, new: Writing<'_>) -> Result<Segment, ArchiveError> {
+        self.snapshot_paced(new, &|_| {})
+    }
+
+    /// The same for a version that is durable already, so that nobody waits for it: `pace` is told
+    /// of octets written and may take its time.
+    pub fn snapshot_paced(
+        &self,
+        new: Writing<'_>,
+        pace: Pace<'_>,
+    ) -> Result<Segment, ArchiveError> {
         let v = new.version;
         let header = FileHeader {
             kind: FileKind::Snapshot,
@@ -192,9 +203,9 @@ impl ZoneFiles {
             fingerprint: v.full_fingerprint().to_bytes(),
         };
         let records = v.sums().records;
-        let path = self.write(Kind::Snapshot, &header, records, new.beside, &|sink| {
-            v.export_parts(sink)
-        })?;
+        let parts = |sink: &mut dyn FnMut(u8, &[u8])| v.export_parts(sink);
+        let kind = Kind::Snapshot;
+        let path = self.write_paced(kind, &header, records, new.beside, &parts, pace)?;
         let size = std::fs::metadata(&path).map_or(0, |m| m.len());
         Ok(Segment::of(v, size))
     }

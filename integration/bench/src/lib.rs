@@ -5,11 +5,15 @@
     reason = "measuring is reading the clock; this crate is a developer's program"
 )]
 
+pub mod axfr_client;
 pub mod changes;
+pub mod daemon;
 pub mod floor;
 pub mod generate;
 pub mod kmip;
 pub mod memory;
+pub mod peers;
+pub mod question;
 pub mod stages;
 pub mod table;
 pub mod zones;

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use cascade_bench::generate::Tld;
 use cascade_bench::table::{self, Limit, Row};
-use cascade_bench::{changes, floor, stages, zones};
+use cascade_bench::{changes, daemon, floor, peers, stages, zones};
 use clap::{Args, Parser, Subcommand};
 
 #[derive(Parser)]
@@ -43,6 +43,20 @@ enum Command {
     Zones {
         #[arg(long, default_value_t = 100_000)]
         count: u32,
+    },
+    /// Measure a large zone in a daemon, whose program stands beside this one.
+    Daemon {
+        #[arg(long, default_value_t = 1_000_000)]
+        delegations: u64,
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
+    /// Run the same zone in the servers of others that are installed, and in ours.
+    Peers {
+        #[arg(long, default_value_t = 100_000)]
+        delegations: u64,
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
     },
     /// Repeat one stage, for a profiler.
     Repeat {
@@ -134,7 +148,13 @@ fn main() -> ExitCode {
         Command::Run(args) => run(&args),
         Command::Hsm { secs } => hsm(Duration::from_secs(secs)),
         Command::Changes(args) => changes(&args),
-        Command::Zones { count } => many_zones(count),
+        Command::Zones { count } => beside_us().and_then(|p| zones::run(count, p)).map(shown),
+        Command::Daemon { delegations, seed } => beside_us()
+            .and_then(|p| daemon::run(delegations, seed, p))
+            .map(shown),
+        Command::Peers { delegations, seed } => beside_us()
+            .and_then(|p| peers::run(delegations, seed, &p))
+            .map(|all| peers::print(&all)),
         Command::Repeat { stage, zone, times } => repeat(stage, &zone, times),
     };
     match result {
@@ -332,11 +352,14 @@ fn changes(args: &RunArgs) -> Result<(), String> {
     Ok(())
 }
 
-fn many_zones(count: u32) -> Result<(), String> {
+/// Where the programs of the same build are.
+fn beside_us() -> Result<PathBuf, String> {
     let ours = std::env::current_exe().map_err(|e| e.to_string())?;
-    let programs = ours.parent().map(PathBuf::from).unwrap_or_default();
-    table::print(&zones::run(count, programs)?);
-    Ok(())
+    Ok(ours.parent().map(PathBuf::from).unwrap_or_default())
+}
+
+fn shown(rows: Vec<Row>) {
+    table::print(&rows);
 }
 
 fn repeat(stage: Stage, zone: &std::path::Path, times: u32) -> Result<(), String> {

@@ -36,6 +36,7 @@ pub fn run(count: u32, programs: PathBuf) -> Result<Vec<Row>, String> {
     settle(pid);
     let after = Usage::of(pid);
     let data = data_octets(&site.path("state/zone-state"));
+    let state = std::fs::metadata(site.path("state/state.redb")).map_or(0, |m| m.len());
     let each = f64::from(count);
 
     let stopping = Instant::now();
@@ -93,6 +94,13 @@ pub fn run(count: u32, programs: PathBuf) -> Result<Vec<Row>, String> {
             ),
         ),
         row(
+            "state database",
+            state as f64 / each / 1024.0,
+            "KiB/zone",
+            Limit::None,
+            "rows, history, and free pages".into(),
+        ),
+        row(
             "restart",
             ready.as_secs_f64(),
             "s",
@@ -117,15 +125,15 @@ pub fn run(count: u32, programs: PathBuf) -> Result<Vec<Row>, String> {
 
 /// What a process has used.
 #[derive(Clone, Copy, Debug, Default)]
-struct Usage {
+pub struct Usage {
     /// Octets resident.
-    resident: u64,
+    pub resident: u64,
     /// Seconds of CPU.
-    cpu: f64,
+    pub cpu: f64,
 }
 
 impl Usage {
-    fn of(pid: u32) -> Usage {
+    pub fn of(pid: u32) -> Usage {
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
         let resident = status.lines().find_map(|l| {
             let kib = l.strip_prefix("VmRSS:")?.trim().strip_suffix("kB")?;
@@ -146,7 +154,7 @@ impl Usage {
 }
 
 /// Waits until the process has next to nothing to do.
-fn settle(pid: u32) {
+pub fn settle(pid: u32) {
     let began = Instant::now();
     while began.elapsed() < BOUND {
         let before = Usage::of(pid).cpu;

@@ -23,6 +23,23 @@ pub enum Step {
     Whole,
 }
 
+/// Why a copy did not follow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// No complete transfer: the server is not there, or went away.
+    NoTransfer(String),
+    /// A transfer that does not fit what is held.
+    Wrong(String),
+}
+
+impl std::fmt::Display for Trouble {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Trouble::NoTransfer(what) | Trouble::Wrong(what) => f.write_str(what),
+        }
+    }
+}
+
 impl Follower {
     /// Begins with the whole zone.
     ///
@@ -42,8 +59,13 @@ impl Follower {
     ///
     /// # Errors
     /// The transfer failed, or it does not follow from what is held.
-    pub fn follow(&mut self, port: u16) -> Result<Step, String> {
-        let lines = ask(port, &self.zone, &format!("IXFR={}", self.serial))?;
+    pub fn follow(&mut self, port: u16) -> Result<Step, Trouble> {
+        let what = format!("IXFR={}", self.serial);
+        let lines = ask(port, &self.zone, &what).map_err(Trouble::NoTransfer)?;
+        self.take(&lines).map_err(Trouble::Wrong)
+    }
+
+    fn take(&mut self, lines: &[String]) -> Result<Step, String> {
         let newest = lines.first().and_then(|l| soa_serial(l));
         let newest = newest.ok_or("the transfer does not begin with an SOA")?;
         let Some(second) = lines.get(1) else {
@@ -57,7 +79,7 @@ impl Follower {
             };
         };
         if soa_serial(second).is_none() {
-            (self.serial, self.records) = whole(&lines)?;
+            (self.serial, self.records) = whole(lines)?;
             return Ok(Step::Whole);
         }
         self.differences(&lines[1..], newest)

@@ -194,7 +194,7 @@ pub async fn add(d: &Arc<Daemon>, add: HsmAdd, dry_run: bool) -> Answer<HsmAdded
     if dry_run {
         return Ok(answer);
     }
-    let _one = d.reloading.lock().await;
+    let _one = d.reloading.write().await;
     if d.hsms.row(&id).is_some() {
         return Err(exists());
     }
@@ -342,7 +342,7 @@ pub async fn edit(d: &Arc<Daemon>, id: &str, edit: HsmEdit, dry_run: bool) -> An
     if dry_run {
         return show(d, id);
     }
-    let _one = d.reloading.lock().await;
+    let _one = d.reloading.write().await;
     let (now, _) = known(d, id)?;
     if now.add != old.add {
         return Err(Problem::new(
@@ -404,7 +404,7 @@ fn changed(old: &HsmRow, edit: &HsmEdit) -> Answer<HsmRow> {
 pub async fn remove(d: &Arc<Daemon>, id: &str, confirm: &Confirm, dry_run: bool) -> Answer<()> {
     known(d, id)?;
     let on_disk = policies::on_disk(d).await;
-    let _one = d.reloading.lock().await;
+    let _one = d.reloading.write().await;
     let mut users = Users::of(d, id);
     for (policy, text) in &on_disk {
         // A file with errors cannot be activated, and names nothing yet.

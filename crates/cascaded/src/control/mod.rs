@@ -594,10 +594,8 @@ impl Backend for Control {
 
 /// Durable when it returns.
 async fn commit(d: &Arc<Daemon>, changes: Vec<Change>) -> Answer<()> {
-    let d = d.clone();
-    tokio::task::spawn_blocking(move || d.state.commit(changes))
+    d.commit(changes)
         .await
-        .map_err(bug)?
         .map_err(|e| Problem::new(ProblemType::StorageFull, e.to_string()))
 }
 

@@ -173,11 +173,19 @@ fn item(z: &ZoneHandle, now: cascade_time::Timestamp) -> ZoneItem {
 }
 
 pub fn show(d: &Daemon, z: &ZoneHandle) -> Zone {
+    let policy = d.policy(&z.view().row.zone.settings.policy);
+    Zone {
+        settings: policy.map_or_else(Vec::new, |p| super::policies::settings(&p.file)),
+        ..brief(d, z)
+    }
+}
+
+/// The same without the settings of its policy, which take longer than the rest.
+fn brief(d: &Daemon, z: &ZoneHandle) -> Zone {
     let view = z.view();
     let pz = &view.row.zone;
     let bound = d.bound.load();
     let text = |l: &[std::net::SocketAddr]| l.iter().map(ToString::to_string).collect();
-    let policy = d.policy(&pz.settings.policy);
     Zone {
         zone: z.name.clone(),
         id: z.id.to_string(),
@@ -192,7 +200,7 @@ pub fn show(d: &Daemon, z: &ZoneHandle) -> Zone {
         }),
         operation: None,
         warnings: Vec::new(),
-        settings: policy.map_or_else(Vec::new, |p| super::policies::settings(&p.file)),
+        settings: Vec::new(),
         review_addresses: Some(cascade_api::zones::ReviewAddresses {
             unsigned: text(&bound.loader_review),
             signed: text(&bound.signer_review),
@@ -434,7 +442,8 @@ pub async fn add(d: &Arc<Daemon>, caller: &Caller, add: ZoneAdd, dry_run: bool) 
     check_source(d, &apex, &add.source, add.allow_missing).await?;
     let imports = imports(&add.imports)?;
     // From here on no policy goes, and nobody else adds the same zone.
-    let _one = d.reloading.lock().await;
+    let _policies_stay = d.reloading.read().await;
+    let _alone = Adding::begin(d, &name)?;
     if let Some(z) = d.zone(&name) {
         return Err(exists(&z));
     }
@@ -507,11 +516,38 @@ pub async fn add(d: &Arc<Daemon>, caller: &Caller, add: ZoneAdd, dry_run: bool) 
     let operation = d
         .operations
         .begin(&handle, "zone-add", goal, Mark::START, d.now());
-    let mut shown = show(d, &handle);
+    let mut shown = brief(d, &handle);
     shown.warnings = warnings;
-    shown.settings = Vec::new();
     shown.operation = Some(operation);
     Ok(shown)
+}
+
+/// A zone that is being added; nobody else adds it meanwhile.
+struct Adding<'a> {
+    d: &'a Daemon,
+    name: String,
+}
+
+impl<'a> Adding<'a> {
+    fn begin(d: &'a Daemon, name: &str) -> Answer<Adding<'a>> {
+        if !d.adding.lock().insert(name.to_string()) {
+            let detail = format!("zone '{name}' is being added by another request");
+            return Err(Problem::new(ProblemType::Busy, detail)
+                .subject(SubjectKind::Zone, name)
+                .action(format!("cascade zone status {name}"))
+                .retry_after(1));
+        }
+        Ok(Adding {
+            d,
+            name: name.to_string(),
+        })
+    }
+}
+
+impl Drop for Adding<'_> {
+    fn drop(&mut self) {
+        self.d.adding.lock().remove(&self.name);
+    }
 }
 
 fn parse_name(text: &str) -> Answer<Name> {
@@ -755,11 +791,7 @@ async fn store_new(d: &Arc<Daemon>, row: &ZoneRow, name: &str) -> Answer<()> {
         Change::put(Table::Zones, &id, row).map_err(bug)?,
         Change::put(Table::Names, name, &id).map_err(bug)?,
     ];
-    let d = d.clone();
-    tokio::task::spawn_blocking(move || d.state.commit(changes))
-        .await
-        .map_err(bug)?
-        .map_err(|e| Problem::new(ProblemType::StorageFull, e.to_string()))
+    super::commit(d, changes).await
 }
 
 /// What a new zone of this policy will have to wait for.

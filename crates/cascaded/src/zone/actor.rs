@@ -8,9 +8,9 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use cascade_archive::{Change, Segment, Table};
 use cascade_loader::SourceIdentity;
-use cascade_pipeline::state::JobId;
+use cascade_pipeline::state::{Candidate, JobId, Upkeep};
 use cascade_pipeline::{
-    Action, Event, Fault, Request, RequestId, Zone, next_deadline, restore, step,
+    Action, Event, Fault, HistoryEntry, Request, RequestId, Zone, next_deadline, restore, step,
 };
 use cascade_time::Timestamp;
 use cascade_verifier::{Outcome, Refused, Verified};
@@ -18,12 +18,73 @@ use cascade_zone::{Name, VersionId, ZoneVersion};
 use tokio::sync::{mpsc, oneshot};
 
 use super::keys::{Desk, KeyDone};
-use super::{MAILBOX, Mark, Message, NotDone, Reply, View, ZoneHandle, ZoneRow};
+use super::{MAILBOX, Mailbox, Mark, Message, NotDone, Reply, View, ZoneHandle, ZoneRow};
 use crate::daemon::{ActivePolicy, Daemon};
 use crate::keys::Loaded;
 
 /// Between attempts to make a step durable that nobody asked for.
 const COMMIT_RETRY: Duration = Duration::from_secs(5);
+
+/// Steps between two stages of a job become durable with the next one that must, or after this.
+const WRITE_AFTER: Duration = Duration::from_secs(1);
+
+/// What is durable of the zone, shared with those who look at it: copied only when it changes.
+pub(super) struct Row(Arc<ZoneRow>);
+
+impl Row {
+    fn shared(&self) -> Arc<ZoneRow> {
+        self.0.clone()
+    }
+}
+
+impl std::ops::Deref for Row {
+    type Target = ZoneRow;
+
+    fn deref(&self) -> &ZoneRow {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for Row {
+    fn deref_mut(&mut self) -> &mut ZoneRow {
+        Arc::make_mut(&mut self.0)
+    }
+}
+
+/// The versions in memory, by id: a handful, so a list that is no larger than it must be.
+#[derive(Default)]
+pub(super) struct Versions(Vec<(VersionId, Held)>);
+
+impl Versions {
+    fn place(&self, v: VersionId) -> Result<usize, usize> {
+        self.0.binary_search_by_key(&v, |(id, _)| *id)
+    }
+
+    pub fn get(&self, v: &VersionId) -> Option<&Held> {
+        self.0.get(self.place(*v).ok()?).map(|(_, held)| held)
+    }
+
+    pub fn insert(&mut self, v: VersionId, held: Held) {
+        match self.place(v) {
+            Ok(i) => self.0[i].1 = held,
+            Err(i) => {
+                self.0.reserve_exact(1);
+                self.0.insert(i, (v, held));
+            }
+        }
+    }
+
+    pub fn remove(&mut self, v: &VersionId) -> Option<Held> {
+        let i = self.place(*v).ok()?;
+        let (_, held) = self.0.remove(i);
+        self.0.shrink_to_fit();
+        Some(held)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (VersionId, &Held)> {
+        self.0.iter().map(|(v, held)| (*v, held))
+    }
+}
 
 /// A version in memory, with what is known of it.
 pub(super) enum Held {
@@ -115,8 +176,8 @@ pub(super) enum Done {
 pub(super) struct Actor {
     pub d: Arc<Daemon>,
     pub me: Arc<ZoneHandle>,
-    pub row: ZoneRow,
-    pub versions: BTreeMap<VersionId, Held>,
+    pub row: Row,
+    pub versions: Versions,
     pub running: HashMap<JobId, Running>,
     /// Keys to sign with.
     pub keys: Option<Arc<Loaded>>,
@@ -132,6 +193,9 @@ pub(super) struct Actor {
     replies: HashMap<RequestId, (Reply, Mark)>,
     next_request: u64,
     deadline: Option<Timestamp>,
+    /// Entries of the history that wait for the next write, and when that is at the latest.
+    unwritten: Vec<HistoryEntry>,
+    write_at: Option<Timestamp>,
     /// When this process last verified as a whole what is published.
     pub full_at: Option<Timestamp>,
     /// A background check is queued or under way.
@@ -159,6 +223,7 @@ fn spawn(d: &Arc<Daemon>, mut row: ZoneRow, apex: Name, restored: bool) -> Arc<Z
         row.zone = zone;
         (actions, now)
     });
+    let row = Arc::new(row);
     let (tx, rx) = mpsc::channel(MAILBOX);
     // One message per job, and a zone has a handful of jobs: bounded by construction.
     let (done_tx, done_rx) = mpsc::unbounded_channel();
@@ -166,9 +231,9 @@ fn spawn(d: &Arc<Daemon>, mut row: ZoneRow, apex: Name, restored: bool) -> Arc<Z
         id: row.zone.id,
         name: apex.to_lowercase().without_dot(),
         apex,
-        tx,
+        tx: Mailbox(tx),
         view: ArcSwap::from_pointee(View {
-            row: Arc::new(row.clone()),
+            row: row.clone(),
             versions: BTreeMap::new(),
             loading: None,
             next_attempt: None,
@@ -181,8 +246,8 @@ fn spawn(d: &Arc<Daemon>, mut row: ZoneRow, apex: Name, restored: bool) -> Arc<Z
     let actor = Actor {
         d: d.clone(),
         me: me.clone(),
-        row,
-        versions: BTreeMap::new(),
+        row: Row(row),
+        versions: Versions::default(),
         running: HashMap::new(),
         keys: None,
         desk: Desk::default(),
@@ -195,6 +260,8 @@ fn spawn(d: &Arc<Daemon>, mut row: ZoneRow, apex: Name, restored: bool) -> Arc<Z
         replies: HashMap::new(),
         next_request: 1,
         deadline: None,
+        unwritten: Vec::new(),
+        write_at: None,
         full_at: None,
         sweeping: false,
         sweep_after: None,
@@ -228,7 +295,7 @@ fn spawn(d: &Arc<Daemon>, mut row: ZoneRow, apex: Name, restored: bool) -> Arc<Z
 impl Actor {
     async fn run(
         mut self,
-        mut rx: mpsc::Receiver<Message>,
+        mut rx: mpsc::Receiver<Box<Message>>,
         mut done: mpsc::UnboundedReceiver<Done>,
         first: Option<(Vec<Action>, Timestamp)>,
     ) {
@@ -236,28 +303,32 @@ impl Actor {
         if let Some((actions, now)) = first {
             let expires_at = self.row.zone.source.expires_at;
             self.primaries = super::fetch::Primaries::restored(expires_at, now);
-            self.perform(actions, now).await;
+            Box::pin(self.perform(actions, now)).await;
             // What came from the disk is checked, but serving comes first.
-            self.sweep_after = Some(now + super::sweep::AFTER_START);
+            self.sweep_after = Some(now + self.sweep_turn());
         }
-        self.keys_turn().await;
+        Box::pin(self.keys_turn()).await;
         if !restored {
             let trigger = cascade_pipeline::state::Trigger::Added;
-            self.apply(Event::SourceSignal(trigger)).await;
+            Box::pin(self.apply(Event::SourceSignal(trigger))).await;
         }
+        // Boxed: a zone that waits holds no room for what it does when something happens.
         while !self.gone {
-            self.keys_turn().await;
+            Box::pin(self.keys_turn()).await;
             self.show();
             let pause = self.pause();
             tokio::select! {
                 biased;
-                Some(d) = done.recv() => self.finished(d).await,
+                Some(d) = done.recv() => Box::pin(self.finished(d)).await,
                 m = rx.recv() => match m {
-                    Some(m) => if !self.message(m).await { break },
+                    Some(m) => if !Box::pin(self.message(*m)).await { break },
                     None => break,
                 },
-                () = tokio::time::sleep(pause) => self.tick().await,
+                () = tokio::time::sleep(pause) => Box::pin(self.tick()).await,
             }
+        }
+        if !self.gone {
+            self.write_rest().await;
         }
         self.show();
     }
@@ -266,6 +337,7 @@ impl Actor {
         let now = self.d.now();
         let next = [
             self.deadline,
+            self.write_at,
             self.desk.next(),
             self.sweep_due(),
             self.source_deadline(),
@@ -279,6 +351,9 @@ impl Actor {
 
     async fn tick(&mut self) {
         let now = self.d.now();
+        if self.write_at.is_some_and(|t| t <= now) {
+            self.write_rest().await;
+        }
         self.export_again(now);
         if self.deadline.is_some_and(|t| t <= now) {
             self.apply(Event::Timer).await;
@@ -317,6 +392,8 @@ impl Actor {
             Message::Policy => self.policy_changed().await,
             Message::KeyStoreBack => self.store_back().await,
             Message::Source(trigger) => self.apply(Event::SourceSignal(trigger)).await,
+            Message::Storage { full: true } => self.apply(Event::StorageFull).await,
+            Message::Storage { full: false } => self.apply(Event::StorageOk).await,
             Message::Behind => self.remind(),
             Message::Stop => return false,
         }
@@ -355,6 +432,7 @@ impl Actor {
             _ => None,
         };
         let before = self.row.zone.clone();
+        let event_kind = Kind::of(&event);
         let (zone, actions) = step(before.clone(), event, now);
         let changed = zone != before || actions.iter().any(|a| matches!(a, Action::Record(_)));
         self.row.zone = zone;
@@ -363,7 +441,14 @@ impl Actor {
                 self.save_candidate(*unsigned, *signed, now).await;
             }
         }
-        if changed && !self.commit(&actions, request, before).await {
+        if changed && may_wait(event_kind, &self.row.zone, &actions) {
+            let records = actions.iter().filter_map(|a| match a {
+                Action::Record(entry) => Some(entry.clone()),
+                _ => None,
+            });
+            self.unwritten.extend(records);
+            self.write_at.get_or_insert(now + WRITE_AFTER);
+        } else if changed && !self.commit(&actions, request, before).await {
             return false;
         }
         self.perform(actions, now).await;
@@ -396,7 +481,14 @@ impl Actor {
         }
     }
 
-    async fn write(&self, actions: &[Action]) -> Result<(), String> {
+    /// Makes durable what has waited for another write.
+    async fn write_rest(&mut self) {
+        if !self.save_row().await {
+            self.write_at = Some(self.d.now() + COMMIT_RETRY);
+        }
+    }
+
+    async fn write(&mut self, actions: &[Action]) -> Result<(), String> {
         let id = self.row.zone.id;
         let keep = self.d.conf().config.history.max_entries;
         let mut changes = Vec::with_capacity(2);
@@ -413,13 +505,15 @@ impl Actor {
             });
             changes.push(Change::DropHistory { zone: id });
         } else {
-            changes.push(Change::put(Table::Zones, &key, &self.row).map_err(|e| e.to_string())?);
-            for a in actions {
-                if let Action::Record(entry) = a {
-                    changes.push(
-                        Change::history(id, entry.seq, entry, keep).map_err(|e| e.to_string())?,
-                    );
-                }
+            let row: &ZoneRow = &self.row;
+            changes.push(Change::put(Table::Zones, &key, row).map_err(|e| e.to_string())?);
+            let records = actions.iter().filter_map(|a| match a {
+                Action::Record(entry) => Some(entry),
+                _ => None,
+            });
+            for entry in self.unwritten.iter().chain(records) {
+                let change = Change::history(id, entry.seq, entry, keep);
+                changes.push(change.map_err(|e| e.to_string())?);
             }
         }
         if let Some(serial) = self.row.zone.used_serial {
@@ -428,11 +522,10 @@ impl Actor {
                 Change::put(Table::Serials, &self.me.name, &serial.0).map_err(|e| e.to_string())?,
             );
         }
-        let d = self.d.clone();
-        match tokio::task::spawn_blocking(move || d.state.commit(changes)).await {
-            Ok(done) => done.map_err(|e| e.to_string()),
-            Err(e) => Err(e.to_string()),
-        }
+        self.d.commit(changes).await.map_err(|e| e.to_string())?;
+        self.unwritten = Vec::new();
+        self.write_at = None;
+        Ok(())
     }
 
     /// Makes the row durable outside of a step (reports).
@@ -470,11 +563,11 @@ impl Actor {
     /// Lets others see the present state.
     pub(super) fn show(&self) {
         let mut view = View {
-            row: Arc::new(self.row.clone()),
+            row: self.row.shared(),
             versions: self
                 .versions
                 .iter()
-                .map(|(id, h)| (*id, h.version().clone()))
+                .map(|(id, h)| (id, h.version().clone()))
                 .collect(),
             loading: None,
             next_attempt: self.next_attempt(),
@@ -500,6 +593,70 @@ impl Actor {
     pub(super) fn refresh_deadline(&mut self) {
         self.deadline = next_deadline(&self.row.zone);
     }
+}
+
+/// What decides whether the step of an event may wait.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Files were read back, and are what was committed.
+    Restored,
+    /// A load found nothing new.
+    Unchanged,
+    /// Somebody waits for the answer.
+    Request,
+    Other,
+}
+
+impl Kind {
+    fn of(event: &Event) -> Kind {
+        match event {
+            Event::Restored { .. } => Kind::Restored,
+            Event::LoadUnchanged { .. } => Kind::Unchanged,
+            Event::Request(_) => Kind::Request,
+            _ => Kind::Other,
+        }
+    }
+}
+
+/// A step that only hands a job from one stage to the next need not be durable before the job goes
+/// on: after a crash the zone is where it was, and the same is done again. What anybody outside can
+/// see, and what somebody was promised, is durable first.
+fn may_wait(kind: Kind, zone: &Zone, actions: &[Action]) -> bool {
+    let between = matches!(
+        zone.candidate,
+        Candidate::Loading(_)
+            | Candidate::Guarding { .. }
+            | Candidate::Signing { .. }
+            | Candidate::Verifying { .. }
+            | Candidate::Persisting { .. }
+    ) || matches!(
+        zone.upkeep,
+        Upkeep::Signing { .. } | Upkeep::Verifying { .. } | Upkeep::Persisting { .. }
+    );
+    let inner = |a: &Action| match a {
+        Action::Cancel { .. }
+        | Action::StartLoad { .. }
+        | Action::EvaluateGuard { .. }
+        | Action::StartSign(_)
+        | Action::StartVerify { .. }
+        | Action::Persist { .. }
+        | Action::Record(_)
+        | Action::SetTimer(_) => true,
+        // What was published is published again: it is committed already.
+        Action::Publish(_)
+        | Action::SendNotify { .. }
+        | Action::WatchSecondaries { .. }
+        | Action::TellKeyManager { .. }
+        | Action::HoldTransfers(_)
+        | Action::ShowForReview { .. } => kind == Kind::Restored,
+        _ => false,
+    };
+    let fits = match kind {
+        Kind::Restored | Kind::Unchanged => between || matches!(zone.candidate, Candidate::Idle),
+        Kind::Request => false,
+        Kind::Other => between,
+    };
+    fits && actions.iter().all(inner)
 }
 
 /// Runs blocking work of a zone; a panic in it becomes a message, not the end of the task.

@@ -27,6 +27,7 @@ use cascade_time::Timestamp;
 use cascade_verifier::{DespiteVerification, VerifyReport};
 use cascade_zone::{Name, VersionId, ZoneId, ZoneVersion};
 use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc::error::{SendError, TrySendError};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::keys::KeysRow;
@@ -111,13 +112,33 @@ pub struct View {
     pub bug: Option<String>,
 }
 
+/// Where messages to a zone go. They are boxed: a queue holds room for a number of them from the
+/// start, and there are very many queues.
+pub struct Mailbox(mpsc::Sender<Box<Message>>);
+
+impl Mailbox {
+    /// # Errors
+    /// The mailbox is full, or the zone is gone.
+    pub fn try_send(&self, message: Message) -> Result<(), TrySendError<Box<Message>>> {
+        self.0.try_send(Box::new(message))
+    }
+
+    /// Waits for room.
+    ///
+    /// # Errors
+    /// The zone is gone.
+    pub async fn send(&self, message: Message) -> Result<(), SendError<Box<Message>>> {
+        self.0.send(Box::new(message)).await
+    }
+}
+
 /// What the rest of the daemon holds of a zone.
 pub struct ZoneHandle {
     pub id: ZoneId,
     pub apex: Name,
     /// Lower case, without final dot; `.` for the root.
     pub name: String,
-    pub tx: mpsc::Sender<Message>,
+    pub tx: Mailbox,
     pub view: ArcSwap<View>,
 }
 
@@ -192,6 +213,8 @@ pub enum Message {
     KeyStoreBack,
     /// A NOTIFY, or a changed file.
     Source(cascade_pipeline::state::Trigger),
+    /// The disk has no room for new versions, or has room again.
+    Storage { full: bool },
     /// A secondary was found behind after a start.
     Behind,
     /// The daemon stops: end after the current step.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use cascade_e2e::many::Many;
 use cascade_e2e::until;
 
-use crate::common::site_with_policy;
+use crate::common::{add, site_with_policy};
 
 /// Zones; `CASCADE_ZONES` has another number.
 const ZONES: u32 = 2_000;
@@ -56,4 +56,32 @@ fn many_zones_are_added_signed_and_restarted() {
         published.as_secs_f64(),
         restarted.as_secs_f64()
     );
+}
+
+/// A large zone is loaded, signed and verified for a long time; small ones come and go live meanwhile.
+#[test]
+fn many_zones_do_not_wait_for_a_large_one() {
+    let site = site_with_policy(Many::POLICY);
+    let mut text = String::from(
+        "$TTL 3600\n@ SOA ns1 hostmaster 1 7200 3600 1209600 900\n@ NS ns1\nns1 A 192.0.2.1\n",
+    );
+    for i in 0..60_000u32 {
+        text += &format!("d{i} NS ns.other.test.\n");
+    }
+    add(&site, "large.test", &text);
+    let many = Many::new(&site, 20);
+    many.add(&site);
+    let took = many.await_published(&site, Duration::from_secs(60));
+    let state = site.status("large.test")["state"].clone();
+    assert_ne!(state, "published", "the large zone is not large enough");
+    // They change too while it goes on.
+    many.write(3, 2);
+    site.ok(&["zone", "reload", &Many::name(3)]);
+    site.await_published(&Many::name(3), 2);
+    let state = site.status("large.test")["state"].clone();
+    eprintln!(
+        "20 zones published in {:.1} s beside a large one, which is {state}",
+        took.as_secs_f64()
+    );
+    assert_ne!(state, "published", "the large zone is not large enough");
 }
