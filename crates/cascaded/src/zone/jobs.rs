@@ -343,6 +343,8 @@ pub struct GateKeys {
     pub delete_ds_ordered: bool,
     /// CDS without CDNSKEY, by policy.
     pub cds_alone: bool,
+    /// Algorithms of DNSKEY RRsets in caches.
+    pub cached_algorithms: Vec<u8>,
 }
 
 pub struct VerifyInput {
@@ -399,6 +401,7 @@ fn judge(
         live_chain_broken: input.keys.live_chain_broken,
         delete_ds_ordered: input.keys.delete_ds_ordered,
         cdnskey: !input.keys.cds_alone,
+        cached_algorithms: input.keys.cached_algorithms,
         live_serial: input.live.map(|l| l.0),
         highest_serial: input.highest,
         engine,

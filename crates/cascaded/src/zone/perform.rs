@@ -554,6 +554,7 @@ impl Actor {
             live_chain_broken: parent_breaks(row),
             delete_ds_ordered: apex.cds == cascade_keys::Cds::Delete,
             cds_alone: !apex.cdnskey && matches!(apex.cds, cascade_keys::Cds::Keys(_)),
+            cached_algorithms: row.zone.cached_algorithms(self.d.now()),
         }
     }
 
