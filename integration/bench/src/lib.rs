@@ -12,5 +12,6 @@ pub mod kmip;
 pub mod memory;
 pub mod stages;
 pub mod table;
+pub mod updates;
 
 mod random;

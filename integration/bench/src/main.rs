@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use cascade_bench::generate::Tld;
 use cascade_bench::table::{self, Limit, Row};
-use cascade_bench::{changes, floor, stages};
+use cascade_bench::{changes, floor, stages, updates};
 use clap::{Args, Parser, Subcommand};
 
 #[derive(Parser)]
@@ -39,6 +39,19 @@ enum Command {
     },
     /// Measure what small changes of a large zone cost, and print the table.
     Changes(RunArgs),
+    /// Measure DNS UPDATE against the `cascaded` beside this program, and print the table.
+    Update {
+        #[arg(long, default_value_t = 1_000_000)]
+        delegations: u64,
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Changes one after the other.
+        #[arg(long, default_value_t = 500)]
+        updates: u64,
+        /// Changes of the stream.
+        #[arg(long, default_value_t = 20_000)]
+        stream: u64,
+    },
     /// Repeat one stage, for a profiler.
     Repeat {
         #[arg(value_enum)]
@@ -129,6 +142,17 @@ fn main() -> ExitCode {
         Command::Run(args) => run(&args),
         Command::Hsm { secs } => hsm(Duration::from_secs(secs)),
         Command::Changes(args) => changes(&args),
+        Command::Update {
+            delegations,
+            seed,
+            updates,
+            stream,
+        } => update(&updates::Plan {
+            delegations,
+            seed,
+            updates,
+            stream,
+        }),
         Command::Repeat { stage, zone, times } => repeat(stage, &zone, times),
     };
     match result {
@@ -324,6 +348,15 @@ fn changes(args: &RunArgs) -> Result<(), String> {
     );
     table::print(&changes::run(&path, "bench", args.denial.plan(), &floor)?);
     Ok(())
+}
+
+fn update(plan: &updates::Plan) -> Result<(), String> {
+    let rows = updates::run(plan)?;
+    table::print(&rows);
+    match rows.iter().all(Row::holds) {
+        true => Ok(()),
+        false => Err("a limit was missed".into()),
+    }
 }
 
 fn repeat(stage: Stage, zone: &std::path::Path, times: u32) -> Result<(), String> {
