@@ -12,6 +12,7 @@ pub mod frame;
 pub mod journal;
 pub mod segment;
 pub mod state;
+pub mod updates;
 pub mod version_file;
 pub mod zones;
 
@@ -22,5 +23,6 @@ pub use frame::{FileHeader, FileKind};
 pub use journal::{JournalTail, JournalWriter};
 pub use segment::{Fresh, Kept, Recovered, Segment, Want, Writing};
 pub use state::{Change, Origin, State, Table};
+pub use updates::{Logged, MAX_LOG, UpdateLog};
 pub use version_file::{PartSource, WholeVersion};
 pub use zones::ZoneFiles;

@@ -266,6 +266,7 @@ async fn serve(
     let (notify_tx, notify_rx) = mpsc::channel(NOTIFY_OUT);
     let (watch_tx, watch_rx) = mpsc::channel(NOTIFY_OUT);
     let (in_tx, in_rx) = mpsc::channel(servers::NOTIFY_QUEUE);
+    let (updates_tx, updates_rx) = mpsc::channel(crate::update::QUEUE);
     let threads = match c.signer.threads {
         0 => cpus(),
         n => n as usize,
@@ -338,11 +339,20 @@ async fn serve(
     systemd::status("restoring zones");
     restore_zones(&d).await?;
     let keys = d.tsig.keys();
-    let dns = servers::serve(sockets, &config, keys, directory, clock.clone(), in_tx)
-        .map_err(|e| e.to_string())?;
+    let dns = servers::serve(
+        sockets,
+        &config,
+        keys,
+        directory,
+        clock.clone(),
+        in_tx,
+        updates_tx,
+    )
+    .map_err(|e| e.to_string())?;
     *d.stats.lock() = dns.stats();
     *d.dns.lock() = dns;
     start_notify(&d, notify_rx, in_rx);
+    tokio::spawn(crate::update::run(d.clone(), updates_rx));
     let (stop_tx, stop_rx) = watch::channel(false);
     let (http, api) = start_api(&d, passed, stop_rx).await?;
     d.ready.store(true, Ordering::Release);

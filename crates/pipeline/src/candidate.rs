@@ -45,6 +45,7 @@ impl Machine {
             Trigger::File => About::why("file changed"),
             Trigger::Restart => About::why("restart"),
             Trigger::Retry => About::why("retry"),
+            Trigger::Update => About::why("update"),
         };
         self.record(HistoryKind::LoadStarted, why);
         self.z.candidate = Candidate::Loading(Loading {

@@ -323,6 +323,8 @@ pub enum Trigger {
     File,
     Restart,
     Retry,
+    /// Content that the zone's owner has changed himself.
+    Update,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -12,6 +12,7 @@ pub mod kmip;
 pub mod memory;
 pub mod stages;
 pub mod table;
+pub mod updates;
 pub mod zones;
 
 mod random;

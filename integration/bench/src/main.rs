@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use cascade_bench::generate::Tld;
 use cascade_bench::table::{self, Limit, Row};
-use cascade_bench::{changes, floor, stages, zones};
+use cascade_bench::{changes, floor, stages, updates, zones};
 use clap::{Args, Parser, Subcommand};
 
 #[derive(Parser)]
@@ -43,6 +43,19 @@ enum Command {
     Zones {
         #[arg(long, default_value_t = 100_000)]
         count: u32,
+    },
+    /// Measure DNS UPDATE against the `cascaded` beside this program, and print the table.
+    Update {
+        #[arg(long, default_value_t = 1_000_000)]
+        delegations: u64,
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Changes one after the other.
+        #[arg(long, default_value_t = 500)]
+        updates: u64,
+        /// Changes of the stream.
+        #[arg(long, default_value_t = 20_000)]
+        stream: u64,
     },
     /// Repeat one stage, for a profiler.
     Repeat {
@@ -135,6 +148,17 @@ fn main() -> ExitCode {
         Command::Hsm { secs } => hsm(Duration::from_secs(secs)),
         Command::Changes(args) => changes(&args),
         Command::Zones { count } => many_zones(count),
+        Command::Update {
+            delegations,
+            seed,
+            updates,
+            stream,
+        } => update(&updates::Plan {
+            delegations,
+            seed,
+            updates,
+            stream,
+        }),
         Command::Repeat { stage, zone, times } => repeat(stage, &zone, times),
     };
     match result {
@@ -337,6 +361,15 @@ fn many_zones(count: u32) -> Result<(), String> {
     let programs = ours.parent().map(PathBuf::from).unwrap_or_default();
     table::print(&zones::run(count, programs)?);
     Ok(())
+}
+
+fn update(plan: &updates::Plan) -> Result<(), String> {
+    let rows = updates::run(plan)?;
+    table::print(&rows);
+    match rows.iter().all(Row::holds) {
+        true => Ok(()),
+        false => Err("a limit was missed".into()),
+    }
 }
 
 fn repeat(stage: Stage, zone: &std::path::Path, times: u32) -> Result<(), String> {

@@ -89,6 +89,9 @@ pub(super) enum Done {
     ),
     Snapshotted(Result<Segment, String>),
     /// Content that is to be signed again, its id, and what was read back.
+    /// Requests judged, for a version that the pipeline asked for.
+    Content(JobId, VersionId, Box<super::update::Content>),
+    UpdatesBeside(super::update::Beside),
     Recalled(
         Box<cascade_pipeline::action::StartSign>,
         VersionId,
@@ -128,6 +131,9 @@ pub(super) struct Actor {
     /// What is made durable, and in what it is kept.
     pub store: super::store::Store,
     pub export: super::export::Export,
+    pub updates: super::update::Updates,
+    /// History that becomes durable with the step that ends the work at hand.
+    pub unwritten: super::defer::Unwritten,
     pub done: mpsc::UnboundedSender<Done>,
     replies: HashMap<RequestId, (Reply, Mark)>,
     next_request: u64,
@@ -160,6 +166,7 @@ fn spawn(d: &Arc<Daemon>, mut row: ZoneRow, apex: Name, restored: bool) -> Arc<Z
         (actions, now)
     });
     let (tx, rx) = mpsc::channel(MAILBOX);
+    let (updates_tx, updates_rx) = mpsc::channel(crate::update::MAILBOX);
     // One message per job, and a zone has a handful of jobs: bounded by construction.
     let (done_tx, done_rx) = mpsc::unbounded_channel();
     let me = Arc::new(ZoneHandle {
@@ -167,6 +174,7 @@ fn spawn(d: &Arc<Daemon>, mut row: ZoneRow, apex: Name, restored: bool) -> Arc<Z
         name: apex.to_lowercase().without_dot(),
         apex,
         tx,
+        updates: updates_tx,
         view: ArcSwap::from_pointee(View {
             row: Arc::new(row.clone()),
             versions: BTreeMap::new(),
@@ -175,6 +183,7 @@ fn spawn(d: &Arc<Daemon>, mut row: ZoneRow, apex: Name, restored: bool) -> Arc<Z
             signing: None,
             verifying: None,
             keys_wait: None,
+            content: None,
             bug: None,
         }),
     });
@@ -191,6 +200,8 @@ fn spawn(d: &Arc<Daemon>, mut row: ZoneRow, apex: Name, restored: bool) -> Arc<Z
         primaries: super::fetch::Primaries::default(),
         store: super::store::Store::default(),
         export: super::export::Export::default(),
+        updates: super::update::Updates::default(),
+        unwritten: super::defer::Unwritten::default(),
         done: done_tx,
         replies: HashMap::new(),
         next_request: 1,
@@ -200,7 +211,7 @@ fn spawn(d: &Arc<Daemon>, mut row: ZoneRow, apex: Name, restored: bool) -> Arc<Z
         sweep_after: None,
         gone: false,
     };
-    let task = tokio::spawn(actor.run(rx, done_rx, first));
+    let task = tokio::spawn(actor.run(rx, updates_rx, done_rx, first));
     let (d, handle) = (d.clone(), me.clone());
     tokio::spawn(async move {
         if let Err(e) = task.await
@@ -218,6 +229,7 @@ fn spawn(d: &Arc<Daemon>, mut row: ZoneRow, apex: Name, restored: bool) -> Arc<Z
                 signing: None,
                 verifying: None,
                 keys_wait: None,
+                content: None,
                 bug: Some("internal fault; see the log".into()),
             }));
         }
@@ -229,6 +241,7 @@ impl Actor {
     async fn run(
         mut self,
         mut rx: mpsc::Receiver<Message>,
+        mut updates: mpsc::Receiver<crate::update::Incoming>,
         mut done: mpsc::UnboundedReceiver<Done>,
         first: Option<(Vec<Action>, Timestamp)>,
     ) {
@@ -247,6 +260,7 @@ impl Actor {
         }
         while !self.gone {
             self.keys_turn().await;
+            self.updates_turn().await;
             self.show();
             let pause = self.pause();
             tokio::select! {
@@ -256,6 +270,9 @@ impl Actor {
                     Some(m) => if !self.message(m).await { break },
                     None => break,
                 },
+                Some(u) = updates.recv(), if self.wants_updates() => {
+                    self.queue_updates(u, &mut updates);
+                }
                 () = tokio::time::sleep(pause) => self.tick().await,
             }
         }
@@ -269,6 +286,8 @@ impl Actor {
             self.desk.next(),
             self.sweep_due(),
             self.source_deadline(),
+            self.update_deadline(),
+            self.unwritten_deadline(),
         ];
         let next = next.into_iter().flatten().min();
         let longest = cascade_program::clock::longest_sleep();
@@ -279,6 +298,7 @@ impl Actor {
 
     async fn tick(&mut self) {
         let now = self.d.now();
+        self.write_unwritten().await;
         self.export_again(now);
         if self.deadline.is_some_and(|t| t <= now) {
             self.apply(Event::Timer).await;
@@ -304,11 +324,17 @@ impl Actor {
                     entry: self.row.zone.next_entry,
                 };
                 self.replies.insert(id, (reply, mark));
-                let old = source.map(|new| std::mem::replace(&mut self.row.source, new));
+                let old = source.map(|new| {
+                    let content = std::mem::take(&mut self.row.content);
+                    (std::mem::replace(&mut self.row.source, new), content)
+                });
                 let request = Request { id, by, command };
                 let durable = self.try_apply(Event::Request(request)).await;
                 match old {
-                    Some(old) if !durable => self.row.source = old,
+                    Some((source, content)) if !durable => {
+                        self.row.source = source;
+                        self.row.content = content;
+                    }
                     Some(_) => self.source_changed(),
                     _ => {}
                 }
@@ -358,13 +384,23 @@ impl Actor {
         let (zone, actions) = step(before.clone(), event, now);
         let changed = zone != before || actions.iter().any(|a| matches!(a, Action::Record(_)));
         self.row.zone = zone;
+        self.note_own_content();
         for a in &actions {
             if let Action::SaveCandidate { unsigned, signed } = a {
                 self.save_candidate(*unsigned, *signed, now).await;
             }
         }
-        if changed && !self.commit(&actions, request, before).await {
-            return false;
+        if changed && self.may_wait(&actions, request) {
+            let rest = self.keep_unwritten(actions);
+            self.perform(rest, now).await;
+            return true;
+        }
+        if changed {
+            if !self.commit(&actions, request, before).await {
+                return false;
+            }
+            let shows = self.written();
+            self.perform(shows, now).await;
         }
         self.perform(actions, now).await;
         true
@@ -414,7 +450,7 @@ impl Actor {
             changes.push(Change::DropHistory { zone: id });
         } else {
             changes.push(Change::put(Table::Zones, &key, &self.row).map_err(|e| e.to_string())?);
-            for a in actions {
+            for a in self.unwritten.records.iter().chain(actions) {
                 if let Action::Record(entry) = a {
                     changes.push(
                         Change::history(id, entry.seq, entry, keep).map_err(|e| e.to_string())?,
@@ -481,6 +517,7 @@ impl Actor {
             signing: None,
             verifying: None,
             keys_wait: self.desk.wait.clone(),
+            content: self.update_head(),
             bug: None,
         };
         for r in self.running.values() {
