@@ -25,6 +25,7 @@ mod stores;
 mod text;
 mod transfer;
 mod tsig;
+mod upgrade;
 mod zone;
 
 use std::process::ExitCode;

@@ -3,6 +3,7 @@
 mod actor;
 mod announce;
 mod answers;
+mod doubt;
 mod export;
 mod fetch;
 mod files;
