@@ -15,8 +15,10 @@ use crate::disk::{Disk, MODE_STATE, temporary};
 use crate::error::ArchiveError;
 use crate::zones::free_name;
 
-/// Version of the tables' layout.
-pub const SCHEMA: u32 = 1;
+/// Version of the tables' layout. 2: the state says which release wrote it ([`crate::lineage`]).
+pub const SCHEMA: u32 = 2;
+/// The oldest layout that is still read; [`State::take_over`] brings it up to date.
+pub const OLDEST_SCHEMA: u32 = 1;
 /// Backups kept: `.bak-1` is the newest.
 pub const BACKUPS: u32 = 3;
 
@@ -48,7 +50,7 @@ tables! {
 }
 
 const HISTORY: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("history");
-const META: TableDefinition<'static, &str, u32> = TableDefinition::new("meta");
+pub(crate) const META: TableDefinition<'static, &str, u32> = TableDefinition::new("meta");
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
@@ -119,7 +121,7 @@ pub enum Origin {
 }
 
 pub struct State {
-    db: Database,
+    pub(crate) db: Database,
     path: PathBuf,
     disk: Disk,
     queue: Mutex<Queue>,
@@ -309,7 +311,11 @@ impl State {
         tx.commit().map_err(|e| self.err("commit", e))
     }
 
-    fn apply(&self, tx: &redb::WriteTransaction, change: &Change) -> Result<(), ArchiveError> {
+    pub(crate) fn apply(
+        &self,
+        tx: &redb::WriteTransaction,
+        change: &Change,
+    ) -> Result<(), ArchiveError> {
         let err = |e: redb::StorageError| self.err("write", e);
         let open = |e: redb::TableError| self.err("write", e);
         match change {
@@ -348,6 +354,7 @@ impl State {
     fn copy_into(&self, to: &Path) -> Result<(), ArchiveError> {
         let read = self.db.begin_read().map_err(|e| self.err("back up", e))?;
         let db = create_db(&self.disk, to)?;
+        let lineage = self.lineage_for_copy()?;
         let write = db.begin_write().map_err(|e| self.err("back up", e))?;
         let copy = || -> Result<(), redb::Error> {
             for table in Table::ALL {
@@ -364,13 +371,13 @@ impl State {
                 let (k, v) = entry?;
                 into.insert(k.value(), v.value())?;
             }
-            Ok(())
+            lineage.write(&write)
         };
         copy().map_err(|e| self.err("back up", e))?;
         write.commit().map_err(|e| self.err("back up", e))
     }
 
-    fn err(&self, op: &'static str, e: impl Into<redb::Error>) -> ArchiveError {
+    pub(crate) fn err(&self, op: &'static str, e: impl Into<redb::Error>) -> ArchiveError {
         state_error(op, &self.path, e)
     }
 }
@@ -441,7 +448,7 @@ fn create_db(disk: &Disk, path: &Path) -> Result<Database, ArchiveError> {
             tx.open_table(definition(*table))?;
         }
         tx.open_table(HISTORY)?;
-        tx.open_table(META)?.insert("schema", SCHEMA)?;
+        crate::lineage::create(&tx)?;
         tx.commit()?;
         Ok(())
     };
@@ -481,7 +488,7 @@ fn open_db(path: &Path) -> Result<(Database, bool), Unopened> {
         Ok::<_, redb::Error>((walk(&db)?, whole))
     }));
     match check {
-        Ok(Ok((SCHEMA, whole))) => Ok((db, whole)),
+        Ok(Ok((OLDEST_SCHEMA..=SCHEMA, whole))) => Ok((db, whole)),
         Ok(Ok((found, _))) if found > SCHEMA => Err(Unopened::Error(ArchiveError::Newer {
             path: path.to_owned(),
             found,

@@ -26,6 +26,7 @@ mod text;
 mod transfer;
 mod tsig;
 mod update;
+mod upgrade;
 mod zone;
 
 use std::process::ExitCode;

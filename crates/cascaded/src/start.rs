@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use cascade_archive::{AuditLog, Disk, Origin, State, Table, ZoneFiles};
+use cascade_archive::{AuditLog, Change, Disk, Origin, State, Table, ZoneFiles};
 use cascade_pipeline::state::Trigger;
 use cascade_policy::{ConfigFile, Diagnostic, MAX_FILE, parse_config};
 use cascade_program::systemd;
@@ -248,13 +248,16 @@ async fn serve(
     disk.make_dir(&state_path).map_err(|e| e.to_string())?;
     check_state_dir(&state_path)?;
     let _lock = crate::lock::Lock::take(&state_path).map_err(|e| e.to_string())?;
-    let (state, origin) = State::open(&disk, &state_path).map_err(|e| e.to_string())?;
+    let clock: Arc<dyn Clock> = cascade_program::clock::start(&state_path)?;
+    let opened = State::open(&disk, &state_path);
+    let (state, origin) = opened.map_err(|e| crate::upgrade::refusal(&e, &state_path))?;
     if let Origin::Backup { from, .. } = &origin {
         tracing::error!(
             "state was restored from the backup {}; check every zone",
             from.display()
         );
     }
+    crate::upgrade::take_over(&state, &state_path, c.keys_dir().as_std_path(), clock.now())?;
     let active = policies::stored(&state)?;
     let tsig = crate::tsig::Tsig::stored(&state)?;
     let tokens = crate::control::Tokens::stored(&state)?;
@@ -262,7 +265,6 @@ async fn serve(
     let mut passed = crate::activation::take(c)?;
     let sockets = servers::bind(&config, &mut passed)?;
     let own_socket = passed.control.is_empty();
-    let clock: Arc<dyn Clock> = cascade_program::clock::start(&state_path)?;
     let (notify_tx, notify_rx) = mpsc::channel(NOTIFY_OUT);
     let (watch_tx, watch_rx) = mpsc::channel(NOTIFY_OUT);
     let (in_tx, in_rx) = mpsc::channel(servers::NOTIFY_QUEUE);
@@ -405,6 +407,25 @@ fn cpus() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
+/// After the restoration of a backup, by whatever means, no zone is sure to be the newest: each asks
+/// its servers before anything new is signed. The marks are durable before anything begins.
+fn doubted(d: &Daemon, mut rows: Vec<(String, ZoneRow)>) -> Result<Vec<(String, ZoneRow)>, String> {
+    let text = |e: cascade_archive::ArchiveError| e.to_string();
+    if !d.state.is_copy().map_err(text)? {
+        return Ok(rows);
+    }
+    tracing::warn!(
+        "the state comes from a backup; the servers of every zone are asked whether they have seen more since"
+    );
+    let mut changes = Vec::with_capacity(rows.len());
+    for (id, row) in &mut rows {
+        cascade_pipeline::doubt(&mut row.zone, d.now());
+        changes.push(Change::put(Table::Zones, id, row).map_err(text)?);
+    }
+    d.state.settle_copy(&changes).map_err(text)?;
+    Ok(rows)
+}
+
 /// Every zone that an earlier process left gets its task; each is served as soon as it is read.
 async fn restore_zones(d: &Arc<Daemon>) -> Result<(), String> {
     let rows: Vec<(String, ZoneRow)> = d
@@ -412,6 +433,7 @@ async fn restore_zones(d: &Arc<Daemon>) -> Result<(), String> {
         .list(Table::Zones, None, usize::MAX)
         .map_err(|e| e.to_string())?;
     let n = rows.len();
+    let rows = doubted(d, rows)?;
     let mut started = Vec::with_capacity(n);
     for (id, mut row) in rows {
         let Ok(apex) = Name::parse(&row.apex) else {

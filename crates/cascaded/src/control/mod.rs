@@ -3,7 +3,7 @@
 // A problem is made at most once per request, and only when it is refused.
 #![allow(clippy::result_large_err)]
 
-mod backup;
+pub mod backup;
 mod daemon;
 mod data;
 mod edit;

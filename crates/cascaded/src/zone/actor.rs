@@ -109,6 +109,8 @@ pub(super) enum Done {
         Box<Result<(cascade_verifier::VerifyReport, bool), String>>,
     ),
     Restored(Box<super::store::Restored>),
+    /// After so many rounds.
+    ServersAsked(u32, cascade_pipeline::Asked),
     Removed(JobId, Result<(), String>),
     /// An event that an action caused at once.
     Event(Box<Event>),
@@ -144,6 +146,8 @@ pub(super) struct Actor {
     pub sweeping: bool,
     /// No background check before this.
     pub sweep_after: Option<Timestamp>,
+    /// A zone restored from a backup is asking its servers.
+    pub asking_servers: bool,
     pub gone: bool,
 }
 
@@ -209,6 +213,7 @@ fn spawn(d: &Arc<Daemon>, mut row: ZoneRow, apex: Name, restored: bool) -> Arc<Z
         full_at: None,
         sweeping: false,
         sweep_after: None,
+        asking_servers: false,
         gone: false,
     };
     let task = tokio::spawn(actor.run(rx, updates_rx, done_rx, first));

@@ -4,6 +4,7 @@ mod actor;
 mod announce;
 mod answers;
 mod defer;
+mod doubt;
 mod export;
 mod fetch;
 mod files;

@@ -619,7 +619,11 @@ impl Actor {
             Done::SweepTurn(turn) => self.start_sweep(turn),
             Done::Swept(version, result) => self.swept(version, *result).await,
             Done::Key(end) => self.key_done(*end).await,
-            Done::Restored(r) => self.restored(*r).await,
+            Done::Restored(r) => {
+                self.restored(*r).await;
+                self.ask_servers(0);
+            }
+            Done::ServersAsked(round, asked) => self.servers_asked(round, asked).await,
             Done::Removed(job, result) => {
                 self.running.remove(&job);
                 match result {
