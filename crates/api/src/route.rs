@@ -121,6 +121,7 @@ routes! {
     ZoneDiff Get "/v1/zones/{z}/diff" V [] - => 200 "Diff" "Difference of two versions";
     ZoneExport Get "/v1/zones/{z}/export" V [] - => 200 - "The zone in zone-file form";
     ZoneReload Post "/v1/zones/{z}/reload" O [] "ReloadRequest" => 202 "Accepted" "Read the source again";
+    ZoneUpdate Post "/v1/zones/{z}/update" O [D] "UpdateRequest" => 200 "Updated" "Change the content of a zone that takes updates";
     ZoneResign Post "/v1/zones/{z}/resign" O [] "ResignRequest" => 202 "Accepted" "Refresh signatures";
     ZoneReset Post "/v1/zones/{z}/reset" O [] "Commented" => 202 "Accepted" "Drop the candidate";
     ReviewApprove Post "/v1/zones/{z}/reviews/{stage}/{serial}/approve" P [] "Commented" => 200 "ReviewDecision" "Approve a candidate";

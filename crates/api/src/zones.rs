@@ -40,6 +40,16 @@ pub enum Source {
         /// Tried in order.
         servers: Vec<SourceServer>,
     },
+    /// The zone's content is its own and is changed by updates.
+    Update {
+        /// The zone file it begins with; absolute. Not read again.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        path: Option<String>,
+        /// The name servers of a zone that begins empty; the first is the MNAME of its SOA.
+        /// Without them and without a file it begins with what is published now.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        name_servers: Vec<String>,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -245,6 +255,53 @@ pub struct ReloadRequest {
     /// Do what a NOTIFY would: ask for the SOA, then IXFR.
     pub refresh: bool,
     pub comment: Option<String>,
+}
+
+/// `POST …/update`
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UpdateRequest {
+    /// Commands as nsupdate(1) takes them.
+    pub text: String,
+    /// What errors call the text.
+    #[serde(default)]
+    pub file: Option<String>,
+    #[serde(default)]
+    pub comment: Option<String>,
+}
+
+/// Up to the first request that was refused.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Updated {
+    pub zone: String,
+    pub requests: Vec<UpdateResult>,
+    /// Of a dry run: what would change, the SOA included.
+    pub changes: Vec<Change>,
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct UpdateResult {
+    /// Where the request begins in the text.
+    pub line: u64,
+    pub outcome: UpdateOutcome,
+    /// As a DNS server would answer (RFC 2136 §2.2).
+    pub code: String,
+    /// Of the published version.
+    pub serial: Option<u32>,
+    pub detail: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum UpdateOutcome {
+    /// Everything was so already.
+    Unchanged,
+    /// Verified, durable and served; of a dry run: something would change.
+    Published,
+    /// Durable; publication waits.
+    Accepted,
+    Refused,
 }
 
 /// `POST …/resign`

@@ -18,10 +18,13 @@ use serde::de::DeserializeOwned;
 use crate::ballast::Ballast;
 use crate::disk::{Disk, MODE_STATE, temporary};
 use crate::error::ArchiveError;
+use crate::lineage::Lineage;
 use crate::zones::free_name;
 
-/// Version of the tables' layout.
-pub const SCHEMA: u32 = 1;
+/// Version of the tables' layout. 2: the state says which release wrote it ([`crate::lineage`]).
+pub const SCHEMA: u32 = 2;
+/// The oldest layout that is still read; [`State::take_over`] brings it up to date.
+pub const OLDEST_SCHEMA: u32 = 1;
 /// Octets of the database that are kept in memory; the kernel keeps more.
 const CACHE: usize = 64 << 20;
 /// From so many entries on, values are decoded by several threads.
@@ -57,7 +60,7 @@ tables! {
 }
 
 const HISTORY: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("history");
-const META: TableDefinition<'static, &str, u32> = TableDefinition::new("meta");
+pub(crate) const META: TableDefinition<'static, &str, u32> = TableDefinition::new("meta");
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
@@ -128,12 +131,12 @@ pub enum Origin {
 }
 
 pub struct State {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
     writer: Option<JoinHandle<()>>,
 }
 
 /// What callers and the writer share.
-struct Inner {
+pub(crate) struct Inner {
     /// `None` while it could not be opened again after the disk had failed.
     db: RwLock<Option<Database>>,
     ballast: Ballast,
@@ -329,7 +332,7 @@ impl State {
         self.inner.disk.remove(&tmp)?;
         let copied = self
             .inner
-            .copy_into(&tmp)
+            .copy_into(&tmp, &self.lineage_for_copy()?)
             .and_then(|()| self.inner.disk.rename(&tmp, to));
         if copied.is_err() {
             let _ = self.inner.disk.remove(&tmp);
@@ -410,6 +413,20 @@ impl Inner {
         self.db.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// For the start, when nobody else is here yet.
+    pub(crate) fn read_tx(&self) -> Result<redb::ReadTransaction, redb::Error> {
+        let db = self.db();
+        let db = db.as_ref().ok_or(redb::Error::PreviousIo)?;
+        Ok(db.begin_read()?)
+    }
+
+    /// As [`Inner::read_tx`].
+    pub(crate) fn write_tx(&self) -> Result<redb::WriteTransaction, redb::Error> {
+        let db = self.db();
+        let db = db.as_ref().ok_or(redb::Error::PreviousIo)?;
+        Ok(db.begin_write()?)
+    }
+
     fn begin_read(&self, db: &Option<Database>) -> Result<redb::ReadTransaction, ArchiveError> {
         let db = db.as_ref().ok_or_else(|| self.gone())?;
         db.begin_read().map_err(|e| self.err("read", e))
@@ -465,7 +482,11 @@ impl Inner {
         tx.commit().map_err(|e| self.err("commit", e))
     }
 
-    fn apply(&self, tx: &redb::WriteTransaction, change: &Change) -> Result<(), ArchiveError> {
+    pub(crate) fn apply(
+        &self,
+        tx: &redb::WriteTransaction,
+        change: &Change,
+    ) -> Result<(), ArchiveError> {
         let err = |e: redb::StorageError| self.err("write", e);
         let open = |e: redb::TableError| self.err("write", e);
         match change {
@@ -501,7 +522,7 @@ impl Inner {
         Ok(())
     }
 
-    fn copy_into(&self, to: &Path) -> Result<(), ArchiveError> {
+    fn copy_into(&self, to: &Path, lineage: &Lineage) -> Result<(), ArchiveError> {
         let ours = self.db();
         let read = self.begin_read(&ours)?;
         let db = create_db(&self.disk, to)?;
@@ -521,13 +542,13 @@ impl Inner {
                 let (k, v) = entry?;
                 into.insert(k.value(), v.value())?;
             }
-            Ok(())
+            lineage.write(&write)
         };
         copy().map_err(|e| self.err("back up", e))?;
         write.commit().map_err(|e| self.err("back up", e))
     }
 
-    fn err(&self, op: &'static str, e: impl Into<redb::Error>) -> ArchiveError {
+    pub(crate) fn err(&self, op: &'static str, e: impl Into<redb::Error>) -> ArchiveError {
         state_error(op, &self.path, e)
     }
 }
@@ -606,7 +627,7 @@ fn create_db(disk: &Disk, path: &Path) -> Result<Database, ArchiveError> {
             tx.open_table(definition(*table))?;
         }
         tx.open_table(HISTORY)?;
-        tx.open_table(META)?.insert("schema", SCHEMA)?;
+        crate::lineage::create(&tx)?;
         tx.commit()?;
         Ok(())
     };
@@ -646,7 +667,7 @@ fn open_db(path: &Path) -> Result<(Database, bool), Unopened> {
         Ok::<_, redb::Error>((walk(&db)?, whole))
     }));
     match check {
-        Ok(Ok((SCHEMA, whole))) => Ok((db, whole)),
+        Ok(Ok((OLDEST_SCHEMA..=SCHEMA, whole))) => Ok((db, whole)),
         Ok(Ok((found, _))) if found > SCHEMA => Err(Unopened::Error(ArchiveError::Newer {
             path: path.to_owned(),
             found,

@@ -286,6 +286,19 @@ pub enum ZoneCommand {
         #[command(flatten)]
         wait: Wait,
     },
+    /// Change the content of a zone whose source is update:
+    ///
+    /// The file has the commands of nsupdate(1): prereq, update, zone, ttl, send. Each request is
+    /// carried out or refused as a whole; the first that is refused ends the run with exit code 7.
+    Update {
+        #[arg(value_parser = forms::zone)]
+        zone: String,
+        /// - for standard input
+        file: PathBuf,
+        /// Show what would change
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Difference of two versions
     Diff {
         #[arg(value_parser = forms::zone)]

@@ -61,6 +61,11 @@ pub async fn run(ctx: &Ctx, command: ZoneCommand) -> Result<(), CliError> {
             }
             Ok(())
         }
+        C::Update {
+            zone,
+            file,
+            dry_run,
+        } => crate::update::run(ctx, &zone, &file, dry_run).await,
         C::Approve(review) => decide(ctx, review, "approve", "Approved").await,
         C::Reject(review) => decide(ctx, review, "reject", "Rejected").await,
         C::Override {
@@ -311,6 +316,10 @@ pub fn source_text(source: &Source) -> String {
     match source {
         Source::None {} => "none".to_string(),
         Source::File { path } => clean(path),
+        Source::Update { path, name_servers } => match path {
+            Some(path) => format!("update:{}", clean(path)),
+            None => format!("update:{}", clean(&name_servers.join(","))),
+        },
         Source::Servers { servers } => {
             let one = |s: &SourceServer| {
                 let tls = s

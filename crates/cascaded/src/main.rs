@@ -25,6 +25,8 @@ mod stores;
 mod text;
 mod transfer;
 mod tsig;
+mod update;
+mod upgrade;
 mod zone;
 
 use std::process::ExitCode;

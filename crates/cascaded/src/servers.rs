@@ -7,7 +7,7 @@ use std::time::Duration;
 use cascade_policy::{AclEntry, ConfigFile, ListenAddr, Transport};
 use cascade_publisher::limits::{ConnectionLimits, Connections, TransferGate, TransferLimits};
 use cascade_publisher::server::{Common, Server, TransferTimes, bind_tcp, bind_udp};
-use cascade_publisher::{Directory, NotifyIn, Role, Settings, StepLimits, ZoneSettings};
+use cascade_publisher::{Directory, NotifyIn, Role, Settings, StepLimits, UpdateIn, ZoneSettings};
 use cascade_time::Clock;
 use cascade_wire::cookie::{Secret, Secrets};
 use cascade_wire::{Acl, TsigKeys};
@@ -50,6 +50,7 @@ pub fn zone_settings(
             steps: out.max_diffs as usize,
             percent: out.max_diffs_size,
         },
+        updates: matches!(source, cascade_api::zones::Source::Update { .. }),
     }
 }
 
@@ -213,6 +214,7 @@ pub fn serve(
     directory: Arc<Directory>,
     clock: Arc<dyn Clock>,
     notify: mpsc::Sender<NotifyIn>,
+    updates: mpsc::Sender<UpdateIn>,
 ) -> std::io::Result<Running> {
     let (connections, transfers) = limits(config);
     let connections = Connections::new(connections);
@@ -224,6 +226,7 @@ pub fn serve(
         connections: connections.clone(),
         transfers: transfers.clone(),
         notify,
+        updates,
     };
     let mut list = Vec::new();
     for (role, udp, tcp) in sockets.list {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use cascade_archive::{AuditLog, Disk, Origin, State, Table, ZoneFiles};
+use cascade_archive::{AuditLog, Change, Disk, Origin, State, Table, ZoneFiles};
 use cascade_pipeline::state::Trigger;
 use cascade_policy::{ConfigFile, Diagnostic, MAX_FILE, parse_config};
 use cascade_program::systemd;
@@ -254,13 +254,16 @@ async fn serve(
     disk.make_dir(&state_path).map_err(|e| e.to_string())?;
     check_state_dir(&state_path)?;
     let _lock = crate::lock::Lock::take(&state_path).map_err(|e| e.to_string())?;
-    let (state, origin) = State::open(&disk, &state_path).map_err(|e| e.to_string())?;
+    let clock: Arc<dyn Clock> = cascade_program::clock::start(&state_path)?;
+    let opened = State::open(&disk, &state_path);
+    let (state, origin) = opened.map_err(|e| crate::upgrade::refusal(&e, &state_path))?;
     if let Origin::Backup { from, .. } = &origin {
         tracing::error!(
             "state was restored from the backup {}; check every zone",
             from.display()
         );
     }
+    crate::upgrade::take_over(&state, &state_path, c.keys_dir().as_std_path(), clock.now())?;
     let active = policies::stored(&state)?;
     let tsig = crate::tsig::Tsig::stored(&state)?;
     let tokens = crate::control::Tokens::stored(&state)?;
@@ -268,10 +271,10 @@ async fn serve(
     let mut passed = crate::activation::take(c)?;
     let sockets = servers::bind(&config, &mut passed)?;
     let own_socket = passed.control.is_empty();
-    let clock: Arc<dyn Clock> = cascade_program::clock::start(&state_path)?;
     let (notify_tx, notify_rx) = mpsc::channel(NOTIFY_OUT);
     let (watch_tx, watch_rx) = mpsc::channel(NOTIFY_OUT);
     let (in_tx, in_rx) = mpsc::channel(servers::NOTIFY_QUEUE);
+    let (updates_tx, updates_rx) = mpsc::channel(crate::update::QUEUE);
     let threads = match c.signer.threads {
         0 => cpus(),
         n => n as usize,
@@ -357,12 +360,21 @@ async fn serve(
     let started = start_zones(&d).await?;
     // A zone is served as soon as it is read back; until then its answer is SERVFAIL.
     let keys = d.tsig.keys();
-    let dns = servers::serve(sockets, &config, keys, directory, clock.clone(), in_tx)
-        .map_err(|e| e.to_string())?;
+    let dns = servers::serve(
+        sockets,
+        &config,
+        keys,
+        directory,
+        clock.clone(),
+        in_tx,
+        updates_tx,
+    )
+    .map_err(|e| e.to_string())?;
     *d.stats.lock() = dns.stats();
     *d.dns.lock() = dns;
     restored(&d, started).await;
     start_notify(&d, notify_rx, in_rx);
+    tokio::spawn(crate::update::run(d.clone(), updates_rx));
     let (stop_tx, stop_rx) = watch::channel(false);
     let (http, api) = start_api(&d, passed, stop_rx).await?;
     d.ready.store(true, Ordering::Release);
@@ -415,10 +427,31 @@ fn cpus() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
+/// After the restoration of a backup, by whatever means, no zone is sure to be the newest: each asks
+/// its servers before anything new is signed. The marks are durable before anything begins.
+fn doubt_copies(d: &Daemon) -> Result<(), String> {
+    let text = |e: cascade_archive::ArchiveError| e.to_string();
+    if !d.state.is_copy().map_err(text)? {
+        return Ok(());
+    }
+    tracing::warn!(
+        "the state comes from a backup; the servers of every zone are asked whether they have seen more since"
+    );
+    let rows: Vec<(String, ZoneRow)> =
+        d.state.list(Table::Zones, None, usize::MAX).map_err(text)?;
+    let mut changes = Vec::with_capacity(rows.len());
+    for (id, mut row) in rows {
+        cascade_pipeline::doubt(&mut row.zone, d.now());
+        changes.push(Change::put(Table::Zones, &id, &row).map_err(text)?);
+    }
+    d.state.settle_copy(&changes).map_err(text)
+}
+
 /// Every zone that an earlier process left gets its task, and is read back.
 async fn start_zones(d: &Arc<Daemon>) -> Result<Vec<Arc<zone::ZoneHandle>>, String> {
     let mut started = Vec::new();
     let mut after: Option<String> = None;
+    doubt_copies(d)?;
     loop {
         let rows: Vec<(String, ZoneRow)> = d
             .pool

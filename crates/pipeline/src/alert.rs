@@ -29,6 +29,7 @@ pub enum AlertKey {
     Clock,
     Conflict,
     Recovered,
+    Doubt,
     DespiteVerification,
     Pinned,
     Paused,
@@ -233,8 +234,12 @@ impl Alerts<'_> {
     fn retry(&mut self, key: AlertKey, retry: &Retry) {
         let mut commands = Vec::new();
         let severity = match retry.cause {
-            // The pause, the pin and the maintenance have alerts of their own.
-            Cause::Pinned | Cause::PublishPaused | Cause::Maintenance | Cause::OtherLane => return,
+            // The pause, the pin, the maintenance and the doubt have alerts of their own.
+            Cause::Pinned
+            | Cause::PublishPaused
+            | Cause::Maintenance
+            | Cause::OtherLane
+            | Cause::Doubt => return,
             Cause::Failed(Fault::Token) => {
                 let late = self.now >= retry.since + self.zone.settings.limits.token_alert;
                 if !late && self.zone.runway(self.now) == RunwayClass::Normal {
@@ -289,6 +294,7 @@ impl Alerts<'_> {
             self.raise(AlertKey::Discarded, Severity::Warning, since, text, &cmds);
         }
         self.source();
+        self.doubt();
         let Some(live) = &z.live else { return };
         let reload = [self.cmd("reload")];
         match live.serving {
@@ -374,6 +380,23 @@ impl Alerts<'_> {
                 &reload,
             );
         }
+    }
+
+    fn doubt(&mut self) {
+        let z = self.zone;
+        let Some(doubt) = &z.doubt else { return };
+        let text = format!(
+            "restored from a backup, nothing new is signed: {}",
+            doubt.text
+        );
+        // Above what may have been published since the backup, as far as anybody can guess.
+        let above = z.used_serial.map_or(1, |s| s.0.wrapping_add(100));
+        let cmds = [format!("cascade zone resign --serial {above} {}", z.name)];
+        let severity = match doubt.asked {
+            true => Severity::Critical,
+            false => Severity::Warning,
+        };
+        self.raise(AlertKey::Doubt, severity, doubt.since, text, &cmds);
     }
 
     fn modes(&mut self) {

@@ -51,6 +51,7 @@ kinds! {
     ZoneRemoved "zone.removed" "Zone removed";
     ZoneRestored "zone.changed" "Zone restored";
     ZoneRecovered "zone.changed" "Zone recovered from an older version";
+    ServersAsked "zone.changed" "Servers asked after the restoration of a backup";
     PolicyChanged "zone.changed" "Policy changed";
     SourceChanged "zone.changed" "Source changed";
     MaintenanceOn "zone.maintenance" "Maintenance enabled";

@@ -7,6 +7,7 @@ use cascade_zone::{Serial, VersionId, ZoneId};
 use serde::{Deserialize, Serialize};
 
 use crate::alert::{Alert, AlertKey};
+use crate::doubt::Doubt;
 use crate::event::{Fault, Keep};
 use crate::plain;
 use crate::settings::{OnExpiry, ReviewRules, Settings};
@@ -64,6 +65,9 @@ pub struct Zone {
     pub clock_unsafe: Option<(Timestamp, String)>,
     /// Somebody else's DNSKEYs are delegated to (keys.md §6.5): transfers are held.
     pub conflict: Option<(Timestamp, String)>,
+    /// The state was restored from a backup and may be behind: nothing new is signed yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doubt: Option<Doubt>,
     /// Published versions that can be rolled back to, newest first; live is among them.
     pub retained: Vec<Retained>,
     /// Content somebody rejected, not offered again before the time.
@@ -323,6 +327,8 @@ pub enum Trigger {
     File,
     Restart,
     Retry,
+    /// Content that the zone's owner has changed himself.
+    Update,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -419,6 +425,8 @@ pub enum Cause {
     Review,
     /// The gate refused upkeep twice.
     Refused,
+    /// Restored from a backup: servers are asked first.
+    Doubt,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -638,6 +646,7 @@ impl Zone {
             storage_full: None,
             clock_unsafe: None,
             conflict: None,
+            doubt: None,
             retained: Vec::new(),
             rejected: None,
             used_serial: None,

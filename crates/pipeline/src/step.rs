@@ -139,6 +139,7 @@ impl Machine {
                     self.record(HistoryKind::ConflictOver, About::default());
                 }
             }
+            Event::ServersAsked(asked) => self.servers_asked(asked),
             // Handled above, or meaningful only while restoring or removing.
             Event::Timer
             | Event::LoadUnchanged { .. }

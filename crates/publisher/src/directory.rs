@@ -96,6 +96,8 @@ pub struct ZoneSettings {
     pub expires: Option<Timestamp>,
     /// How much of the past is kept for incremental transfers.
     pub steps: StepLimits,
+    /// The zone's content is its own: it takes DNS UPDATE.
+    pub updates: bool,
 }
 
 impl Default for ZoneSettings {
@@ -106,6 +108,7 @@ impl Default for ZoneSettings {
             require_tls: false,
             expires: None,
             steps: StepLimits::default(),
+            updates: false,
         }
     }
 }

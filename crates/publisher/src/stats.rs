@@ -63,6 +63,9 @@ pub struct Stats {
     pub notify_refused: Counter,
     /// Accepted but not handed on because the queue was full.
     pub notify_dropped: Counter,
+    /// Of DNS UPDATE: answered NOERROR, and all others.
+    pub updates_taken: Counter,
+    pub updates_refused: Counter,
     pub tcp_accepted: Counter,
     /// Gauge.
     pub tcp_open: Counter,

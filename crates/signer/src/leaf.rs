@@ -90,10 +90,7 @@ impl LeafContext<'_> {
         set: &RRset<'_>,
         piece: &mut Piece,
     ) -> Result<(), SignError> {
-        let group = match set.rtype {
-            Rtype::DNSKEY | Rtype::CDS | Rtype::CDNSKEY if owner.is_apex() => Group::Apex,
-            _ => Group::Zone,
-        };
+        let group = Group::of(set.rtype, owner.is_apex());
         let mut preimage = Preimage::start(
             &mut piece.scratch,
             &piece.owner,
@@ -146,7 +143,7 @@ impl LeafContext<'_> {
     fn times(&self, group: Group, expiration: u32) -> (u32, u32) {
         match group {
             Group::Zone => (self.spread.inception(), expiration),
-            Group::Apex => self.apex_times,
+            Group::Dnskey | Group::Cds => self.apex_times,
         }
     }
 

@@ -35,15 +35,28 @@ pub(crate) struct SlotKey {
     pub waited: AtomicU64,
 }
 
-/// Which keys sign a set: those for the zone's data, or those for DNSKEY, CDS and CDNSKEY.
+/// Which keys sign a set.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Group {
+    /// The zone's data.
     Zone = 0,
-    Apex = 1,
+    Dnskey = 1,
+    /// CDS and CDNSKEY.
+    Cds = 2,
 }
 
-/// Both groups of keys, each in slot order.
-pub(crate) type Keys = [Vec<SlotKey>; 2];
+impl Group {
+    pub fn of(rtype: Rtype, at_apex: bool) -> Group {
+        match rtype {
+            Rtype::DNSKEY if at_apex => Group::Dnskey,
+            Rtype::CDS | Rtype::CDNSKEY if at_apex => Group::Cds,
+            _ => Group::Zone,
+        }
+    }
+}
+
+/// The groups of keys, each in slot order.
+pub(crate) type Keys = [Vec<SlotKey>; 3];
 
 /// What was signed: set `set` of the owner with this ordinal (leaf), or row `ordinal` (block).
 #[derive(Clone, Copy, Debug)]
@@ -110,7 +123,7 @@ pub(crate) struct Piece {
     pub before: Vec<u8>,
     kept: Vec<Kept>,
     kept_octets: Vec<u8>,
-    lanes: [Vec<Lane>; 2],
+    lanes: [Vec<Lane>; 3],
 }
 
 impl Piece {
@@ -235,12 +248,12 @@ impl Piece {
     /// Signatures made: by zone-signing keys, and by all.
     pub fn counts(&self, keys: &Keys) -> (u64, u64) {
         let masks = keys.each_ref().map(|k| slots_of(k));
-        let mut made = [0u64; 2];
+        let mut made = [0u64; 3];
         for e in &self.entries {
             let group = e.group as usize;
             made[group] += (e.slots & masks[group]).count_ones() as u64;
         }
-        (made[0], made[0] + made[1])
+        (made[0], made.iter().sum())
     }
 
     /// Signatures by zone-signing keys.

@@ -353,7 +353,7 @@ pub(crate) fn report(
     let mut key_reports: Vec<KeyReport> = Vec::new();
     for key in keys.iter().flatten().map(made) {
         match key_reports.iter_mut().find(|k| k.slot == key.slot) {
-            // A CSK is in both groups.
+            // A CSK is in all groups.
             Some(k) => {
                 k.signatures += key.signatures;
                 k.retries += key.retries;

@@ -16,6 +16,7 @@ pub mod peers;
 pub mod question;
 pub mod stages;
 pub mod table;
+pub mod updates;
 pub mod zones;
 
 mod random;

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use cascade_bench::generate::Tld;
 use cascade_bench::table::{self, Limit, Row};
-use cascade_bench::{changes, daemon, floor, peers, stages, zones};
+use cascade_bench::{changes, daemon, floor, peers, stages, updates, zones};
 use clap::{Args, Parser, Subcommand};
 
 #[derive(Parser)]
@@ -57,6 +57,19 @@ enum Command {
         delegations: u64,
         #[arg(long, default_value_t = 1)]
         seed: u64,
+    },
+    /// Measure DNS UPDATE against the `cascaded` beside this program, and print the table.
+    Update {
+        #[arg(long, default_value_t = 1_000_000)]
+        delegations: u64,
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Changes one after the other.
+        #[arg(long, default_value_t = 500)]
+        updates: u64,
+        /// Changes of the stream.
+        #[arg(long, default_value_t = 20_000)]
+        stream: u64,
     },
     /// Repeat one stage, for a profiler.
     Repeat {
@@ -155,6 +168,17 @@ fn main() -> ExitCode {
         Command::Peers { delegations, seed } => beside_us()
             .and_then(|p| peers::run(delegations, seed, &p))
             .map(|all| peers::print(&all)),
+        Command::Update {
+            delegations,
+            seed,
+            updates,
+            stream,
+        } => update(&updates::Plan {
+            delegations,
+            seed,
+            updates,
+            stream,
+        }),
         Command::Repeat { stage, zone, times } => repeat(stage, &zone, times),
     };
     match result {
@@ -360,6 +384,15 @@ fn beside_us() -> Result<PathBuf, String> {
 
 fn shown(rows: Vec<Row>) {
     table::print(&rows);
+}
+
+fn update(plan: &updates::Plan) -> Result<(), String> {
+    let rows = updates::run(plan)?;
+    table::print(&rows);
+    match rows.iter().all(Row::holds) {
+        true => Ok(()),
+        false => Err("a limit was missed".into()),
+    }
 }
 
 fn repeat(stage: Stage, zone: &std::path::Path, times: u32) -> Result<(), String> {

@@ -3,7 +3,7 @@
 // A problem is made at most once per request, and only when it is refused.
 #![allow(clippy::result_large_err)]
 
-mod backup;
+pub mod backup;
 mod daemon;
 mod data;
 mod edit;
@@ -14,6 +14,7 @@ mod operations;
 mod policies;
 mod tokens;
 mod tsig;
+mod update;
 mod zones;
 
 use std::sync::Arc;
@@ -36,8 +37,8 @@ use cascade_api::policies::{
 use cascade_api::status::ZoneStatus;
 use cascade_api::zones::{
     Diff, DiffQuery, ExportQuery, HistoryEntry, HistoryFilter, Maintenance, MaintenanceRequest,
-    OverrideRequest, ReloadRequest, ResignRequest, ReviewDecision, Verdict, Version, Why, Zone,
-    ZoneAdd, ZoneEdit, ZoneFilter, ZoneItem, ZoneRemove,
+    OverrideRequest, ReloadRequest, ResignRequest, ReviewDecision, UpdateRequest, Updated, Verdict,
+    Version, Why, Zone, ZoneAdd, ZoneEdit, ZoneFilter, ZoneItem, ZoneRemove,
 };
 use cascade_api::{Problem, ProblemType, Route};
 use cascade_archive::{AuditEntry, Change};
@@ -216,6 +217,24 @@ impl Backend for Control {
         let z = self.zone(&zone)?;
         let result = zones::reload(&self.d, &z, &caller, &request).await;
         self.audit(&caller, "zone.reload", &z.name, request.comment, &result);
+        result
+    }
+    async fn zone_update(
+        &self,
+        caller: Caller,
+        zone: String,
+        request: UpdateRequest,
+        dry_run: bool,
+    ) -> Answer<Updated> {
+        let z = self.zone(&zone)?;
+        if dry_run {
+            let d = self.d.clone();
+            return tokio::task::spawn_blocking(move || update::dry_run(&d, &z, &request))
+                .await
+                .map_err(bug)?;
+        }
+        let result = update::update(&z, &caller, &request).await;
+        self.audit(&caller, "zone.update", &z.name, request.comment, &result);
         result
     }
     async fn zone_resign(

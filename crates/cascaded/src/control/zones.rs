@@ -437,6 +437,17 @@ pub async fn add(d: &Arc<Daemon>, caller: &Caller, add: ZoneAdd, dry_run: bool) 
             "import them from the directory of the old zone: cascade zone add {name} --import-csk-file <path>"
         )));
     }
+    if let Source::Update {
+        path: None,
+        name_servers,
+    } = &add.source
+        && name_servers.is_empty()
+    {
+        let detail = format!("zone '{name}' has nothing to begin with");
+        return Err(Problem::new(ProblemType::InvalidValue, detail).action(
+            "give a file or name servers: --source update:/path, --source update:ns1.example.",
+        ));
+    }
     // Looked at again below; told before the trouble of reading files.
     policy_for_new_zones(d, &add.policy)?;
     check_source(d, &apex, &add.source, add.allow_missing).await?;
@@ -463,6 +474,7 @@ pub async fn add(d: &Arc<Daemon>, caller: &Caller, add: ZoneAdd, dry_run: bool) 
         keys: KeysRow::new(&apex),
         sources: Default::default(),
         segments: Vec::new(),
+        content: Default::default(),
         reports: Reports::default(),
     };
     if !imports.is_empty() {
@@ -598,6 +610,10 @@ pub fn source_text(source: &Source) -> String {
             let list: Vec<String> = servers.iter().map(crate::transfer::server_text).collect();
             list.join(" ")
         }
+        Source::Update { path, name_servers } => match path {
+            Some(path) => format!("update:{path}"),
+            None => format!("update:{}", name_servers.join(",")),
+        },
     }
 }
 
@@ -611,6 +627,14 @@ pub async fn check_source(
     let path = match source {
         Source::File { path } => path.clone(),
         Source::None {} => return Ok(()),
+        Source::Update { path, name_servers } => match path {
+            Some(path) if name_servers.is_empty() => path.clone(),
+            Some(_) => {
+                let detail = "a zone begins with a file or with name servers, not with both";
+                return Err(Problem::new(ProblemType::InvalidValue, detail));
+            }
+            None => return check_name_servers(name_servers),
+        },
         // Whether they answer is no condition: the first transfer is tried until it succeeds.
         Source::Servers { servers } if servers.is_empty() => {
             return Err(Problem::new(
@@ -674,6 +698,22 @@ pub async fn check_source(
         )));
     }
     Ok(())
+}
+
+/// The name servers that a zone begins with.
+fn check_name_servers(list: &[String]) -> Answer<()> {
+    let bad = |n: &&String| !matches!(Name::parse(n), Ok(n) if !n.is_root());
+    match list.iter().find(bad) {
+        None if list.len() <= 13 => Ok(()),
+        None => Err(Problem::new(
+            ProblemType::InvalidValue,
+            "a zone begins with at most 13 name servers; add others by updates",
+        )),
+        Some(n) => Err(Problem::new(
+            ProblemType::InvalidValue,
+            format!("'{n}' is not the name of a name server"),
+        )),
+    }
 }
 
 /// Octets of a source that are looked at before a zone is added; its SOA comes early.

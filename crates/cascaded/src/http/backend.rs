@@ -26,8 +26,8 @@ use cascade_api::policies::{
 use cascade_api::status::ZoneStatus;
 use cascade_api::zones::{
     Diff, DiffQuery, ExportQuery, HistoryEntry, HistoryFilter, Maintenance, MaintenanceRequest,
-    OverrideRequest, ReloadRequest, ResignRequest, ReviewDecision, Verdict, Version, Why, Zone,
-    ZoneAdd, ZoneEdit, ZoneFilter, ZoneItem, ZoneRemove,
+    OverrideRequest, ReloadRequest, ResignRequest, ReviewDecision, UpdateRequest, Updated, Verdict,
+    Version, Why, Zone, ZoneAdd, ZoneEdit, ZoneFilter, ZoneItem, ZoneRemove,
 };
 use cascade_api::{Problem, ProblemType, Roles, Route};
 use tokio::sync::mpsc;
@@ -177,6 +177,15 @@ pub trait Backend: Send + Sync + 'static {
         zone: String,
         request: ReloadRequest,
     ) -> impl Future<Output = Answer<Accepted>> + Send;
+    fn zone_update(
+        &self,
+        _caller: Caller,
+        _zone: String,
+        _request: UpdateRequest,
+        _dry_run: bool,
+    ) -> impl Future<Output = Answer<Updated>> + Send {
+        absent()
+    }
     fn zone_resign(
         &self,
         caller: Caller,

@@ -77,6 +77,7 @@ pub async fn dispatch<B: Backend>(b: &B, mut r: Request) -> Answered {
         R::ZoneDiff => ok(&b.zone_diff(r.zone(), r.query()?).await?),
         R::ZoneExport => Ok(answer::streamed(b.zone_export(r.zone(), r.query()?).await?)),
         R::ZoneReload => accepted(b.zone_reload(caller, r.zone(), r.json()?).await?),
+        R::ZoneUpdate => ok(&b.zone_update(caller, r.zone(), r.json()?, dry).await?),
         R::ZoneResign => accepted(b.zone_resign(caller, r.zone(), r.json()?).await?),
         R::ZoneReset => accepted(b.zone_reset(caller, r.zone(), r.json()?).await?),
         R::ReviewApprove => review(b, r, Verdict::Approved).await,

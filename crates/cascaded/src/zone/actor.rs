@@ -8,15 +8,16 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use cascade_archive::{Change, Segment, Table};
 use cascade_loader::SourceIdentity;
-use cascade_pipeline::state::{Candidate, JobId, Upkeep};
+use cascade_pipeline::state::JobId;
 use cascade_pipeline::{
-    Action, Event, Fault, HistoryEntry, Request, RequestId, Zone, next_deadline, restore, step,
+    Action, Event, Fault, Request, RequestId, Zone, next_deadline, restore, step,
 };
 use cascade_time::Timestamp;
 use cascade_verifier::{Outcome, Refused, Verified};
 use cascade_zone::{Name, VersionId, ZoneVersion};
 use tokio::sync::{mpsc, oneshot};
 
+use super::defer::Kind;
 use super::keys::{Desk, KeyDone};
 use super::{MAILBOX, Mailbox, Mark, Message, NotDone, Reply, View, ZoneHandle, ZoneRow};
 use crate::daemon::{ActivePolicy, Daemon};
@@ -24,9 +25,6 @@ use crate::keys::Loaded;
 
 /// Between attempts to make a step durable that nobody asked for.
 const COMMIT_RETRY: Duration = Duration::from_secs(5);
-
-/// Steps between two stages of a job become durable with the next one that must, or after this.
-const WRITE_AFTER: Duration = Duration::from_secs(1);
 
 /// What is durable of the zone, shared with those who look at it: copied only when it changes.
 pub(super) struct Row(Arc<ZoneRow>);
@@ -150,6 +148,9 @@ pub(super) enum Done {
     ),
     Snapshotted(Result<Segment, String>),
     /// Content that is to be signed again, its id, and what was read back.
+    /// Requests judged, for a version that the pipeline asked for.
+    Content(JobId, VersionId, Box<super::update::Content>),
+    UpdatesBeside(super::update::Beside),
     Recalled(
         Box<cascade_pipeline::action::StartSign>,
         VersionId,
@@ -167,6 +168,8 @@ pub(super) enum Done {
         Box<Result<(cascade_verifier::VerifyReport, bool), String>>,
     ),
     Restored(Box<super::store::Restored>),
+    /// After so many rounds.
+    ServersAsked(u32, cascade_pipeline::Asked),
     Removed(JobId, Result<(), String>),
     /// An event that an action caused at once.
     Event(Box<Event>),
@@ -189,19 +192,21 @@ pub(super) struct Actor {
     /// What is made durable, and in what it is kept.
     pub store: super::store::Store,
     pub export: super::export::Export,
+    pub updates: super::update::Updates,
+    /// History that becomes durable with the step that ends the work at hand.
+    pub unwritten: super::defer::Unwritten,
     pub done: mpsc::UnboundedSender<Done>,
     replies: HashMap<RequestId, (Reply, Mark)>,
     next_request: u64,
     deadline: Option<Timestamp>,
-    /// Entries of the history that wait for the next write, and when that is at the latest.
-    unwritten: Vec<HistoryEntry>,
-    write_at: Option<Timestamp>,
     /// When this process last verified as a whole what is published.
     pub full_at: Option<Timestamp>,
     /// A background check is queued or under way.
     pub sweeping: bool,
     /// No background check before this.
     pub sweep_after: Option<Timestamp>,
+    /// A zone restored from a backup is asking its servers.
+    pub asking_servers: bool,
     pub gone: bool,
 }
 
@@ -225,6 +230,7 @@ fn spawn(d: &Arc<Daemon>, mut row: ZoneRow, apex: Name, restored: bool) -> Arc<Z
     });
     let row = Arc::new(row);
     let (tx, rx) = mpsc::channel(MAILBOX);
+    let (updates_tx, updates_rx) = mpsc::channel(crate::update::MAILBOX);
     // One message per job, and a zone has a handful of jobs: bounded by construction.
     let (done_tx, done_rx) = mpsc::unbounded_channel();
     let me = Arc::new(ZoneHandle {
@@ -232,6 +238,7 @@ fn spawn(d: &Arc<Daemon>, mut row: ZoneRow, apex: Name, restored: bool) -> Arc<Z
         name: apex.to_lowercase().without_dot(),
         apex,
         tx: Mailbox(tx),
+        updates: updates_tx,
         view: ArcSwap::from_pointee(View {
             row: row.clone(),
             versions: BTreeMap::new(),
@@ -240,6 +247,7 @@ fn spawn(d: &Arc<Daemon>, mut row: ZoneRow, apex: Name, restored: bool) -> Arc<Z
             signing: None,
             verifying: None,
             keys_wait: None,
+            content: None,
             bug: None,
         }),
     });
@@ -256,18 +264,19 @@ fn spawn(d: &Arc<Daemon>, mut row: ZoneRow, apex: Name, restored: bool) -> Arc<Z
         primaries: super::fetch::Primaries::default(),
         store: super::store::Store::default(),
         export: super::export::Export::default(),
+        updates: super::update::Updates::default(),
+        unwritten: super::defer::Unwritten::default(),
         done: done_tx,
         replies: HashMap::new(),
         next_request: 1,
         deadline: None,
-        unwritten: Vec::new(),
-        write_at: None,
         full_at: None,
         sweeping: false,
         sweep_after: None,
+        asking_servers: false,
         gone: false,
     };
-    let task = tokio::spawn(actor.run(rx, done_rx, first));
+    let task = tokio::spawn(actor.run(rx, updates_rx, done_rx, first));
     let (d, handle) = (d.clone(), me.clone());
     tokio::spawn(async move {
         if let Err(e) = task.await
@@ -285,6 +294,7 @@ fn spawn(d: &Arc<Daemon>, mut row: ZoneRow, apex: Name, restored: bool) -> Arc<Z
                 signing: None,
                 verifying: None,
                 keys_wait: None,
+                content: None,
                 bug: Some("internal fault; see the log".into()),
             }));
         }
@@ -296,6 +306,7 @@ impl Actor {
     async fn run(
         mut self,
         mut rx: mpsc::Receiver<Box<Message>>,
+        mut updates: mpsc::Receiver<crate::update::Incoming>,
         mut done: mpsc::UnboundedReceiver<Done>,
         first: Option<(Vec<Action>, Timestamp)>,
     ) {
@@ -315,6 +326,7 @@ impl Actor {
         // Boxed: a zone that waits holds no room for what it does when something happens.
         while !self.gone {
             Box::pin(self.keys_turn()).await;
+            Box::pin(self.updates_turn()).await;
             self.show();
             let pause = self.pause();
             tokio::select! {
@@ -324,11 +336,14 @@ impl Actor {
                     Some(m) => if !Box::pin(self.message(*m)).await { break },
                     None => break,
                 },
+                Some(u) = updates.recv(), if self.wants_updates() => {
+                    self.queue_updates(u, &mut updates);
+                }
                 () = tokio::time::sleep(pause) => Box::pin(self.tick()).await,
             }
         }
-        if !self.gone {
-            self.write_rest().await;
+        if !self.gone && self.unwritten_deadline().is_some() && self.save_row().await {
+            self.written();
         }
         self.show();
     }
@@ -337,10 +352,11 @@ impl Actor {
         let now = self.d.now();
         let next = [
             self.deadline,
-            self.write_at,
             self.desk.next(),
             self.sweep_due(),
             self.source_deadline(),
+            self.update_deadline(),
+            self.unwritten_deadline(),
         ];
         let next = next.into_iter().flatten().min();
         let longest = cascade_program::clock::longest_sleep();
@@ -351,9 +367,7 @@ impl Actor {
 
     async fn tick(&mut self) {
         let now = self.d.now();
-        if self.write_at.is_some_and(|t| t <= now) {
-            self.write_rest().await;
-        }
+        self.write_unwritten().await;
         self.export_again(now);
         if self.deadline.is_some_and(|t| t <= now) {
             self.apply(Event::Timer).await;
@@ -379,11 +393,17 @@ impl Actor {
                     entry: self.row.zone.next_entry,
                 };
                 self.replies.insert(id, (reply, mark));
-                let old = source.map(|new| std::mem::replace(&mut self.row.source, new));
+                let old = source.map(|new| {
+                    let content = std::mem::take(&mut self.row.content);
+                    (std::mem::replace(&mut self.row.source, new), content)
+                });
                 let request = Request { id, by, command };
                 let durable = self.try_apply(Event::Request(request)).await;
                 match old {
-                    Some(old) if !durable => self.row.source = old,
+                    Some((source, content)) if !durable => {
+                        self.row.source = source;
+                        self.row.content = content;
+                    }
                     Some(_) => self.source_changed(),
                     _ => {}
                 }
@@ -432,24 +452,27 @@ impl Actor {
             _ => None,
         };
         let before = self.row.zone.clone();
-        let event_kind = Kind::of(&event);
+        let kind = Kind::of(&event);
         let (zone, actions) = step(before.clone(), event, now);
         let changed = zone != before || actions.iter().any(|a| matches!(a, Action::Record(_)));
         self.row.zone = zone;
+        self.note_own_content();
         for a in &actions {
             if let Action::SaveCandidate { unsigned, signed } = a {
                 self.save_candidate(*unsigned, *signed, now).await;
             }
         }
-        if changed && may_wait(event_kind, &self.row.zone, &actions) {
-            let records = actions.iter().filter_map(|a| match a {
-                Action::Record(entry) => Some(entry.clone()),
-                _ => None,
-            });
-            self.unwritten.extend(records);
-            self.write_at.get_or_insert(now + WRITE_AFTER);
-        } else if changed && !self.commit(&actions, request, before).await {
-            return false;
+        if changed && self.may_wait(kind, &actions) {
+            let rest = self.keep_unwritten(kind, actions);
+            self.perform(rest, now).await;
+            return true;
+        }
+        if changed {
+            if !self.commit(&actions, request, before).await {
+                return false;
+            }
+            let shows = self.written();
+            self.perform(shows, now).await;
         }
         self.perform(actions, now).await;
         true
@@ -481,14 +504,7 @@ impl Actor {
         }
     }
 
-    /// Makes durable what has waited for another write.
-    async fn write_rest(&mut self) {
-        if !self.save_row().await {
-            self.write_at = Some(self.d.now() + COMMIT_RETRY);
-        }
-    }
-
-    async fn write(&mut self, actions: &[Action]) -> Result<(), String> {
+    async fn write(&self, actions: &[Action]) -> Result<(), String> {
         let id = self.row.zone.id;
         let keep = self.d.conf().config.history.max_entries;
         let mut changes = Vec::with_capacity(2);
@@ -507,13 +523,12 @@ impl Actor {
         } else {
             let row: &ZoneRow = &self.row;
             changes.push(Change::put(Table::Zones, &key, row).map_err(|e| e.to_string())?);
-            let records = actions.iter().filter_map(|a| match a {
-                Action::Record(entry) => Some(entry),
-                _ => None,
-            });
-            for entry in self.unwritten.iter().chain(records) {
-                let change = Change::history(id, entry.seq, entry, keep);
-                changes.push(change.map_err(|e| e.to_string())?);
+            for a in self.unwritten.records.iter().chain(actions) {
+                if let Action::Record(entry) = a {
+                    changes.push(
+                        Change::history(id, entry.seq, entry, keep).map_err(|e| e.to_string())?,
+                    );
+                }
             }
         }
         if let Some(serial) = self.row.zone.used_serial {
@@ -522,10 +537,7 @@ impl Actor {
                 Change::put(Table::Serials, &self.me.name, &serial.0).map_err(|e| e.to_string())?,
             );
         }
-        self.d.commit(changes).await.map_err(|e| e.to_string())?;
-        self.unwritten = Vec::new();
-        self.write_at = None;
-        Ok(())
+        self.d.commit(changes).await.map_err(|e| e.to_string())
     }
 
     /// Makes the row durable outside of a step (reports).
@@ -574,6 +586,7 @@ impl Actor {
             signing: None,
             verifying: None,
             keys_wait: self.desk.wait.clone(),
+            content: self.update_head(),
             bug: None,
         };
         for r in self.running.values() {
@@ -593,70 +606,6 @@ impl Actor {
     pub(super) fn refresh_deadline(&mut self) {
         self.deadline = next_deadline(&self.row.zone);
     }
-}
-
-/// What decides whether the step of an event may wait.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    /// Files were read back, and are what was committed.
-    Restored,
-    /// A load found nothing new.
-    Unchanged,
-    /// Somebody waits for the answer.
-    Request,
-    Other,
-}
-
-impl Kind {
-    fn of(event: &Event) -> Kind {
-        match event {
-            Event::Restored { .. } => Kind::Restored,
-            Event::LoadUnchanged { .. } => Kind::Unchanged,
-            Event::Request(_) => Kind::Request,
-            _ => Kind::Other,
-        }
-    }
-}
-
-/// A step that only hands a job from one stage to the next need not be durable before the job goes
-/// on: after a crash the zone is where it was, and the same is done again. What anybody outside can
-/// see, and what somebody was promised, is durable first.
-fn may_wait(kind: Kind, zone: &Zone, actions: &[Action]) -> bool {
-    let between = matches!(
-        zone.candidate,
-        Candidate::Loading(_)
-            | Candidate::Guarding { .. }
-            | Candidate::Signing { .. }
-            | Candidate::Verifying { .. }
-            | Candidate::Persisting { .. }
-    ) || matches!(
-        zone.upkeep,
-        Upkeep::Signing { .. } | Upkeep::Verifying { .. } | Upkeep::Persisting { .. }
-    );
-    let inner = |a: &Action| match a {
-        Action::Cancel { .. }
-        | Action::StartLoad { .. }
-        | Action::EvaluateGuard { .. }
-        | Action::StartSign(_)
-        | Action::StartVerify { .. }
-        | Action::Persist { .. }
-        | Action::Record(_)
-        | Action::SetTimer(_) => true,
-        // What was published is published again: it is committed already.
-        Action::Publish(_)
-        | Action::SendNotify { .. }
-        | Action::WatchSecondaries { .. }
-        | Action::TellKeyManager { .. }
-        | Action::HoldTransfers(_)
-        | Action::ShowForReview { .. } => kind == Kind::Restored,
-        _ => false,
-    };
-    let fits = match kind {
-        Kind::Restored | Kind::Unchanged => between || matches!(zone.candidate, Candidate::Idle),
-        Kind::Request => false,
-        Kind::Other => between,
-    };
-    fits && actions.iter().all(inner)
 }
 
 /// Runs blocking work of a zone; a panic in it becomes a message, not the end of the task.

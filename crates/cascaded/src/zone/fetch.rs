@@ -47,6 +47,7 @@ impl Actor {
     pub(super) fn source_changed(&mut self) {
         self.primaries = Primaries::default();
         self.identity = None;
+        self.updates_source_changed();
         if let (Some(policy), Some(entry)) = (self.policy(), self.d.directory.by_id(self.me.id)) {
             entry.set_settings(crate::servers::zone_settings(
                 &policy.file.policy,
@@ -191,6 +192,7 @@ impl Actor {
             Some(Trigger::Restart) => "restart",
             Some(Trigger::Retry) => "retry",
             Some(Trigger::File) => "file",
+            Some(Trigger::Update) => "update",
             Some(Trigger::Person(_)) | None if forced => "forced",
             Some(Trigger::Person(_)) | None => "reload",
         }

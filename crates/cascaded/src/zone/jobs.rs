@@ -9,7 +9,7 @@ use std::time::Duration;
 use cascade_crypto::Class;
 use cascade_loader::{
     Checks, Diagnostic, IncludeMode, Level, LoadReport, LoadRequest, Outcome as LoadOutcome,
-    ParseOptions, Severity, SourceIdentity, load_file,
+    ParseOptions, Severity, SourceIdentity, load_bytes, load_file,
 };
 use cascade_pipeline::Fault;
 use cascade_pipeline::state::Reason;
@@ -37,6 +37,8 @@ const TOKEN_WAIT: Duration = Duration::from_secs(30);
 
 pub struct LoadJob {
     pub path: String,
+    /// Instead of what stands in the file.
+    pub text: Option<String>,
     pub apex: Name,
     pub zone: ZoneId,
     pub version: VersionId,
@@ -79,7 +81,10 @@ pub fn load(
         force: job.forced,
         trigger: job.trigger,
     };
-    pool.install(|| load_file(&request, clock, progress))
+    pool.install(|| match &job.text {
+        Some(text) => load_bytes(&request, text.clone().into_bytes(), clock, progress),
+        None => load_file(&request, clock, progress),
+    })
 }
 
 /// TTLs above are lowered.
@@ -343,6 +348,8 @@ pub struct GateKeys {
     pub delete_ds_ordered: bool,
     /// CDS without CDNSKEY, by policy.
     pub cds_alone: bool,
+    /// Algorithms of DNSKEY RRsets in caches.
+    pub cached_algorithms: Vec<u8>,
 }
 
 pub struct VerifyInput {
@@ -399,6 +406,7 @@ fn judge(
         live_chain_broken: input.keys.live_chain_broken,
         delete_ds_ordered: input.keys.delete_ds_ordered,
         cdnskey: !input.keys.cds_alone,
+        cached_algorithms: input.keys.cached_algorithms,
         live_serial: input.live.map(|l| l.0),
         highest_serial: input.highest,
         engine,

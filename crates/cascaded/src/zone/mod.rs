@@ -3,6 +3,8 @@
 mod actor;
 mod announce;
 mod answers;
+mod defer;
+mod doubt;
 mod export;
 mod fetch;
 mod files;
@@ -14,6 +16,7 @@ mod keys;
 mod perform;
 mod store;
 mod sweep;
+mod update;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -34,7 +37,7 @@ use crate::keys::KeysRow;
 
 pub use actor::{start, start_restored};
 pub use answers::Candidate;
-pub use jobs::{diagnostic_line, load_error};
+pub use jobs::{checks, diagnostic_line, load_error, max_ttl};
 
 /// Requests that wait for a zone; beyond it the caller is told that it is busy.
 pub const MAILBOX: usize = 64;
@@ -58,6 +61,9 @@ pub struct ZoneRow {
     /// version.
     #[serde(default)]
     pub segments: Vec<cascade_archive::Segment>,
+    /// Of a zone that takes updates.
+    #[serde(default)]
+    pub content: update::OwnContent,
     #[serde(default)]
     pub reports: Reports,
 }
@@ -108,6 +114,8 @@ pub struct View {
     pub verifying: Option<Timestamp>,
     /// The keys as far as they are ready, or why they are not.
     pub keys_wait: Option<String>,
+    /// The content that the next update builds on.
+    pub content: Option<Arc<ZoneVersion>>,
     /// The task of the zone has panicked: it is halted alone.
     pub bug: Option<String>,
 }
@@ -139,6 +147,7 @@ pub struct ZoneHandle {
     /// Lower case, without final dot; `.` for the root.
     pub name: String,
     pub tx: Mailbox,
+    pub updates: mpsc::Sender<crate::update::Incoming>,
     pub view: ArcSwap<View>,
 }
 

@@ -114,8 +114,12 @@ impl Actor {
     // ---- load and guard
 
     fn start_load(&mut self, job: JobId, version: VersionId, forced: bool, now: Timestamp) {
-        let path = match self.row.source.clone() {
-            Source::File { path } => path,
+        let (path, text) = match self.row.source.clone() {
+            Source::File { path } => (path, None),
+            Source::Update { .. } => match self.begin_content(job, version, now) {
+                Some(begin) => begin,
+                None => return,
+            },
             Source::Servers { servers } => {
                 return self.start_fetch(&servers, job, version, forced, now);
             }
@@ -150,6 +154,7 @@ impl Actor {
         };
         let input = jobs::LoadJob {
             path,
+            text,
             apex: self.me.apex.clone(),
             zone: self.me.id,
             version,
@@ -573,6 +578,7 @@ impl Actor {
             live_chain_broken: parent_breaks(row),
             delete_ds_ordered: apex.cds == cascade_keys::Cds::Delete,
             cds_alone: !apex.cdnskey && matches!(apex.cds, cascade_keys::Cds::Keys(_)),
+            cached_algorithms: row.zone.cached_algorithms(self.d.now()),
         }
     }
 
@@ -610,6 +616,8 @@ impl Actor {
             Done::Persisted(job, version, result) => self.persisted(job, version, result).await,
             Done::Exported(version, result) => self.exported(version, result),
             Done::Snapshotted(result) => self.snapshotted(result),
+            Done::Content(job, version, c) => self.content_made(job, version, *c).await,
+            Done::UpdatesBeside(end) => self.updates_beside(end).await,
             Done::Recalled(s, unsigned, result) => self.recalled(*s, unsigned, result),
             Done::Saved(Ok(())) => _ = self.save_row().await,
             Done::Saved(Err(e)) => {
@@ -630,7 +638,11 @@ impl Actor {
             Done::SweepTurn(turn) => self.start_sweep(turn),
             Done::Swept(version, result) => self.swept(version, *result).await,
             Done::Key(end) => self.key_done(*end).await,
-            Done::Restored(r) => self.restored(*r).await,
+            Done::Restored(r) => {
+                self.restored(*r).await;
+                self.ask_servers(0);
+            }
+            Done::ServersAsked(round, asked) => self.servers_asked(round, asked).await,
             Done::Removed(job, result) => {
                 self.running.remove(&job);
                 match result {
@@ -670,6 +682,7 @@ impl Actor {
                     *old = i;
                 }
                 self.row.reports.failed_load = None;
+                self.note_beginning(version, None);
                 self.apply(Event::LoadUnchanged { job, expires_at }).await;
             }
             LoadOutcome::Loaded {
@@ -678,6 +691,7 @@ impl Actor {
                 identity,
             } => {
                 let v = Arc::new(*v);
+                self.note_beginning(version, Some(v.full_fingerprint()));
                 let loaded = Loaded {
                     content_fp: content_fp(&v),
                     source_serial: v.serial(),

@@ -417,6 +417,9 @@ impl Actor {
                 _ => {}
             }
         }
+        if lost.is_none() {
+            self.recover_updates().await;
+        }
         match lost {
             Some(lost) => self.apply(Event::RestoreFailed(lost)).await,
             None => {

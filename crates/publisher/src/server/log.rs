@@ -13,6 +13,7 @@ const MAX_LINES: usize = 4096;
 pub(crate) enum Kind {
     TransferRefused,
     NotifyRefused,
+    UpdateRefused,
     TransferFailed,
     Broken,
 }

@@ -7,6 +7,7 @@ mod log;
 mod rate;
 mod tcp;
 mod udp;
+mod update;
 
 use std::io;
 use std::net::SocketAddr;
@@ -25,6 +26,7 @@ use crate::directory::{Directory, Role};
 use crate::limits::{Connections, TransferGate};
 use crate::notify::NotifyIn;
 use crate::stats::Stats;
+use crate::update::UpdateIn;
 use log::LogGate;
 use rate::RateLimit;
 
@@ -43,6 +45,8 @@ pub struct Common {
     /// Accepted NOTIFYs. When it is full they are counted and dropped: the primary repeats itself,
     /// and the refresh timer comes.
     pub notify: mpsc::Sender<NotifyIn>,
+    /// Signed UPDATEs for zones that take them. When it is full they are answered SERVFAIL.
+    pub updates: mpsc::Sender<UpdateIn>,
 }
 
 /// Times that end a transfer (publishing.md §6.4).

@@ -29,4 +29,5 @@ mod reviews;
 mod secondaries;
 mod seed_page;
 mod serving;
+mod updates;
 mod validity;
