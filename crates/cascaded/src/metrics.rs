@@ -82,6 +82,28 @@ fn zones(d: &Daemon, p: &mut Page) {
         p.line("cascade_zone_halted", &[("zone", name)], halted);
     }
     p.gauge(
+        "cascade_zone_alert",
+        "1 for each alert of the zone that is on.",
+    );
+    for (name, v) in &all {
+        for alert in v.row.zone.alerts.values() {
+            let word = |v: serde_json::Result<serde_json::Value>| {
+                let v = v.unwrap_or_default();
+                v.as_str().unwrap_or_default().to_owned()
+            };
+            let (key, severity) = (
+                word(serde_json::to_value(alert.key)),
+                word(serde_json::to_value(alert.severity)),
+            );
+            let labels = [
+                ("zone", name.as_str()),
+                ("alert", &key),
+                ("severity", &severity),
+            ];
+            p.line("cascade_zone_alert", &labels, 1.0);
+        }
+    }
+    p.gauge(
         "cascade_zone_rrsig_runway_seconds",
         "Until the first signature in service expires; negative when past.",
     );
