@@ -1,5 +1,5 @@
 //! Benchmarks: a generator of registry zones, the floor that cryptography sets, and the stages
-//! measured against it; what KMIP adds to a token.
+//! measured against it; what KMIP, bridge and daemon add to a token.
 #![allow(
     clippy::disallowed_methods,
     reason = "measuring is reading the clock; this crate is a developer's program"
@@ -8,6 +8,7 @@
 pub mod changes;
 pub mod floor;
 pub mod generate;
+pub mod hsm;
 pub mod kmip;
 pub mod memory;
 pub mod stages;
