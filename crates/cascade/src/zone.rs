@@ -162,7 +162,7 @@ async fn add(ctx: &Ctx, a: args::ZoneAdd) -> Result<(), CliError> {
         zone: a.zone.clone(),
         policy: a.policy.clone(),
         source: source.clone(),
-        imports: imports(&a, &ctx.cwd)?,
+        imports: imports(&a.imports, &ctx.cwd)?,
         maintenance: a.maintenance,
         allow_missing: a.allow_missing,
         restore_keys: a.restore_keys,
@@ -194,66 +194,62 @@ async fn add(ctx: &Ctx, a: args::ZoneAdd) -> Result<(), CliError> {
     ctx.wait(zone.operation.as_deref(), a.wait.wait).await
 }
 
-/// Keys in files, as the API names them.
-pub fn file_imports(
-    public_keys: &[PathBuf],
-    files: &[(KeyRole, &Vec<PathBuf>)],
-    cwd: &Path,
-) -> Result<Vec<Import>, CliError> {
+/// Keys that exist already, as the API names them.
+pub fn imports(a: &args::Imports, cwd: &Path) -> Result<Vec<Import>, CliError> {
     let absolute = |p: &Path| forms::absolute(p, cwd).map_err(CliError::Usage);
     let mut all = Vec::new();
-    for path in public_keys {
+    for path in &a.import_public_key {
         all.push(Import::Public {
             path: absolute(path)?,
         });
     }
-    for (role, paths) in files {
-        for path in *paths {
+    for (role, paths) in [
+        (KeyRole::Ksk, &a.import_ksk_file),
+        (KeyRole::Zsk, &a.import_zsk_file),
+        (KeyRole::Csk, &a.import_csk_file),
+    ] {
+        for path in paths {
             let (public, private) = pair(path)?;
             let (public, private) = (absolute(&public)?, absolute(&private)?);
             all.push(Import::File {
-                role: *role,
+                role,
                 public,
                 private,
             });
         }
     }
-    Ok(all)
-}
-
-fn imports(a: &args::ZoneAdd, cwd: &Path) -> Result<Vec<Import>, CliError> {
-    let files = [
-        (KeyRole::Ksk, &a.import_ksk_file),
-        (KeyRole::Zsk, &a.import_zsk_file),
-        (KeyRole::Csk, &a.import_csk_file),
-    ];
-    let mut all = file_imports(&a.import_public_key, &files, cwd)?;
     for (role, values) in [
         (KeyRole::Ksk, &a.import_ksk_kmip),
         (KeyRole::Zsk, &a.import_zsk_kmip),
         (KeyRole::Csk, &a.import_csk_kmip),
     ] {
         for five in values.chunks(5) {
-            let [hsm, public_id, private_id, algorithm, flags] = five else {
-                continue;
-            };
-            let algorithm = forms::algorithm(algorithm).map_err(CliError::Usage)?;
-            let flags = flags.parse().map_err(|_| {
-                CliError::Usage(format!(
-                    "'{flags}' are not DNSKEY flags; write for example 257"
-                ))
-            })?;
-            all.push(Import::Kmip {
-                role,
-                hsm: hsm.clone(),
-                public_id: public_id.clone(),
-                private_id: private_id.clone(),
-                algorithm,
-                flags,
-            });
+            all.push(in_hsm(role, five)?);
         }
     }
     Ok(all)
+}
+
+/// `SERVER PUBID PRIVID ALG FLAGS`
+fn in_hsm(role: KeyRole, five: &[String]) -> Result<Import, CliError> {
+    let [hsm, public_id, private_id, algorithm, flags] = five else {
+        return Err(CliError::Usage(
+            "a key in an HSM is named by five words: HSM, public and private id, algorithm, flags"
+                .to_string(),
+        ));
+    };
+    Ok(Import::Kmip {
+        role,
+        hsm: hsm.clone(),
+        public_id: public_id.clone(),
+        private_id: private_id.clone(),
+        algorithm: forms::algorithm(algorithm).map_err(CliError::Usage)?,
+        flags: flags.parse().map_err(|_| {
+            CliError::Usage(format!(
+                "'{flags}' are not DNSKEY flags; write for example 257"
+            ))
+        })?,
+    })
 }
 
 /// Both files of a key from the name of either.

@@ -26,7 +26,7 @@ pub use sign::{
     Signatures, SigningKey, Ticket,
 };
 pub use software::SoftwareKey;
-pub use store::{KeyStore, NewKey, StoredKey, ZoneRef};
+pub use store::{KeyStore, Labelling, NewKey, StoredKey, ZoneRef};
 pub use verify::verify;
 
 /// Fills `out` from the system's random source.

@@ -483,7 +483,10 @@ impl Backend for Control {
     }
     async fn hsm_add(&self, caller: Caller, add: HsmAdd, dry_run: bool) -> Answer<HsmAdded> {
         let (subject, comment) = (add.hsm.clone(), add.comment.clone());
-        let result = hsms::add(&self.d, add, dry_run).await;
+        let result = match hsms::may_manage(&caller, add.managed.as_ref()) {
+            Ok(()) => hsms::add(&self.d, add, dry_run).await,
+            Err(refusal) => Err(refusal),
+        };
         if !dry_run {
             self.audit(&caller, "hsm.add", &subject, comment, &result);
         }
@@ -497,7 +500,10 @@ impl Backend for Control {
         dry_run: bool,
     ) -> Answer<Hsm> {
         let comment = edit.comment.clone();
-        let result = hsms::edit(&self.d, &hsm, edit, dry_run).await;
+        let result = match hsms::may_manage(&caller, edit.managed.as_ref()) {
+            Ok(()) => hsms::edit(&self.d, &hsm, edit, dry_run).await,
+            Err(refusal) => Err(refusal),
+        };
         if !dry_run {
             self.audit(&caller, "hsm.edit", &hsm, comment, &result);
         }

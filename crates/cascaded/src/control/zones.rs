@@ -12,6 +12,7 @@ use cascade_api::zones::{
 };
 use cascade_api::{Problem, ProblemType, Role};
 use cascade_archive::{Change, Table};
+use cascade_crypto::{Algorithm, KeyError, StoredKey};
 use cascade_loader::{ParsedFile, RecordList};
 use cascade_pipeline::event::Subject;
 use cascade_pipeline::settings::OnReject;
@@ -22,6 +23,7 @@ use cascade_zone::{Name, Rtype, Serial, ZoneId};
 use super::operations::Goal;
 use super::{Answer, bug, need_consent};
 use crate::daemon::{ActivePolicy, Daemon, random};
+use crate::hsm::store::HsmStore;
 use crate::http::Caller;
 use cascade_keys::Role as KeyRole;
 
@@ -451,7 +453,7 @@ pub async fn add(d: &Arc<Daemon>, caller: &Caller, add: ZoneAdd, dry_run: bool) 
     // Looked at again below; told before the trouble of reading files.
     policy_for_new_zones(d, &add.policy)?;
     check_source(d, &apex, &add.source, add.allow_missing).await?;
-    let imports = imports(&add.imports)?;
+    let imports = imports(d, &add.imports).await?;
     // From here on no policy goes, and nobody else adds the same zone.
     let _policies_stay = d.reloading.read().await;
     let _alone = Adding::begin(d, &name)?;
@@ -757,24 +759,78 @@ fn other_zone(path: &std::path::Path, apex: &Name) -> Option<String> {
     ))
 }
 
-pub fn imports(list: &[Import]) -> Answer<Vec<KeyImport>> {
-    list.iter()
-        .map(|i| match i {
-            Import::Public { path } => Ok(KeyImport::Public { path: path.clone() }),
-            Import::File { role, public, .. } => Ok(KeyImport::File {
-                role: match role {
-                    ApiRole::Ksk => KeyRole::Ksk,
-                    ApiRole::Zsk => KeyRole::Zsk,
-                    ApiRole::Csk => KeyRole::Csk,
-                },
+/// What is to be imported. Keys in HSMs are looked at and proven here, so that no zone has to wait
+/// for an HSM.
+pub async fn imports(d: &Arc<Daemon>, list: &[Import]) -> Answer<Vec<KeyImport>> {
+    let role = |role: &ApiRole| match role {
+        ApiRole::Ksk => KeyRole::Ksk,
+        ApiRole::Zsk => KeyRole::Zsk,
+        ApiRole::Csk => KeyRole::Csk,
+    };
+    let mut all = Vec::new();
+    for import in list {
+        all.push(match import {
+            Import::Public { path } => KeyImport::Public { path: path.clone() },
+            Import::File {
+                role: r, public, ..
+            } => KeyImport::File {
+                role: role(r),
                 path: public.clone(),
-            }),
-            Import::Kmip { hsm, .. } => Err(Problem::new(
-                ProblemType::HsmNotFound,
-                format!("keys that are in HSM '{hsm}' already cannot be imported by this release"),
-            )),
-        })
-        .collect()
+            },
+            Import::Kmip { role: r, .. } => KeyImport::Stored {
+                role: role(r),
+                key: in_hsm(d, import).await?,
+            },
+        });
+    }
+    Ok(all)
+}
+
+/// A key that is in an HSM already.
+async fn in_hsm(d: &Arc<Daemon>, import: &Import) -> Answer<StoredKey> {
+    let Import::Kmip {
+        role,
+        hsm,
+        public_id,
+        private_id,
+        algorithm,
+        flags,
+    } = import
+    else {
+        return Err(super::bug("a key that is in no HSM"));
+    };
+    let mismatch = |what: String| {
+        Problem::new(ProblemType::ImportMismatch, what).state("nothing was imported")
+    };
+    let Some(device) = d.hsms.device(hsm) else {
+        return Err(super::hsms::not_found(d, hsm));
+    };
+    // RFC 4034 §2.1.1: zone key, and SEP for keys that the parent vouches for.
+    let wanted = match role {
+        ApiRole::Ksk | ApiRole::Csk => 257,
+        ApiRole::Zsk => 256,
+    };
+    if *flags != wanted {
+        return Err(mismatch(format!(
+            "flags {flags} do not fit the role it is imported for; KSK and CSK have 257, ZSK 256"
+        )));
+    }
+    let algorithm = Algorithm::from_number(*algorithm)
+        .filter(|a| a.is_available())
+        .ok_or_else(|| mismatch(format!("algorithm {algorithm} cannot be used for signing")))?;
+    let (public, private, flags) = (public_id.clone(), private_id.clone(), *flags);
+    let work = tokio::task::spawn_blocking(move || {
+        HsmStore::new(device).adopt(&public, &private, algorithm, flags)
+    });
+    work.await.map_err(bug)?.map_err(|e| match &e {
+        KeyError::Away { store, .. } => Problem::new(ProblemType::HsmUnreachable, e.to_string())
+            .subject(SubjectKind::Hsm, store)
+            .action(format!("cascade hsm test {store}"))
+            .state("nothing was imported"),
+        KeyError::NotFound(id) => mismatch(format!("HSM '{hsm}' has no object {id}"))
+            .action(format!("cascade hsm inventory {hsm} --orphans")),
+        _ => mismatch(e.to_string()),
+    })
 }
 
 async fn import_keys(
