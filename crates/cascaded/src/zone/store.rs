@@ -456,7 +456,7 @@ impl Actor {
         };
         let signed = held.version().clone();
         match self.unsigned_half(&signed) {
-            Some(u) => _ = self.versions.insert(u.id(), Held::Unsigned(u)),
+            Some(u) => self.versions.insert(u.id(), Held::Unsigned(u)),
             None => {
                 tracing::warn!(zone = %self.me.name, "the unsigned half could not be made again; it comes with the next load")
             }
