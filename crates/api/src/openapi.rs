@@ -32,6 +32,8 @@ use crate::{
     z::Diff,
     z::ReloadRequest,
     z::ResignRequest,
+    z::RollbackRequest,
+    z::PinRequest,
     z::ReviewDecision,
     z::OverrideRequest,
     z::MaintenanceRequest,

@@ -25,6 +25,7 @@ mod stores;
 mod text;
 mod transfer;
 mod tsig;
+mod xot;
 mod zone;
 
 use std::process::ExitCode;

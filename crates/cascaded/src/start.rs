@@ -73,6 +73,9 @@ pub fn check_config(args: &Args) -> ExitCode {
         .is_some_and(|path| std::os::unix::net::UnixStream::connect(path).is_ok());
     if runs {
         eprintln!("note: a daemon is running, so the addresses were not tried");
+        if let Err(e) = crate::xot::server(&config.config) {
+            errors.push(e);
+        }
     } else if let Err(e) = servers::bind(&config, &mut Passed::default()) {
         errors.push(e);
     }

@@ -417,7 +417,7 @@ fn signing(view: &View) -> Option<api::Signing> {
                 S::Collecting => api::SigningAction::Collecting,
                 S::Denial => api::SigningAction::Denial,
                 S::Signing | S::TokenWait => api::SigningAction::Signing,
-                S::Inserting => api::SigningAction::Inserting,
+                S::Inserting | S::Zonemd => api::SigningAction::Inserting,
                 S::Finished => api::SigningAction::Finished,
             },
             ..base

@@ -45,6 +45,8 @@ pub struct Stats {
     pub udp_queries: Counter,
     pub tcp_queries: Counter,
     pub tls_queries: Counter,
+    /// Handshakes that did not end in a connection.
+    pub tls_failed: Counter,
     /// Places as in [`QTYPES`], then all others.
     pub qtypes: [Counter; QTYPES.len() + 1],
     /// By response code 0 to 23; the last place is for all others.

@@ -123,7 +123,7 @@ fn refusal(z: &ZoneHandle, r: &Refusal) -> Problem {
 
 /// The answer of a command under which work follows. It counts as queued when somebody has to do
 /// something before it goes on; what only waits for other work of the zone goes on by itself.
-fn accepted(z: &ZoneHandle, a: cascade_pipeline::Accepted, operation: String) -> Accepted {
+pub fn accepted(z: &ZoneHandle, a: cascade_pipeline::Accepted, operation: String) -> Accepted {
     // The document says by a member of its own that it is queued.
     let note = a.note.strip_prefix("queued: ").unwrap_or(&a.note);
     Accepted {
@@ -583,7 +583,7 @@ pub async fn check_source(
             ));
         }
         Source::Servers { servers } => {
-            return match crate::transfer::primaries(servers, &d.tsig.keys()) {
+            return match crate::transfer::primaries(servers, &d.tsig.keys(), None) {
                 Ok(_) => Ok(()),
                 Err(e) => Err(Problem::new(ProblemType::InvalidValue, e)),
             };

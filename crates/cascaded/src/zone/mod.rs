@@ -34,6 +34,7 @@ use crate::keys::KeysRow;
 pub use actor::{start, start_restored};
 pub use answers::Candidate;
 pub use jobs::{diagnostic_line, load_error};
+pub use store::read_one;
 
 /// Requests that wait for a zone; beyond it the caller is told that it is busy.
 pub const MAILBOX: usize = 64;

@@ -635,7 +635,11 @@ impl Restored {
     }
 }
 
-fn read_one(
+/// One published version from its file.
+///
+/// # Errors
+/// Why it cannot be had.
+pub fn read_one(
     files: &ZoneFiles,
     zone: ZoneId,
     segment: &Segment,

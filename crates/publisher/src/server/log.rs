@@ -14,6 +14,7 @@ pub(crate) enum Kind {
     TransferRefused,
     NotifyRefused,
     TransferFailed,
+    TlsFailed,
     Broken,
 }
 
