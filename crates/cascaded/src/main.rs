@@ -24,6 +24,7 @@ mod status;
 mod stores;
 mod text;
 mod transfer;
+mod secondaries;
 mod tsig;
 mod xot;
 mod zone;

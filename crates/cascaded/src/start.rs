@@ -320,6 +320,7 @@ async fn serve(
         notify: notify_tx,
         watch: watch_tx,
         secondaries: Arc::default(),
+        known: Default::default(),
         bound: ArcSwap::from_pointee(sockets.bound.clone()),
         stats: Mutex::new(Vec::new()),
         dns: Mutex::default(),
@@ -496,6 +497,7 @@ fn start_watch(d: &Arc<Daemon>, commands: mpsc::Receiver<WatchCommand>) {
             tracing::error!("secondaries cannot be watched: {e}");
         }
     });
+    tokio::spawn(crate::secondaries::sample_all(d.clone()));
     let d = d.clone();
     tokio::spawn(async move {
         while let Some(e) = events.recv().await {
@@ -520,7 +522,8 @@ fn start_watch(d: &Arc<Daemon>, commands: mpsc::Receiver<WatchCommand>) {
                     let _ = zone.tx.try_send(Message::Behind);
                 }
                 Finding::Ahead { serial } => {
-                    tracing::error!(critical = true, zone = %name, secondary = %target, serial = serial.0, "secondary serves a serial that is newer than ours: another signer, or an old state of this one; see 'cascade zone resign --serial'");
+                    tracing::warn!(zone = %name, secondary = %target, serial = serial.0, "secondary says that it has a newer serial than ours; it is asked again over TCP");
+                    crate::secondaries::ahead(&d, &zone, target);
                 }
                 Finding::Failing { problem } => {
                     tracing::warn!(zone = %name, secondary = %target, ?problem, "secondary gave no serial three times in a row");

@@ -104,6 +104,13 @@ pub enum Event {
         what: String,
     },
     DelegationOk,
+    /// A secondary serves a serial that is newer than what is live: another signer, or an old state
+    /// of this one. `raise`: ours is to go above it.
+    SecondaryAhead {
+        serial: Serial,
+        server: String,
+        raise: bool,
+    },
     Restored {
         candidate: Keepsake,
     },
@@ -370,6 +377,7 @@ impl Event {
             Event::ClockSafe => "ClockSafe",
             Event::DelegationConflict { .. } => "DelegationConflict",
             Event::DelegationOk => "DelegationOk",
+            Event::SecondaryAhead { .. } => "SecondaryAhead",
             Event::Restored { .. } => "Restored",
             Event::RestoreFailed(_) => "RestoreFailed",
             Event::TaskPanicked { .. } => "TaskPanicked",

@@ -64,6 +64,9 @@ pub struct Zone {
     pub clock_unsafe: Option<(Timestamp, String)>,
     /// Somebody else's DNSKEYs are delegated to (keys.md §6.5): transfers are held.
     pub conflict: Option<(Timestamp, String)>,
+    /// A secondary that serves a newer serial than ours, until ours is above it.
+    #[serde(default)]
+    pub ahead: Option<Ahead>,
     /// Published versions that can be rolled back to, newest first; live is among them.
     pub retained: Vec<Retained>,
     /// Content somebody rejected, not offered again before the time.
@@ -143,6 +146,15 @@ pub struct Retained {
     pub source_serial: Serial,
     pub content_fp: Fp,
     pub published_at: Timestamp,
+}
+
+/// A serial that we did not make.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ahead {
+    pub since: Timestamp,
+    #[serde(with = "plain")]
+    pub serial: Serial,
+    pub server: String,
 }
 
 /// Content on its way to become live.
@@ -638,6 +650,7 @@ impl Zone {
             storage_full: None,
             clock_unsafe: None,
             conflict: None,
+            ahead: None,
             retained: Vec::new(),
             rejected: None,
             used_serial: None,

@@ -139,6 +139,11 @@ impl Machine {
                     self.record(HistoryKind::ConflictOver, About::default());
                 }
             }
+            Event::SecondaryAhead {
+                serial,
+                server,
+                raise,
+            } => self.secondary_ahead(serial, server, raise),
             // Handled above, or meaningful only while restoring or removing.
             Event::Timer
             | Event::LoadUnchanged { .. }

@@ -78,6 +78,10 @@ pub struct Stats {
     pub transfers_busy: Counter,
     /// Gauge.
     pub transfers_running: Counter,
+    /// Gauge: those that wait in line for their turn.
+    pub transfers_waiting: Counter,
+    /// Of all that began, until they ended.
+    pub transfer_millis: Counter,
     pub transfer_octets: Counter,
     pub transfer_records: Counter,
 }

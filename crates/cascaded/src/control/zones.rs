@@ -304,6 +304,9 @@ pub fn why(d: &Daemon, z: &ZoneHandle) -> Why {
     if let Some(k) = &view.keys_wait {
         evidence.push(note("keys", k.clone()));
     }
+    if let Some(text) = crate::secondaries::canary_text(d, z.id) {
+        evidence.push(note("canary", text));
+    }
     let missed = crate::hsm::events::missed(d, &view);
     if let Some(m) = &missed {
         evidence.push(note("hsm", m.text()));

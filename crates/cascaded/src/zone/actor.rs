@@ -128,6 +128,8 @@ pub(super) struct Actor {
     /// What is made durable, and in what it is kept.
     pub store: super::store::Store,
     pub export: super::export::Export,
+    /// The canary of the version that is served.
+    pub canary: super::announce::Canary,
     pub done: mpsc::UnboundedSender<Done>,
     replies: HashMap<RequestId, (Reply, Mark)>,
     next_request: u64,
@@ -190,6 +192,7 @@ fn spawn(d: &Arc<Daemon>, mut row: ZoneRow, apex: Name, restored: bool) -> Arc<Z
         identity: None,
         primaries: super::fetch::Primaries::default(),
         store: super::store::Store::default(),
+        canary: Default::default(),
         export: super::export::Export::default(),
         done: done_tx,
         replies: HashMap::new(),
@@ -318,6 +321,7 @@ impl Actor {
             Message::KeyStoreBack => self.store_back().await,
             Message::Source(trigger) => self.apply(Event::SourceSignal(trigger)).await,
             Message::Behind => self.remind(),
+            Message::Told(event) => self.apply(*event).await,
             Message::Stop => return false,
         }
         true
@@ -337,6 +341,8 @@ impl Actor {
             self.apply(Event::Request(Request { id, by, command }))
                 .await;
         }
+        // Other secondaries may be watched now.
+        self.watch_live();
     }
 
     pub(super) fn policy(&self) -> Option<ActivePolicy> {

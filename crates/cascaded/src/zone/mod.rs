@@ -195,6 +195,8 @@ pub enum Message {
     Source(cascade_pipeline::state::Trigger),
     /// A secondary was found behind after a start.
     Behind,
+    /// Something that another part of the daemon found out.
+    Told(Box<cascade_pipeline::Event>),
     /// The daemon stops: end after the current step.
     Stop,
 }

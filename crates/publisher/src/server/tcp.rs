@@ -300,7 +300,10 @@ impl Client {
     ) -> Result<(), End> {
         let shared = &self.shared;
         let (zone, peer) = (request.zone, request.peer);
-        let Some(_turn) = shared.common.transfers.turn(zone, peer).await else {
+        shared.stats.transfers_waiting.one();
+        let turn = shared.common.transfers.turn(zone, peer).await;
+        shared.stats.transfers_waiting.less(1);
+        let Some(_turn) = turn else {
             shared.stats.transfers_busy.one();
             request.busy(shared.common.clock.now(), out);
             return self.flush(stream, out).await;
@@ -310,10 +313,14 @@ impl Client {
             shared.stats.transfers_incremental.one();
         }
         shared.stats.transfers_running.one();
+        let began = shared.common.clock.monotonic();
         let mut transfer = Transfer::new(request);
         let result = self.send_all(stream, &mut transfer, stop).await;
         shared.stats.transfers_running.less(1);
         shared.stats.transfer_records.add(transfer.records);
+        let took = shared.common.clock.monotonic().saturating_sub(began);
+        let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        shared.stats.transfer_millis.add(millis);
         if result.is_ok() && transfer.is_complete() {
             shared.stats.transfers_done.one();
             return Ok(());
