@@ -29,5 +29,6 @@ mod secondaries;
 mod seed_page;
 mod serving;
 mod validity;
+mod watched;
 mod xot;
 mod zonemd;
