@@ -24,9 +24,11 @@ mod status;
 mod stores;
 mod text;
 mod transfer;
+mod secondaries;
 mod tsig;
 mod update;
 mod upgrade;
+mod xot;
 mod zone;
 
 use std::process::ExitCode;

@@ -44,6 +44,13 @@ pub enum NotifyCommand {
         soa: Vec<u8>,
         targets: Vec<Target>,
     },
+    /// Further targets of a version that is served, beside those that know of it already. Nothing
+    /// happens if a newer one is served by now.
+    More {
+        zone: ZoneId,
+        serial: Serial,
+        targets: Vec<Target>,
+    },
     /// The zone was removed.
     Forget { zone: ZoneId },
     /// The watch saw a secondary serve this serial.
@@ -99,6 +106,7 @@ struct Job {
 
 struct Zone {
     apex: Name,
+    serial: Serial,
     soa_ttl: u32,
     soa: Vec<u8>,
     jobs: HashMap<SocketAddr, Job>,
@@ -202,6 +210,7 @@ impl NotifySender {
                     zone,
                     Zone {
                         apex,
+                        serial,
                         soa_ttl,
                         soa,
                         jobs: HashMap::new(),
@@ -210,6 +219,11 @@ impl NotifySender {
                     targets,
                 );
             }
+            NotifyCommand::More {
+                zone,
+                serial,
+                targets,
+            } => self.more(zone, serial, targets),
             NotifyCommand::Forget { zone } => {
                 for (addr, job) in self.zones.remove(&zone).map(|z| z.jobs).unwrap_or_default() {
                     self.by_id.remove(&(job.id, canonical(addr)));
@@ -252,6 +266,30 @@ impl NotifySender {
             fresh.jobs.insert(target.addr, job);
         }
         self.zones.insert(zone, fresh);
+    }
+
+    fn more(&mut self, zone: ZoneId, serial: Serial, targets: Vec<Target>) {
+        let now = self.clock.now();
+        let Some(served) = self.zones.get_mut(&zone).filter(|z| z.serial == serial) else {
+            return;
+        };
+        for target in targets {
+            if served.jobs.contains_key(&target.addr) {
+                continue;
+            }
+            let watched = self.settings.watched && target.watched;
+            let mut machine = Machine::new(serial, self.settings.give_up, watched);
+            let send = machine.published(serial, now, (self.random)());
+            self.queue.push_back((zone, target.addr, send));
+            let job = Job {
+                machine,
+                key: target.key,
+                queued: true,
+                id: 0,
+                tsig: None,
+            };
+            served.jobs.insert(target.addr, job);
+        }
     }
 
     /// A message that may answer a NOTIFY.
