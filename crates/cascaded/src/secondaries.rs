@@ -219,7 +219,8 @@ fn asker(d: &Daemon) -> Asker {
 
 /// The key that the policy has for this secondary.
 fn key_of(targets: &[Target], server: SocketAddr) -> Option<String> {
-    let same = |t: &&Target| t.addr.port() == server.port() && t.addr.ip().to_canonical() == server.ip();
+    let same =
+        |t: &&Target| t.addr.port() == server.port() && t.addr.ip().to_canonical() == server.ip();
     targets.iter().find(same)?.tsig_key.clone()
 }
 
@@ -417,8 +418,14 @@ mod tests {
             addr: addr.parse().unwrap(),
             tsig_key: key.map(Into::into),
         };
-        let list = [t("[::ffff:192.0.2.1]:53", Some("k")), t("192.0.2.2:53", None)];
-        assert_eq!(key_of(&list, "192.0.2.1:53".parse().unwrap()).as_deref(), Some("k"));
+        let list = [
+            t("[::ffff:192.0.2.1]:53", Some("k")),
+            t("192.0.2.2:53", None),
+        ];
+        assert_eq!(
+            key_of(&list, "192.0.2.1:53".parse().unwrap()).as_deref(),
+            Some("k")
+        );
         assert_eq!(key_of(&list, "192.0.2.1:54".parse().unwrap()), None);
         assert_eq!(key_of(&list, "192.0.2.2:53".parse().unwrap()), None);
     }

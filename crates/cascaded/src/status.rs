@@ -140,16 +140,17 @@ fn secondaries(d: &Daemon, zone: cascade_zone::ZoneId, now: Timestamp) -> Vec<ap
     let one = |(addr, s): (std::net::SocketAddr, cascade_publisher::watch::Seen)| {
         let sampled = d.known.sampled(zone, addr);
         api::Secondary {
-        server: addr.to_string(),
-        serial: s.serial.map(|n| n.0),
-        lag_secs: s
-            .serial
-            .map(|_| s.behind_since.map_or(0, |t| now.since(t).as_secs())),
-        up: s.up,
-        asked_at: s.asked_at,
-        sampled_at: sampled.as_ref().map(|s| s.at),
-        bogus: sampled.and_then(|s| s.bogus),
-    }};
+            server: addr.to_string(),
+            serial: s.serial.map(|n| n.0),
+            lag_secs: s
+                .serial
+                .map(|_| s.behind_since.map_or(0, |t| now.since(t).as_secs())),
+            up: s.up,
+            asked_at: s.asked_at,
+            sampled_at: sampled.as_ref().map(|s| s.at),
+            bogus: sampled.and_then(|s| s.bogus),
+        }
+    };
     seen.into_iter().map(one).collect()
 }
 

@@ -8,8 +8,8 @@ use crate::event::{Fault, GuardOutcome, Loaded, SignResult};
 use crate::history::{HistoryKind, line};
 use crate::settings::{OnReject, ReviewMode};
 use crate::state::{
-    Ahead, Cand, Candidate, Cause, JobId, Live, Loading, Origin, Reason, RejectedAt, Report, Retained,
-    Retry, RunwayClass, Serving, SignJob, SignMode, Signed, Stage, Trigger, Upkeep, Work,
+    Ahead, Cand, Candidate, Cause, JobId, Live, Loading, Origin, Reason, RejectedAt, Report,
+    Retained, Retry, RunwayClass, Serving, SignJob, SignMode, Signed, Stage, Trigger, Upkeep, Work,
 };
 use crate::step::{About, Machine};
 
@@ -908,12 +908,12 @@ impl Machine {
         if known.is_some_and(|a| !serial.newer_than(a.serial)) {
             return;
         }
+        let since = known.map_or(self.now, |a| a.since);
         let about = About {
             serial: Some(serial),
             ..About::why(&server)
         };
         self.record(HistoryKind::SecondaryAhead, about);
-        let since = known.map_or(self.now, |a| a.since);
         self.z.ahead = Some(Ahead {
             since,
             serial,

@@ -340,7 +340,7 @@ fn secondary_checks(
                 false => Level::Warning,
             },
             since: t.since,
-            acts: Some(Acts::Secondary),
+            acts: Some(Acts::Operator),
             detail: t.detail,
             action: Some(format!("cascade zone status --detailed {}", z.name)),
             last_run: Some(now),

@@ -22,7 +22,6 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use answers::Shown;
-pub use servers::Server;
 pub use transport::Asker;
 
 /// Between two questions to one address: at most 20 a second, so that a parent of 100,000 zones is

@@ -30,7 +30,10 @@ pub enum Sample {
 
 /// Asks for SOA, DNSKEY, and RRsets drawn by `seed`.
 pub async fn sample(asker: &Asker, server: &Server, version: &ZoneVersion, seed: u64) -> Sample {
-    let mut wanted = vec![of_apex(version, Rtype::SOA), of_apex(version, Rtype::DNSKEY)];
+    let mut wanted = vec![
+        of_apex(version, Rtype::SOA),
+        of_apex(version, Rtype::DNSKEY),
+    ];
     wanted.extend(drawn(version, seed));
     for set in wanted.iter().flatten() {
         let reply = match asker.ask(server, &set.owner, set.rtype).await {
@@ -86,7 +89,10 @@ impl Wanted {
         let what = || format!("{} {}", self.owner.without_dot(), self.rtype);
         if reply.rcode != NOERROR || !reply.aa {
             let code = reply.rcode;
-            return Some(format!("{}: no authoritative answer (RCODE {code})", what()));
+            return Some(format!(
+                "{}: no authoritative answer (RCODE {code})",
+                what()
+            ));
         }
         let owner = self.owner.to_lowercase();
         let set = |rtype| -> BTreeSet<Vec<u8>> {
@@ -217,10 +223,16 @@ mod tests {
         assert_eq!(says(&[(Rtype::A, a), s(&sig[..]), s(&foreign[..])]), None);
         let wrong = |records: &[(Rtype, &[u8])], word: &str| {
             let text = says(records).unwrap();
-            assert!(text.contains(word) && text.starts_with("Www.example A: "), "{text}");
+            assert!(
+                text.contains(word) && text.starts_with("Www.example A: "),
+                "{text}"
+            );
         };
         wrong(&[(Rtype::A, b), s(&sig[..])], "not the records");
-        wrong(&[(Rtype::A, a), (Rtype::A, b), s(&sig[..])], "not the records");
+        wrong(
+            &[(Rtype::A, a), (Rtype::A, b), s(&sig[..])],
+            "not the records",
+        );
         wrong(&[s(&sig[..])], "not the records");
         wrong(&[(Rtype::A, a)], "without its signature");
         wrong(&[(Rtype::A, a), s(&other[..])], "that we did not make");

@@ -47,7 +47,7 @@ pub(super) fn transfers(d: &Daemon, p: &mut Page) {
     for (name, help, read) in COUNTERS {
         p.counter(name, help);
         for (server, s) in &stats {
-            p.line(name, &[("server", server)], read(s));
+            p.line(name, &[("server", *server)], read(s));
         }
     }
     p.gauge(
@@ -56,7 +56,7 @@ pub(super) fn transfers(d: &Daemon, p: &mut Page) {
     );
     for (server, s) in &stats {
         let n = s.transfers_waiting.get() as f64;
-        p.line("cascade_transfers_waiting", &[("server", server)], n);
+        p.line("cascade_transfers_waiting", &[("server", *server)], n);
     }
 }
 
@@ -69,10 +69,13 @@ pub(super) fn secondaries(d: &Daemon, p: &mut Page) {
             all.push((z.name.clone(), server.to_string(), seen, sampled));
         }
     }
-    p.gauge("cascade_secondary_serial", "Serial that a secondary serves.");
+    p.gauge(
+        "cascade_secondary_serial",
+        "Serial that a secondary serves.",
+    );
     for (zone, server, seen, _) in &all {
         if let Some(serial) = seen.serial {
-            let labels = [("zone", zone.as_str()), ("server", server)];
+            let labels = [("zone", zone.as_str()), ("server", server.as_str())];
             p.line("cascade_secondary_serial", &labels, f64::from(serial.0));
         }
     }
@@ -83,7 +86,7 @@ pub(super) fn secondaries(d: &Daemon, p: &mut Page) {
     for (zone, server, seen, _) in &all {
         if seen.serial.is_some() {
             let lag = seen.behind_since.map_or(0, |at| now.since(at).as_secs());
-            let labels = [("zone", zone.as_str()), ("server", server)];
+            let labels = [("zone", zone.as_str()), ("server", server.as_str())];
             p.line("cascade_secondary_lag_seconds", &labels, lag as f64);
         }
     }
@@ -92,8 +95,12 @@ pub(super) fn secondaries(d: &Daemon, p: &mut Page) {
         "1 when a secondary answers with a serial.",
     );
     for (zone, server, seen, _) in &all {
-        let labels = [("zone", zone.as_str()), ("server", server)];
-        p.line("cascade_secondary_up", &labels, f64::from(u8::from(seen.up)));
+        let labels = [("zone", zone.as_str()), ("server", server.as_str())];
+        p.line(
+            "cascade_secondary_up",
+            &labels,
+            f64::from(u8::from(seen.up)),
+        );
     }
     p.gauge(
         "cascade_secondary_bogus",
@@ -101,7 +108,7 @@ pub(super) fn secondaries(d: &Daemon, p: &mut Page) {
     );
     for (zone, server, _, sampled) in &all {
         if let Some(s) = sampled {
-            let labels = [("zone", zone.as_str()), ("server", server)];
+            let labels = [("zone", zone.as_str()), ("server", server.as_str())];
             let bogus = f64::from(u8::from(s.bogus.is_some()));
             p.line("cascade_secondary_bogus", &labels, bogus);
         }

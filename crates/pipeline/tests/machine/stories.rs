@@ -272,7 +272,11 @@ fn a_secondary_that_is_ahead_is_told_and_overtaken() {
     let alert = &w.zone.alerts[&AlertKey::SecondaryAhead];
     assert_eq!(alert.severity, Severity::Critical);
     assert!(alert.text.contains("192.0.2.1:53"), "{}", alert.text);
-    assert_ne!(w.zone.used_serial, Some(theirs), "the source's serials are kept");
+    assert_ne!(
+        w.zone.used_serial,
+        Some(theirs),
+        "the source's serials are kept"
+    );
     w.event(ahead(cascade_zone::Serial(theirs.0 + 1), true));
     // An older one is no news.
     w.event(ahead(theirs, true));
@@ -280,7 +284,10 @@ fn a_secondary_that_is_ahead_is_told_and_overtaken() {
     w.change();
     w.run(MINUTE);
     let next = w.zone.live.as_ref().unwrap().serial;
-    assert!(next.newer_than(cascade_zone::Serial(theirs.0 + 1)), "{next}");
+    assert!(
+        next.newer_than(cascade_zone::Serial(theirs.0 + 1)),
+        "{next}"
+    );
     assert!(w.zone.ahead.is_none());
     assert!(!w.zone.alerts.contains_key(&AlertKey::SecondaryAhead));
 }

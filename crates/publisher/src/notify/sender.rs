@@ -574,4 +574,49 @@ mod tests {
         drop(commands);
         task.await.unwrap().unwrap();
     }
+
+    /// Others are told of a version later, and only while it is the one that is served.
+    #[tokio::test]
+    async fn more_targets_of_the_same_version() {
+        let (commands, rx) = mpsc::channel(8);
+        let (tx, _events) = mpsc::channel(8);
+        let clock = Arc::new(Wall(tokio::time::Instant::now()));
+        let random = Box::new(|| 7);
+        let settings = SenderSettings::default();
+        let task = tokio::spawn(NotifySender::run(settings, clock, random, rx, tx));
+        let zone = ZoneId([1; 16]);
+        let published = |serial: u32| NotifyCommand::Published {
+            zone,
+            apex: Name::parse("example").unwrap(),
+            serial: Serial(serial),
+            soa_ttl: 60,
+            soa: [&[0u8; 2][..], &serial.to_be_bytes(), &[0; 16]].concat(),
+            targets: Vec::new(),
+        };
+        let later = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let more = |serial: u32| NotifyCommand::More {
+            zone,
+            serial: Serial(serial),
+            targets: vec![Target {
+                addr: later.local_addr().unwrap(),
+                key: None,
+                watched: false,
+            }],
+        };
+        for command in [published(7), published(8), more(7)] {
+            commands.send(command).await.unwrap();
+        }
+        let mut buf = [0u8; 1500];
+        let short = Duration::from_millis(300);
+        let told = tokio::time::timeout(short, later.recv_from(&mut buf)).await;
+        assert!(told.is_err(), "of a version that is gone");
+        commands.send(more(8)).await.unwrap();
+        let within = Duration::from_secs(5);
+        let told = tokio::time::timeout(within, later.recv_from(&mut buf)).await;
+        let (n, _) = told.unwrap().unwrap();
+        let request = Request::parse(&buf[..n]).unwrap();
+        assert_eq!(request.answer_serial, Some(8));
+        drop(commands);
+        task.await.unwrap().unwrap();
+    }
 }

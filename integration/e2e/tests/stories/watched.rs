@@ -58,13 +58,19 @@ fn a_secondary_with_other_records_is_found_out() {
     };
     policy(
         &site,
-        &format!("[server.outbound]\nsecondaries = [\"127.0.0.1:{}\"]\n", liar.port()),
+        &format!(
+            "[server.outbound]\nsecondaries = [\"127.0.0.1:{}\"]\n",
+            liar.port()
+        ),
     );
     let found = until("the sample", || {
         let all = warnings(&site);
         all.contains("secondary bogus").then_some(all)
     });
-    assert!(found.contains("not the records that were published"), "{found}");
+    assert!(
+        found.contains("not the records that were published"),
+        "{found}"
+    );
     let health = site.request("GET", "/v1/health", None).unwrap();
     assert_eq!(health.status, 503, "{}", health.body);
     assert!(health.body.contains("secondary-bogus"), "{}", health.body);
@@ -92,7 +98,10 @@ fn a_secondary_that_is_ahead_is_overtaken() {
     };
     policy(
         &site,
-        &format!("[server.outbound]\nsecondaries = [\"127.0.0.1:{}\"]\n", other.port()),
+        &format!(
+            "[server.outbound]\nsecondaries = [\"127.0.0.1:{}\"]\n",
+            other.port()
+        ),
     );
     let text = until("the alarm", || {
         let all = warnings(&site);
@@ -106,7 +115,10 @@ fn a_secondary_that_is_ahead_is_overtaken() {
     assert!(next > theirs, "{next} after {theirs}");
     assert!(!warnings(&site).contains("newer than ours"));
     let history = site.ok(&["zone", "history", ZONE]);
-    assert!(history.contains("Secondary serves a newer serial than ours"), "{history}");
+    assert!(
+        history.contains("Secondary serves a newer serial than ours"),
+        "{history}"
+    );
 }
 
 #[test]
@@ -115,6 +127,7 @@ fn the_canary_goes_first_and_a_bad_one_holds_the_others() {
     let port = site.publication_port();
     let mut follower = Secondary::new(Make::Knot, ZONE, port, None);
     let mut canary = Secondary::new(Make::Nsd, ZONE, port, None);
+    let told = follower.port();
     let outbound = |first: Option<u16>| {
         let canary = first.map_or(String::new(), |p| {
             format!("canary = {{ addr = \"127.0.0.1:{p}\", hold = \"2s\" }}\n")
@@ -122,7 +135,7 @@ fn the_canary_goes_first_and_a_bad_one_holds_the_others() {
         format!(
             "[signer]\nserial-policy = \"keep\"\n[server.outbound]\n\
              send-notify-to = [\"127.0.0.1:{}\"]\n{canary}",
-            follower.port()
+            told
         )
     };
     policy(&site, &outbound(None));

@@ -17,6 +17,7 @@ const SMALL: &str = "$TTL 300\n@ SOA ns1 hostmaster 1 3600 600 604800 300\n@ NS 
 /// The published zone with what ldns says of its digest.
 fn ldns(site: &Site, zone: &str) -> Result<String, String> {
     let file = site.path("published");
+    let _ = fs::remove_file(&file);
     site.ok(&["zone", "export", zone, "--output", file.to_str().unwrap()]);
     let text = fs::read_to_string(&file).unwrap();
     match Command::new("ldns-verify-zone")
