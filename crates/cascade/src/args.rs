@@ -536,6 +536,11 @@ pub enum KeysetCommand {
         #[arg(long)]
         yes: bool,
     },
+    /// Take a key out of the trash; the next roll of its role uses it
+    RestoreKey {
+        /// Tag, id or reference
+        key: String,
+    },
     /// Tell that keys are in a backup
     BackedUp {
         /// Tags, ids or references

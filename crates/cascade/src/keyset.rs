@@ -74,6 +74,17 @@ pub async fn run(ctx: &Ctx, keyset: Keyset) -> Result<(), CliError> {
             .map(drop)
         }
         KeysetCommand::RemoveKey { key, force, yes } => remove(ctx, &zone, &key, force, yes).await,
+        KeysetCommand::RestoreKey { key } => {
+            let body = Commented {
+                comment: ctx.comment.clone(),
+            };
+            let target = at(&zone, &format!("/keys/{}/restore", encode(&key)));
+            ctx.change(Method::Post, target, &body, |_: &Key| {
+                format!("Restored key {} in zone {}", clean(&key), clean(&zone))
+            })
+            .await
+            .map(drop)
+        }
         KeysetCommand::BackedUp { keys, all } => backed_up(ctx, &zone, keys, all).await,
         KeysetCommand::Check => check(ctx, &zone).await,
         KeysetCommand::Emergency {

@@ -337,6 +337,8 @@ async fn serve(
     start_watch(&d, watch_rx);
     systemd::status("restoring zones");
     restore_zones(&d).await?;
+    let purging = d.clone();
+    tokio::task::spawn_blocking(move || purge_bundles(&purging));
     let keys = d.tsig.keys();
     let dns = servers::serve(sockets, &config, keys, directory, clock.clone(), in_tx)
         .map_err(|e| e.to_string())?;
@@ -695,6 +697,7 @@ async fn until_stopped(
             _ = backup.tick() => {
                 let d = d.clone();
                 tokio::task::spawn_blocking(move || {
+                    purge_bundles(&d);
                     if let Err(e) = d.state.rotate_backup() {
                         tracing::error!("hourly copy of the state: {e}");
                     }
@@ -714,6 +717,14 @@ async fn until_stopped(
             }
         }
     }
+}
+
+/// Keys of removed zones whose retention has ended.
+fn purge_bundles(d: &Daemon) {
+    let conf = d.conf();
+    let retention = conf.config.key_manager.trash_retention;
+    let dir = d.config.config.keys_dir();
+    crate::keys::bundle::purge_old(&d.state, &d.keyring, dir.as_std_path(), retention, d.now());
 }
 
 fn summary(d: &Daemon) {

@@ -168,6 +168,18 @@ pub async fn backed_up(d: &Daemon, z: &ZoneHandle, caller: &Caller, key: &str) -
     super::data::key(d, z, key)
 }
 
+/// Takes a key out of the trash: the next roll of its role uses it.
+pub async fn restore(d: &Daemon, z: &ZoneHandle, caller: &Caller, key: &str) -> Answer<Key> {
+    let num = super::data::find_key(z, &z.view().row.keys, key)?.num;
+    order(
+        z,
+        caller,
+        KeyOrder::Command(Command::RestoreKey { key: num }),
+    )
+    .await?;
+    super::data::key(d, z, &num.to_string())
+}
+
 /// Looks at all servers and waits for what they say.
 pub async fn check(d: &Daemon, z: &ZoneHandle, caller: &Caller) -> Answer<KeyCheck> {
     let asked = d.now();
@@ -440,6 +452,9 @@ async fn order(z: &ZoneHandle, caller: &Caller, order: KeyOrder) -> Answer<()> {
         Ok(Ok(Err(KeyRefusal::Import(e)))) => Err(Problem::new(ProblemType::ImportMismatch, e)
             .subject(SubjectKind::Zone, &z.name)
             .state("nothing was imported")),
+        Ok(Ok(Err(KeyRefusal::Unusable(e)))) => Err(Problem::new(ProblemType::InUse, e)
+            .subject(SubjectKind::Zone, &z.name)
+            .state("nothing has changed")),
         Ok(Ok(Err(KeyRefusal::Storage))) => Err(Problem::new(
             ProblemType::StorageFull,
             "the change could not be made durable; nothing has changed",

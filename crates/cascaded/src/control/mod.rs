@@ -398,6 +398,19 @@ impl Backend for Control {
         self.audit(&caller, "key.backed-up", &subject, comment, &result);
         result
     }
+    async fn key_restore(
+        &self,
+        caller: Caller,
+        zone: String,
+        key: String,
+        comment: Option<String>,
+    ) -> Answer<Key> {
+        let z = self.zone(&zone)?;
+        let result = keyset::restore(&self.d, &z, &caller, &key).await;
+        let subject = format!("{} {key}", z.name);
+        self.audit(&caller, "key.restore", &subject, comment, &result);
+        result
+    }
     async fn emergency(
         &self,
         caller: Caller,

@@ -240,6 +240,10 @@ impl Actor {
             // What came from the disk is checked, but serving comes first.
             self.sweep_after = Some(now + super::sweep::AFTER_START);
         }
+        // After a start, and for keys that an earlier zone of this name left.
+        if !self.row.keys.zone.keys.is_empty() {
+            self.tidy_key_files();
+        }
         self.keys_turn().await;
         if !restored {
             let trigger = cascade_pipeline::state::Trigger::Added;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use cascade_keys::{DsRecord, Event, Scope, Subject, What, judge};
+use cascade_keys::{DsRecord, Event, KeyNum, Scope, Subject, What, judge};
 use cascade_zone::{Rtype, ZoneVersion};
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -103,9 +103,28 @@ impl Actor {
             }
             KeyOrder::Import(list) => return self.import_keys(list, by).await,
         };
+        let mut events = events;
+        if let [Event::KeyRecovered { key, .. }] = events[..] {
+            // Not before it can still be used.
+            self.prove_key(key).await.map_err(KeyRefusal::Unusable)?;
+            events.push(Event::KeyProved { key, at: now });
+        }
         match self.keys_commit_with(events, Some(by)).await {
             true => Ok(()),
             false => Err(KeyRefusal::Storage),
+        }
+    }
+
+    /// Loads a private half, which proves that it belongs to the public one.
+    async fn prove_key(&self, num: KeyNum) -> Result<(), String> {
+        let (d, id, apex) = (self.d.clone(), self.me.id, self.me.apex.clone());
+        let row = self.row.keys.clone();
+        let work = tokio::task::spawn_blocking(move || {
+            d.keyring.load(zone_ref(id, &apex), &row, num).map(drop)
+        });
+        match work.await {
+            Ok(done) => done.map_err(|e| e.to_string()),
+            Err(e) => Err(e.to_string()),
         }
     }
 

@@ -47,6 +47,10 @@ pub(super) struct Desk {
     pub referral: Vec<cascade_zone::Name>,
     /// `keyset check`: every look is due.
     pub look_now: bool,
+    /// Key files are being moved to or from the trash.
+    tidying: bool,
+    /// And must be looked at again after that.
+    tidy_again: bool,
     /// Why there are no keys to sign with.
     pub wait: Option<String>,
     pub deadline: Option<Timestamp>,
@@ -62,6 +66,8 @@ pub(super) enum KeyDone {
         made: Result<(Key, Place), String>,
     },
     Destroyed(KeyNum, Result<(), String>),
+    /// Key files are where the state says, but for these.
+    Tidied(Vec<String>),
     Looked(crate::looks::Looked),
     /// When the DS set that the parent was told became wanted.
     Told(Option<Timestamp>, Result<(), String>),
@@ -197,7 +203,13 @@ impl Actor {
         let mut records = Vec::new();
         for event in &events {
             if let Some((kind, text)) = keys::note(event, &self.row.keys) {
-                tracing::info!(zone = %self.me.name, "{text}");
+                match event {
+                    // Somebody lets validators depend on a key that we had given up.
+                    Event::KeyRestored { .. } => {
+                        tracing::error!(critical = true, zone = %self.me.name, "{text}");
+                    }
+                    _ => tracing::info!(zone = %self.me.name, "{text}"),
+                }
                 records.push(ZoneAction::Record(self.key_entry(kind, text, by)));
             }
             self.row.keys.apply(event);
@@ -212,6 +224,17 @@ impl Actor {
         }
         if self.write_or_log(&records).await {
             self.audit_keys(&records, by);
+            let moves = |e: &Event| {
+                matches!(
+                    e,
+                    Event::KeyTrashed { .. }
+                        | Event::KeyRestored { .. }
+                        | Event::KeyRecovered { .. }
+                )
+            };
+            if events.iter().any(moves) {
+                self.tidy_key_files();
+            }
             return true;
         }
         self.row.keys = before;
@@ -356,6 +379,19 @@ impl Actor {
         });
     }
 
+    /// Brings key files where the state says. One at a time: two could undo each other's moves.
+    pub(super) fn tidy_key_files(&mut self) {
+        if self.desk.tidying {
+            self.desk.tidy_again = true;
+            return;
+        }
+        self.desk.tidying = true;
+        self.key_job(|d, zone, row| {
+            let left = d.keyring.tidy(zone, row);
+            KeyDone::Tidied(left.iter().map(ToString::to_string).collect())
+        });
+    }
+
     /// Blocking work with the zone's key stores.
     fn key_job(
         &self,
@@ -404,6 +440,15 @@ impl Actor {
                     tracing::warn!(zone = %self.me.name, "key {num} could not be destroyed and is tried again: {e}");
                 }
                 self.desk.failed(Subject::Destroy(num), now);
+            }
+            KeyDone::Tidied(left) => {
+                self.desk.tidying = false;
+                for why in left {
+                    tracing::warn!(zone = %self.me.name, "a key file stays where it is until the next start: {why}");
+                }
+                if std::mem::take(&mut self.desk.tidy_again) {
+                    self.tidy_key_files();
+                }
             }
             KeyDone::Looked(found) => self.looked(found).await,
             KeyDone::Told(wanted_at, end) => self.told(wanted_at, end).await,

@@ -163,6 +163,8 @@ pub enum KeyOrder {
 pub enum KeyRefusal {
     Refused(cascade_keys::Refusal),
     Import(String),
+    /// The private half is not there, or not the right one.
+    Unusable(String),
     Storage,
     /// The zone's policy is not loaded.
     NoPolicy,

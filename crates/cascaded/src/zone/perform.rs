@@ -23,6 +23,28 @@ use super::files;
 use super::{SignRow, guard, jobs};
 use crate::keys::{gate_parent, own_keys, parent_breaks};
 
+/// Keys of a zone that is removed, for `zone add --restore-keys`. It may be called twice.
+fn keep_keys(
+    d: &crate::daemon::Daemon,
+    zone: cascade_crypto::ZoneRef<'_>,
+    rows: &crate::keys::KeysRow,
+) -> Result<(), String> {
+    if rows.zone.keys.is_empty() {
+        return Ok(());
+    }
+    let bundle = crate::keys::Bundle {
+        apex: zone.name.to_string(),
+        removed_at: d.now(),
+        keys: rows.clone(),
+    };
+    let kept = bundle.keep(zone.id).and_then(|c| d.state.commit(vec![c]));
+    kept.map_err(|e| e.to_string())?;
+    for left in d.keyring.set_all_aside(zone, rows) {
+        tracing::warn!(zone = %zone.name, "a key file of the removed zone stays where it is: {left}");
+    }
+    Ok(())
+}
+
 impl Actor {
     pub(super) async fn perform(&mut self, actions: Vec<Action>, now: Timestamp) {
         for action in actions {
@@ -373,8 +395,9 @@ impl Actor {
             let zone = crate::keys::zone_ref(id, &apex);
             let purged = match keys {
                 Keep::Purge => d.keyring.purge(zone, &rows).map_err(|e| e.to_string()),
-                Keep::Keys => Ok(()),
+                Keep::Keys => keep_keys(&d, zone, &rows),
             };
+            crate::keys::bundle::remove_empty(d.config.config.keys_dir().as_std_path(), id);
             let removed = purged.and_then(|()| {
                 d.files
                     .set_zone_aside(id)
