@@ -27,12 +27,21 @@ const ORDER_BOUND: Duration = Duration::from_secs(30);
 /// For looks that were asked for.
 const LOOK_BOUND: Duration = Duration::from_secs(40);
 const YEAR: Duration = Duration::from_secs(365 * 86_400);
-/// What signing and servers are assumed to take in forecasts, and what a parent does.
-pub const ASSUMED: Assumptions = Assumptions {
+/// What servers and a parent are assumed to take in forecasts.
+const ASSUMED: Assumptions = Assumptions {
     parent: Duration::from_secs(86_400),
-    signing: Duration::from_secs(3600),
+    signing: Duration::ZERO,
     servers: Duration::from_secs(600),
 };
+
+/// What is assumed in forecasts under this policy: a change of zone-signing keys takes its
+/// `key-roll-time`.
+pub fn assumed(policy: &cascade_policy::Policy) -> Assumptions {
+    Assumptions {
+        signing: policy.signer.key_roll_time,
+        ..ASSUMED
+    }
+}
 
 pub fn rolls(d: &Daemon, z: &ZoneHandle, page: &PageQuery) -> Answer<List<Roll>> {
     let view = z.view();
@@ -296,6 +305,8 @@ pub async fn emergency(
 
 pub async fn timeline(d: &Daemon, z: &Arc<ZoneHandle>, q: &TimelineQuery) -> Answer<Timeline> {
     let rules = rules(d, z)?;
+    let policy = d.policy(&z.view().row.zone.settings.policy);
+    let guess = policy.map_or(ASSUMED, |p| assumed(&p.file.policy));
     let now = d.now();
     let until = q.until.unwrap_or(now + YEAR * 3);
     let view = z.view();
@@ -311,7 +322,7 @@ pub async fn timeline(d: &Daemon, z: &Arc<ZoneHandle>, q: &TimelineQuery) -> Ans
     }
     let row = view.row.keys.clone();
     // Years of rolls take a moment.
-    let coming = tokio::task::spawn_blocking(move || coming(row, &rules, now, until))
+    let coming = tokio::task::spawn_blocking(move || coming(row, &rules, now, until, &guess))
         .await
         .map_err(bug)?;
     items.extend(coming);
@@ -328,8 +339,9 @@ fn coming(
     rules: &KeyPolicy,
     now: Timestamp,
     until: Timestamp,
+    guess: &Assumptions,
 ) -> Vec<TimelineItem> {
-    let events = forecast(&row.zone, rules, now, until, &ASSUMED);
+    let events = forecast(&row.zone, rules, now, until, guess);
     let mut out = Vec::new();
     for e in &events {
         let item = match e {

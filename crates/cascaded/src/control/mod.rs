@@ -11,6 +11,7 @@ mod hsms;
 mod inventory;
 pub mod keyset;
 mod operations;
+mod plan;
 mod policies;
 mod tokens;
 mod tsig;
@@ -47,6 +48,7 @@ use crate::http::{Backend, Caller, Done, Identity, Streamed};
 use crate::zone::ZoneHandle;
 
 pub use operations::Operations;
+pub use plan::Plan;
 pub use tokens::Tokens;
 
 type Answer<T> = Result<T, Problem>;
@@ -444,7 +446,7 @@ impl Backend for Control {
         request: PolicyReload,
         dry_run: bool,
     ) -> Answer<PolicyReloaded> {
-        let result = crate::policies::reload(&self.d, dry_run).await;
+        let result = crate::policies::reload(&self.d, &request, dry_run).await;
         if !dry_run {
             self.audit(
                 &caller,
@@ -616,7 +618,7 @@ async fn commit(d: &Arc<Daemon>, changes: Vec<Change>) -> Answer<()> {
 
 /// What a call that needs consent answers without it. A plan that was agreed to holds only as long
 /// as it is still the plan.
-fn need_consent(given: &Confirm, plan: &str, effects: Vec<String>) -> Answer<()> {
+pub fn need_consent(given: &Confirm, plan: &str, effects: Vec<String>) -> Answer<()> {
     match &given.confirm {
         Some(agreed) if agreed == plan => Ok(()),
         Some(agreed) => Err(Problem::new(

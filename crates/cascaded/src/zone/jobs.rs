@@ -16,8 +16,8 @@ use cascade_pipeline::state::Reason;
 use cascade_policy as policy;
 use cascade_signer::serial::SerialInput;
 use cascade_signer::{
-    ClockGuard, DenialPlan, Job, KeepRefresh, KeyPace, Occasion, Resigned, Scope, SerialPolicy,
-    SignError, Signed, SigningPlan, Times, TimesError, next_serial, sign, sign_from,
+    ClockGuard, DenialPlan, Job, KeepRefresh, KeyPace, Left, Occasion, Resigned, Scope,
+    SerialPolicy, SignError, Signed, SigningPlan, Times, TimesError, next_serial, sign, sign_from,
 };
 use cascade_time::{Clock, Timestamp};
 use cascade_verifier::{
@@ -147,6 +147,8 @@ pub struct SignInput {
     pub requested_at: Timestamp,
     pub reasons: BTreeSet<Reason>,
     pub class: Class,
+    /// Since when another set of keys is to sign the zone, if that may take its time.
+    pub keys_change_since: Option<Timestamp>,
 }
 
 /// What a signing came to.
@@ -222,6 +224,7 @@ pub fn sign_version(
     let failed = |e: SignError| (fault(&e), e.to_string());
     let whole = |signed: Box<Signed>| {
         let due = next_due(&signed.version, p, now).map_err(|e| failed(e.into()))?;
+        let due = paced(due, &signed.left, p, now);
         Ok(SignEnd::Signed(signed, due))
     };
     let Some(prev) = &input.prev else {
@@ -230,9 +233,9 @@ pub fn sign_version(
     };
     match sign_from(prev, &input.base, &plan, &scope(input), &job, now).map_err(failed)? {
         Resigned::Signed(signed, _) => whole(signed),
-        Resigned::Nothing(_) => {
+        Resigned::Nothing(left) => {
             let due = next_due(prev, p, now).map_err(|e| failed(e.into()))?;
-            Ok(SignEnd::Nothing(due))
+            Ok(SignEnd::Nothing(paced(due, &left, p, now)))
         }
     }
 }
@@ -242,14 +245,27 @@ pub fn reason(r: &Reason) -> String {
     format!("{r:?}").to_lowercase()
 }
 
+/// `due`, or when a change of keys that is not yet all through the zone goes on.
+fn paced(due: Timestamp, left: &Left, p: &policy::Policy, now: Timestamp) -> Timestamp {
+    let tick = cascade_signer::key_tick(secs(p.signer.key_roll_time));
+    match left.keys {
+        0 => due,
+        _ => due.min(now + Duration::from_secs(tick.into())),
+    }
+}
+
 /// What a job does beside following the content: a change of content leaves upkeep to upkeep, so
 /// that it costs what it is worth.
 fn scope(input: &SignInput) -> Scope {
     let p = &input.policy.policy;
     let remain = key_set_remain(p);
+    let pace = match (input.keys_change_since, secs(p.signer.key_roll_time)) {
+        (Some(since), over) if over > 0 => KeyPace::Spread { since, over },
+        _ => KeyPace::AtOnce,
+    };
     if !input.upkeep {
         let keys = match input.reasons.contains(&Reason::Keys) {
-            true => KeyPace::AtOnce,
+            true => pace,
             false => KeyPace::Later,
         };
         return Scope {
@@ -266,6 +282,7 @@ fn scope(input: &SignInput) -> Scope {
             n => n,
         },
         even_if_equal: input.reasons.iter().any(|r| !by_themselves.contains(r)),
+        keys: pace,
         ..Scope::everything(remain)
     }
 }

@@ -51,6 +51,8 @@ pub(super) struct Desk {
     tidying: bool,
     /// And must be looked at again after that.
     tidy_again: bool,
+    /// When a look was last made durable.
+    pub look_stored: Option<Timestamp>,
     /// Why there are no keys to sign with.
     pub wait: Option<String>,
     pub deadline: Option<Timestamp>,

@@ -283,6 +283,7 @@ impl Actor {
                 .map(|v| v.made_at() - offset),
             requested_at: now,
             reasons: s.reasons.clone(),
+            keys_change_since: self.row.keys.zone.signers_change_since(),
             class: match s.runway {
                 RunwayClass::Critical | RunwayClass::Emergency => Class::Critical,
                 _ if s.upkeep => Class::Normal,
