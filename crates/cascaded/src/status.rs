@@ -126,9 +126,9 @@ pub fn zone(d: &Daemon, z: &ZoneHandle) -> api::ZoneStatus {
             runway_secs: now.secs_until(l.min_exp),
         }),
         keys: report::keys(&row.keys, rules.as_ref(), false, now),
-        rolls: rules
-            .as_ref()
-            .map_or(Vec::new(), |r| report::rolls(&z.name, &row.keys, r, now)),
+        rolls: rules.as_ref().map_or(Vec::new(), |r| {
+            report::rolls(&z.name, &row.keys, r, &view.key_facts, now)
+        }),
         secondaries: secondaries(d, z.id, now),
         warnings: warnings(d, &view, now),
     }

@@ -260,7 +260,7 @@ fn not_blocked(
         Some(r) => Err(Refusal::Conflict {
             wanted: class,
             running: r.class(),
-            doing: crate::why::waits_for(zone, policy, r),
+            doing: crate::why::waits_for(zone, policy, r, now),
             since: r.since,
         }),
         None => Ok(()),

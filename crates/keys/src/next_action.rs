@@ -48,6 +48,10 @@ pub struct Facts {
     pub in_flight: BTreeSet<Subject>,
     /// A failed action is tried again then.
     pub retry_at: BTreeMap<Subject, Timestamp>,
+    /// Why the last attempt failed.
+    pub errors: BTreeMap<Subject, String>,
+    /// When the next part of a change of zone-signing keys is due.
+    pub signs_next: Option<Timestamp>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -11,7 +11,7 @@ use cascade_api::keys::{
 use cascade_api::zones::{KeyRole as ApiRole, Why};
 use cascade_api::{Problem, ProblemType};
 use cascade_keys::{
-    Alert, Assumptions, Class, Command, Delegation, Event, Facts, KeyPolicy, Refusal, Role, Step,
+    Alert, Assumptions, Class, Command, Delegation, Event, KeyPolicy, Refusal, Role, Step,
     Strategy, What, ZoneKeys, decide, forecast,
 };
 use cascade_time::{Timestamp, format_span};
@@ -46,7 +46,7 @@ pub fn assumed(policy: &cascade_policy::Policy) -> Assumptions {
 pub fn rolls(d: &Daemon, z: &ZoneHandle, page: &PageQuery) -> Answer<List<Roll>> {
     let view = z.view();
     let rules = rules(d, z)?;
-    let all = report::rolls(&z.name, &view.row.keys, &rules, d.now());
+    let all = report::rolls(&z.name, &view.row.keys, &rules, &view.key_facts, d.now());
     Ok(List::page(all, page, |r| r.roll_type.clone()))
 }
 
@@ -127,7 +127,8 @@ fn shown(d: &Daemon, z: &ZoneHandle, class: Class) -> Option<Roll> {
     let row = &view.row.keys;
     let rules = d.key_policy(&view.row.zone.settings.policy)?;
     let roll = row.zone.roll(class)?;
-    Some(report::roll(&z.name, row, &rules, roll, d.now()))
+    let facts = &view.key_facts;
+    Some(report::roll(&z.name, row, &rules, facts, roll, d.now()))
 }
 
 pub async fn import(
@@ -387,20 +388,17 @@ pub fn explain(d: &Daemon, z: &ZoneHandle, view: &View, now: Timestamp, why: &mu
     let Some(rules) = d.key_policy(&view.row.zone.settings.policy) else {
         return;
     };
-    let facts = Facts {
-        clock_held: view.row.zone.clock_unsafe.is_some(),
-        paused: view.row.zone.modes.maintenance.is_some(),
-        ..Facts::default()
-    };
+    let facts = &view.key_facts;
     let parent = &row.zone.parent;
     let reachable = matches!(parent.delegation, Delegation::Ours | Delegation::Linked);
     let parent_waits = reachable && parent.wanted_at.is_some() && parent.followed_at.is_none();
     let roll = row.zone.rolls.first();
-    let text = cascade_keys::why(&z.name, &row.zone, &rules, &facts, now);
+    let text = cascade_keys::why(&z.name, &row.zone, &rules, facts, now);
     let text = text.strip_prefix(&format!("{}: ", z.name)).unwrap_or(&text);
     let text = text.split(" Next look or step ").next().unwrap_or(text);
     let text = text.trim_end_matches('.');
-    if roll.is_none() && !parent_waits && !parent.vanished {
+    let waits = text.contains("waits for ");
+    if !waits && !parent_waits && !parent.vanished {
         // Nothing waits; what comes next is told after how it is.
         if let Some((_, next)) = text.split_once("Next: ") {
             why.summary.push_str(&format!("; next: {next}"));
@@ -409,7 +407,7 @@ pub fn explain(d: &Daemon, z: &ZoneHandle, view: &View, now: Timestamp, why: &mu
     }
     why.summary = text.to_string();
     why.since = None;
-    let shown = roll.map(|r| report::roll(&z.name, row, &rules, r, now));
+    let shown = roll.map(|r| report::roll(&z.name, row, &rules, facts, r, now));
     let asks_parent = shown
         .as_ref()
         .is_some_and(|r| r.waits_for.as_deref() == Some("parent"));

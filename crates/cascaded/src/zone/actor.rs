@@ -175,6 +175,7 @@ fn spawn(d: &Arc<Daemon>, mut row: ZoneRow, apex: Name, restored: bool) -> Arc<Z
             signing: None,
             verifying: None,
             keys_wait: None,
+            key_facts: Default::default(),
             bug: None,
         }),
     });
@@ -218,6 +219,7 @@ fn spawn(d: &Arc<Daemon>, mut row: ZoneRow, apex: Name, restored: bool) -> Arc<Z
                 signing: None,
                 verifying: None,
                 keys_wait: None,
+                key_facts: Default::default(),
                 bug: Some("internal fault; see the log".into()),
             }));
         }
@@ -485,6 +487,7 @@ impl Actor {
             signing: None,
             verifying: None,
             keys_wait: self.desk.wait.clone(),
+            key_facts: self.key_facts(),
             bug: None,
         };
         for r in self.running.values() {

@@ -253,7 +253,7 @@ impl Actor {
             Ok(()) => self.desk.done(Subject::Parent),
             Err(e) => {
                 tracing::warn!(zone = %self.me.name, "the parent was not told and is told again later: {e}");
-                self.desk.failed(Subject::Parent, now);
+                self.desk.failed(Subject::Parent, &e, now);
             }
         }
     }

@@ -37,6 +37,8 @@ pub(super) struct Desk {
     in_flight: BTreeSet<Subject>,
     retry_at: BTreeMap<Subject, Timestamp>,
     attempts: BTreeMap<Subject, u32>,
+    /// Why the last attempt failed.
+    errors: BTreeMap<Subject, String>,
     /// The apex set that the pipeline was asked to build.
     building: Option<ApexSet>,
     /// Private halves are being loaded for this set.
@@ -84,11 +86,13 @@ impl Desk {
         self.in_flight.remove(&subject);
         self.retry_at.remove(&subject);
         self.attempts.remove(&subject);
+        self.errors.remove(&subject);
     }
 
     /// Retried from a minute up to an hour, for ever.
-    pub(super) fn failed(&mut self, subject: Subject, now: Timestamp) {
+    pub(super) fn failed(&mut self, subject: Subject, why: &str, now: Timestamp) {
         self.in_flight.remove(&subject);
+        self.errors.insert(subject, why.to_string());
         let n = self.attempts.entry(subject).or_insert(0);
         let wait = (FIRST_RETRY << (*n).min(10)).min(LAST_RETRY);
         *n = n.saturating_add(1);
@@ -130,7 +134,7 @@ impl Actor {
         self.note_publication().await;
         for _ in 0..ROUNDS {
             let now = self.d.now();
-            let facts = self.key_facts(&rules, now);
+            let facts = self.fresh_facts(&rules, now);
             let mut again = false;
             for action in next_action(&self.row.keys.zone, &rules, &facts, now) {
                 match action {
@@ -145,24 +149,31 @@ impl Actor {
         self.desk.look_now = false;
         self.keep_loaded(&rules).await;
         let now = self.d.now();
-        let facts = self.key_facts(&rules, now);
+        let facts = self.fresh_facts(&rules, now);
         self.desk.deadline = next_deadline(&self.row.keys.zone, &rules, &facts, now);
         self.explain_missing(&rules, &facts, now).await;
     }
 
-    pub(super) fn key_facts(&mut self, rules: &KeyPolicy, now: Timestamp) -> Facts {
+    fn fresh_facts(&mut self, rules: &KeyPolicy, now: Timestamp) -> Facts {
         let wanted = self.row.keys.zone.apex_set(rules, now);
         if self.desk.building.is_some() && self.desk.building != wanted {
             // What failed or waits was another set.
             self.desk.building = None;
             self.desk.done(Subject::Build);
         }
+        self.key_facts()
+    }
+
+    /// What the key manager is told besides its own state.
+    pub(super) fn key_facts(&self) -> Facts {
         Facts {
             clock_held: self.row.zone.clock_unsafe.is_some(),
             paused: self.row.zone.modes.maintenance.is_some(),
             look_now: self.desk.look_now,
             in_flight: self.desk.in_flight.clone(),
             retry_at: self.desk.retry_at.clone(),
+            errors: self.desk.errors.clone(),
+            signs_next: self.row.zone.live.as_ref().map(|l| l.next_due),
         }
     }
 
@@ -420,14 +431,14 @@ impl Actor {
                 self.keys_commit(vec![proved]).await;
             }
             KeyDone::Proved(num, Err(e)) => {
-                self.desk.failed(Subject::Prove(num), now);
+                self.desk.failed(Subject::Prove(num), &e, now);
                 self.no_keys(format!("key {num} did not prove itself: {e}"))
                     .await;
             }
             KeyDone::Made { role, roll, made } => match made {
                 Ok((key, place)) => self.take_key(key, place, roll, now).await,
                 Err(e) => {
-                    self.desk.failed(Subject::Generate(role), now);
+                    self.desk.failed(Subject::Generate(role), &e, now);
                     self.no_keys(e).await;
                 }
             },
@@ -441,7 +452,7 @@ impl Actor {
                 if !self.desk.attempts.contains_key(&Subject::Destroy(num)) {
                     tracing::warn!(zone = %self.me.name, "key {num} could not be destroyed and is tried again: {e}");
                 }
-                self.desk.failed(Subject::Destroy(num), now);
+                self.desk.failed(Subject::Destroy(num), &e, now);
             }
             KeyDone::Tidied(left) => {
                 self.desk.tidying = false;
@@ -481,7 +492,8 @@ impl Actor {
         } else {
             // The pair is found again by the next attempt.
             self.row.keys.places.remove(&num);
-            self.desk.failed(subject, now);
+            self.desk
+                .failed(subject, "the state could not be written", now);
         }
     }
 
@@ -533,7 +545,7 @@ impl Actor {
             Some(e) => {
                 self.desk.load_retry = Some(now + Duration::from_secs(FIRST_RETRY));
                 if self.desk.building.is_some() {
-                    self.desk.failed(Subject::Build, now);
+                    self.desk.failed(Subject::Build, &e, now);
                 }
                 self.no_keys(e).await;
             }

@@ -107,6 +107,8 @@ pub struct View {
     pub verifying: Option<Timestamp>,
     /// The keys as far as they are ready, or why they are not.
     pub keys_wait: Option<String>,
+    /// What the key manager was told of the world, with what failed and when it is tried again.
+    pub key_facts: cascade_keys::Facts,
     /// The task of the zone has panicked: it is halted alone.
     pub bug: Option<String>,
 }
