@@ -335,6 +335,9 @@ pub enum ZoneCommand {
         /// Three years from now if not given
         #[arg(long, value_name = "TIME", value_parser = forms::time)]
         until: Option<When>,
+        /// For calendars (RFC 5545)
+        #[arg(long)]
+        ics: bool,
     },
 }
 
@@ -570,6 +573,9 @@ pub enum KeysetCommand {
         /// Three years from now if not given
         #[arg(long, value_name = "TIME", value_parser = forms::time)]
         until: Option<When>,
+        /// For calendars (RFC 5545)
+        #[arg(long)]
+        ics: bool,
     },
     /// Roll the key signing key
     #[command(subcommand)]

@@ -93,7 +93,7 @@ pub async fn run(ctx: &Ctx, keyset: Keyset) -> Result<(), CliError> {
             reason,
             yes,
         } => emergency(ctx, &zone, role, strategy, reason, yes).await,
-        KeysetCommand::Timeline { until } => timeline(ctx, &zone, until, true).await,
+        KeysetCommand::Timeline { until, ics } => timeline(ctx, &zone, until, true, ics).await,
         KeysetCommand::Ksk(step) => roll(ctx, &zone, "ksk", step).await,
         KeysetCommand::Zsk(step) => roll(ctx, &zone, "zsk", step).await,
         KeysetCommand::Csk(step) => roll(ctx, &zone, "csk", step).await,
@@ -246,6 +246,7 @@ pub async fn timeline(
     zone: &str,
     until: Option<When>,
     only_keys: bool,
+    ics: bool,
 ) -> Result<(), CliError> {
     let until = until.map(|u| u.at(ctx.now).to_rfc3339());
     let query = Query::new()
@@ -253,6 +254,9 @@ pub async fn timeline(
         .set("only", only_keys.then_some("keys"));
     let target = at(zone, &format!("/timeline{}", query.as_str()));
     ctx.show(target, |t: &Timeline| {
+        if ics {
+            return crate::calendar::calendar(t, ctx.now);
+        }
         let rows: Vec<Vec<String>> = t
             .items
             .iter()

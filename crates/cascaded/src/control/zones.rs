@@ -167,7 +167,7 @@ fn item(z: &ZoneHandle, now: cascade_time::Timestamp) -> ZoneItem {
         policy: pz.settings.policy.clone(),
         state: zone_state(&view),
         serial: live.map(|l| l.serial.0),
-        runway_secs: live.map(|l| now.secs_until(l.min_exp)),
+        runway_secs: runway(&view, now),
         notes: pz.alerts.values().map(|a| a.text.clone()).collect(),
     }
 }
@@ -286,7 +286,7 @@ pub fn why(d: &Daemon, z: &ZoneHandle) -> Why {
     let view = z.view();
     let pz = &view.row.zone;
     let now = d.now();
-    let runway = pz.live.as_ref().map(|l| now.secs_until(l.min_exp));
+    let runway = runway(&view, now);
     let next_at = cascade_pipeline::next_deadline(pz);
     let mut evidence = Vec::new();
     let note = |what: &str, text: String| Evidence {
@@ -367,6 +367,13 @@ pub fn why(d: &Daemon, z: &ZoneHandle) -> Why {
     why
 }
 
+/// Until the first signature in service expires.
+fn runway(view: &zone::View, now: cascade_time::Timestamp) -> Option<i64> {
+    let live = view.row.zone.live.as_ref()?;
+    view.has_signatures(live.version)
+        .then(|| now.secs_until(live.min_exp))
+}
+
 fn healthy(view: &zone::View, now: cascade_time::Timestamp) -> String {
     let pz = &view.row.zone;
     match &pz.live {
@@ -374,6 +381,10 @@ fn healthy(view: &zone::View, now: cascade_time::Timestamp) -> String {
             "serial {} stays published: newer content of {} could not be loaded",
             l.serial,
             source_text(&view.row.source)
+        ),
+        Some(l) if !view.has_signatures(l.version) => format!(
+            "published as serial {}, without DNSSEC as its policy says",
+            l.serial
         ),
         Some(l) => format!(
             "published as serial {}; signatures are refreshed at {} and valid for {}",

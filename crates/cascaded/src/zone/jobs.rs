@@ -32,6 +32,8 @@ use crate::keys::{self, Loaded};
 const BUILT_AT: Timestamp = Timestamp::from_secs(1_735_689_600);
 /// Most signatures refreshed in one version by software keys (`signer.refresh-batch`, its default).
 const REFRESH_BATCH: u64 = 250_000;
+/// How often upkeep looks at a version without DNSSEC.
+const UNSIGNED_LOOK: Duration = Duration::from_secs(365 * 86_400);
 /// For one batch of a token.
 const TOKEN_WAIT: Duration = Duration::from_secs(30);
 
@@ -200,6 +202,9 @@ pub fn sign_version(
     if let Some(note) = serial.note {
         tracing::warn!(zone = %input.base.apex(), serial = serial.serial.0, "{note}");
     }
+    if input.keys.apex.unsigned {
+        return unsigned_version(input, serial.serial, pool, clock, progress, now);
+    }
     let apex = keys::signer_set(input.base.apex(), &input.keys, &keys::apex_times(p), now);
     let plan = SigningPlan {
         version: input.version,
@@ -243,6 +248,38 @@ pub fn sign_version(
 /// For reports and people.
 pub fn reason(r: &Reason) -> String {
     format!("{r:?}").to_lowercase()
+}
+
+/// A version without DNSSEC. There is nothing in it to refresh.
+fn unsigned_version(
+    input: &SignInput,
+    serial: Serial,
+    pool: &rayon::ThreadPool,
+    clock: &dyn Clock,
+    progress: &cascade_signer::Progress,
+    now: Timestamp,
+) -> Result<SignEnd, (Fault, String)> {
+    let due = now + UNSIGNED_LOOK;
+    let by_themselves = [Reason::Refresh, Reason::Keys, Reason::Policy];
+    let same = input
+        .prev
+        .as_ref()
+        .is_some_and(|p| !p.is_signed() && p.unsigned_id() == input.base.id());
+    if input.upkeep && same && input.reasons.iter().all(|r| by_themselves.contains(r)) {
+        return Ok(SignEnd::Nothing(due));
+    }
+    let job = Job {
+        pool,
+        clock,
+        progress,
+        class: input.class,
+        token_wait: TOKEN_WAIT,
+    };
+    let reasons = input.reasons.iter().map(reason).collect();
+    let at = input.requested_at;
+    let done = cascade_signer::unsign(&input.base, input.version, serial, at, reasons, &job, now);
+    let signed = done.map_err(|e| (fault(&e), e.to_string()))?;
+    Ok(SignEnd::Signed(Box::new(signed), due))
 }
 
 /// `due`, or when a change of keys that is not yet all through the zone goes on.
@@ -362,6 +399,8 @@ pub struct GateKeys {
     pub cds_alone: bool,
     /// Algorithms of DNSKEY RRsets in caches.
     pub cached_algorithms: Vec<u8>,
+    /// There is to be no DNSSEC at all.
+    pub unsigned: bool,
 }
 
 pub struct VerifyInput {
@@ -419,6 +458,7 @@ fn judge(
         delete_ds_ordered: input.keys.delete_ds_ordered,
         cdnskey: !input.keys.cds_alone,
         cached_algorithms: input.keys.cached_algorithms,
+        unsigned: input.keys.unsigned,
         live_serial: input.live.map(|l| l.0),
         highest_serial: input.highest,
         engine,

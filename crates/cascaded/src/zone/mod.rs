@@ -202,6 +202,13 @@ pub enum Message {
     Stop,
 }
 
+impl View {
+    /// A version that is not at hand is taken to be as versions are.
+    pub fn has_signatures(&self, version: VersionId) -> bool {
+        self.versions.get(&version).is_none_or(|v| v.is_signed())
+    }
+}
+
 impl ZoneHandle {
     pub fn view(&self) -> Arc<View> {
         self.view.load_full()

@@ -23,6 +23,9 @@ use super::files;
 use super::{SignRow, guard, jobs};
 use crate::keys::{gate_parent, own_keys, parent_breaks};
 
+/// Nothing in a version without DNSSEC expires; by then it is another version.
+const NEVER: std::time::Duration = std::time::Duration::from_secs(20 * 365 * 86_400);
+
 /// Keys of a zone that is removed, for `zone add --restore-keys`. It may be called twice.
 fn keep_keys(
     d: &crate::daemon::Daemon,
@@ -579,6 +582,7 @@ impl Actor {
             delete_ds_ordered: apex.cds == cascade_keys::Cds::Delete,
             cds_alone: !apex.cdnskey && matches!(apex.cds, cascade_keys::Cds::Keys(_)),
             cached_algorithms: row.zone.cached_algorithms(self.d.now()),
+            unsigned: apex.unsigned,
         }
     }
 
@@ -735,7 +739,10 @@ impl Actor {
                     .counters
                     .signatures
                     .fetch_add(report.signatures, Ordering::Relaxed);
-                let min_exp = v.earliest_expiration().unwrap_or(now);
+                let min_exp = match v.is_signed() {
+                    true => v.earliest_expiration().unwrap_or(now),
+                    false => now + NEVER,
+                };
                 let mut reviewed = v.content_fingerprint();
                 reviewed.add(cascade_zone::Fingerprint(
                     u128::from(with.set.apex) << 64 | u128::from(self.row.zone.settings.signing),

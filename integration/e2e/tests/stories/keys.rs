@@ -9,6 +9,7 @@ use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use cascade_e2e::primary::{KEY, Primary, SECRET};
 use cascade_e2e::{Server, Site, until, within};
 use serde_json::Value;
 
@@ -657,7 +658,7 @@ fn the_hook_tells_the_parent_until_it_succeeds() {
     assert_eq!(parts[2], "");
     assert!(parts[3].contains(" CDS "), "{lines:?}");
     let history = world.site.ok(&["zone", "history", ZONE, "--kind", "key"]);
-    assert!(history.contains("the DS hook succeeded"), "{history}");
+    assert!(history.contains("the parent was told"), "{history}");
 }
 
 #[test]
@@ -1130,4 +1131,193 @@ fn looks_that_show_nothing_new_are_not_written() {
     }
     assert_ne!(looked(&world), before, "the looks are shown");
     assert_eq!(written(&world), at, "and not written");
+}
+
+/// Whether a resolver takes answers for secure, insecure or bogus.
+fn judged(resolver: &Server, name: &str) -> &'static str {
+    let answer = resolver.ask(&["+dnssec", name, "A"]);
+    match (answer.status.as_str(), answer.has_flag("ad")) {
+        ("NOERROR", true) => "secure",
+        ("NOERROR", false) if !answer.answer.is_empty() => "insecure",
+        _ => "bogus",
+    }
+}
+
+/// The clock goes on until `done`; nobody, with old data in the cache or with none, sees bogus
+/// answers. What was seen, without repetitions.
+#[track_caller]
+fn never_bogus(world: &mut World, what: &str, done: impl Fn(&World) -> bool) -> Vec<&'static str> {
+    let mut seen = Vec::new();
+    for _ in 0..400 {
+        if done(world) {
+            return seen;
+        }
+        let before = world.states();
+        let primed = world.resolver();
+        for rtype in ["DNSKEY", "DS", "SOA"] {
+            primed.ask(&["+dnssec", ZONE, rtype]);
+        }
+        world.site.advance(Duration::from_secs(STRIDE));
+        within(Duration::from_millis(400), || {
+            (world.states() != before).then_some(())
+        });
+        for resolver in [primed, world.resolver()] {
+            let name = world.fresh_name();
+            let verdict = judged(&resolver, &name);
+            let now = world.states();
+            assert_ne!(
+                verdict,
+                "bogus",
+                "{what}: {before:?} -> {now:?}\n{}",
+                resolver.log()
+            );
+            if seen.last() != Some(&verdict) {
+                seen.push(verdict);
+            }
+        }
+    }
+    panic!(
+        "{what} does not come: {}",
+        world.site.ok(&["zone", "why", ZONE])
+    );
+}
+
+#[test]
+fn a_zone_goes_without_dnssec_and_comes_back() {
+    let mut world = World::new("");
+    world.link();
+    let count = |w: &World, rtype: &str| w.site.ask(&[ZONE, rtype]).rdata(rtype).len();
+    // Ordered at once, and not done at once: a DS leads to the zone.
+    world.signer.push_str("mode = \"unsigned\"\n");
+    world.child_policy("");
+    let asked = world.site.cascade(&["policy", "reload"]);
+    asked.expect(1).complains(&["signer.mode"]);
+    world.site.ok(&["policy", "reload", "--yes"]);
+    let seen = never_bogus(&mut world, "nothing", |w| {
+        w.site
+            .ok(&["zone", "why", ZONE])
+            .contains("cds = \"delete\"")
+    });
+    assert!(!seen.contains(&"insecure"), "{seen:?}");
+    world.child_policy_with("", "cds = \"delete\"\n");
+    world.site.ok(&["policy", "reload", "--yes"]);
+    never_bogus(&mut world, "the delete form", |w| {
+        w.site.ask(&[ZONE, "CDS"]).rdata("CDS") == ["0 0 0 00"]
+    });
+    for _ in 0..8 {
+        let before = world.site.now();
+        never_bogus(&mut world, "time", |w| w.site.now() > before);
+    }
+    assert_eq!(
+        count(&world, "DNSKEY"),
+        2,
+        "signed as long as the DS is there"
+    );
+    let why = world.site.ok(&["zone", "why", ZONE]);
+    assert!(why.contains("waits for the parent"), "{why}");
+    world.give_ds(Vec::new());
+    // Not before no cache has the DS; then one version without DNSSEC.
+    never_bogus(&mut world, "an unsigned zone", |w| count(w, "DNSKEY") == 0);
+    let seen = never_bogus(&mut world, "the end of the way", |w| w.states().is_empty());
+    assert!(!seen.contains(&"secure"), "{seen:?}");
+    let copy = world.site.path("transferred");
+    cascade_e2e::transfer(world.site.publication_port(), ZONE, &copy).unwrap();
+    let text = std::fs::read_to_string(&copy).unwrap();
+    for word in ["RRSIG", "NSEC", "DNSKEY", "CDS", "CDNSKEY"] {
+        assert!(!text.contains(word), "{word} in\n{text}");
+    }
+    let status = world.site.status(ZONE);
+    assert!(status["signatures"].is_null(), "{status}");
+    let health = world.site.cascade(&["health"]);
+    assert!(!health.stdout.contains(ZONE), "{}", health.stdout);
+    // A restart and a new content change nothing about it.
+    let now = world.site.now();
+    world.site.kill();
+    world.site.begin_at(now);
+    world.site.start();
+    let text = child_zone().replace(" u 1 60", " u 2 60") + "new A 192.0.2.9\n";
+    world.site.write(&format!("zones/{ZONE}"), &text);
+    world.site.ok(&["zone", "reload", ZONE]);
+    world.site.await_published(ZONE, 2);
+    assert_eq!(count(&world, "DNSKEY"), 0);
+    never_bogus(&mut world, "the new name", |w| {
+        w.secondaries[0]
+            .ask(&[&format!("new.{ZONE}"), "A"])
+            .rdata("A")
+            .len()
+            == 1
+    });
+    // And back: first keys, and a DS when no cache has unsigned data.
+    world.signer = "key-roll-time = \"1m\"\n".to_string();
+    world.child_policy("");
+    world.site.ok(&["policy", "reload", "--yes"]);
+    never_bogus(&mut world, "signed again", |w| count(w, "DNSKEY") == 2);
+    never_bogus(&mut world, "first keys settle", |w| w.states().is_empty());
+    world.put_ds();
+    let seen = never_bogus(&mut world, "the DS is seen", |w| {
+        let keys = w.site.json(&["keyset", ZONE, "list"]);
+        keys["items"].to_string().contains("\"at_parent\":\"seen\"")
+    });
+    assert_eq!(seen.last(), Some(&"secure"), "{seen:?}");
+}
+
+/// In real time, because the parent's server checks the time of signed updates: with TTLs of a
+/// second a roll takes some looks.
+#[test]
+fn a_parent_that_takes_updates_is_updated() {
+    let mut site = Site::new();
+    let parent = "$ORIGIN test.\n$TTL 1\n@ SOA ns u 1 60 30 86400 1\n@ NS ns\nns A 127.0.0.1\n\
+                  example NS ns1.example\nns1.example A 127.0.0.1\n";
+    let Some(parent) = Primary::updatable(site.folder(), "test", parent) else {
+        eprintln!("named is not installed");
+        return;
+    };
+    let (own, port) = (site.publication_port(), parent.port());
+    site.policy(
+        "child",
+        &format!(
+            "[key-manager]\npublication-nameservers = [\"127.0.0.1:{own}\"]\n\
+             [key-manager.ds]\nparent-nameservers = [\"127.0.0.1:{port}\"]\n\
+             push = {{ server = \"127.0.0.1:{port}\", tsig-key = \"{KEY}\" }}\n\
+             [key-manager.observe]\nmargin = \"1s\"\n[key-manager.records]\nttl = \"1s\"\n\
+             [signer]\nkey-roll-time = \"1s\"\n"
+        ),
+    );
+    site.start();
+    site.ok(&["tsig", "add", KEY, "hmac-sha256", SECRET]);
+    site.ok(&["policy", "reload"]);
+    let text = child_zone().replace("$TTL 300", "$TTL 1").replace("86400 300", "86400 1");
+    let file = site.write(&format!("zones/{ZONE}"), &text.replace("@ NS ns2\n", ""));
+    add(&site, ZONE, "child", &file);
+    site.await_published(ZONE, 1);
+    let at_parent = || -> BTreeSet<String> {
+        let shown = cascade_e2e::dig(port, &[ZONE, "DS"]).rdata("DS");
+        let tag = |r: &String| Some(r.split(' ').next()?.to_string());
+        shown.iter().filter_map(tag).collect()
+    };
+    let wanted = || -> BTreeSet<String> {
+        let get = site.ok(&["keyset", ZONE, "get", "ds"]);
+        get.lines().filter_map(tag).collect()
+    };
+    let first = wanted();
+    until_within(Duration::from_secs(120), "the first DS is there", || {
+        (at_parent() == first).then_some(())
+    });
+    let linked = || site.json(&["keyset", ZONE, "list"])["items"].to_string().contains("\"seen\"");
+    until_within(Duration::from_secs(60), "it is seen", || linked().then_some(()));
+    site.ok(&["keyset", ZONE, "ksk", "start-roll"]);
+    until_within(Duration::from_secs(300), "the KSK is rolled, DS and all", || {
+        let path = format!("/v1/zones/{ZONE}/rolls");
+        let rolls = site.request("GET", &path, None).ok()?.json();
+        let ended = rolls["items"].as_array().is_some_and(Vec::is_empty);
+        (ended && at_parent() != first).then_some(())
+    });
+    assert_eq!(at_parent(), wanted());
+    let history = site.ok(&["zone", "history", ZONE, "--kind", "key"]);
+    assert!(history.contains("the parent was told"), "{history}");
+}
+
+#[track_caller]
+fn until_within(limit: Duration, what: &str, done: impl FnMut() -> Option<()>) {
+    assert!(within(limit, done).is_some(), "not within {limit:?}: {what}");
 }
