@@ -3,7 +3,7 @@
 //! A release copies the state of another before it touches it; a state that comes from a copy may
 //! be behind what other servers have been shown since.
 
-use redb::{ReadableDatabase, TableDefinition, TableError};
+use redb::{TableDefinition, TableError};
 
 use crate::error::ArchiveError;
 use crate::state::{Change, META, SCHEMA, State};

@@ -358,7 +358,7 @@ impl State {
         }
     }
 
-    fn err(&self, op: &'static str, e: impl Into<redb::Error>) -> ArchiveError {
+    pub(crate) fn err(&self, op: &'static str, e: impl Into<redb::Error>) -> ArchiveError {
         self.inner.err(op, e)
     }
 }

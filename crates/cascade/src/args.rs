@@ -254,6 +254,41 @@ pub enum ZoneCommand {
         #[arg(value_parser = forms::zone)]
         zone: String,
     },
+    /// Publish the content of an older version again, under a new serial
+    Rollback {
+        #[arg(value_parser = forms::zone)]
+        zone: String,
+        /// v<N>, serial:<N> or previous
+        #[arg(long, value_name = "VERSION", default_value = "previous", value_parser = forms::version)]
+        to: String,
+        /// Let newer content replace it as soon as it comes
+        #[arg(long)]
+        no_pin: bool,
+        /// Say what would happen
+        #[arg(long)]
+        dry_run: bool,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+        #[command(flatten)]
+        wait: Wait,
+    },
+    /// Hold the published content: newer content waits; signatures are refreshed
+    Pin {
+        #[arg(value_parser = forms::zone)]
+        zone: String,
+        /// Only if this is the version that is published
+        #[arg(long, value_name = "VERSION", value_parser = forms::version)]
+        version: Option<String>,
+        /// For so long
+        #[arg(long = "for", value_name = "DUR", value_parser = forms::duration)]
+        span: Option<Duration>,
+    },
+    /// Let newer content go on
+    Unpin {
+        #[arg(value_parser = forms::zone)]
+        zone: String,
+    },
     /// What happened to a zone, oldest first
     History {
         #[arg(value_parser = forms::zone)]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use cascade_api::client::{Call, ClientError};
 use cascade_api::common::{Accepted, Commented};
 use cascade_api::path::{Query, zone_segment};
-use cascade_api::status::ZoneStatus;
+use cascade_api::status::{Pin, ZoneStatus};
 use cascade_api::zones::*;
 use cascade_api::{Method, ProblemType, Stage, word};
 
@@ -80,6 +80,51 @@ pub async fn run(ctx: &Ctx, command: ZoneCommand) -> Result<(), CliError> {
             };
             let text = format!("Reset the pipeline for zone '{}'", clean(&zone));
             accepted(ctx, &at(&zone, "/reset"), &body, &text, Wait::default()).await
+        }
+        C::Rollback {
+            zone,
+            to,
+            no_pin,
+            dry_run,
+            yes,
+            wait,
+        } => {
+            let body = RollbackRequest {
+                to,
+                pin: !no_pin,
+                comment: ctx.comment.clone(),
+                ..RollbackRequest::default()
+            };
+            rollback(ctx, &zone, body, dry_run, yes, wait).await
+        }
+        C::Pin {
+            zone,
+            version,
+            span,
+        } => {
+            let body = PinRequest {
+                version,
+                until: span.map(|s| ctx.now + s),
+                comment: ctx.comment.clone(),
+            };
+            ctx.change(Method::Put, at(&zone, "/pin"), &body, |p: &Pin| {
+                let until = p
+                    .until
+                    .map_or(String::new(), |t| format!(" until {}", t.to_human()));
+                format!(
+                    "Pinned zone {} to {}{until}",
+                    clean(&zone),
+                    clean(&p.version)
+                )
+            })
+            .await
+            .map(drop)
+        }
+        C::Unpin { zone } => {
+            let query = Query::new().set("comment", ctx.comment.as_deref());
+            let target = format!("{}{}", at(&zone, "/pin"), query.as_str());
+            ctx.delete(target, &format!("Unpinned zone {}", clean(&zone)))
+                .await
         }
         C::History {
             zone,
@@ -498,6 +543,46 @@ async fn overrule(
         .await?;
     ctx.changed(&answer, || {
         format!("Overridden {} review for '{}'", stage.as_str(), clean(zone))
+    })
+}
+
+async fn rollback(
+    ctx: &Ctx,
+    zone: &str,
+    body: RollbackRequest,
+    dry_run: bool,
+    yes: bool,
+    wait: Wait,
+) -> Result<(), CliError> {
+    let query = Query::new().flag("dry_run", dry_run);
+    let target = format!("{}{}", at(zone, "/rollback"), query.as_str());
+    let answer = ctx
+        .confirmed(yes, |confirmed| {
+            let body = RollbackRequest {
+                confirm: confirmed.and_then(|c| c.plan.clone()),
+                yes: confirmed.is_some(),
+                ..body.clone()
+            };
+            Call::send(Method::Post, target.clone(), &body)
+        })
+        .await?;
+    let done: Accepted = ctx.parse(&answer)?;
+    let (name, what) = (clean(zone), clean(done.detail.as_deref().unwrap_or("?")));
+    let pinned = if body.pin { "; pinned" } else { "" };
+    let waits = done.operation.is_some() && !done.queued && wait.wait.is_some();
+    if !waits {
+        return ctx.changed(&answer, || match (dry_run, done.queued) {
+            (true, _) => format!("Would roll back zone {name}: {what}"),
+            (false, true) => format!("Rolling back zone {name} (queued: {what}){pinned}"),
+            (false, false) => format!("Rolling back zone {name} to {what}{pinned}"),
+        });
+    }
+    ctx.wait(done.operation.as_deref(), wait.wait).await?;
+    let status = ctx.call(&Call::get(at(zone, "/status"))).await?;
+    let status: ZoneStatus = ctx.parse(&status)?;
+    let serial = status.published.as_ref().map_or(0, |p| p.serial);
+    ctx.changed(&answer, || {
+        format!("Rolled back zone {name} to {what}, published as serial {serial}{pinned}")
     })
 }
 

@@ -79,6 +79,9 @@ pub fn check_config(args: &Args) -> ExitCode {
         .is_some_and(|path| std::os::unix::net::UnixStream::connect(path).is_ok());
     if runs {
         eprintln!("note: a daemon is running, so the addresses were not tried");
+        if let Err(e) = crate::xot::server(&config.config) {
+            errors.push(e);
+        }
     } else if let Err(e) = servers::bind(&config, &mut Passed::default()) {
         errors.push(e);
     }
@@ -337,6 +340,7 @@ async fn serve(
         notify: notify_tx,
         watch: watch_tx,
         secondaries: Arc::default(),
+        known: Default::default(),
         bound: ArcSwap::from_pointee(sockets.bound.clone()),
         stats: Mutex::new(Vec::new()),
         dns: Mutex::default(),
@@ -607,6 +611,7 @@ fn start_watch(d: &Arc<Daemon>, commands: mpsc::Receiver<WatchCommand>) {
             tracing::error!("secondaries cannot be watched: {e}");
         }
     });
+    tokio::spawn(crate::secondaries::sample_all(d.clone()));
     let d = d.clone();
     tokio::spawn(async move {
         while let Some(e) = events.recv().await {
@@ -631,7 +636,8 @@ fn start_watch(d: &Arc<Daemon>, commands: mpsc::Receiver<WatchCommand>) {
                     let _ = zone.tx.try_send(Message::Behind);
                 }
                 Finding::Ahead { serial } => {
-                    tracing::error!(critical = true, zone = %name, secondary = %target, serial = serial.0, "secondary serves a serial that is newer than ours: another signer, or an old state of this one; see 'cascade zone resign --serial'");
+                    tracing::warn!(zone = %name, secondary = %target, serial = serial.0, "secondary says that it has a newer serial than ours; it is asked again over TCP");
+                    crate::secondaries::ahead(&d, &zone, target);
                 }
                 Finding::Failing { problem } => {
                     tracing::warn!(zone = %name, secondary = %target, ?problem, "secondary gave no serial three times in a row");

@@ -15,6 +15,7 @@ pub mod sign;
 pub mod software;
 pub mod store;
 pub mod verify;
+pub mod zonemd;
 
 pub use algorithm::{Algorithm, AlgorithmError, KeySpec};
 pub use dnskey::{Dnskey, DnskeyError, Role};
@@ -28,6 +29,7 @@ pub use sign::{
 pub use software::SoftwareKey;
 pub use store::{KeyStore, Labelling, NewKey, StoredKey, ZoneRef};
 pub use verify::verify;
+pub use zonemd::ZonemdHash;
 
 /// Fills `out` from the system's random source.
 ///

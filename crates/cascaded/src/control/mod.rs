@@ -12,6 +12,7 @@ mod inventory;
 pub mod keyset;
 mod operations;
 mod policies;
+mod rollback;
 mod tokens;
 mod tsig;
 mod update;
@@ -34,11 +35,12 @@ use cascade_api::policies::{
     Policy, PolicyCheck, PolicyCheckRequest, PolicyItem, PolicyPlan, PolicyPlanRequest,
     PolicyReload, PolicyReloaded,
 };
-use cascade_api::status::ZoneStatus;
+use cascade_api::status::{Pin, ZoneStatus};
 use cascade_api::zones::{
     Diff, DiffQuery, ExportQuery, HistoryEntry, HistoryFilter, Maintenance, MaintenanceRequest,
-    OverrideRequest, ReloadRequest, ResignRequest, ReviewDecision, UpdateRequest, Updated, Verdict,
-    Version, Why, Zone, ZoneAdd, ZoneEdit, ZoneFilter, ZoneItem, ZoneRemove,
+    OverrideRequest, PinRequest, ReloadRequest, ResignRequest, ReviewDecision, RollbackRequest,
+    UpdateRequest, Updated, Verdict, Version, Why, Zone, ZoneAdd, ZoneEdit, ZoneFilter, ZoneItem,
+    ZoneRemove,
 };
 use cascade_api::{Problem, ProblemType, Route};
 use cascade_archive::{AuditEntry, Change};
@@ -201,7 +203,8 @@ impl Backend for Control {
     }
     async fn zone_diff(&self, zone: String, query: DiffQuery) -> Answer<Diff> {
         let z = self.zone(&zone)?;
-        tokio::task::spawn_blocking(move || data::diff(&z, &query))
+        let d = self.d.clone();
+        tokio::task::spawn_blocking(move || data::diff(&d, &z, &query))
             .await
             .map_err(bug)?
     }
@@ -308,6 +311,33 @@ impl Backend for Control {
             request.comment,
             &result,
         );
+        result
+    }
+    async fn zone_rollback(
+        &self,
+        caller: Caller,
+        zone: String,
+        request: RollbackRequest,
+        dry_run: bool,
+    ) -> Answer<Accepted> {
+        let z = self.zone(&zone)?;
+        let result = rollback::rollback(&self.d, &z, &caller, &request, dry_run).await;
+        if !dry_run {
+            let subject = format!("{} {}", z.name, request.to);
+            self.audit(&caller, "zone.rollback", &subject, request.comment, &result);
+        }
+        result
+    }
+    async fn pin_on(&self, caller: Caller, zone: String, request: PinRequest) -> Answer<Pin> {
+        let z = self.zone(&zone)?;
+        let result = rollback::pin(&self.d, &z, &caller, &request).await;
+        self.audit(&caller, "zone.pin", &z.name, request.comment, &result);
+        result
+    }
+    async fn pin_off(&self, caller: Caller, zone: String, comment: Option<String>) -> Answer<()> {
+        let z = self.zone(&zone)?;
+        let result = rollback::unpin(&z, &caller).await;
+        self.audit(&caller, "zone.unpin", &z.name, comment, &result);
         result
     }
     async fn maintenance_on(

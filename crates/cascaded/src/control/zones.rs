@@ -125,7 +125,7 @@ fn refusal(z: &ZoneHandle, r: &Refusal) -> Problem {
 
 /// The answer of a command under which work follows. It counts as queued when somebody has to do
 /// something before it goes on; what only waits for other work of the zone goes on by itself.
-fn accepted(z: &ZoneHandle, a: cascade_pipeline::Accepted, operation: String) -> Accepted {
+pub fn accepted(z: &ZoneHandle, a: cascade_pipeline::Accepted, operation: String) -> Accepted {
     // The document says by a member of its own that it is queued.
     let note = a.note.strip_prefix("queued: ").unwrap_or(&a.note);
     Accepted {
@@ -313,6 +313,9 @@ pub fn why(d: &Daemon, z: &ZoneHandle) -> Why {
     }
     if let Some(k) = &view.keys_wait {
         evidence.push(note("keys", k.clone()));
+    }
+    if let Some(text) = crate::secondaries::canary_text(d, z.id) {
+        evidence.push(note("canary", text));
     }
     let missed = crate::hsm::events::missed(d, &view);
     if let Some(m) = &missed {
@@ -645,7 +648,7 @@ pub async fn check_source(
             ));
         }
         Source::Servers { servers } => {
-            return match crate::transfer::primaries(servers, &d.tsig.keys()) {
+            return match crate::transfer::primaries(servers, &d.tsig.keys(), None) {
                 Ok(_) => Ok(()),
                 Err(e) => Err(Problem::new(ProblemType::InvalidValue, e)),
             };

@@ -195,6 +195,8 @@ pub(super) struct Actor {
     pub updates: super::update::Updates,
     /// History that becomes durable with the step that ends the work at hand.
     pub unwritten: super::defer::Unwritten,
+    /// The canary of the version that is served.
+    pub canary: super::announce::Canary,
     pub done: mpsc::UnboundedSender<Done>,
     replies: HashMap<RequestId, (Reply, Mark)>,
     next_request: u64,
@@ -263,6 +265,7 @@ fn spawn(d: &Arc<Daemon>, mut row: ZoneRow, apex: Name, restored: bool) -> Arc<Z
         identity: None,
         primaries: super::fetch::Primaries::default(),
         store: super::store::Store::default(),
+        canary: Default::default(),
         export: super::export::Export::default(),
         updates: super::update::Updates::default(),
         unwritten: super::defer::Unwritten::default(),
@@ -415,6 +418,7 @@ impl Actor {
             Message::Storage { full: true } => self.apply(Event::StorageFull).await,
             Message::Storage { full: false } => self.apply(Event::StorageOk).await,
             Message::Behind => self.remind(),
+            Message::Told(event) => self.apply(*event).await,
             Message::Stop => return false,
         }
         true
@@ -434,6 +438,8 @@ impl Actor {
             self.apply(Event::Request(Request { id, by, command }))
                 .await;
         }
+        // Other secondaries may be watched now.
+        self.watch_live();
     }
 
     pub(super) fn policy(&self) -> Option<ActivePolicy> {

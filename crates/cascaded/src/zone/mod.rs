@@ -38,6 +38,7 @@ use crate::keys::KeysRow;
 pub use actor::{start, start_restored};
 pub use answers::Candidate;
 pub use jobs::{checks, diagnostic_line, load_error, max_ttl};
+pub use store::read_one;
 
 /// Requests that wait for a zone; beyond it the caller is told that it is busy.
 pub const MAILBOX: usize = 64;
@@ -226,6 +227,8 @@ pub enum Message {
     Storage { full: bool },
     /// A secondary was found behind after a start.
     Behind,
+    /// Something that another part of the daemon found out.
+    Told(Box<cascade_pipeline::Event>),
     /// The daemon stops: end after the current step.
     Stop,
 }

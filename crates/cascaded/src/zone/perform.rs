@@ -416,6 +416,8 @@ impl Actor {
             .d
             .notify
             .try_send(NotifyCommand::Forget { zone: self.me.id });
+        self.canary.stop();
+        self.d.known.forget(self.me.id);
         self.tell_watch(WatchCommand::Forget { zone: self.me.id });
         self.gone = true;
     }

@@ -456,7 +456,7 @@ impl Actor {
         };
         let signed = held.version().clone();
         match self.unsigned_half(&signed) {
-            Some(u) => _ = self.versions.insert(u.id(), Held::Unsigned(u)),
+            Some(u) => self.versions.insert(u.id(), Held::Unsigned(u)),
             None => {
                 tracing::warn!(zone = %self.me.name, "the unsigned half could not be made again; it comes with the next load")
             }
@@ -674,7 +674,11 @@ fn rest(octets: u64) {
     std::thread::sleep(Duration::from_secs_f64(octets as f64 / SNAPSHOT_RATE));
 }
 
-fn read_one(
+/// One published version from its file.
+///
+/// # Errors
+/// Why it cannot be had.
+pub fn read_one(
     files: &ZoneFiles,
     zone: ZoneId,
     segment: &Segment,
