@@ -3,7 +3,7 @@
 //! A release copies the state of another before it touches it; a state that comes from a copy may
 //! be behind what other servers have been shown since.
 
-use redb::{ReadableDatabase, TableDefinition, TableError};
+use redb::{TableDefinition, TableError};
 
 use crate::error::ArchiveError;
 use crate::state::{Change, META, SCHEMA, State};
@@ -26,7 +26,7 @@ impl State {
     /// `None`: it was just made.
     pub fn writer(&self) -> Result<Option<Writer>, ArchiveError> {
         let read = || -> Result<(u32, Option<String>), redb::Error> {
-            let tx = self.db.begin_read()?;
+            let tx = self.inner.read_tx()?;
             let meta = tx.open_table(META)?;
             let schema = meta.get("schema")?.map_or(0, |v| v.value());
             let release = match tx.open_table(ABOUT) {
@@ -48,7 +48,7 @@ impl State {
     /// Brings the layout up to date and says who writes from now on, both or neither.
     pub fn take_over(&self, release: &str) -> Result<(), ArchiveError> {
         let write = || -> Result<(), redb::Error> {
-            let tx = self.db.begin_write()?;
+            let tx = self.inner.write_tx()?;
             tx.open_table(META)?.insert("schema", SCHEMA)?;
             tx.open_table(ABOUT)?.insert(RELEASE, release)?;
             tx.commit()?;
@@ -61,7 +61,7 @@ impl State {
     /// seen to ([`State::settle_copy`]).
     pub fn is_copy(&self) -> Result<bool, ArchiveError> {
         let read = || -> Result<bool, redb::Error> {
-            let tx = self.db.begin_read()?;
+            let tx = self.inner.read_tx()?;
             Ok(tx.open_table(META)?.get(COPY)?.is_some())
         };
         read().map_err(|e| self.err("read", e))
@@ -69,10 +69,10 @@ impl State {
 
     /// From now on it is the state itself: these changes and the mark's end, together.
     pub fn settle_copy(&self, changes: &[Change]) -> Result<(), ArchiveError> {
-        let begin = self.db.begin_write();
+        let begin = self.inner.write_tx();
         let tx = begin.map_err(|e| self.err("begin", e))?;
         for change in changes {
-            self.apply(&tx, change)?;
+            self.inner.apply(&tx, change)?;
         }
         let unmark = || -> Result<(), redb::Error> {
             tx.open_table(META)?.remove(COPY)?;

@@ -17,6 +17,7 @@ mod keyset;
 mod output;
 mod policy;
 mod report;
+mod update;
 mod why;
 mod zone;
 

@@ -1,6 +1,7 @@
 //! The Prometheus page: built from views and counters, without a lock that zone work needs.
 
 mod hsms;
+mod transfers;
 
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -48,6 +49,8 @@ pub fn page(d: &Daemon) -> String {
     zones(d, &mut p);
     counters(d, &mut p);
     servers(d, &mut p);
+    transfers::transfers(d, &mut p);
+    transfers::secondaries(d, &mut p);
     hsms::hsms(d, &mut p);
     p.out
 }
@@ -289,14 +292,17 @@ fn counters(d: &Daemon, p: &mut Page) {
     }
 }
 
-fn servers(d: &Daemon, p: &mut Page) {
-    let stats = d.stats.lock().clone();
-    let word = |r: Role| match r {
+fn word(r: Role) -> &'static str {
+    match r {
         Role::Publication => "publish",
         Role::LoaderReview => "unsigned",
         Role::SignerReview => "signed",
         Role::NotifyListener => "notify",
-    };
+    }
+}
+
+fn servers(d: &Daemon, p: &mut Page) {
+    let stats = d.stats.lock().clone();
     p.counter(
         "cascade_dns_queries_total",
         "DNS messages answered, by transport.",

@@ -166,7 +166,7 @@ fn warning(d: &Diagnostic) -> Warning {
 
 /// Reads the directory, checks everything, stores all or nothing, tells the zones.
 pub async fn reload(d: &Arc<Daemon>, dry_run: bool) -> Result<PolicyReloaded, Problem> {
-    let _one = d.reloading.lock().await;
+    let _one = d.reloading.write().await;
     let dir = d.conf().config.policy_dir.clone();
     let found = tokio::task::spawn_blocking(move || read_dir(dir.as_std_path()))
         .await

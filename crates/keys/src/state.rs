@@ -141,6 +141,20 @@ impl ZoneKeys {
         tags
     }
 
+    /// Algorithms of the DNSKEY RRsets that caches may hold, ascending: whatever a validator asks
+    /// for needs a signature of each (RFC 4035 §2.2).
+    pub fn cached_algorithms(&self, now: Timestamp) -> Vec<u8> {
+        let sets = self.log.alive(now).filter_map(|e| match &e.what {
+            Served::Dnskey(keys) => Some(keys),
+            _ => None,
+        });
+        let keys = sets.flatten().filter_map(|n| self.key(*n));
+        let mut all: Vec<u8> = keys.map(|k| k.algorithm).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
     pub fn in_service(&self, role: Role) -> impl Iterator<Item = &Key> {
         self.keys
             .iter()

@@ -24,6 +24,7 @@ pub mod serial;
 mod sign;
 mod slots;
 mod touched;
+mod zonemd;
 
 pub use due::{key_tick, next_due, next_upkeep};
 pub use incremental::{Resigned, sign_from};

@@ -371,5 +371,19 @@ pub(crate) fn check_chain(ctx: &Context<'_>, signers: [u64; 3], sink: &mut Sink)
                 ..Finding::at(Check::V10, &ctx.apex_name, rtype, what)
             });
         }
+        for &algorithm in ctx
+            .params
+            .cached_algorithms
+            .iter()
+            .filter(|_| !present.is_empty())
+        {
+            let of = |i: usize| ctx.keys.list[i].algorithm == algorithm;
+            if !places.clone().any(|i| of(i) && signs(set, i)) {
+                let what = format!(
+                    "no valid RRSIG of algorithm {algorithm}, which a DNSKEY RRset in caches announces"
+                );
+                sink.push(|| Finding::at(Check::V10, &ctx.apex_name, rtype, what));
+            }
+        }
     }
 }

@@ -838,6 +838,28 @@ fn parent_records() {
     drop_sigs(&mut z, "example", CDS);
     z.push(s.rrsig(&set(&good, "example", CDS), &s.keys[1]));
     refused(49, &[Check::V10], &z, &p);
+    // The old algorithm has left DNSKEY, but not every cache (RFC 4035 §2.2).
+    let old = Key::p256(257);
+    let mut rolled = p.clone();
+    rolled.cached_algorithms = vec![old.algorithm(), ksk.algorithm()];
+    rolled.own_keys = Some(s.keys.iter().map(|k| own(k.dnskey())).collect());
+    rolled.own_keys.as_mut().unwrap().push(OwnKey {
+        published: false,
+        may_sign_unpublished: true,
+        ..own(old.dnskey())
+    });
+    refused(49, &[Check::V10], &good, &rolled);
+    let mut z = good.clone();
+    z.push(s.rrsig(&set(&good, "example", CDS), &old));
+    refused(49, &[Check::V10], &z, &rolled);
+    z.push(s.rrsig(&set(&good, "example", CDNSKEY), &old));
+    let report = verify(&z, &rolled);
+    assert_eq!(
+        report.report().verdict,
+        Verdict::Passed,
+        "{}",
+        report.report().text()
+    );
 }
 
 fn zonemd(zone: &[R], serial: u32) -> Vec<u8> {

@@ -7,8 +7,13 @@ mod restored;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use std::cell::RefCell;
+use std::time::SystemTime;
+
 use cascade_e2e::{Server, Site, until, within};
 use serde_json::Value;
+
+use crate::validity::judge;
 
 const START: i64 = 1_900_000_000;
 /// Every TTL of the zone and of the parent.
@@ -42,8 +47,19 @@ impl World {
     }
 
     fn with(lines: &str, delegated: bool) -> World {
+        World::begin(lines, delegated, START)
+    }
+
+    /// As of today, so that programs without an option for the time can judge the zone: for rolls
+    /// that last less than the day by which the inception of signatures lies in the past.
+    fn today(lines: &str) -> World {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        World::begin(lines, true, now.unwrap().as_secs() as i64)
+    }
+
+    fn begin(lines: &str, delegated: bool, start: i64) -> World {
         let mut site = Site::new();
-        site.begin_at(START);
+        site.begin_at(start);
         let parent = Server::nsd(&["test"], site.publication_port());
         let secondaries: Vec<Server> = (0..2)
             .map(|_| Server::nsd(&[ZONE], site.publication_port()))
@@ -438,6 +454,54 @@ fn an_algorithm_is_rolled() {
         sigs.len() == 1 && sigs[0].starts_with("SOA 15 "),
         "{sigs:?}"
     );
+}
+
+#[test]
+fn an_algorithm_is_rolled_with_cds_there_all_the_time() {
+    let mut world = World::today("");
+    let ds = "cds = \"always\"\n";
+    world.child_policy_with("", ds);
+    world.site.ok(&["policy", "reload", "--yes"]);
+    world.link();
+    let algorithms = |records: Vec<String>, field: usize| -> BTreeSet<String> {
+        let field = |r: &String| r.split(' ').nth(field).map(str::to_owned);
+        records.iter().filter_map(field).collect()
+    };
+    // Algorithms of the DNSKEY RRset, and of the signatures over CDS and CDNSKEY.
+    let shown = |w: &World| {
+        let dnskey = algorithms(w.site.ask(&[ZONE, "DNSKEY"]).rdata("DNSKEY"), 2);
+        let over = |rtype: &str| {
+            let sigs = w.site.ask(&["+dnssec", ZONE, rtype]).rdata("RRSIG");
+            algorithms(sigs, 1)
+        };
+        (dnskey, over("CDS"), over("CDNSKEY"))
+    };
+    world.drive("CDS is there", Duration::from_secs(7200), |w| {
+        !shown(w).1.is_empty()
+    });
+    let policy = "[key-manager.generation]\nalgorithm = \"ED25519\"\n";
+    world.child_policy_with(policy, ds);
+    world.site.ok(&["policy", "reload", "--yes"]);
+    until("the roll has begun", || {
+        (!world.rolls().is_empty()).then_some(())
+    });
+    let steps = RefCell::new(Vec::new());
+    world.drive("the roll ends", Duration::from_secs(80_000), |w| {
+        judge(&w.site, ZONE);
+        let (dnskey, cds, cdnskey) = shown(w);
+        assert_eq!(cds, cdnskey);
+        assert!(cds.is_superset(&dnskey), "{cds:?} {dnskey:?}");
+        let join = |set: BTreeSet<String>| set.into_iter().collect::<Vec<_>>().join("+");
+        let step = format!("{} {}", join(dnskey), join(cds));
+        if steps.borrow().last() != Some(&step) {
+            steps.borrow_mut().push(step);
+        }
+        w.rolls().is_empty()
+    });
+    let want = ["13 13", "13 13+15", "13+15 13+15", "15 13+15", "15 15"];
+    let steps = steps.into_inner();
+    let from = steps.len().saturating_sub(4);
+    assert_eq!(steps[from..], want[1..], "{steps:?}");
 }
 
 #[test]
