@@ -5,6 +5,7 @@
     reason = "measuring is reading the clock; this crate is a developer's program"
 )]
 
+pub mod bind;
 pub mod changes;
 pub mod floor;
 pub mod generate;

@@ -15,6 +15,7 @@ use cascade_wire::tsig::{Algorithm, ClientTsig, TsigKey};
 use cascade_wire::{Composer, Message, Section, opcode, rcode};
 use cascade_zone::{Name, Rtype};
 
+use crate::bind::Bind;
 use crate::generate::Tld;
 use crate::table::{Limit, Row};
 
@@ -34,6 +35,8 @@ pub struct Plan {
     pub updates: u64,
     /// Changes of the stream.
     pub stream: u64,
+    /// The same against BIND.
+    pub compare: bool,
 }
 
 /// Starts the `cascaded` that stands beside this program, on a zone of its own.
@@ -67,9 +70,40 @@ pub fn run(plan: &Plan) -> Result<Vec<Row>, String> {
         "/v1/zones",
         format!(r#"{{"zone":"bench","policy":"p","source":{{"kind":"update","path":"{path}"}}}}"#),
     )?;
-    let mut client = Client::new(site.publication_port())?;
+    let ours = measure(site.publication_port(), plan, begun)?;
+    site.stop();
+    let mut rows = rows(plan, &ours, None);
+    if !plan.compare {
+        return Ok(rows);
+    }
+    let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
+    let begun = Instant::now();
+    write(plan, &folder.path().join("bench.zone"))?;
+    match Bind::start(folder.path(), KEY, &secret)? {
+        None => eprintln!("named is not installed (Debian: bind9): nothing to compare with"),
+        Some(bind) => {
+            let theirs = measure(bind.port, plan, begun)?;
+            rows.extend(self::rows(plan, &theirs, Some(&ours)));
+        }
+    }
+    Ok(rows)
+}
+
+/// What one server came to.
+struct Measured {
+    /// Seconds.
+    first: f64,
+    /// Median and 99 %, in milliseconds.
+    answered: (f64, f64),
+    served: (f64, f64),
+    /// Changes a second.
+    stream: f64,
+}
+
+fn measure(port: u16, plan: &Plan, begun: Instant) -> Result<Measured, String> {
+    let mut client = Client::new(port)?;
     client.await_zone()?;
-    let loaded = begun.elapsed();
+    let first = begun.elapsed().as_secs_f64();
     // The first changes of a process warm caches, allocator and key tables.
     for i in 0..20 {
         client.change(&format!("warm{i}"))?;
@@ -81,55 +115,78 @@ pub fn run(plan: &Plan) -> Result<Vec<Row>, String> {
         answered.push(a);
         served.push(s);
     }
-    let rate = stream(&mut client, plan.stream)?;
-    site.stop();
-    let million = plan.delegations >= 1_000_000;
-    let row = |what, list: &mut Vec<Duration>, per_mille: usize, limit| Row {
-        what,
-        measured: quantile(list, per_mille).as_secs_f64() * 1e3,
-        unit: "ms",
-        limit,
-        note: format!("{} changes, one after the other", plan.updates),
+    let both = |list: &mut [Duration]| {
+        let at = |list: &mut [Duration], n| quantile(list, n).as_secs_f64() * 1e3;
+        (at(list, 500), at(list, 990))
     };
-    Ok(vec![
-        Row {
-            what: "published first",
-            measured: loaded.as_secs_f64(),
-            unit: "s",
-            limit: Limit::None,
-            note: format!(
-                "{} delegations, the writing of the file included",
-                plan.delegations
-            ),
+    Ok(Measured {
+        first,
+        answered: both(&mut answered),
+        served: both(&mut served),
+        stream: stream(&mut client, plan.stream)?,
+    })
+}
+
+/// `ours`: these are another's, and are set in relation.
+fn rows(plan: &Plan, m: &Measured, ours: Option<&Measured>) -> Vec<Row> {
+    let held = plan.delegations >= 1_000_000 && ours.is_none();
+    let times = |of: fn(&Measured) -> f64| match ours {
+        Some(o) => format!("; {:.2} x ours", of(m) / of(o).max(1e-9)),
+        None => String::new(),
+    };
+    let one = format!("{} changes, one after the other", plan.updates);
+    let row = |names: [&'static str; 2], of: fn(&Measured) -> f64, limit, note: &str| Row {
+        what: names[usize::from(ours.is_some())],
+        measured: of(m),
+        unit: match names[0] {
+            "UPDATE stream" => "/s",
+            "signed and served first" => "s",
+            _ => "ms",
         },
-        row("UPDATE answered, median", &mut answered, 500, Limit::None),
-        row("UPDATE answered, 99 %", &mut answered, 990, Limit::None),
+        limit: if held { limit } else { Limit::None },
+        note: format!("{note}{}", times(of)),
+    };
+    vec![
         row(
-            "UPDATE served, median",
-            &mut served,
-            500,
-            if million {
-                Limit::AtMost(2.0)
-            } else {
-                Limit::None
-            },
+            ["signed and served first", "BIND, signed and served first"],
+            |m| m.first,
+            Limit::None,
+            &format!("{} delegations, from the file", plan.delegations),
         ),
-        row("UPDATE served, 99 %", &mut served, 990, Limit::None),
-        Row {
-            what: "UPDATE stream",
-            measured: rate,
-            unit: "/s",
-            limit: if million {
-                Limit::AtLeast(2000.0)
-            } else {
-                Limit::None
-            },
-            note: format!(
+        row(
+            ["UPDATE answered, median", "BIND, UPDATE answered, median"],
+            |m| m.answered.0,
+            Limit::None,
+            &one,
+        ),
+        row(
+            ["UPDATE answered, 99 %", "BIND, UPDATE answered, 99 %"],
+            |m| m.answered.1,
+            Limit::None,
+            &one,
+        ),
+        row(
+            ["UPDATE served, median", "BIND, UPDATE served, median"],
+            |m| m.served.0,
+            Limit::AtMost(2.0),
+            &one,
+        ),
+        row(
+            ["UPDATE served, 99 %", "BIND, UPDATE served, 99 %"],
+            |m| m.served.1,
+            Limit::None,
+            &one,
+        ),
+        row(
+            ["UPDATE stream", "BIND, UPDATE stream"],
+            |m| m.stream,
+            Limit::AtLeast(2000.0),
+            &format!(
                 "{} changes, {WINDOW} under way on one connection",
                 plan.stream
             ),
-        },
-    ])
+        ),
+    ]
 }
 
 fn write(plan: &Plan, path: &Path) -> Result<(), String> {
@@ -189,7 +246,10 @@ impl Client {
     fn await_zone(&mut self) -> Result<(), String> {
         let until = Instant::now() + Duration::from_secs(1800);
         while Instant::now() < until {
-            if self.ask("bench", Rtype::SOA)? > 0 {
+            // BIND serves a zone before it has signed it.
+            if matches!(self.ask("bench", Rtype::DNSKEY), Ok(n) if n > 0)
+                && self.ask("bench", Rtype::NSEC)? > 0
+            {
                 return Ok(());
             }
             std::thread::sleep(Duration::from_millis(50));
