@@ -6,10 +6,12 @@
 
 pub mod audit;
 pub mod backup;
+pub mod ballast;
 pub mod disk;
 pub mod error;
 pub mod frame;
 pub mod journal;
+pub mod lineage;
 pub mod segment;
 pub mod state;
 pub mod updates;
@@ -21,6 +23,7 @@ pub use disk::Disk;
 pub use error::{ArchiveError, Damage};
 pub use frame::{FileHeader, FileKind};
 pub use journal::{JournalTail, JournalWriter};
+pub use lineage::Writer;
 pub use segment::{Fresh, Kept, Recovered, Segment, Want, Writing};
 pub use state::{Change, Origin, State, Table};
 pub use updates::{Logged, MAX_LOG, UpdateLog};

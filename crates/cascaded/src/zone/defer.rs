@@ -1,7 +1,7 @@
 //! Steps in the middle of work that goes on by itself become durable with the step that ends it.
 //!
-//! A version of a zone that takes updates passes load, guard, signer, gate and disk in a few
-//! milliseconds; a commit between each of them would cost more than all of them. What such a step
+//! A version passes load, guard, signer, gate and disk in a few milliseconds; a commit between each
+//! of them would cost more than all of them, and very many zones share one disk. What such a step
 //! leaves is what a process that ends there would find anyway: the state before, and a source that
 //! is asked again. Only steps whose effects nobody outside can see are treated so: what a review
 //! server shows waits for the commit, so that no serial is shown that could be given again.
@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use cascade_pipeline::state::{Candidate, Upkeep};
-use cascade_pipeline::{Action, RequestId};
+use cascade_pipeline::{Action, Event, Zone};
 use cascade_time::Timestamp;
 
 use super::actor::Actor;
@@ -27,35 +27,75 @@ pub(super) struct Unwritten {
     shows: Vec<Action>,
 }
 
+/// What decides whether the step of an event may wait.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Files were read back, and are what was committed.
+    Restored,
+    /// A load found nothing new.
+    Unchanged,
+    /// Somebody waits for the answer.
+    Request,
+    Other,
+}
+
+impl Kind {
+    pub(super) fn of(event: &Event) -> Kind {
+        match event {
+            Event::Restored { .. } => Kind::Restored,
+            Event::LoadUnchanged { .. } => Kind::Unchanged,
+            Event::Request(_) => Kind::Request,
+            _ => Kind::Other,
+        }
+    }
+}
+
+/// A step that only hands a job from one stage to the next, or says that all is as it was.
+fn may_wait(kind: Kind, zone: &Zone, actions: &[Action]) -> bool {
+    let working = matches!(
+        zone.candidate,
+        Candidate::Loading(_)
+            | Candidate::Guarding { .. }
+            | Candidate::Signing { .. }
+            | Candidate::Verifying { .. }
+            | Candidate::Persisting { .. }
+    ) || matches!(
+        zone.upkeep,
+        Upkeep::Signing { .. } | Upkeep::Verifying { .. } | Upkeep::Persisting { .. }
+    );
+    let inward = |a: &Action| match a {
+        Action::Cancel { .. }
+        | Action::StartLoad { .. }
+        | Action::EvaluateGuard { .. }
+        | Action::StartSign(_)
+        | Action::StartVerify { .. }
+        | Action::Persist { .. }
+        | Action::ShowForReview { .. }
+        | Action::Record(_)
+        | Action::SetTimer(_) => true,
+        // What was committed as published is published again.
+        Action::Publish(_)
+        | Action::SendNotify { .. }
+        | Action::WatchSecondaries { .. }
+        | Action::TellKeyManager { .. }
+        | Action::HoldTransfers(_) => kind == Kind::Restored,
+        _ => false,
+    };
+    let fits = match kind {
+        Kind::Restored | Kind::Unchanged => working || matches!(zone.candidate, Candidate::Idle),
+        Kind::Request => false,
+        Kind::Other => working,
+    };
+    fits && actions.iter().all(inward)
+}
+
 impl Actor {
-    pub(super) fn may_wait(&self, actions: &[Action], request: Option<RequestId>) -> bool {
-        let z = &self.row.zone;
-        let working = matches!(
-            z.candidate,
-            Candidate::Loading(_)
-                | Candidate::Guarding { .. }
-                | Candidate::Signing { .. }
-                | Candidate::Verifying { .. }
-                | Candidate::Persisting { .. }
-        ) && matches!(z.upkeep, Upkeep::Idle);
-        let inward = |a: &Action| {
-            matches!(
-                a,
-                Action::StartLoad { .. }
-                    | Action::EvaluateGuard { .. }
-                    | Action::StartSign(_)
-                    | Action::StartVerify { .. }
-                    | Action::Persist { .. }
-                    | Action::ShowForReview { .. }
-                    | Action::Record(_)
-                    | Action::SetTimer(_)
-            )
-        };
-        request.is_none() && self.takes_updates() && working && actions.iter().all(inward)
+    pub(super) fn may_wait(&self, kind: Kind, actions: &[Action]) -> bool {
+        may_wait(kind, &self.row.zone, actions)
     }
 
     /// What is left of these actions to be performed now.
-    pub(super) fn keep_unwritten(&mut self, actions: Vec<Action>) -> Vec<Action> {
+    pub(super) fn keep_unwritten(&mut self, kind: Kind, actions: Vec<Action>) -> Vec<Action> {
         let now = self.d.now();
         self.unwritten.since.get_or_insert(now);
         let mut rest = Vec::with_capacity(actions.len());
@@ -66,7 +106,9 @@ impl Actor {
                     // The log has it at once.
                     rest.push(a);
                 }
-                Action::ShowForReview { .. } => self.unwritten.shows.push(a),
+                Action::ShowForReview { .. } if kind != Kind::Restored => {
+                    self.unwritten.shows.push(a);
+                }
                 other => rest.push(other),
             }
         }

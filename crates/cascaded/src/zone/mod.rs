@@ -4,6 +4,7 @@ mod actor;
 mod announce;
 mod answers;
 mod defer;
+mod doubt;
 mod export;
 mod fetch;
 mod files;
@@ -29,6 +30,7 @@ use cascade_time::Timestamp;
 use cascade_verifier::{DespiteVerification, VerifyReport};
 use cascade_zone::{Name, VersionId, ZoneId, ZoneVersion};
 use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc::error::{SendError, TrySendError};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::keys::KeysRow;
@@ -36,6 +38,7 @@ use crate::keys::KeysRow;
 pub use actor::{start, start_restored};
 pub use answers::Candidate;
 pub use jobs::{checks, diagnostic_line, load_error, max_ttl};
+pub use store::read_one;
 
 /// Requests that wait for a zone; beyond it the caller is told that it is busy.
 pub const MAILBOX: usize = 64;
@@ -114,8 +117,30 @@ pub struct View {
     pub keys_wait: Option<String>,
     /// The content that the next update builds on.
     pub content: Option<Arc<ZoneVersion>>,
+    /// What the key manager was told of the world, with what failed and when it is tried again.
+    pub key_facts: cascade_keys::Facts,
     /// The task of the zone has panicked: it is halted alone.
     pub bug: Option<String>,
+}
+
+/// Where messages to a zone go. They are boxed: a queue holds room for a number of them from the
+/// start, and there are very many queues.
+pub struct Mailbox(mpsc::Sender<Box<Message>>);
+
+impl Mailbox {
+    /// # Errors
+    /// The mailbox is full, or the zone is gone.
+    pub fn try_send(&self, message: Message) -> Result<(), TrySendError<Box<Message>>> {
+        self.0.try_send(Box::new(message))
+    }
+
+    /// Waits for room.
+    ///
+    /// # Errors
+    /// The zone is gone.
+    pub async fn send(&self, message: Message) -> Result<(), SendError<Box<Message>>> {
+        self.0.send(Box::new(message)).await
+    }
 }
 
 /// What the rest of the daemon holds of a zone.
@@ -124,7 +149,7 @@ pub struct ZoneHandle {
     pub apex: Name,
     /// Lower case, without final dot; `.` for the root.
     pub name: String,
-    pub tx: mpsc::Sender<Message>,
+    pub tx: Mailbox,
     pub updates: mpsc::Sender<crate::update::Incoming>,
     pub view: ArcSwap<View>,
 }
@@ -171,6 +196,8 @@ pub enum KeyOrder {
 pub enum KeyRefusal {
     Refused(cascade_keys::Refusal),
     Import(String),
+    /// The private half is not there, or not the right one.
+    Unusable(String),
     Storage,
     /// The zone's policy is not loaded.
     NoPolicy,
@@ -200,10 +227,21 @@ pub enum Message {
     KeyStoreBack,
     /// A NOTIFY, or a changed file.
     Source(cascade_pipeline::state::Trigger),
+    /// The disk has no room for new versions, or has room again.
+    Storage { full: bool },
     /// A secondary was found behind after a start.
     Behind,
+    /// Something that another part of the daemon found out.
+    Told(Box<cascade_pipeline::Event>),
     /// The daemon stops: end after the current step.
     Stop,
+}
+
+impl View {
+    /// A version that is not at hand is taken to be as versions are.
+    pub fn has_signatures(&self, version: VersionId) -> bool {
+        self.versions.get(&version).is_none_or(|v| v.is_signed())
+    }
 }
 
 impl ZoneHandle {

@@ -27,11 +27,11 @@ impl Actor {
 
     /// Before a step is committed: the first version of the source may have become live.
     pub(in super::super) fn note_own_content(&mut self) {
-        let content = &mut self.row.content;
-        if content.own || !matches!(self.row.source, Source::Update { .. }) {
+        if self.row.content.own || !matches!(self.row.source, Source::Update { .. }) {
             return;
         }
         let live = self.row.zone.live.as_ref().map(|l| l.of.0);
+        let content = &mut self.row.content;
         content.own = matches!((live, content.begun), (Some(l), Some(b)) if l >= b || content.same);
     }
 
@@ -41,11 +41,12 @@ impl Actor {
         version: VersionId,
         print: Option<Fingerprint>,
     ) {
-        let z = &self.row.zone;
-        let content = &mut self.row.content;
-        if content.own || !matches!(self.row.source, Source::Update { .. }) {
+        if self.row.content.own || !matches!(self.row.source, Source::Update { .. }) {
             return;
         }
+        // One borrow, so that its parts can be told apart.
+        let row: &mut crate::zone::ZoneRow = &mut self.row;
+        let (z, content) = (&row.zone, &mut row.content);
         content.begun.get_or_insert(version.0);
         // Without a candidate, what is unchanged is what is published.
         let live = z.live.as_ref();
