@@ -7,7 +7,6 @@
 )]
 
 pub mod axfr_client;
-pub mod bind;
 pub mod changes;
 pub mod daemon;
 pub mod floor;

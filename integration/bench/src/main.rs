@@ -70,9 +70,6 @@ enum Command {
         /// Changes of the stream.
         #[arg(long, default_value_t = 20_000)]
         stream: u64,
-        /// The same against BIND, if it is installed.
-        #[arg(long)]
-        compare: bool,
     },
     /// Repeat one stage, for a profiler.
     Repeat {
@@ -176,13 +173,11 @@ fn main() -> ExitCode {
             seed,
             updates,
             stream,
-            compare,
         } => update(&updates::Plan {
             delegations,
             seed,
             updates,
             stream,
-            compare,
         }),
         Command::Repeat { stage, zone, times } => repeat(stage, &zone, times),
     };

@@ -15,7 +15,6 @@ use cascade_wire::tsig::{Algorithm, ClientTsig, TsigKey};
 use cascade_wire::{Composer, Message, Section, opcode, rcode};
 use cascade_zone::{Name, Rtype};
 
-use crate::bind::Bind;
 use crate::generate::Tld;
 use crate::table::{Limit, Row};
 
@@ -35,8 +34,6 @@ pub struct Plan {
     pub updates: u64,
     /// Changes of the stream.
     pub stream: u64,
-    /// The same against BIND.
-    pub compare: bool,
 }
 
 /// Starts the `cascaded` that stands beside this program, on a zone of its own.
@@ -72,21 +69,7 @@ pub fn run(plan: &Plan) -> Result<Vec<Row>, String> {
     )?;
     let ours = measure(site.publication_port(), plan, begun)?;
     site.stop();
-    let mut rows = rows(plan, &ours, None);
-    if !plan.compare {
-        return Ok(rows);
-    }
-    let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
-    let begun = Instant::now();
-    write(plan, &folder.path().join("bench.zone"))?;
-    match Bind::start(folder.path(), KEY, &secret)? {
-        None => eprintln!("named is not installed (Debian: bind9): nothing to compare with"),
-        Some(bind) => {
-            let theirs = measure(bind.port, plan, begun)?;
-            rows.extend(self::rows(plan, &theirs, Some(&ours)));
-        }
-    }
-    Ok(rows)
+    Ok(rows(plan, &ours))
 }
 
 /// What one server came to.
@@ -127,59 +110,50 @@ fn measure(port: u16, plan: &Plan, begun: Instant) -> Result<Measured, String> {
     })
 }
 
-/// `ours`: these are another's, and are set in relation.
-fn rows(plan: &Plan, m: &Measured, ours: Option<&Measured>) -> Vec<Row> {
-    let held = plan.delegations >= 1_000_000 && ours.is_none();
-    let times = |of: fn(&Measured) -> f64| match ours {
-        Some(o) => format!("; {:.2} x ours", of(m) / of(o).max(1e-9)),
-        None => String::new(),
-    };
+fn rows(plan: &Plan, m: &Measured) -> Vec<Row> {
+    let million = plan.delegations >= 1_000_000;
     let one = format!("{} changes, one after the other", plan.updates);
-    let row = |names: [&'static str; 2], of: fn(&Measured) -> f64, limit, note: &str| Row {
-        what: names[usize::from(ours.is_some())],
-        measured: of(m),
-        unit: match names[0] {
-            "UPDATE stream" => "/s",
-            "signed and served first" => "s",
-            _ => "ms",
-        },
-        limit: if held { limit } else { Limit::None },
-        note: format!("{note}{}", times(of)),
+    let row = |what, measured, unit, limit, note: &str| Row {
+        what,
+        measured,
+        unit,
+        limit: if million { limit } else { Limit::None },
+        note: note.to_string(),
     };
     vec![
         row(
-            ["signed and served first", "BIND, signed and served first"],
-            |m| m.first,
+            "signed and served first",
+            m.first,
+            "s",
             Limit::None,
             &format!("{} delegations, from the file", plan.delegations),
         ),
         row(
-            ["UPDATE answered, median", "BIND, UPDATE answered, median"],
-            |m| m.answered.0,
+            "UPDATE answered, median",
+            m.answered.0,
+            "ms",
             Limit::None,
             &one,
         ),
         row(
-            ["UPDATE answered, 99 %", "BIND, UPDATE answered, 99 %"],
-            |m| m.answered.1,
+            "UPDATE answered, 99 %",
+            m.answered.1,
+            "ms",
             Limit::None,
             &one,
         ),
         row(
-            ["UPDATE served, median", "BIND, UPDATE served, median"],
-            |m| m.served.0,
+            "UPDATE served, median",
+            m.served.0,
+            "ms",
             Limit::AtMost(2.0),
             &one,
         ),
+        row("UPDATE served, 99 %", m.served.1, "ms", Limit::None, &one),
         row(
-            ["UPDATE served, 99 %", "BIND, UPDATE served, 99 %"],
-            |m| m.served.1,
-            Limit::None,
-            &one,
-        ),
-        row(
-            ["UPDATE stream", "BIND, UPDATE stream"],
-            |m| m.stream,
+            "UPDATE stream",
+            m.stream,
+            "/s",
             Limit::AtLeast(2000.0),
             &format!(
                 "{} changes, {WINDOW} under way on one connection",
@@ -246,7 +220,6 @@ impl Client {
     fn await_zone(&mut self) -> Result<(), String> {
         let until = Instant::now() + Duration::from_secs(1800);
         while Instant::now() < until {
-            // BIND serves a zone before it has signed it.
             if matches!(self.ask("bench", Rtype::DNSKEY), Ok(n) if n > 0)
                 && self.ask("bench", Rtype::NSEC)? > 0
             {
