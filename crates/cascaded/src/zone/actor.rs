@@ -150,7 +150,8 @@ pub(super) enum Done {
     /// Content that is to be signed again, its id, and what was read back.
     /// Requests judged, for a version that the pipeline asked for.
     Content(JobId, VersionId, Box<super::update::Content>),
-    UpdatesBeside(super::update::Beside),
+    /// For the source of this number.
+    UpdatesBeside(u64, super::update::Beside),
     Recalled(
         Box<cascade_pipeline::action::StartSign>,
         VersionId,
