@@ -5,6 +5,7 @@
 
 mod args;
 mod backup;
+mod calendar;
 mod ctx;
 mod daemon;
 mod detail;
@@ -17,6 +18,7 @@ mod keyset;
 mod output;
 mod policy;
 mod report;
+mod update;
 mod why;
 mod zone;
 

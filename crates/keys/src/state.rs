@@ -142,6 +142,20 @@ impl ZoneKeys {
         tags
     }
 
+    /// Algorithms of the DNSKEY RRsets that caches may hold, ascending: whatever a validator asks
+    /// for needs a signature of each (RFC 4035 §2.2).
+    pub fn cached_algorithms(&self, now: Timestamp) -> Vec<u8> {
+        let sets = self.log.alive(now).filter_map(|e| match &e.what {
+            Served::Dnskey(keys) => Some(keys),
+            _ => None,
+        });
+        let keys = sets.flatten().filter_map(|n| self.key(*n));
+        let mut all: Vec<u8> = keys.map(|k| k.algorithm).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
     pub fn in_service(&self, role: Role) -> impl Iterator<Item = &Key> {
         self.keys
             .iter()
@@ -154,6 +168,36 @@ impl ZoneKeys {
             .then_some(self.parent.followed_at)
             .flatten()
             .map(|f| f.saturating_add(policy.margin))
+    }
+
+    /// Since when other keys are to sign the zone's data than those that do. `None`: nothing of the
+    /// kind is under way, or it is not to take its time.
+    pub fn signers_change_since(&self) -> Option<Timestamp> {
+        if self.rolls.iter().any(|r| r.strategy != Strategy::Normal) {
+            return None;
+        }
+        let of_data = |s: &Seen| matches!(s, Seen::RrsigNew | Seen::RrsigOldGone);
+        let changes = |r: &&Roll| r.row().is_some_and(|row| row.seen.iter().any(of_data));
+        self.rolls.iter().filter(changes).map(|r| r.since).min()
+    }
+
+    /// This state, but for the times of looks that showed the same as those before.
+    pub fn is_same_but_for_look_times(&self, other: &ZoneKeys) -> bool {
+        let timeless = |zone: &ZoneKeys| {
+            let mut looks = zone.looks.clone();
+            for look in &mut looks {
+                (look.started, look.ended) = (Timestamp::EPOCH, Timestamp::EPOCH);
+                for m in &mut look.members {
+                    m.first_asked = Timestamp::EPOCH;
+                    m.last_answer = m.last_answer.map(|_| Timestamp::EPOCH);
+                }
+            }
+            ZoneKeys {
+                looks,
+                ..zone.clone()
+            }
+        };
+        timeless(self) == timeless(other)
     }
 
     /// DS records the parent should have.

@@ -183,6 +183,12 @@ impl TtlLog {
             .max()
     }
 
+    /// Entries that a cache may hold at `now`.
+    pub fn alive(&self, now: Timestamp) -> impl Iterator<Item = &Entry> {
+        let held = move |e: &&Entry| e.gone().is_none_or(|g| g > now);
+        self.entries.iter().filter(held)
+    }
+
     /// The clock was stepped forward: waits become longer by the step, never shorter than the
     /// time that really passed.
     pub fn lengthen(&mut self, by: Duration) {

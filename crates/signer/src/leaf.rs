@@ -56,7 +56,9 @@ impl LeafContext<'_> {
             piece.owner.clear();
             key::push_wire(owner.key(), None, version.apex_lower(), &mut piece.owner);
             for set in owner.sets() {
-                if is_signed_set(owner.flags(), set.rtype) {
+                // A digest is signed when it is known.
+                let later = owner.is_apex() && set.rtype == Rtype::ZONEMD;
+                if is_signed_set(owner.flags(), set.rtype) && !later {
                     self.rrset(&owner, &set, piece)?;
                 }
             }
@@ -90,10 +92,7 @@ impl LeafContext<'_> {
         set: &RRset<'_>,
         piece: &mut Piece,
     ) -> Result<(), SignError> {
-        let group = match set.rtype {
-            Rtype::DNSKEY | Rtype::CDS | Rtype::CDNSKEY if owner.is_apex() => Group::Apex,
-            _ => Group::Zone,
-        };
+        let group = Group::of(set.rtype, owner.is_apex());
         let mut preimage = Preimage::start(
             &mut piece.scratch,
             &piece.owner,
@@ -146,7 +145,7 @@ impl LeafContext<'_> {
     fn times(&self, group: Group, expiration: u32) -> (u32, u32) {
         match group {
             Group::Zone => (self.spread.inception(), expiration),
-            Group::Apex => self.apex_times,
+            Group::Dnskey | Group::Cds => self.apex_times,
         }
     }
 

@@ -29,6 +29,8 @@ pub(crate) struct LeafPatch<'a> {
     pub apex_times: (u32, u32),
     /// Those that expire at or before this are due.
     pub key_set_due: u32,
+    /// The digest of the zone is not known yet, and so not signed.
+    pub no_digest: bool,
 }
 
 /// A unit of the draft to look at.
@@ -77,7 +79,8 @@ impl<'a> LeafPatch<'a> {
             key::push_wire(owner.key(), None, version.apex_lower(), &mut piece.owner);
             if !self.keep_all(&owner, old.as_ref(), task, piece) {
                 for set in owner.sets() {
-                    if is_signed_set(owner.flags(), set.rtype) {
+                    let later = self.no_digest && owner.is_apex() && set.rtype == Rtype::ZONEMD;
+                    if is_signed_set(owner.flags(), set.rtype) && !later {
                         self.rrset(&owner, &set, old.as_ref(), task, piece)?;
                     }
                 }
@@ -169,10 +172,7 @@ impl<'a> LeafPatch<'a> {
         task: &LeafTask,
         piece: &mut Piece,
     ) -> Result<(), SignError> {
-        let group = match set.rtype {
-            Rtype::DNSKEY | Rtype::CDS | Rtype::CDNSKEY if owner.is_apex() => Group::Apex,
-            _ => Group::Zone,
-        };
+        let group = Group::of(set.rtype, owner.is_apex());
         let before = old.and_then(|o| Some((o, o.set(set.rtype)?)));
         let same = before.filter(|(_, was)| task.same || is_same(was, set));
         let place = (owner.ordinal(), set.index as u16);
@@ -259,20 +259,22 @@ impl<'a> LeafPatch<'a> {
         expiration: u32,
     ) -> Decision {
         let there = there().map(|s| (s.slot, s.expiration));
+        let late = |expires: u32| {
+            // The plan's signatures must last longer, or nothing would be won.
+            let until = |a: u32, b: u32| b.wrapping_sub(a) as i32;
+            until(expires, self.key_set_due) >= 0 && until(expires, self.apex_times.1) > 0
+        };
         match group {
             Group::Zone => decide(there, self.masks, mode, self.spread, expiration),
-            Group::Apex => decide_key_set(there, self.masks, |expires| {
-                // The plan's signatures must last longer, or nothing would be won.
-                let until = |a: u32, b: u32| b.wrapping_sub(a) as i32;
-                until(expires, self.key_set_due) >= 0 && until(expires, self.apex_times.1) > 0
-            }),
+            Group::Dnskey => decide_key_set(there, self.masks.dnskey, self.masks.gone, late),
+            Group::Cds => decide_key_set(there, self.masks.cds, self.masks.gone, late),
         }
     }
 
     fn times(&self, group: Group, expiration: u32) -> (u32, u32) {
         match group {
             Group::Zone => (self.spread.inception(), expiration),
-            Group::Apex => self.apex_times,
+            Group::Dnskey | Group::Cds => self.apex_times,
         }
     }
 

@@ -35,15 +35,28 @@ pub(crate) struct SlotKey {
     pub waited: AtomicU64,
 }
 
-/// Which keys sign a set: those for the zone's data, or those for DNSKEY, CDS and CDNSKEY.
+/// Which keys sign a set.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Group {
+    /// The zone's data.
     Zone = 0,
-    Apex = 1,
+    Dnskey = 1,
+    /// CDS and CDNSKEY.
+    Cds = 2,
 }
 
-/// Both groups of keys, each in slot order.
-pub(crate) type Keys = [Vec<SlotKey>; 2];
+impl Group {
+    pub fn of(rtype: Rtype, at_apex: bool) -> Group {
+        match rtype {
+            Rtype::DNSKEY if at_apex => Group::Dnskey,
+            Rtype::CDS | Rtype::CDNSKEY if at_apex => Group::Cds,
+            _ => Group::Zone,
+        }
+    }
+}
+
+/// The groups of keys, each in slot order.
+pub(crate) type Keys = [Vec<SlotKey>; 3];
 
 /// What was signed: set `set` of the owner with this ordinal (leaf), or row `ordinal` (block).
 #[derive(Clone, Copy, Debug)]
@@ -85,7 +98,7 @@ struct Lane {
     batches: Vec<Batch>,
     used: usize,
     sigs: Vec<Signatures>,
-    /// For tokens: the preimages, by which their signatures are verified.
+    /// For tokens whose signatures nobody has verified: the preimages, by which that is done here.
     checks: Vec<Batch>,
 }
 
@@ -110,7 +123,7 @@ pub(crate) struct Piece {
     pub before: Vec<u8>,
     kept: Vec<Kept>,
     kept_octets: Vec<u8>,
-    lanes: [Vec<Lane>; 2],
+    lanes: [Vec<Lane>; 3],
 }
 
 impl Piece {
@@ -235,12 +248,12 @@ impl Piece {
     /// Signatures made: by zone-signing keys, and by all.
     pub fn counts(&self, keys: &Keys) -> (u64, u64) {
         let masks = keys.each_ref().map(|k| slots_of(k));
-        let mut made = [0u64; 2];
+        let mut made = [0u64; 3];
         for e in &self.entries {
             let group = e.group as usize;
             made[group] += (e.slots & masks[group]).count_ones() as u64;
         }
-        (made[0], made[0] + made[1])
+        (made[0], made.iter().sum())
     }
 
     /// Signatures by zone-signing keys.
@@ -266,6 +279,11 @@ impl SlotKey {
     fn is_queued(&self) -> bool {
         matches!(self.key.mode(), Mode::Queued(_))
     }
+
+    /// Its signatures come from elsewhere, unseen.
+    fn is_unverified(&self) -> bool {
+        self.is_queued() && !self.key.is_verified()
+    }
 }
 
 impl Lane {
@@ -275,7 +293,7 @@ impl Lane {
         }
         let last = self.used - 1;
         let mut pushed = self.batches[last].push(preimage);
-        if key.is_queued() {
+        if key.is_unverified() {
             pushed &= self.checks[last].push(preimage);
         }
         if pushed {
@@ -362,7 +380,8 @@ pub(crate) fn run<R: Send>(
 /// Where a batch stands: piece, group, key, batch number.
 type Place = (usize, usize, usize, usize);
 
-/// Has all batches for tokens signed, verifies every signature, repeats batches with a wrong one.
+/// Has all batches for tokens signed, verifies the signatures that nobody has verified yet, repeats
+/// batches with a wrong one.
 fn sign_queued(
     pieces: &mut [Piece],
     keys: &Keys,
@@ -409,10 +428,16 @@ fn sign_queued(
 
 fn is_right((p, g, l, b): Place, pieces: &[Piece], keys: &Keys) -> bool {
     let lane = &pieces[p].lanes[g][l];
-    let dnskey = keys[g][l].key.dnskey();
-    let (Some(checks), Some(sigs)) = (lane.checks.get(b), lane.sigs.get(b)) else {
+    let key = &keys[g][l];
+    let dnskey = key.key.dnskey();
+    let (Some(batch), Some(checks), Some(sigs)) =
+        (lane.batches.get(b), lane.checks.get(b), lane.sigs.get(b))
+    else {
         return false;
     };
+    if !key.is_unverified() {
+        return sigs.len() == batch.len();
+    }
     checks
         .items()
         .enumerate()

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cascade_crypto::dnskey::Role;
-use cascade_crypto::{DigestType, Dnskey, SigningKey, push_ds_rdata};
+use cascade_crypto::{DigestType, Dnskey, SigningKey, ZonemdHash, push_ds_rdata};
 use cascade_time::Timestamp;
 use cascade_zone::{KeyId, Name, Rtype, Serial, VersionId};
 use thiserror::Error;
@@ -22,6 +22,8 @@ pub struct SigningPlan {
     pub serial: Serial,
     pub apex: ApexSet,
     pub denial: DenialPlan,
+    /// The version carries its digest (RFC 8976); costs a pass over all of the zone each time.
+    pub zonemd: Option<ZonemdHash>,
     pub times: Times,
     pub clock: ClockGuard,
     pub requested_at: Timestamp,
@@ -49,8 +51,11 @@ pub struct ApexSet {
     pub dnskey: Vec<Vec<u8>>,
     pub cds: Vec<Vec<u8>>,
     pub cdnskey: Vec<Vec<u8>>,
-    /// Sign DNSKEY, CDS and CDNSKEY.
-    pub apex_signers: Vec<Arc<dyn SigningKey>>,
+    /// Sign DNSKEY.
+    pub dnskey_signers: Vec<Arc<dyn SigningKey>>,
+    /// Sign CDS and CDNSKEY: in an algorithm roll also keys that are not in DNSKEY yet or any more,
+    /// because a validator may hold a DNSKEY RRset of either algorithm (RFC 4035 §2.2).
+    pub cds_signers: Vec<Arc<dyn SigningKey>>,
     /// Sign everything else.
     pub zone_signers: Vec<Arc<dyn SigningKey>>,
     /// Of the signatures over DNSKEY, CDS and CDNSKEY, as RRSIG fields.
@@ -66,6 +71,12 @@ impl ApexSet {
             (Rtype::CDS, self.ttl, self.cds.clone()),
             (Rtype::CDNSKEY, self.ttl, self.cdnskey.clone()),
         ]
+    }
+
+    /// All that sign anything; some more than once.
+    pub(crate) fn signers(&self) -> impl Iterator<Item = &Arc<dyn SigningKey>> {
+        let lists = [&self.zone_signers, &self.dnskey_signers, &self.cds_signers];
+        lists.into_iter().flatten()
     }
 
     /// Algorithms of the DNSKEY RRset, ascending.
@@ -119,6 +130,10 @@ pub enum PlanError {
         "no key signs the DNSKEY RRset with algorithm {0}, which it has (RFC 4035 §2.2); add a KSK or CSK of it or take its keys out of the zone"
     )]
     ApexAlgorithm(u8),
+    #[error(
+        "no key signs CDS and CDNSKEY with algorithm {0}, which the DNSKEY RRset has (RFC 4035 §2.2); add a KSK or CSK of it or take its keys out of the zone"
+    )]
+    CdsAlgorithm(u8),
     #[error("{0} keys would have live signatures; at most 16 can. Retire keys first")]
     TooManyKeys(usize),
     #[error("key {0} is listed twice with different public keys")]
@@ -174,12 +189,16 @@ impl SigningPlan {
             if !signs(&set.zone_signers) {
                 return Err(PlanError::ZoneAlgorithm(algorithm));
             }
-            if !signs(&set.apex_signers) {
+            if !signs(&set.dnskey_signers) {
                 return Err(PlanError::ApexAlgorithm(algorithm));
+            }
+            let asks = !set.cds.is_empty() || !set.cdnskey.is_empty();
+            if asks && !signs(&set.cds_signers) {
+                return Err(PlanError::CdsAlgorithm(algorithm));
             }
         }
         let mut ids: Vec<(KeyId, &Dnskey)> = Vec::new();
-        for key in set.zone_signers.iter().chain(&set.apex_signers) {
+        for key in set.signers() {
             match ids.iter().find(|(id, _)| *id == key.id()) {
                 Some((id, dnskey)) if *dnskey != key.dnskey() => {
                     return Err(PlanError::TwoFaces(*id));
@@ -222,7 +241,7 @@ pub fn make_apex_set(
         return Err(PlanError::CdsSha1);
     }
     let (mut dnskey, mut cds, mut cdnskey) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut apex_signers, mut zone_signers) = (Vec::new(), Vec::new());
+    let (mut key_set_signers, mut zone_signers) = (Vec::new(), Vec::new());
     for (i, key) in keys.iter().enumerate() {
         if keys[..i].iter().any(|k| k.dnskey.is_same_key(&key.dnskey)) {
             return Err(PlanError::Twice(key.dnskey.key_tag()));
@@ -240,7 +259,7 @@ pub fn make_apex_set(
         }
         let Some(signer) = &key.signer else { continue };
         if key.role.signs_dnskey() {
-            apex_signers.push(signer.clone());
+            key_set_signers.push(signer.clone());
         }
         if key.role.signs_zone() {
             zone_signers.push(signer.clone());
@@ -259,7 +278,8 @@ pub fn make_apex_set(
         dnskey,
         cds,
         cdnskey,
-        apex_signers,
+        dnskey_signers: key_set_signers.clone(),
+        cds_signers: key_set_signers,
         zone_signers,
         inception: now.wrapping_sub(options.inception_offset),
         expiration: now.wrapping_add(options.lifetime),

@@ -110,8 +110,9 @@ impl Mode {
 pub(crate) struct Masks {
     /// Sign the zone's data.
     pub zone: u16,
-    /// Sign DNSKEY, CDS and CDNSKEY.
-    pub apex: u16,
+    pub dnskey: u16,
+    /// Sign CDS and CDNSKEY.
+    pub cds: u16,
     /// Signatures in these must not stay.
     pub gone: u16,
 }
@@ -155,28 +156,30 @@ pub(crate) fn decide(
     }
 }
 
-/// Decides over DNSKEY, CDS or CDNSKEY: their signatures are renewed together (keys.md §12).
+/// Decides over DNSKEY, CDS or CDNSKEY, which the keys in `signers` sign: their signatures are
+/// renewed together (keys.md §12).
 pub(crate) fn decide_key_set(
     there: impl Iterator<Item = (u8, u32)>,
-    masks: &Masks,
+    signers: u16,
+    gone: u16,
     is_late: impl Fn(u32) -> bool,
 ) -> Decision {
     let (mut have, mut late) = (0u16, false);
     for (slot, expires) in there {
         let bit = 1u16.checked_shl(slot.into()).unwrap_or(0);
-        if masks.gone & bit == 0 {
+        if gone & bit == 0 {
             have |= bit;
-            late |= masks.apex & bit != 0 && is_late(expires);
+            late |= signers & bit != 0 && is_late(expires);
         }
     }
-    if late || masks.apex & !have != 0 {
+    if late || signers & !have != 0 {
         return Decision {
             keep: 0,
-            sign: masks.apex,
+            sign: signers,
         };
     }
     Decision {
-        keep: have & masks.apex,
+        keep: have & signers,
         sign: 0,
     }
 }

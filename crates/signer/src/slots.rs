@@ -45,8 +45,9 @@ pub(crate) fn assign_slots(
         Ok(out)
     };
     let zone = group(&plan.apex.zone_signers)?;
-    let apex = group(&plan.apex.apex_signers)?;
-    Ok(([zone, apex], table))
+    let dnskey = group(&plan.apex.dnskey_signers)?;
+    let cds = group(&plan.apex.cds_signers)?;
+    Ok(([zone, dnskey, cds], table))
 }
 
 fn key_slot(key: &dyn SigningKey, tag: u16) -> KeySlot {
@@ -75,7 +76,7 @@ impl Slots {
         let blocks = prev.chain().map_or(0, |c| c.tree().sums().any_mask);
         let of_data = blocks | prev.leaf_sums().any_mask;
         let (mut in_use, mut stale) = (prev.sums().any_mask, 0u16);
-        for key in plan.apex.zone_signers.iter().chain(&plan.apex.apex_signers) {
+        for key in plan.apex.signers() {
             let Some(slot) = table.slot_of(key.id()) else {
                 continue;
             };
@@ -94,11 +95,12 @@ impl Slots {
         let before = table.clone();
         // The one thing that can be wrong here is that there are too many.
         let (keys, table) = assign_slots(plan, table).map_err(|_| WhyFull::Slots)?;
-        let (zone, apex) = (slots_of(&keys[0]), slots_of(&keys[1]));
+        let [zone, dnskey, cds] = keys.each_ref().map(|k| slots_of(k));
         let masks = Masks {
             zone,
-            apex,
-            gone: stale | unpublished(plan, &before, zone | apex),
+            dnskey,
+            cds,
+            gone: stale | unpublished(plan, &before, zone | dnskey | cds),
         };
         Ok(Slots {
             new_algorithms: new_algorithms(prev, plan, &table, &masks),

@@ -3,6 +3,7 @@
 
 mod kit;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use cascade_crypto::Class;
@@ -36,6 +37,15 @@ fn job(
         serial: Serial(zone.prev.serial().0 + 1),
         ..plan_at(&zone.base, keys, zone.denial.clone(), at)
     };
+    job_with(zone, &plan, scope, at)
+}
+
+fn job_with(
+    zone: &Sequence,
+    plan: &SigningPlan,
+    scope: &Scope,
+    at: Timestamp,
+) -> Result<Resigned, SignError> {
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(2)
         .build()
@@ -48,7 +58,7 @@ fn job(
         class: Class::Normal,
         token_wait: Duration::from_secs(10),
     };
-    sign_from(&zone.prev, &zone.base, &plan, scope, &job, at)
+    sign_from(&zone.prev, &zone.base, plan, scope, &job, at)
 }
 
 /// The new version, made incrementally.
@@ -405,6 +415,69 @@ fn a_new_algorithm_is_complete_when_its_dnskey_appears() {
     let done = signed(job(&zone, &only, &Scope::content(KEY_SET_REMAIN), at(120)));
     assert_eq!(done.version.sums().any_mask, slot);
     assert_eq!(done.report.signatures, 1, "the SOA's");
+}
+
+#[test]
+fn cds_has_a_signature_of_each_side_of_an_algorithm_roll() {
+    let sides = keys(&[
+        ("15", Role::Ksk),
+        ("15", Role::Zsk),
+        ("13", Role::Ksk),
+        ("13", Role::Zsk),
+    ]);
+    let tags = |n: usize| sides[n].dnskey.key_tag();
+    let mut zone = sequence(DenialPlan::Nsec);
+    zone.keys = vec![sides[0].clone(), sides[1].clone()];
+    zone.keys[0].wanted_at_parent = true;
+    let upkeep = Scope::everything(KEY_SET_REMAIN);
+    // Steps of keys.md 8.6: who is in DNSKEY, who signs it, who signs CDS, who signs data.
+    let steps: [(&[usize], &[usize], &[usize], &[usize]); 4] = [
+        (&[0, 1], &[0], &[0, 2], &[1, 3]),
+        (&[0, 1, 2, 3], &[0, 2], &[0, 2], &[1, 3]),
+        (&[2, 3], &[2], &[0, 2], &[1, 3]),
+        (&[2, 3], &[2], &[2], &[3]),
+    ];
+    let of = |v: &ZoneVersion, rtype: &str| -> BTreeSet<u16> {
+        let line = format!("{} {rtype} ", v.apex());
+        rrsig_lines(v)
+            .iter()
+            .filter_map(|l| l.strip_prefix(&line)?.parse().ok())
+            .collect()
+    };
+    for (step, (dnskey, dnskey_signers, cds_signers, zone_signers)) in steps.iter().enumerate() {
+        let now = at(60 * (step as i64 + 1));
+        zone.now = now;
+        let mut plan = zone.plan();
+        let signers = |nums: &[usize]| -> Vec<_> {
+            nums.iter()
+                .filter_map(|n| sides[*n].signer.clone())
+                .collect()
+        };
+        plan.apex.dnskey = dnskey
+            .iter()
+            .map(|n| sides[*n].dnskey.rdata().to_vec())
+            .collect();
+        plan.apex.dnskey.sort();
+        plan.apex.dnskey_signers = signers(dnskey_signers);
+        plan.apex.cds_signers = signers(cds_signers);
+        plan.apex.zone_signers = signers(zone_signers);
+        let whole = run_with(&zone.base, &plan, 2, now, &Progress::new()).unwrap();
+        let patched = signed(job_with(&zone, &plan, &upkeep, now));
+        for version in [&whole.version, &patched.version] {
+            let want = |nums: &[usize]| nums.iter().map(|n| tags(*n)).collect::<BTreeSet<u16>>();
+            assert_eq!(of(version, "DNSKEY"), want(dnskey_signers), "step {step}");
+            assert_eq!(of(version, "CDS"), want(cds_signers), "step {step}");
+            assert_eq!(of(version, "CDNSKEY"), want(cds_signers), "step {step}");
+            assert_eq!(of(version, "SOA"), want(zone_signers), "step {step}");
+        }
+        zone.prev = patched.version;
+    }
+    // One algorithm of the DNSKEY RRset forgotten.
+    let mut plan = zone.plan();
+    plan.apex.cds_signers = vec![sides[2].signer.clone().unwrap()];
+    let refused = run_with(&zone.base, &plan, 2, zone.now, &Progress::new());
+    let wrong = SignError::Plan(cascade_signer::PlanError::CdsAlgorithm(15));
+    assert_eq!(refused.unwrap_err(), wrong);
 }
 
 #[test]

@@ -562,7 +562,7 @@ pub fn holds(w: &World, c: &Cond) -> bool {
             state.as_ref().is_none_or(|s| s == r.state())
                 && stage.is_none_or(|s| s == r.stage)
                 && text.as_ref().is_none_or(|t| {
-                    matches(t, &reason()) || matches(t, &waits_for(&w.zone, &w.policy, r))
+                    matches(t, &reason()) || matches(t, &waits_for(&w.zone, &w.policy, r, now))
                 })
         }),
         Cond::NotRunning(class) => w.zone.roll(*class).is_none(),

@@ -19,7 +19,7 @@ pub(crate) fn check_before(ctx: &Context<'_>, sink: &mut Sink) {
 }
 
 /// V01 and V11.
-fn check_soa(ctx: &Context<'_>, sink: &mut Sink) {
+pub(crate) fn check_soa(ctx: &Context<'_>, sink: &mut Sink) {
     let apex = &ctx.apex_name;
     if ctx.apex.soa.len() != 1 {
         let n = ctx.apex.soa.len();
@@ -370,6 +370,20 @@ pub(crate) fn check_chain(ctx: &Context<'_>, signers: [u64; 3], sink: &mut Sink)
                 severity,
                 ..Finding::at(Check::V10, &ctx.apex_name, rtype, what)
             });
+        }
+        for &algorithm in ctx
+            .params
+            .cached_algorithms
+            .iter()
+            .filter(|_| !present.is_empty())
+        {
+            let of = |i: usize| ctx.keys.list[i].algorithm == algorithm;
+            if !places.clone().any(|i| of(i) && signs(set, i)) {
+                let what = format!(
+                    "no valid RRSIG of algorithm {algorithm}, which a DNSKEY RRset in caches announces"
+                );
+                sink.push(|| Finding::at(Check::V10, &ctx.apex_name, rtype, what));
+            }
         }
     }
 }

@@ -88,10 +88,15 @@ pub struct Params<'a> {
     /// The same for DNSKEY, CDS and CDNSKEY, which the key manager signs.
     pub max_span_key_set: Option<u32>,
     pub denial: Option<DenialPolicy>,
+    /// Algorithms of DNSKEY RRsets that resolvers may still hold: CDS and CDNSKEY need a signature
+    /// of each, whatever the DNSKEY RRset of this version announces (RFC 4035 §2.2).
+    pub cached_algorithms: Vec<u8>,
     /// CDNSKEY is published beside CDS. Without, CDS stands alone.
     pub cdnskey: bool,
     /// The operator has ordered the DS RRset to be deleted (RFC 8078 §4).
     pub delete_ds_ordered: bool,
+    /// The zone is to be without DNSSEC: refused are all of its records, and a DS that leads here.
+    pub unsigned: bool,
     /// A ZONEMD RRset is demanded. One that is there is checked in any case.
     pub zonemd_required: bool,
     /// The approved unsigned version.
@@ -120,8 +125,10 @@ impl Params<'_> {
             max_span: None,
             max_span_key_set: None,
             denial: None,
+            cached_algorithms: Vec::new(),
             cdnskey: true,
             delete_ds_ordered: false,
+            unsigned: false,
             zonemd_required: false,
             approved: None,
             answers: None,

@@ -120,7 +120,8 @@ pub fn signer_set(zone: &Name, loaded: &Loaded, times: &ApexTimes, now: Timestam
         dnskey: sorted(apex.dnskey.iter().filter_map(rdata).collect()),
         cds: sorted(cds),
         cdnskey: sorted(cdnskey),
-        apex_signers: signers(&apex.dnskey_signers),
+        dnskey_signers: signers(&apex.dnskey_signers),
+        cds_signers: signers(&apex.cds_signers),
         zone_signers: signers(&apex.zone_signers),
         inception: wire.wrapping_sub(secs(times.inception_offset)),
         expiration: wire.wrapping_add(secs(times.lifetime)),
@@ -168,6 +169,10 @@ pub fn publication(
 /// The apex set of a version of which no record was kept, as far as the version itself shows it.
 pub fn derived_apex(version: &ZoneVersion, row: &KeysRow) -> Option<ApexSet> {
     let apex = version.apex_owner();
+    if !version.is_signed() && row.zone.unsigned {
+        // What the goals ask for then; nothing else is published without DNSSEC.
+        return row.zone.apex_set(&Default::default(), version.made_at());
+    }
     let set = apex.set(Rtype::DNSKEY)?;
     let shown: Vec<Vec<u8>> = rdatas(&apex, Rtype::DNSKEY);
     let in_set = |k: &&Key| shown.contains(&k.dnskey_rdata());

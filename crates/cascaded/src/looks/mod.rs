@@ -3,6 +3,7 @@
 
 mod answers;
 mod message;
+pub mod sample;
 mod servers;
 mod transport;
 
@@ -21,7 +22,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use answers::Shown;
-use transport::Asker;
+pub use transport::Asker;
 
 /// Between two questions to one address: at most 20 a second, so that a parent of 100,000 zones is
 /// not flooded.

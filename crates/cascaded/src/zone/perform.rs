@@ -21,7 +21,33 @@ use cascade_zone::{VersionId, ZoneVersion};
 use super::actor::{Actor, Done, Held, Running, fp, spawn_job};
 use super::files;
 use super::{SignRow, guard, jobs};
+use crate::daemon::{QUICK_OCTETS, QUICK_UNITS};
 use crate::keys::{gate_parent, own_keys, parent_breaks};
+
+/// Nothing in a version without DNSSEC expires; by then it is another version.
+const NEVER: std::time::Duration = std::time::Duration::from_secs(20 * 365 * 86_400);
+
+/// Keys of a zone that is removed, for `zone add --restore-keys`. It may be called twice.
+fn keep_keys(
+    d: &crate::daemon::Daemon,
+    zone: cascade_crypto::ZoneRef<'_>,
+    rows: &crate::keys::KeysRow,
+) -> Result<(), String> {
+    if rows.zone.keys.is_empty() {
+        return Ok(());
+    }
+    let bundle = crate::keys::Bundle {
+        apex: zone.name.to_string(),
+        removed_at: d.now(),
+        keys: rows.clone(),
+    };
+    let kept = bundle.keep(zone.id).and_then(|c| d.state.commit(vec![c]));
+    kept.map_err(|e| e.to_string())?;
+    for left in d.keyring.set_all_aside(zone, rows) {
+        tracing::warn!(zone = %zone.name, "a key file of the removed zone stays where it is: {left}");
+    }
+    Ok(())
+}
 
 impl Actor {
     pub(super) async fn perform(&mut self, actions: Vec<Action>, now: Timestamp) {
@@ -113,8 +139,12 @@ impl Actor {
     // ---- load and guard
 
     fn start_load(&mut self, job: JobId, version: VersionId, forced: bool, now: Timestamp) {
-        let path = match self.row.source.clone() {
-            Source::File { path } => path,
+        let (path, text) = match self.row.source.clone() {
+            Source::File { path } => (path, None),
+            Source::Update { .. } => match self.begin_content(job, version, now) {
+                Some(begin) => begin,
+                None => return,
+            },
             Source::Servers { servers } => {
                 return self.start_fetch(&servers, job, version, forced, now);
             }
@@ -149,6 +179,7 @@ impl Actor {
         };
         let input = jobs::LoadJob {
             path,
+            text,
             apex: self.me.apex.clone(),
             zone: self.me.id,
             version,
@@ -160,13 +191,19 @@ impl Actor {
         };
         let (d, done) = (self.d.clone(), self.done.clone());
         tokio::spawn(async move {
+            let size = tokio::fs::metadata(&input.path)
+                .await
+                .map_or(0, |m| m.len());
+            let quick = size <= QUICK_OCTETS;
+            let turns = if quick { &d.quick_loads } else { &d.loads };
             // Closed never: the semaphore lives as long as the daemon.
-            let Ok(_turn) = d.loads.acquire().await else {
+            let Ok(_turn) = turns.acquire().await else {
                 return;
             };
             let (d2, p2) = (d.clone(), progress.clone());
             let work = tokio::task::spawn_blocking(move || {
-                jobs::load(&input, &d2.pool, d2.clock.as_ref(), &p2)
+                let pool = if quick { &d2.quick_pool } else { &d2.pool };
+                jobs::load(&input, pool, d2.clock.as_ref(), &p2)
             });
             let result = match work.await {
                 Ok(outcome) => Done::Loaded(job, version, Box::new(outcome)),
@@ -261,11 +298,17 @@ impl Actor {
                 .map(|v| v.made_at() - offset),
             requested_at: now,
             reasons: s.reasons.clone(),
+            keys_change_since: self.row.keys.zone.signers_change_since(),
             class: match s.runway {
                 RunwayClass::Critical | RunwayClass::Emergency => Class::Critical,
                 _ if s.upkeep => Class::Normal,
                 _ => Class::Interactive,
             },
+        };
+        let units = match input.prev.is_some() && !s.upkeep {
+            // By difference; most are small.
+            true => 0,
+            false => input.base.unit_count(),
         };
         let waits = keys
             .signers
@@ -273,9 +316,11 @@ impl Actor {
             .any(|s| matches!(s.mode(), cascade_crypto::Mode::Queued(_)));
         let (d, done, with) = (self.d.clone(), self.done.clone(), keys);
         tokio::spawn(async move {
-            // Those that wait for a token take no turn from those that compute.
+            // Those that wait for a token take no turn from those that compute, and what is short
+            // does not wait for what is long.
             let turns = match waits {
                 true => &d.token_signings,
+                false if units <= QUICK_UNITS => &d.quick_signings,
                 false => &d.signings,
             };
             let Ok(_turn) = turns.acquire().await else {
@@ -284,7 +329,7 @@ impl Actor {
             let (d2, p2) = (d.clone(), progress.clone());
             let work = tokio::task::spawn_blocking(move || {
                 let now = d2.now();
-                jobs::sign_version(&input, &d2.pool, d2.clock.as_ref(), &p2, now)
+                jobs::sign_version(&input, d2.pool_for(units), d2.clock.as_ref(), &p2, now)
             });
             let result = match work.await {
                 Ok(r) => Done::Signed(job, s.version, Box::new(r), with),
@@ -325,7 +370,12 @@ impl Actor {
         let d = self.d.clone();
         spawn_job(&self.done, job, move || {
             let now = d.now();
-            Done::Verified(job, version, Box::new(jobs::verify(input, &d.pool, now)))
+            let units = match input.before.is_some() {
+                true => 0,
+                false => input.version.unit_count(),
+            };
+            let outcome = jobs::verify(input, d.pool_for(units), now);
+            Done::Verified(job, version, Box::new(outcome))
         });
     }
 
@@ -373,8 +423,9 @@ impl Actor {
             let zone = crate::keys::zone_ref(id, &apex);
             let purged = match keys {
                 Keep::Purge => d.keyring.purge(zone, &rows).map_err(|e| e.to_string()),
-                Keep::Keys => Ok(()),
+                Keep::Keys => keep_keys(&d, zone, &rows),
             };
+            crate::keys::bundle::remove_empty(d.config.config.keys_dir().as_std_path(), id);
             let removed = purged.and_then(|()| {
                 d.files
                     .set_zone_aside(id)
@@ -392,6 +443,8 @@ impl Actor {
             .d
             .notify
             .try_send(NotifyCommand::Forget { zone: self.me.id });
+        self.canary.stop();
+        self.d.known.forget(self.me.id);
         self.tell_watch(WatchCommand::Forget { zone: self.me.id });
         self.gone = true;
     }
@@ -554,6 +607,8 @@ impl Actor {
             live_chain_broken: parent_breaks(row),
             delete_ds_ordered: apex.cds == cascade_keys::Cds::Delete,
             cds_alone: !apex.cdnskey && matches!(apex.cds, cascade_keys::Cds::Keys(_)),
+            cached_algorithms: row.zone.cached_algorithms(self.d.now()),
+            unsigned: apex.unsigned,
         }
     }
 
@@ -591,6 +646,8 @@ impl Actor {
             Done::Persisted(job, version, result) => self.persisted(job, version, result).await,
             Done::Exported(version, result) => self.exported(version, result),
             Done::Snapshotted(result) => self.snapshotted(result),
+            Done::Content(job, version, c) => self.content_made(job, version, *c).await,
+            Done::UpdatesBeside(end) => self.updates_beside(end).await,
             Done::Recalled(s, unsigned, result) => self.recalled(*s, unsigned, result),
             Done::Saved(Ok(())) => _ = self.save_row().await,
             Done::Saved(Err(e)) => {
@@ -611,7 +668,11 @@ impl Actor {
             Done::SweepTurn(turn) => self.start_sweep(turn),
             Done::Swept(version, result) => self.swept(version, *result).await,
             Done::Key(end) => self.key_done(*end).await,
-            Done::Restored(r) => self.restored(*r).await,
+            Done::Restored(r) => {
+                self.restored(*r).await;
+                self.ask_servers(0);
+            }
+            Done::ServersAsked(round, asked) => self.servers_asked(round, asked).await,
             Done::Removed(job, result) => {
                 self.running.remove(&job);
                 match result {
@@ -651,6 +712,7 @@ impl Actor {
                     *old = i;
                 }
                 self.row.reports.failed_load = None;
+                self.note_beginning(version, None);
                 self.apply(Event::LoadUnchanged { job, expires_at }).await;
             }
             LoadOutcome::Loaded {
@@ -659,6 +721,7 @@ impl Actor {
                 identity,
             } => {
                 let v = Arc::new(*v);
+                self.note_beginning(version, Some(v.full_fingerprint()));
                 let loaded = Loaded {
                     content_fp: content_fp(&v),
                     source_serial: v.serial(),
@@ -710,7 +773,10 @@ impl Actor {
                     .counters
                     .signatures
                     .fetch_add(report.signatures, Ordering::Relaxed);
-                let min_exp = v.earliest_expiration().unwrap_or(now);
+                let min_exp = match v.is_signed() {
+                    true => v.earliest_expiration().unwrap_or(now),
+                    false => now + NEVER,
+                };
                 let mut reviewed = v.content_fingerprint();
                 reviewed.add(cascade_zone::Fingerprint(
                     u128::from(with.set.apex) << 64 | u128::from(self.row.zone.settings.signing),
