@@ -3,6 +3,7 @@
 
 mod answers;
 mod message;
+mod push;
 mod servers;
 mod transport;
 
@@ -19,6 +20,8 @@ use cascade_zone::{Name, ZoneVersion};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+
+pub use push::{Push, push};
 
 use answers::Shown;
 use transport::Asker;
