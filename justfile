@@ -21,6 +21,14 @@ sequences count="10000":
 e2e:
     cargo xtask test --only e2e
 
+# Power cuts while changes stream in; CI has 300.
+kills count="3000":
+    CASCADE_KILLS={{count}} cargo test --package cascade-e2e --test stories -- --nocapture kill_at_random
+
+# Small zones added, signed and restarted in one daemon of a development build; CI has 2,000.
+many-zones count="10000":
+    CASCADE_ZONES={{count}} cargo test --package cascade-e2e --test stories -- --nocapture many_zones_are
+
 demo *args:
     cargo xtask demo {{args}}
 

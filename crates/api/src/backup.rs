@@ -41,6 +41,9 @@ pub struct Manifest {
     /// Of the state.
     pub schema: u32,
     pub created_at: Timestamp,
+    /// Made by the daemon itself, before it took over the state of another release: its own one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<String>,
     pub zones: u64,
     pub files: Vec<ManifestFile>,
 }

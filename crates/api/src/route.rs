@@ -121,8 +121,12 @@ routes! {
     ZoneDiff Get "/v1/zones/{z}/diff" V [] - => 200 "Diff" "Difference of two versions";
     ZoneExport Get "/v1/zones/{z}/export" V [] - => 200 - "The zone in zone-file form";
     ZoneReload Post "/v1/zones/{z}/reload" O [] "ReloadRequest" => 202 "Accepted" "Read the source again";
+    ZoneUpdate Post "/v1/zones/{z}/update" O [D] "UpdateRequest" => 200 "Updated" "Change the content of a zone that takes updates";
     ZoneResign Post "/v1/zones/{z}/resign" O [] "ResignRequest" => 202 "Accepted" "Refresh signatures";
     ZoneReset Post "/v1/zones/{z}/reset" O [] "Commented" => 202 "Accepted" "Drop the candidate";
+    ZoneRollback Post "/v1/zones/{z}/rollback" A [D C] "RollbackRequest" => 202 "Accepted" "Publish the content of an older version again";
+    PinOn Put "/v1/zones/{z}/pin" O [] "PinRequest" => 200 "Pin" "Hold the published content";
+    PinOff Delete "/v1/zones/{z}/pin" O [] - => 204 - "Let newer content go on";
     ReviewApprove Post "/v1/zones/{z}/reviews/{stage}/{serial}/approve" P [] "Commented" => 200 "ReviewDecision" "Approve a candidate";
     ReviewReject Post "/v1/zones/{z}/reviews/{stage}/{serial}/reject" P [] "Commented" => 200 "ReviewDecision" "Reject a candidate";
     ReviewOverride Post "/v1/zones/{z}/reviews/{stage}/override" P [C] "OverrideRequest" => 202 "Accepted" "Accept a rejected candidate after all";

@@ -40,6 +40,16 @@ pub enum Source {
         /// Tried in order.
         servers: Vec<SourceServer>,
     },
+    /// The zone's content is its own and is changed by updates.
+    Update {
+        /// The zone file it begins with; absolute. Not read again.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        path: Option<String>,
+        /// The name servers of a zone that begins empty; the first is the MNAME of its SOA.
+        /// Without them and without a file it begins with what is published now.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        name_servers: Vec<String>,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -247,6 +257,53 @@ pub struct ReloadRequest {
     pub comment: Option<String>,
 }
 
+/// `POST …/update`
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UpdateRequest {
+    /// Commands as nsupdate(1) takes them.
+    pub text: String,
+    /// What errors call the text.
+    #[serde(default)]
+    pub file: Option<String>,
+    #[serde(default)]
+    pub comment: Option<String>,
+}
+
+/// Up to the first request that was refused.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Updated {
+    pub zone: String,
+    pub requests: Vec<UpdateResult>,
+    /// Of a dry run: what would change, the SOA included.
+    pub changes: Vec<Change>,
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct UpdateResult {
+    /// Where the request begins in the text.
+    pub line: u64,
+    pub outcome: UpdateOutcome,
+    /// As a DNS server would answer (RFC 2136 §2.2).
+    pub code: String,
+    /// Of the published version.
+    pub serial: Option<u32>,
+    pub detail: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum UpdateOutcome {
+    /// Everything was so already.
+    Unchanged,
+    /// Verified, durable and served; of a dry run: something would change.
+    Published,
+    /// Durable; publication waits.
+    Accepted,
+    Refused,
+}
+
 /// `POST …/resign`
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -255,6 +312,51 @@ pub struct ResignRequest {
     pub full: bool,
     /// Next signed serial; must be ahead (RFC 1982 §3.2).
     pub serial: Option<u32>,
+    pub comment: Option<String>,
+}
+
+/// `POST …/rollback`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RollbackRequest {
+    /// `v<N>`, `serial:<N>`, or `previous`: the newest one that is kept and has another content.
+    #[serde(default = "previous")]
+    pub to: String,
+    /// Newer content waits until the zone is unpinned.
+    #[serde(default = "yes")]
+    pub pin: bool,
+    #[serde(default)]
+    pub confirm: Option<String>,
+    #[serde(default)]
+    pub yes: bool,
+    #[serde(default)]
+    pub comment: Option<String>,
+}
+
+impl Default for RollbackRequest {
+    fn default() -> Self {
+        RollbackRequest {
+            to: previous(),
+            pin: true,
+            confirm: None,
+            yes: false,
+            comment: None,
+        }
+    }
+}
+
+fn previous() -> String {
+    "previous".into()
+}
+
+/// `PUT …/pin`
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct PinRequest {
+    /// Refused unless it is the one that is published.
+    pub version: Option<String>,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub until: Option<Timestamp>,
     pub comment: Option<String>,
 }
 

@@ -78,7 +78,7 @@ impl Disk {
     }
 
     /// Removes a directory with all that is in it, if it is there.
-    pub(crate) fn remove_tree(&self, path: &Path) -> Result<(), ArchiveError> {
+    pub fn remove_tree(&self, path: &Path) -> Result<(), ArchiveError> {
         self.around(
             "remove",
             "remove done",

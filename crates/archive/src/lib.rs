@@ -6,12 +6,15 @@
 
 pub mod audit;
 pub mod backup;
+pub mod ballast;
 pub mod disk;
 pub mod error;
 pub mod frame;
 pub mod journal;
+pub mod lineage;
 pub mod segment;
 pub mod state;
+pub mod updates;
 pub mod version_file;
 pub mod zones;
 
@@ -20,7 +23,9 @@ pub use disk::Disk;
 pub use error::{ArchiveError, Damage};
 pub use frame::{FileHeader, FileKind};
 pub use journal::{JournalTail, JournalWriter};
+pub use lineage::Writer;
 pub use segment::{Fresh, Kept, Recovered, Segment, Want, Writing};
 pub use state::{Change, Origin, State, Table};
+pub use updates::{Logged, MAX_LOG, UpdateLog};
 pub use version_file::{PartSource, WholeVersion};
 pub use zones::ZoneFiles;

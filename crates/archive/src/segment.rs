@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{ArchiveError, Damage};
 use crate::frame::{DELTA_BEGIN, DELTA_END, FileHeader, FileKind, HEADER_LEN};
 use crate::journal::{self, Group, JournalTail, JournalWriter};
+use crate::version_file::Pace;
 use crate::zones::{Kind, Recovery, ZoneFiles};
 
 /// Versions whose place in the journal is remembered: what can be read back one by one.
@@ -25,6 +26,13 @@ const MARKS_MAX: usize = 64;
 /// Journals below this size are not worth a new snapshot.
 const JOURNAL_MIN: u64 = 1 << 20;
 const JOURNAL_MAX: u64 = 256 << 20;
+/// Journals of small zones are, from this size and this number of versions on: each of very many
+/// zones is read back at a start.
+const JOURNAL_SMALL: u64 = 64 << 10;
+const MARKS_MANY: usize = 32;
+/// Patches up to this size go into the journal however small the zone is: the versions before stay
+/// at hand for incremental transfers, over restarts too.
+const PATCH_SMALL: u64 = 32 << 10;
 
 /// Where a version ends in its journal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,7 +80,8 @@ impl Segment {
     /// The journal has grown so much that a new snapshot is due.
     pub fn is_long(&self) -> bool {
         let limit = (self.snapshot / 4).clamp(JOURNAL_MIN, JOURNAL_MAX);
-        self.end() > limit
+        let many = self.marks.len() >= MARKS_MANY && self.snapshot / 4 < JOURNAL_SMALL;
+        self.end() > if many { JOURNAL_SMALL } else { limit }
     }
 
     fn of(version: &ZoneVersion, snapshot: u64) -> Self {
@@ -151,7 +160,8 @@ impl ZoneFiles {
             return Ok(list);
         };
         // Half of the zone in patches costs more to read back than the zone.
-        let Some(parts) = patch(old, new, open.snapshot / 2) else {
+        let most = (open.snapshot / 2).max(PATCH_SMALL);
+        let Some(parts) = patch(old, new, most) else {
             list.push(self.snapshot(new)?);
             return Ok(list);
         };
@@ -173,6 +183,16 @@ impl ZoneFiles {
 
     /// Writes a version whole: a segment without a journal yet.
     pub fn snapshot(&self, new: Writing<'_>) -> Result<Segment, ArchiveError> {
+        self.snapshot_paced(new, &|_| {})
+    }
+
+    /// The same for a version that is durable already, so that nobody waits for it: `pace` is told
+    /// of octets written and may take its time.
+    pub fn snapshot_paced(
+        &self,
+        new: Writing<'_>,
+        pace: Pace<'_>,
+    ) -> Result<Segment, ArchiveError> {
         let v = new.version;
         let header = FileHeader {
             kind: FileKind::Snapshot,
@@ -183,9 +203,9 @@ impl ZoneFiles {
             fingerprint: v.full_fingerprint().to_bytes(),
         };
         let records = v.sums().records;
-        let path = self.write(Kind::Snapshot, &header, records, new.beside, &|sink| {
-            v.export_parts(sink)
-        })?;
+        let parts = |sink: &mut dyn FnMut(u8, &[u8])| v.export_parts(sink);
+        let kind = Kind::Snapshot;
+        let path = self.write_paced(kind, &header, records, new.beside, &parts, pace)?;
         let size = std::fs::metadata(&path).map_or(0, |m| m.len());
         Ok(Segment::of(v, size))
     }

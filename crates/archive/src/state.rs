@@ -3,20 +3,32 @@
 //! Values are JSON; what they mean is for the crates above. All changes of one transition go into
 //! one commit; commits that wait for the disk at the same time share its sync.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::thread::JoinHandle;
 
 use cascade_zone::ZoneId;
+use rayon::prelude::*;
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::ballast::Ballast;
 use crate::disk::{Disk, MODE_STATE, temporary};
 use crate::error::ArchiveError;
+use crate::lineage::Lineage;
 use crate::zones::free_name;
 
-/// Version of the tables' layout.
-pub const SCHEMA: u32 = 1;
+/// Version of the tables' layout. 2: the state says which release wrote it ([`crate::lineage`]).
+pub const SCHEMA: u32 = 2;
+/// The oldest layout that is still read; [`State::take_over`] brings it up to date.
+pub const OLDEST_SCHEMA: u32 = 1;
+/// Octets of the database that are kept in memory; the kernel keeps more.
+const CACHE: usize = 64 << 20;
+/// From so many entries on, values are decoded by several threads.
+const PARALLEL: usize = 64;
 /// Backups kept: `.bak-1` is the newest.
 pub const BACKUPS: u32 = 3;
 
@@ -48,7 +60,7 @@ tables! {
 }
 
 const HISTORY: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("history");
-const META: TableDefinition<'static, &str, u32> = TableDefinition::new("meta");
+pub(crate) const META: TableDefinition<'static, &str, u32> = TableDefinition::new("meta");
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
@@ -119,22 +131,30 @@ pub enum Origin {
 }
 
 pub struct State {
-    db: Database,
+    pub(crate) inner: Arc<Inner>,
+    writer: Option<JoinHandle<()>>,
+}
+
+/// What callers and the writer share.
+pub(crate) struct Inner {
+    /// `None` while it could not be opened again after the disk had failed.
+    db: RwLock<Option<Database>>,
+    ballast: Ballast,
+    full: AtomicBool,
     path: PathBuf,
     disk: Disk,
     queue: Mutex<Queue>,
     turn: Condvar,
 }
 
-/// Commits that wait for one another: whoever comes first writes for all.
+type Done = Box<dyn FnOnce(Result<(), ArchiveError>) + Send>;
+
+/// Commits that wait: the writer takes all that there are and syncs once for them.
 #[derive(Default)]
 struct Queue {
-    waiting: Vec<(u64, Vec<Change>)>,
-    next: u64,
-    /// A leader is writing.
-    busy: bool,
-    /// Results not yet fetched.
-    done: Vec<(u64, Result<(), ArchiveError>)>,
+    waiting: Vec<(Vec<Change>, Done)>,
+    /// No more will come.
+    stop: bool,
 }
 
 impl State {
@@ -156,12 +176,23 @@ impl State {
         } else {
             return Err(ArchiveError::StateMissing { path });
         };
-        let state = State {
-            db,
-            path,
+        let inner = Arc::new(Inner {
+            db: RwLock::new(Some(db)),
+            ballast: Ballast::new(disk, root),
+            full: AtomicBool::new(false),
+            path: path.clone(),
             disk: disk.clone(),
             queue: Mutex::new(Queue::default()),
             turn: Condvar::new(),
+        });
+        let of_writer = inner.clone();
+        let writer = std::thread::Builder::new()
+            .name("state".into())
+            .spawn(move || of_writer.write_all())
+            .map_err(|e| ArchiveError::io("start the writer of", &path, e))?;
+        let state = State {
+            inner,
+            writer: Some(writer),
         };
         Ok((state, origin))
     }
@@ -169,28 +200,48 @@ impl State {
     /// Makes all changes durable together. When this returns they are; on an error none is.
     /// Calls from several threads share one write.
     pub fn commit(&self, changes: Vec<Change>) -> Result<(), ArchiveError> {
-        let mut q = self.lock();
-        let ticket = q.next;
-        q.next += 1;
-        q.waiting.push((ticket, changes));
-        loop {
-            if let Some(i) = q.done.iter().position(|(t, _)| *t == ticket) {
-                return q.done.swap_remove(i).1;
-            }
-            if q.busy {
-                q = self.turn.wait(q).unwrap_or_else(PoisonError::into_inner);
-                continue;
-            }
-            q.busy = true;
-            let batch = std::mem::take(&mut q.waiting);
-            drop(q);
-            let result = self.write(&batch);
-            q = self.lock();
-            q.busy = false;
-            q.done
-                .extend(batch.into_iter().map(|(t, _)| (t, result.clone())));
-            self.turn.notify_all();
+        let (tx, rx) = std::sync::mpsc::sync_channel(1);
+        self.submit(changes, move |result| _ = tx.send(result));
+        rx.recv().unwrap_or_else(|_| Err(self.inner.gone()))
+    }
+
+    /// The same without waiting: `done` is called by the writer, and must be quick.
+    pub fn submit(
+        &self,
+        changes: Vec<Change>,
+        done: impl FnOnce(Result<(), ArchiveError>) + Send + 'static,
+    ) {
+        let mut q = self.inner.lock();
+        q.waiting.push((changes, Box::new(done)));
+        drop(q);
+        self.inner.turn.notify_one();
+    }
+
+    /// Tells that the disk has no room, whoever found out: the reserve is given back.
+    ///
+    /// # Errors
+    /// The reserve cannot be removed.
+    pub fn note_full(&self) -> Result<(), ArchiveError> {
+        self.inner.full.store(true, Ordering::SeqCst);
+        self.inner.ballast.release().map(drop)
+    }
+
+    /// The disk had no room when something was written last.
+    pub fn is_full(&self) -> bool {
+        self.inner.full.load(Ordering::SeqCst)
+    }
+
+    /// Looks whether there is plenty of room, and keeps a reserve of it; true: there is, and the
+    /// disk no longer counts as full.
+    ///
+    /// # Errors
+    /// As [`Ballast::restore`].
+    pub fn look_for_room(&self) -> Result<bool, ArchiveError> {
+        let room = self.inner.ballast.restore()?;
+        if room {
+            self.inner.full.store(false, Ordering::SeqCst);
         }
+        Ok(room)
     }
 
     pub fn get<T: DeserializeOwned>(
@@ -198,7 +249,8 @@ impl State {
         table: Table,
         key: &str,
     ) -> Result<Option<T>, ArchiveError> {
-        let tx = self.db.begin_read().map_err(|e| self.err("read", e))?;
+        let db = self.inner.db();
+        let tx = self.inner.begin_read(&db)?;
         let t = tx
             .open_table(definition(table))
             .map_err(|e| self.err("read", e))?;
@@ -206,15 +258,17 @@ impl State {
         value.map(|v| decode(table, key, v.value())).transpose()
     }
 
-    /// Entries with keys after `after`, in order of keys, at most `limit`.
-    pub fn list<T: DeserializeOwned>(
+    /// Entries with keys after `after`, in order of keys, at most `limit`. Many are decoded on all
+    /// threads of the current rayon pool.
+    pub fn list<T: DeserializeOwned + Send>(
         &self,
         table: Table,
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<(String, T)>, ArchiveError> {
         use std::ops::Bound;
-        let tx = self.db.begin_read().map_err(|e| self.err("read", e))?;
+        let db = self.inner.db();
+        let tx = self.inner.begin_read(&db)?;
         let t = tx
             .open_table(definition(table))
             .map_err(|e| self.err("read", e))?;
@@ -222,12 +276,19 @@ impl State {
         let range = t
             .range::<&str>((from, Bound::Unbounded))
             .map_err(|e| self.err("read", e))?;
-        let mut out = Vec::new();
+        let mut raw: Vec<(String, Vec<u8>)> = Vec::new();
         for entry in range.take(limit) {
             let (k, v) = entry.map_err(|e| self.err("read", e))?;
-            out.push((k.value().to_owned(), decode(table, k.value(), v.value())?));
+            raw.push((k.value().to_owned(), v.value().to_owned()));
         }
-        Ok(out)
+        let one = |(key, value): (String, Vec<u8>)| {
+            let value = decode(table, &key, &value)?;
+            Ok((key, value))
+        };
+        match raw.len() < PARALLEL {
+            true => raw.into_iter().map(one).collect(),
+            false => raw.into_par_iter().with_min_len(16).map(one).collect(),
+        }
     }
 
     /// History of a zone, newest first: entries with numbers below `before`, at most `limit`.
@@ -237,7 +298,8 @@ impl State {
         before: Option<u64>,
         limit: usize,
     ) -> Result<Vec<(u64, T)>, ArchiveError> {
-        let tx = self.db.begin_read().map_err(|e| self.err("read", e))?;
+        let db = self.inner.db();
+        let tx = self.inner.begin_read(&db)?;
         let t = tx.open_table(HISTORY).map_err(|e| self.err("read", e))?;
         let (from, to) = (
             history_key(zone, 0),
@@ -267,49 +329,164 @@ impl State {
     /// only when the new one is complete.
     pub fn backup_to(&self, to: &Path) -> Result<(), ArchiveError> {
         let tmp = temporary(to);
-        self.disk.remove(&tmp)?;
+        self.inner.disk.remove(&tmp)?;
         let copied = self
-            .copy_into(&tmp)
-            .and_then(|()| self.disk.rename(&tmp, to));
+            .inner
+            .copy_into(&tmp, &self.lineage_for_copy()?)
+            .and_then(|()| self.inner.disk.rename(&tmp, to));
         if copied.is_err() {
-            let _ = self.disk.remove(&tmp);
+            let _ = self.inner.disk.remove(&tmp);
         }
         copied
     }
 
     /// The hourly copy: `.bak-1` is the new one, older ones move on, the oldest goes.
     pub fn rotate_backup(&self) -> Result<(), ArchiveError> {
-        let names = backups(&self.path);
-        let fresh = temporary(&self.path.with_extension("redb.bak"));
+        let names = backups(&self.inner.path);
+        let fresh = temporary(&self.inner.path.with_extension("redb.bak"));
         self.backup_to(&fresh)?;
         for pair in names.windows(2).rev() {
             if let [newer, older] = pair
                 && newer.exists()
             {
-                self.disk.rename(newer, older)?;
+                self.inner.disk.rename(newer, older)?;
             }
         }
         match names.first() {
-            Some(first) => self.disk.rename(&fresh, first),
+            Some(first) => self.inner.disk.rename(&fresh, first),
             None => Ok(()),
         }
     }
 
+    pub(crate) fn err(&self, op: &'static str, e: impl Into<redb::Error>) -> ArchiveError {
+        self.inner.err(op, e)
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        self.inner.lock().stop = true;
+        self.inner.turn.notify_one();
+        if let Some(writer) = self.writer.take() {
+            // A panic there has been answered as an error to whoever waited.
+            let _ = writer.join();
+        }
+    }
+}
+
+impl Inner {
     fn lock(&self) -> MutexGuard<'_, Queue> {
-        // The queue is consistent at every await point; a panicking waiter harms nobody.
+        // The queue is consistent whenever the lock is free; a panicking caller harms nobody.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self, batch: &[(u64, Vec<Change>)]) -> Result<(), ArchiveError> {
-        let changes = batch.iter().flat_map(|(_, c)| c);
-        let tx = self.db.begin_write().map_err(|e| self.err("begin", e))?;
+    /// The writer's life: until the state is dropped and nothing waits.
+    fn write_all(&self) {
+        loop {
+            let mut q = self.lock();
+            while q.waiting.is_empty() && !q.stop {
+                q = self.turn.wait(q).unwrap_or_else(PoisonError::into_inner);
+            }
+            let batch = std::mem::take(&mut q.waiting);
+            drop(q);
+            if batch.is_empty() {
+                return;
+            }
+            // The library asserts its own format; whoever waits gets an answer all the same.
+            let tried = catch_unwind(AssertUnwindSafe(|| self.write_or_make_room(&batch)));
+            let result = tried.unwrap_or_else(|_| Err(self.gone()));
+            for (_, done) in batch {
+                done(result.clone());
+            }
+        }
+    }
+
+    fn gone(&self) -> ArchiveError {
+        ArchiveError::State {
+            op: "write",
+            path: self.path.clone(),
+            detail: "the writer has failed; see the log".into(),
+        }
+    }
+
+    fn db(&self) -> RwLockReadGuard<'_, Option<Database>> {
+        self.db.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// For the start, when nobody else is here yet.
+    pub(crate) fn read_tx(&self) -> Result<redb::ReadTransaction, redb::Error> {
+        let db = self.db();
+        let db = db.as_ref().ok_or(redb::Error::PreviousIo)?;
+        Ok(db.begin_read()?)
+    }
+
+    /// As [`Inner::read_tx`].
+    pub(crate) fn write_tx(&self) -> Result<redb::WriteTransaction, redb::Error> {
+        let db = self.db();
+        let db = db.as_ref().ok_or(redb::Error::PreviousIo)?;
+        Ok(db.begin_write()?)
+    }
+
+    fn begin_read(&self, db: &Option<Database>) -> Result<redb::ReadTransaction, ArchiveError> {
+        let db = db.as_ref().ok_or_else(|| self.gone())?;
+        db.begin_read().map_err(|e| self.err("read", e))
+    }
+
+    /// Writes; if the disk does not take it, once more after the reserve was given back. The
+    /// database has to be opened again after every failure of the disk.
+    fn write_or_make_room(&self, batch: &[(Vec<Change>, Done)]) -> Result<(), ArchiveError> {
+        let changes = || batch.iter().flat_map(|(c, _)| c);
+        if self.db().is_none() {
+            self.reopen()?;
+        }
+        let Err(e) = self.write(changes()) else {
+            return Ok(());
+        };
+        let full = matches!(e, ArchiveError::StorageFull { .. });
+        if full {
+            self.full.store(true, Ordering::SeqCst);
+        }
+        if !full && !matches!(e, ArchiveError::Io { .. }) {
+            return Err(e);
+        }
+        let room = full && self.ballast.release().unwrap_or(false);
+        self.reopen()?;
+        match room {
+            true => self.write(changes()),
+            false => Err(e),
+        }
+    }
+
+    fn reopen(&self) -> Result<(), ArchiveError> {
+        let mut db = self.db.write().unwrap_or_else(PoisonError::into_inner);
+        // Closed first: it is locked against a second opening.
+        *db = None;
+        match open_db(&self.path) {
+            Ok((opened, _)) => *db = Some(opened),
+            Err(Unopened::Error(e)) => return Err(e),
+            Err(Unopened::Damaged) => {
+                let path = self.path.clone();
+                return Err(ArchiveError::StateUnusable { path });
+            }
+        }
+        Ok(())
+    }
+
+    fn write<'a>(&self, changes: impl Iterator<Item = &'a Change>) -> Result<(), ArchiveError> {
+        let db = self.db();
+        let db = db.as_ref().ok_or_else(|| self.gone())?;
+        let tx = db.begin_write().map_err(|e| self.err("begin", e))?;
         for change in changes {
             self.apply(&tx, change)?;
         }
         tx.commit().map_err(|e| self.err("commit", e))
     }
 
-    fn apply(&self, tx: &redb::WriteTransaction, change: &Change) -> Result<(), ArchiveError> {
+    pub(crate) fn apply(
+        &self,
+        tx: &redb::WriteTransaction,
+        change: &Change,
+    ) -> Result<(), ArchiveError> {
         let err = |e: redb::StorageError| self.err("write", e);
         let open = |e: redb::TableError| self.err("write", e);
         match change {
@@ -345,8 +522,9 @@ impl State {
         Ok(())
     }
 
-    fn copy_into(&self, to: &Path) -> Result<(), ArchiveError> {
-        let read = self.db.begin_read().map_err(|e| self.err("back up", e))?;
+    fn copy_into(&self, to: &Path, lineage: &Lineage) -> Result<(), ArchiveError> {
+        let ours = self.db();
+        let read = self.begin_read(&ours)?;
         let db = create_db(&self.disk, to)?;
         let write = db.begin_write().map_err(|e| self.err("back up", e))?;
         let copy = || -> Result<(), redb::Error> {
@@ -364,13 +542,13 @@ impl State {
                 let (k, v) = entry?;
                 into.insert(k.value(), v.value())?;
             }
-            Ok(())
+            lineage.write(&write)
         };
         copy().map_err(|e| self.err("back up", e))?;
         write.commit().map_err(|e| self.err("back up", e))
     }
 
-    fn err(&self, op: &'static str, e: impl Into<redb::Error>) -> ArchiveError {
+    pub(crate) fn err(&self, op: &'static str, e: impl Into<redb::Error>) -> ArchiveError {
         state_error(op, &self.path, e)
     }
 }
@@ -431,17 +609,25 @@ enum Unopened {
     Error(ArchiveError),
 }
 
+fn builder() -> redb::Builder {
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE);
+    builder
+}
+
 fn create_db(disk: &Disk, path: &Path) -> Result<Database, ArchiveError> {
     // Made here first, for its mode: it decides about keys and approvals.
     drop(disk.create(path, MODE_STATE)?);
-    let db = Database::create(path).map_err(|e| state_error("create", path, e))?;
+    let db = builder()
+        .create(path)
+        .map_err(|e| state_error("create", path, e))?;
     let make = || -> Result<(), redb::Error> {
         let tx = db.begin_write()?;
         for table in Table::ALL {
             tx.open_table(definition(*table))?;
         }
         tx.open_table(HISTORY)?;
-        tx.open_table(META)?.insert("schema", SCHEMA)?;
+        crate::lineage::create(&tx)?;
         tx.commit()?;
         Ok(())
     };
@@ -454,7 +640,7 @@ fn create_db(disk: &Disk, path: &Path) -> Result<Database, ArchiveError> {
 /// that opens but cannot be read is damaged. Says whether it was whole.
 fn open_db(path: &Path) -> Result<(Database, bool), Unopened> {
     // The database library asserts its own format; a damaged file must not end the daemon.
-    let opened = std::panic::catch_unwind(|| Database::open(path));
+    let opened = std::panic::catch_unwind(|| builder().open(path));
     let mut db = match opened {
         Ok(Ok(db)) => db,
         Ok(Err(DatabaseError::DatabaseAlreadyOpen)) => {
@@ -481,7 +667,7 @@ fn open_db(path: &Path) -> Result<(Database, bool), Unopened> {
         Ok::<_, redb::Error>((walk(&db)?, whole))
     }));
     match check {
-        Ok(Ok((SCHEMA, whole))) => Ok((db, whole)),
+        Ok(Ok((OLDEST_SCHEMA..=SCHEMA, whole))) => Ok((db, whole)),
         Ok(Ok((found, _))) if found > SCHEMA => Err(Unopened::Error(ArchiveError::Newer {
             path: path.to_owned(),
             found,

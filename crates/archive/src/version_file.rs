@@ -18,6 +18,9 @@ use crate::frame::{
 /// Hands over the parts of a version in file order, each once: `version.export_parts`.
 pub type PartSource<'a> = &'a dyn Fn(&mut dyn FnMut(u8, &[u8]));
 
+/// Slows writing down: called with the number of octets just written.
+pub type Pace<'a> = &'a dyn Fn(u64);
+
 /// A version as it was read: every check sum fits and the footer agrees.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WholeVersion {
@@ -36,6 +39,8 @@ const BUFFER: usize = 1 << 20;
 
 /// Writes the file under a temporary name, syncs it, and renames it: there is the old file or the
 /// new one, never a third. On an error the temporary file is removed as far as possible.
+///
+/// `pace` is told of octets written, between two pieces, and may take its time.
 pub fn write(
     disk: &Disk,
     path: &Path,
@@ -43,10 +48,11 @@ pub fn write(
     records: u64,
     ledger: &[u8],
     parts: PartSource<'_>,
+    pace: Pace<'_>,
 ) -> Result<(), ArchiveError> {
     let tmp = temporary(path);
-    let written =
-        write_to(disk, &tmp, header, records, ledger, parts).and_then(|()| disk.rename(&tmp, path));
+    let written = write_to(disk, &tmp, header, records, ledger, parts, pace)
+        .and_then(|()| disk.rename(&tmp, path));
     if written.is_err() {
         // Best effort: a left-over is ignored and overwritten by the next attempt.
         let _ = disk.remove(&tmp);
@@ -61,6 +67,7 @@ fn write_to(
     records: u64,
     ledger: &[u8],
     parts: PartSource<'_>,
+    pace: Pace<'_>,
 ) -> Result<(), ArchiveError> {
     if ledger.len() > BUFFER {
         return Err(ArchiveError::TooLarge { what: "ledger" });
@@ -78,6 +85,7 @@ fn write_to(
         count += 1;
         if buf.len() >= BUFFER {
             failed = disk.write(&mut file, tmp, &buf).err();
+            pace(buf.len() as u64);
             buf.clear();
         }
     });

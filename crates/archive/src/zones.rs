@@ -14,7 +14,7 @@ use cascade_zone::{VersionId, ZoneId, ZoneVersion};
 use crate::disk::Disk;
 use crate::error::{ArchiveError, Damage};
 use crate::frame::{FileHeader, FileKind};
-use crate::version_file::{self, PartSource, WholeVersion};
+use crate::version_file::{self, Pace, PartSource, WholeVersion};
 
 #[derive(Clone)]
 pub struct ZoneFiles {
@@ -100,9 +100,21 @@ impl ZoneFiles {
         ledger: &[u8],
         parts: PartSource<'_>,
     ) -> Result<PathBuf, ArchiveError> {
+        self.write_paced(kind, header, records, ledger, parts, &|_| {})
+    }
+
+    pub(crate) fn write_paced(
+        &self,
+        kind: Kind,
+        header: &FileHeader,
+        records: u64,
+        ledger: &[u8],
+        parts: PartSource<'_>,
+        pace: Pace<'_>,
+    ) -> Result<PathBuf, ArchiveError> {
         let path = self.path(header.zone, kind, header.version);
         self.make_dir(header.zone)?;
-        version_file::write(&self.disk, &path, header, records, ledger, parts)?;
+        version_file::write(&self.disk, &path, header, records, ledger, parts, pace)?;
         Ok(path)
     }
 

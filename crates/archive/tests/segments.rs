@@ -160,7 +160,7 @@ fn a_version_of_its_own_begins_a_segment() {
     let segments = store(&files, &versions[..2]).pop().unwrap();
     // Loaded anew, with other tables and other content.
     let other = {
-        let v = next(&made(1000, 600), 1);
+        let v = next(&made(10_000, 4_000), 1);
         next(&next(&v, 1), 1)
     };
     let segments = files

@@ -307,3 +307,70 @@ fn an_interrupted_audit_write_is_cut_and_a_failed_one_leaves_no_trace() {
         4
     );
 }
+
+/// Makes of a state what the first layout was.
+fn as_schema_1(root: &std::path::Path) {
+    let db = redb::Database::open(root.join("state.redb")).unwrap();
+    let tx = db.begin_write().unwrap();
+    let meta = redb::TableDefinition::<&str, u32>::new("meta");
+    tx.open_table(meta).unwrap().insert("schema", 1).unwrap();
+    tx.delete_table(redb::TableDefinition::<&str, &str>::new("about"))
+        .unwrap();
+    tx.commit().unwrap();
+}
+
+#[test]
+fn a_former_layout_is_read_copied_as_it_is_and_taken_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    let (s, _) = State::open(&Disk::new(), root).unwrap();
+    assert_eq!(s.writer().unwrap(), None, "nobody has written it yet");
+    s.commit(vec![put(1)]).unwrap();
+    drop(s);
+    as_schema_1(root);
+    let (s, origin) = State::open(&Disk::new(), root).unwrap();
+    assert_eq!(origin, Origin::Existing);
+    let first = Writer {
+        schema: 1,
+        release: "0.1.0-pre".into(),
+    };
+    assert_eq!(s.writer().unwrap(), Some(first.clone()));
+    let copy = root.join("copy");
+    std::fs::create_dir(&copy).unwrap();
+    s.backup_to(&copy.join("state.redb")).unwrap();
+    s.take_over("0.2.0").unwrap();
+    let now = Writer {
+        schema: state::SCHEMA,
+        release: "0.2.0".into(),
+    };
+    assert_eq!(s.writer().unwrap(), Some(now.clone()));
+    assert_eq!(s.get(Table::Zones, "k001").unwrap(), Some(thing(1)));
+    drop(s);
+    let (s, _) = State::open(&Disk::new(), root).unwrap();
+    assert_eq!(s.writer().unwrap(), Some(now));
+    // The former release can read the copy.
+    let (copied, _) = State::open(&Disk::new(), &copy).unwrap();
+    assert_eq!(copied.writer().unwrap(), Some(first));
+    assert_eq!(copied.get(Table::Zones, "k001").unwrap(), Some(thing(1)));
+}
+
+#[test]
+fn a_copy_says_so_until_that_was_seen_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let (s, _) = State::open(&Disk::new(), dir.path()).unwrap();
+    s.commit(vec![put(1)]).unwrap();
+    s.rotate_backup().unwrap();
+    assert!(!s.is_copy().unwrap());
+    drop(s);
+    // Whoever restores it, and by whatever means.
+    let state = dir.path().join("state.redb");
+    std::fs::rename(dir.path().join("state.redb.bak-1"), &state).unwrap();
+    let (s, _) = State::open(&Disk::new(), dir.path()).unwrap();
+    assert!(s.is_copy().unwrap());
+    s.settle_copy(&[put(2)]).unwrap();
+    assert!(!s.is_copy().unwrap());
+    drop(s);
+    let (s, _) = State::open(&Disk::new(), dir.path()).unwrap();
+    assert!(!s.is_copy().unwrap());
+    assert_eq!(s.get(Table::Zones, "k002").unwrap(), Some(thing(2)));
+}

@@ -53,8 +53,12 @@ pub fn detail(s: &ZoneStatus, now: Timestamp, out: &mut String) {
         let asked = sec
             .asked_at
             .map_or(String::new(), |at| format!(", asked {}", ago(at, now)));
+        let bogus = sec
+            .bogus
+            .as_ref()
+            .map_or(String::new(), |what| format!(", BOGUS: {}", clean(what)));
         line(format!(
-            "Secondary {}: {serial}{lag}{asked}",
+            "Secondary {}: {serial}{lag}{asked}{bogus}",
             clean(&sec.server)
         ));
     }

@@ -95,7 +95,7 @@ pub fn version(text: &str) -> Result<String, String> {
 }
 
 const SOURCE_FORMS: &str = "write /path or file:<path>, <IP>[:port][^tsig-key], \
-    tls:<IP>[:port]#<auth-name>[^tsig-key], or none";
+    tls:<IP>[:port]#<auth-name>[^tsig-key], update:/path, update:<name server>[,…], or none";
 
 /// One `--source`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,11 +103,27 @@ pub enum SourceArg {
     None,
     File(PathBuf),
     Server(SourceServer),
+    /// Content of its own: what it begins with.
+    Update(Begin),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Begin {
+    File(PathBuf),
+    NameServers(Vec<String>),
+    /// What is published.
+    Live,
 }
 
 pub fn source(text: &str) -> Result<SourceArg, String> {
     if text == "none" {
         return Ok(SourceArg::None);
+    }
+    if let Some(begin) = text.strip_prefix("update:") {
+        return update(begin).map(SourceArg::Update);
+    }
+    if text == "update" {
+        return Ok(SourceArg::Update(Begin::Live));
     }
     if let Some(path) = text.strip_prefix("file:") {
         return if path.is_empty() {
@@ -124,6 +140,24 @@ pub fn source(text: &str) -> Result<SourceArg, String> {
             "'{text}' is neither a path nor an address; {SOURCE_FORMS}. A host name is not accepted"
         )
     })
+}
+
+/// What stands behind `update:`.
+fn update(text: &str) -> Result<Begin, String> {
+    if text.is_empty() {
+        return Ok(Begin::Live);
+    }
+    if text.contains('/') {
+        return Ok(Begin::File(text.into()));
+    }
+    let names: Vec<String> = text.split(',').map(str::to_string).collect();
+    match names.iter().find(|n| n.trim_end_matches('.').is_empty()) {
+        None => Ok(Begin::NameServers(names)),
+        Some(_) => Err(format!(
+            "'update:{text}': write update:/path for a zone file to begin with, or \
+             update:ns1.example.,ns2.example. for an empty zone with these name servers"
+        )),
+    }
 }
 
 fn server(text: &str) -> Option<SourceServer> {
@@ -174,7 +208,27 @@ pub fn sources(args: &[SourceArg], cwd: &Path) -> Result<Source, String> {
                     path: absolute(path, cwd)?,
                 });
             }
-            _ => return Err("a file or none cannot be combined with another source".to_string()),
+            SourceArg::Update(begin) if args.len() == 1 => {
+                return Ok(match begin {
+                    Begin::File(path) => Source::Update {
+                        path: Some(absolute(path, cwd)?),
+                        name_servers: Vec::new(),
+                    },
+                    Begin::NameServers(names) => Source::Update {
+                        path: None,
+                        name_servers: names.clone(),
+                    },
+                    Begin::Live => Source::Update {
+                        path: None,
+                        name_servers: Vec::new(),
+                    },
+                });
+            }
+            _ => {
+                return Err(
+                    "a file, update: or none cannot be combined with another source".to_string(),
+                );
+            }
         }
     }
     Ok(Source::Servers { servers })
@@ -220,6 +274,14 @@ pub fn algorithm_name(number: u8) -> String {
         .iter()
         .find(|(n, _)| *n == number)
         .map_or_else(|| number.to_string(), |(_, name)| (*name).to_string())
+}
+
+/// `NAME=VALUE`, as for an environment.
+pub fn assignment(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_string(), value.to_string())),
+        _ => Err("write NAME=VALUE, for example SOFTHSM2_CONF=/etc/softhsm2.conf".to_string()),
+    }
 }
 
 #[cfg(test)]

@@ -42,18 +42,8 @@ pub async fn run(ctx: &Ctx, keyset: Keyset) -> Result<(), CliError> {
             })
             .await
         }
-        KeysetCommand::Import {
-            import_public_key,
-            import_ksk_file,
-            import_zsk_file,
-            import_csk_file,
-        } => {
-            let files = [
-                (KeyRole::Ksk, &import_ksk_file),
-                (KeyRole::Zsk, &import_zsk_file),
-                (KeyRole::Csk, &import_csk_file),
-            ];
-            let imports = crate::zone::file_imports(&import_public_key, &files, &ctx.cwd)?;
+        KeysetCommand::Import(all) => {
+            let imports = crate::zone::imports(&all, &ctx.cwd)?;
             if imports.is_empty() {
                 return Err(CliError::Usage("nothing to import was given".to_string()));
             }

@@ -18,6 +18,7 @@ mod keyset;
 mod output;
 mod policy;
 mod report;
+mod update;
 mod why;
 mod zone;
 

@@ -1,11 +1,11 @@
 //! What all zones share: configuration, state, policies, pools, the directory of the servers.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
-use cascade_archive::{AuditEntry, AuditLog, State, ZoneFiles};
+use cascade_archive::{ArchiveError, AuditEntry, AuditLog, Change, State, ZoneFiles};
 use cascade_policy::{ConfigFile, PolicyFile};
 use cascade_publisher::Directory;
 use cascade_publisher::notify::NotifyCommand;
@@ -19,6 +19,11 @@ use tokio::sync::{Semaphore, mpsc};
 use crate::keys::Keyring;
 use crate::stores::KeyStores;
 use crate::zone::ZoneHandle;
+
+/// Leaves and blocks of a zone whose work is short: about 3,000 names.
+pub const QUICK_UNITS: usize = 32;
+/// Octets of a zone file of about that size.
+pub const QUICK_OCTETS: u64 = 256 << 10;
 
 /// A stored policy: its text is parsed again at every start, by the rules of the program.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -96,15 +101,25 @@ pub struct Daemon {
     pub hsms: crate::hsm::Hsms,
     pub keyring: Keyring,
     pub policies: ArcSwap<BTreeMap<String, ActivePolicy>>,
-    /// One change at a time of what zones refer to: policies, TSIG keys, the list of zones.
-    pub reloading: tokio::sync::Mutex<()>,
+    /// One change at a time of what zones refer to: policies, TSIG keys, HSMs. Zones are added, any
+    /// number at a time, while nobody changes these.
+    pub reloading: tokio::sync::RwLock<()>,
+    /// Names of zones that are being added.
+    pub adding: Mutex<BTreeSet<String>>,
     /// One backup at a time.
     pub backups: tokio::sync::Mutex<()>,
     /// By name in lower case, without final dot.
     pub zones: RwLock<BTreeMap<String, Arc<ZoneHandle>>>,
     pub directory: Arc<Directory>,
+    /// For work on large zones.
     pub pool: Arc<rayon::ThreadPool>,
+    /// For work that is short, so that it never waits for a large zone; the kernel divides the CPUs
+    /// between the two.
+    pub quick_pool: rayon::ThreadPool,
     pub loads: Semaphore,
+    /// Loads and signings of small zones, and signings by difference.
+    pub quick_loads: Semaphore,
+    pub quick_signings: Semaphore,
     /// Bounds transfers from primaries.
     pub transfers: crate::transfer::Gate,
     pub signings: Semaphore,
@@ -114,11 +129,17 @@ pub struct Daemon {
     /// One background check at a time, on a thread of its own: nobody waits for it.
     pub sweeps: Arc<Semaphore>,
     pub sweep_pool: rayon::ThreadPool,
+    /// Zones that the start has brought back.
+    pub restored: std::sync::atomic::AtomicUsize,
+    /// Bounds the reading back of zones.
+    pub restores: Arc<Semaphore>,
     pub looks: Arc<crate::looks::Looks>,
     pub notify: mpsc::Sender<NotifyCommand>,
     pub watch: mpsc::Sender<WatchCommand>,
     /// What is known of the secondaries of all zones.
     pub secondaries: Arc<cascade_publisher::watch::Table>,
+    /// What is known of them beside that.
+    pub known: crate::secondaries::Secondaries,
     pub bound: ArcSwap<Bound>,
     pub stats: ServerStats,
     /// The DNS servers, once they run.
@@ -176,6 +197,31 @@ impl Daemon {
         let policy = self.policy(policy)?;
         let config = &self.conf().config;
         Some(crate::keys::key_policy(&policy.file.policy, config))
+    }
+
+    /// Makes changes of the state durable; all together or none.
+    ///
+    /// # Errors
+    /// Says what is wrong with the disk.
+    pub async fn commit(&self, changes: Vec<Change>) -> Result<(), ArchiveError> {
+        let (tx, rx) = tokio::sync::oneshot::channel();
+        self.state
+            .submit(changes, move |result| _ = tx.send(result));
+        rx.await.unwrap_or_else(|_| {
+            Err(ArchiveError::State {
+                op: "write",
+                path: self.conf().config.state_dir.clone().into(),
+                detail: "the writer has ended".into(),
+            })
+        })
+    }
+
+    /// The threads for work on so many leaves and blocks.
+    pub fn pool_for(&self, units: usize) -> &rayon::ThreadPool {
+        match units <= QUICK_UNITS {
+            true => &self.quick_pool,
+            false => &self.pool,
+        }
     }
 
     /// 16 random octets.

@@ -2,6 +2,7 @@
 
 mod hsms;
 mod keys;
+mod transfers;
 
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -49,6 +50,8 @@ pub fn page(d: &Daemon) -> String {
     zones(d, &mut p);
     counters(d, &mut p);
     servers(d, &mut p);
+    transfers::transfers(d, &mut p);
+    transfers::secondaries(d, &mut p);
     hsms::hsms(d, &mut p);
     p.out
 }
@@ -83,6 +86,28 @@ fn zones(d: &Daemon, p: &mut Page) {
         p.line("cascade_zone_halted", &[("zone", name)], halted);
     }
     keys::keys(d, &all, p, now);
+    p.gauge(
+        "cascade_zone_alert",
+        "1 for each alert of the zone that is on.",
+    );
+    for (name, v) in &all {
+        for alert in v.row.zone.alerts.values() {
+            let word = |v: serde_json::Result<serde_json::Value>| {
+                let v = v.unwrap_or_default();
+                v.as_str().unwrap_or_default().to_owned()
+            };
+            let (key, severity) = (
+                word(serde_json::to_value(alert.key)),
+                word(serde_json::to_value(alert.severity)),
+            );
+            let labels = [
+                ("zone", name.as_str()),
+                ("alert", &key),
+                ("severity", &severity),
+            ];
+            p.line("cascade_zone_alert", &labels, 1.0);
+        }
+    }
     p.gauge(
         "cascade_zone_rrsig_runway_seconds",
         "Until the first signature in service expires; negative when past.",
@@ -275,14 +300,17 @@ fn counters(d: &Daemon, p: &mut Page) {
     }
 }
 
-fn servers(d: &Daemon, p: &mut Page) {
-    let stats = d.stats.lock().clone();
-    let word = |r: Role| match r {
+fn word(r: Role) -> &'static str {
+    match r {
         Role::Publication => "publish",
         Role::LoaderReview => "unsigned",
         Role::SignerReview => "signed",
         Role::NotifyListener => "notify",
-    };
+    }
+}
+
+fn servers(d: &Daemon, p: &mut Page) {
+    let stats = d.stats.lock().clone();
     p.counter(
         "cascade_dns_queries_total",
         "DNS messages answered, by transport.",

@@ -171,7 +171,7 @@ pub async fn reload(
     request: &PolicyReload,
     dry_run: bool,
 ) -> Result<PolicyReloaded, Problem> {
-    let _one = d.reloading.lock().await;
+    let _one = d.reloading.write().await;
     let dir = d.conf().config.policy_dir.clone();
     let found = tokio::task::spawn_blocking(move || read_dir(dir.as_std_path()))
         .await

@@ -7,7 +7,7 @@ use std::time::Duration;
 use cascade_policy::{AclEntry, ConfigFile, ListenAddr, Transport};
 use cascade_publisher::limits::{ConnectionLimits, Connections, TransferGate, TransferLimits};
 use cascade_publisher::server::{Common, Server, TransferTimes, bind_tcp, bind_udp};
-use cascade_publisher::{Directory, NotifyIn, Role, Settings, StepLimits, ZoneSettings};
+use cascade_publisher::{Directory, NotifyIn, Role, Settings, StepLimits, UpdateIn, ZoneSettings};
 use cascade_time::Clock;
 use cascade_wire::cookie::{Secret, Secrets};
 use cascade_wire::{Acl, TsigKeys};
@@ -45,17 +45,22 @@ pub fn zone_settings(
         provide_xfr_to: acl(&out.provide_xfr_to),
         notify_from: crate::transfer::notify_acl(source),
         require_tls: out.tls == cascade_policy::TransferTls::Required,
+        refuse_tls: out.tls == cascade_policy::TransferTls::Off,
         expires: None,
         steps: StepLimits {
             steps: out.max_diffs as usize,
             percent: out.max_diffs_size,
         },
+        updates: matches!(source, cascade_api::zones::Source::Update { .. }),
     }
 }
 
 /// Everything that listens, bound but not yet serving.
 pub struct Sockets {
     list: Vec<(Role, Vec<std::net::UdpSocket>, Vec<std::net::TcpListener>)>,
+    /// Publication over TLS.
+    tls: Vec<std::net::TcpListener>,
+    certificate: Option<Arc<rustls::ServerConfig>>,
     pub bound: Bound,
 }
 
@@ -87,6 +92,8 @@ pub fn bind(config: &ConfigFile, passed: &mut Passed) -> Result<Sockets, String>
     ];
     let mut sockets = Sockets {
         list: Vec::new(),
+        tls: std::mem::take(&mut passed.tls),
+        certificate: crate::xot::server(c)?,
         bound: Bound::default(),
     };
     for (role, key, list) in lists {
@@ -122,7 +129,38 @@ pub fn bind(config: &ConfigFile, passed: &mut Passed) -> Result<Sockets, String>
         }
         sockets.list.push((role, udp, tcp));
     }
+    sockets.bind_tls(&c.server.tls)?;
     Ok(sockets)
+}
+
+impl Sockets {
+    fn bind_tls(&mut self, config: &cascade_policy::ServerTls) -> Result<(), String> {
+        const KEY: &str = "server.tls.servers";
+        let have: Vec<SocketAddr> = self
+            .tls
+            .iter()
+            .filter_map(|l| l.local_addr().ok())
+            .collect();
+        for listen in config.servers.iter().filter(|l| !have.contains(&l.0)) {
+            match bind_tcp(listen.0, false) {
+                Ok(listener) => self.tls.push(listener),
+                Err(e) if no_ipv6(listen.0, &e) && config.servers.len() > 1 => {
+                    tracing::warn!(
+                        "{} of {KEY} is left out: the host has no IPv6 ({e})",
+                        listen.0
+                    );
+                }
+                Err(e) => return Err(bind_error(listen.0, KEY, &e)),
+            }
+        }
+        if !self.tls.is_empty() && self.certificate.is_none() {
+            return Err(
+                "publication over TLS has no certificate; set server.tls.cert-path and key-path"
+                    .into(),
+            );
+        }
+        Ok(())
+    }
 }
 
 /// Addresses of one list that need not be bound.
@@ -213,6 +251,7 @@ pub fn serve(
     directory: Arc<Directory>,
     clock: Arc<dyn Clock>,
     notify: mpsc::Sender<NotifyIn>,
+    updates: mpsc::Sender<UpdateIn>,
 ) -> std::io::Result<Running> {
     let (connections, transfers) = limits(config);
     let connections = Connections::new(connections);
@@ -224,8 +263,10 @@ pub fn serve(
         connections: connections.clone(),
         transfers: transfers.clone(),
         notify,
+        updates,
     };
     let mut list = Vec::new();
+    let mut tls = sockets.tls;
     for (role, udp, tcp) in sockets.list {
         let made = Settings {
             cookies: Some(cookies),
@@ -238,6 +279,13 @@ pub fn serve(
         }
         for listener in tcp {
             server.serve_tcp(listener)?;
+        }
+        if role == Role::Publication {
+            server.set_tls(sockets.certificate.clone());
+            for listener in tls.drain(..) {
+                let addr = server.serve_tls(listener)?;
+                tracing::info!("publication over TLS on {addr}");
+            }
         }
         list.push((role, server));
     }
@@ -265,6 +313,13 @@ impl Running {
             let (c, t) = limits(config);
             connections.set_limits(c);
             transfers.set_limits(t);
+        }
+    }
+
+    /// Connections from now on are shown this certificate.
+    pub fn renew_tls(&self, certificate: &Option<Arc<rustls::ServerConfig>>) {
+        for (_, server) in self.list.iter().filter(|(r, _)| *r == Role::Publication) {
+            server.set_tls(certificate.clone());
         }
     }
 

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use cascade_archive::{AuditLog, Disk, Origin, State, Table, ZoneFiles};
+use cascade_archive::{AuditLog, Change, Disk, Origin, State, Table, ZoneFiles};
 use cascade_pipeline::state::Trigger;
 use cascade_policy::{ConfigFile, Diagnostic, MAX_FILE, parse_config};
 use cascade_program::systemd;
@@ -32,6 +32,12 @@ use crate::{policies, reload, servers, zone};
 
 /// Zones signed at a time with keys in an HSM.
 const TOKEN_SIGNINGS: usize = 64;
+/// Rows of zones read from the state at a time.
+const ROWS: usize = 2048;
+/// Zones read back at a time, for each CPU: some of them wait for the disk.
+const RESTORES_PER_CPU: usize = 2;
+/// Seconds between looks for room on a full disk.
+const LOOK_FOR_ROOM: u32 = 5;
 /// NOTIFYs that wait to be sent.
 const NOTIFY_OUT: usize = 10_000;
 /// Each zone that is restored gives the next one this long before the start counts as hung.
@@ -73,6 +79,9 @@ pub fn check_config(args: &Args) -> ExitCode {
         .is_some_and(|path| std::os::unix::net::UnixStream::connect(path).is_ok());
     if runs {
         eprintln!("note: a daemon is running, so the addresses were not tried");
+        if let Err(e) = crate::xot::server(&config.config) {
+            errors.push(e);
+        }
     } else if let Err(e) = servers::bind(&config, &mut Passed::default()) {
         errors.push(e);
     }
@@ -248,13 +257,16 @@ async fn serve(
     disk.make_dir(&state_path).map_err(|e| e.to_string())?;
     check_state_dir(&state_path)?;
     let _lock = crate::lock::Lock::take(&state_path).map_err(|e| e.to_string())?;
-    let (state, origin) = State::open(&disk, &state_path).map_err(|e| e.to_string())?;
+    let clock: Arc<dyn Clock> = cascade_program::clock::start(&state_path)?;
+    let opened = State::open(&disk, &state_path);
+    let (state, origin) = opened.map_err(|e| crate::upgrade::refusal(&e, &state_path))?;
     if let Origin::Backup { from, .. } = &origin {
         tracing::error!(
             "state was restored from the backup {}; check every zone",
             from.display()
         );
     }
+    crate::upgrade::take_over(&state, &state_path, c.keys_dir().as_std_path(), clock.now())?;
     let active = policies::stored(&state)?;
     let tsig = crate::tsig::Tsig::stored(&state)?;
     let tokens = crate::control::Tokens::stored(&state)?;
@@ -262,10 +274,10 @@ async fn serve(
     let mut passed = crate::activation::take(c)?;
     let sockets = servers::bind(&config, &mut passed)?;
     let own_socket = passed.control.is_empty();
-    let clock: Arc<dyn Clock> = cascade_program::clock::start(&state_path)?;
     let (notify_tx, notify_rx) = mpsc::channel(NOTIFY_OUT);
     let (watch_tx, watch_rx) = mpsc::channel(NOTIFY_OUT);
     let (in_tx, in_rx) = mpsc::channel(servers::NOTIFY_QUEUE);
+    let (updates_tx, updates_rx) = mpsc::channel(crate::update::QUEUE);
     let threads = match c.signer.threads {
         0 => cpus(),
         n => n as usize,
@@ -275,6 +287,11 @@ async fn serve(
         .thread_name(|i| format!("compute-{i}"))
         .build()
         .map_err(|e| format!("compute pool: {e}"))?;
+    let quick_pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .thread_name(|i| format!("quick-{i}"))
+        .build()
+        .map_err(|e| format!("pool for short work: {e}"))?;
     let sweep_pool = rayon::ThreadPoolBuilder::new()
         .num_threads(1)
         .thread_name(|_| "sweep".into())
@@ -301,11 +318,15 @@ async fn serve(
         stores,
         hsms,
         policies: ArcSwap::from_pointee(active),
-        reloading: tokio::sync::Mutex::new(()),
+        reloading: tokio::sync::RwLock::new(()),
+        adding: Mutex::default(),
         backups: tokio::sync::Mutex::new(()),
         zones: RwLock::new(BTreeMap::new()),
         directory: directory.clone(),
         pool,
+        quick_pool,
+        quick_loads: Semaphore::new(cpus().saturating_mul(2)),
+        quick_signings: Semaphore::new(cpus().saturating_mul(2)),
         loads: Semaphore::new(bounds.loads),
         transfers: crate::transfer::Gate::new(),
         signings: Semaphore::new(bounds.signings),
@@ -313,10 +334,13 @@ async fn serve(
         hooks: Semaphore::new(bounds.hooks),
         sweeps: Arc::new(Semaphore::new(1)),
         sweep_pool,
+        restored: AtomicUsize::new(0),
+        restores: Arc::new(Semaphore::new(cpus().saturating_mul(RESTORES_PER_CPU))),
         looks: Arc::new(crate::looks::Looks::new(c.key_manager.check_parallel)),
         notify: notify_tx,
         watch: watch_tx,
         secondaries: Arc::default(),
+        known: Default::default(),
         bound: ArcSwap::from_pointee(sockets.bound.clone()),
         stats: Mutex::new(Vec::new()),
         dns: Mutex::default(),
@@ -335,16 +359,28 @@ async fn serve(
     });
     tokio::spawn(crate::hsm::events::run(d.clone(), hsm_rx));
     start_watch(&d, watch_rx);
+    tokio::spawn(watch_room(d.clone()));
     systemd::status("restoring zones");
-    restore_zones(&d).await?;
+    let started = start_zones(&d).await?;
     let purging = d.clone();
     tokio::task::spawn_blocking(move || purge_bundles(&purging));
+    // A zone is served as soon as it is read back; until then its answer is SERVFAIL.
     let keys = d.tsig.keys();
-    let dns = servers::serve(sockets, &config, keys, directory, clock.clone(), in_tx)
-        .map_err(|e| e.to_string())?;
+    let dns = servers::serve(
+        sockets,
+        &config,
+        keys,
+        directory,
+        clock.clone(),
+        in_tx,
+        updates_tx,
+    )
+    .map_err(|e| e.to_string())?;
     *d.stats.lock() = dns.stats();
     *d.dns.lock() = dns;
+    restored(&d, started).await;
     start_notify(&d, notify_rx, in_rx);
+    tokio::spawn(crate::update::run(d.clone(), updates_rx));
     let (stop_tx, stop_rx) = watch::channel(false);
     let (http, api) = start_api(&d, passed, stop_rx).await?;
     d.ready.store(true, Ordering::Release);
@@ -397,39 +433,51 @@ fn cpus() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// Every zone that an earlier process left gets its task; each is served as soon as it is read.
-async fn restore_zones(d: &Arc<Daemon>) -> Result<(), String> {
-    let rows: Vec<(String, ZoneRow)> = d
-        .state
-        .list(Table::Zones, None, usize::MAX)
-        .map_err(|e| e.to_string())?;
-    let n = rows.len();
-    let mut started = Vec::with_capacity(n);
-    for (id, mut row) in rows {
-        let Ok(apex) = Name::parse(&row.apex) else {
-            tracing::error!(
-                "zone {id} has the unreadable name '{}' in the state; it is left alone",
-                row.apex
-            );
-            continue;
-        };
-        row.keys.renew(&apex, d.now());
-        let settings = match d.policy(&row.zone.settings.policy) {
-            Some(p) => servers::zone_settings(&p.file.policy, &row.source),
-            None => {
-                tracing::error!(zone = %row.zone.name, "policy '{}' of the zone is not in the state", row.zone.settings.policy);
-                Default::default()
-            }
-        };
-        if let Err(e) = d.directory.add(row.zone.id, &apex, settings) {
-            tracing::error!(zone = %row.zone.name, "{e}");
-            continue;
-        }
-        let handle = zone::start_restored(d, row, apex);
-        d.zones.write().insert(handle.name.clone(), handle.clone());
-        started.push(handle);
+/// After the restoration of a backup, by whatever means, no zone is sure to be the newest: each asks
+/// its servers before anything new is signed. The marks are durable before anything begins.
+fn doubt_copies(d: &Daemon) -> Result<(), String> {
+    let text = |e: cascade_archive::ArchiveError| e.to_string();
+    if !d.state.is_copy().map_err(text)? {
+        return Ok(());
     }
-    // Ready means: every zone that can be served is served.
+    tracing::warn!(
+        "the state comes from a backup; the servers of every zone are asked whether they have seen more since"
+    );
+    let rows: Vec<(String, ZoneRow)> =
+        d.state.list(Table::Zones, None, usize::MAX).map_err(text)?;
+    let mut changes = Vec::with_capacity(rows.len());
+    for (id, mut row) in rows {
+        cascade_pipeline::doubt(&mut row.zone, d.now());
+        changes.push(Change::put(Table::Zones, &id, &row).map_err(text)?);
+    }
+    d.state.settle_copy(&changes).map_err(text)
+}
+
+/// Every zone that an earlier process left gets its task, and is read back.
+async fn start_zones(d: &Arc<Daemon>) -> Result<Vec<Arc<zone::ZoneHandle>>, String> {
+    let mut started = Vec::new();
+    let mut after: Option<String> = None;
+    doubt_copies(d)?;
+    loop {
+        let rows: Vec<(String, ZoneRow)> = d
+            .pool
+            .install(|| d.state.list(Table::Zones, after.as_deref(), ROWS))
+            .map_err(|e| e.to_string())?;
+        let Some((last, _)) = rows.last() else { break };
+        after = Some(last.clone());
+        d.restored.fetch_add(rows.len(), Ordering::Relaxed);
+        for (id, row) in rows {
+            started.extend(restore_zone(d, &id, row));
+        }
+        // Those that were started are read back while the next ones are decoded.
+        tokio::task::yield_now().await;
+    }
+    Ok(started)
+}
+
+/// Waits until every zone that can be served is served: that is what ready means.
+async fn restored(d: &Arc<Daemon>, started: Vec<Arc<zone::ZoneHandle>>) {
+    let n = started.len();
     let mut left = started;
     let mut told = n + 1;
     while !left.is_empty() {
@@ -449,7 +497,32 @@ async fn restore_zones(d: &Arc<Daemon>) -> Result<(), String> {
         // Start-up always compares the file with what was loaded from it.
         let _ = z.tx.try_send(Message::Source(Trigger::Restart));
     }
-    Ok(())
+}
+
+/// Starts the task of a zone that is in the state.
+fn restore_zone(d: &Arc<Daemon>, id: &str, mut row: ZoneRow) -> Option<Arc<zone::ZoneHandle>> {
+    let Ok(apex) = Name::parse(&row.apex) else {
+        tracing::error!(
+            "zone {id} has the unreadable name '{}' in the state; it is left alone",
+            row.apex
+        );
+        return None;
+    };
+    row.keys.renew(&apex, d.now());
+    let settings = match d.policy(&row.zone.settings.policy) {
+        Some(p) => servers::zone_settings(&p.file.policy, &row.source),
+        None => {
+            tracing::error!(zone = %row.zone.name, "policy '{}' of the zone is not in the state", row.zone.settings.policy);
+            Default::default()
+        }
+    };
+    if let Err(e) = d.directory.add(row.zone.id, &apex, settings) {
+        tracing::error!(zone = %row.zone.name, "{e}");
+        return None;
+    }
+    let handle = zone::start_restored(d, row, apex);
+    d.zones.write().insert(handle.name.clone(), handle.clone());
+    Some(handle)
 }
 
 fn start_notify(
@@ -485,6 +558,51 @@ fn start_notify(
     });
 }
 
+/// Keeps the reserve on the disk, and tells the zones when there is no room and when there is again.
+async fn watch_room(d: Arc<Daemon>) {
+    let look = |d: &Arc<Daemon>| {
+        let d = d.clone();
+        tokio::task::spawn_blocking(move || d.state.look_for_room())
+    };
+    match look(&d).await {
+        Ok(Ok(true)) | Err(_) => {}
+        Ok(Ok(false)) => tracing::warn!(
+            "{}: no room for a reserve of 64 MiB and 256 MiB or 5 % beside it; should the disk become full, nothing can be signed",
+            d.config.config.state_dir
+        ),
+        Ok(Err(e)) => tracing::warn!("the reserve on the disk: {e}"),
+    }
+    let mut told = false;
+    let mut seconds = 0u32;
+    loop {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        seconds = seconds.wrapping_add(1);
+        if d.state.is_full() && seconds.is_multiple_of(LOOK_FOR_ROOM) {
+            let _ = look(&d).await;
+        }
+        let full = d.state.is_full();
+        if full == told {
+            continue;
+        }
+        told = full;
+        match full {
+            true => tracing::error!(
+                critical = true,
+                "{}: the disk is full. What is published goes on being served; new versions wait for room, and only signatures that would expire are renewed",
+                d.config.config.state_dir
+            ),
+            false => tracing::info!("the disk has room again"),
+        }
+        for z in d.zone_list() {
+            let message = Message::Storage { full };
+            if let Err(mpsc::error::TrySendError::Full(message)) = z.tx.try_send(message) {
+                // A zone that is busy must hear of it too, and must not delay the others.
+                tokio::spawn(async move { z.tx.send(*message).await });
+            }
+        }
+    }
+}
+
 /// Asks secondaries for their serial, and passes on what that shows.
 fn start_watch(d: &Arc<Daemon>, commands: mpsc::Receiver<WatchCommand>) {
     let (events_tx, mut events) = mpsc::channel(1024);
@@ -495,6 +613,7 @@ fn start_watch(d: &Arc<Daemon>, commands: mpsc::Receiver<WatchCommand>) {
             tracing::error!("secondaries cannot be watched: {e}");
         }
     });
+    tokio::spawn(crate::secondaries::sample_all(d.clone()));
     let d = d.clone();
     tokio::spawn(async move {
         while let Some(e) = events.recv().await {
@@ -519,7 +638,8 @@ fn start_watch(d: &Arc<Daemon>, commands: mpsc::Receiver<WatchCommand>) {
                     let _ = zone.tx.try_send(Message::Behind);
                 }
                 Finding::Ahead { serial } => {
-                    tracing::error!(critical = true, zone = %name, secondary = %target, serial = serial.0, "secondary serves a serial that is newer than ours: another signer, or an old state of this one; see 'cascade zone resign --serial'");
+                    tracing::warn!(zone = %name, secondary = %target, serial = serial.0, "secondary says that it has a newer serial than ours; it is asked again over TCP");
+                    crate::secondaries::ahead(&d, &zone, target);
                 }
                 Finding::Failing { problem } => {
                     tracing::warn!(zone = %name, secondary = %target, ?problem, "secondary gave no serial three times in a row");

@@ -19,6 +19,18 @@ pub struct ZoneRef<'a> {
     pub name: &'a Name,
 }
 
+/// When a store that labels keys does so.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Labelling {
+    /// As the store can.
+    #[default]
+    Auto,
+    /// When the key is made, and never again.
+    AtCreation,
+    /// Once its tag is known.
+    After,
+}
+
 /// A key to be made.
 #[derive(Clone, Debug)]
 pub struct NewKey<'a> {
@@ -30,6 +42,8 @@ pub struct NewKey<'a> {
     pub taken_tags: &'a [u16],
     /// Where the key's tag must lie.
     pub tag_range: RangeInclusive<u16>,
+    /// For people who look at the store with other tools.
+    pub labelling: Labelling,
     pub now: Timestamp,
 }
 

@@ -32,6 +32,7 @@ fn want<'a>(zone: &'a Name, spec: &str, role: Role) -> NewKey<'a> {
         spec: spec.parse().unwrap(),
         taken_tags: &[],
         tag_range: 0..=u16::MAX,
+        labelling: cascade_crypto::Labelling::Auto,
         now: now(),
     }
 }

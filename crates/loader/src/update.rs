@@ -5,9 +5,15 @@
 //! nothing. A [`Batch`] takes several, one after the other, each on what the ones before it left, so
 //! that they become one version and one commit. Who may change what is the caller's question,
 //! asked through [`Permit`] for every record of the request before anything else is looked at.
+//! [`make`] does all of that for a list of requests, with the checks that files have; [`script`]
+//! reads requests as people write them.
 
 mod batch;
+mod make;
 mod read;
+pub mod script;
+#[cfg(test)]
+mod script_tests;
 #[cfg(test)]
 mod tests;
 
@@ -16,6 +22,7 @@ use cascade_zone::{Name, Rtype};
 use thiserror::Error;
 
 pub use batch::{Batch, Changed};
+pub use make::{Asked, Made, Making, make};
 pub use read::read;
 
 /// Response codes of RFC 2136 §2.2 that no other message has.
@@ -79,12 +86,12 @@ pub struct Request {
 }
 
 /// Who asked may change this; RRSIG, NSEC and what else the signer makes is refused before.
-pub trait Permit {
+pub trait Permit: Sync {
     /// `rtype`: ANY for the deletion of a whole name.
     fn allows(&self, owner: &Name, rtype: Rtype) -> bool;
 }
 
-impl<F: Fn(&Name, Rtype) -> bool> Permit for F {
+impl<F: Fn(&Name, Rtype) -> bool + Sync> Permit for F {
     fn allows(&self, owner: &Name, rtype: Rtype) -> bool {
         self(owner, rtype)
     }
@@ -103,6 +110,8 @@ pub enum Refused {
     NotPermitted { owner: Name, rtype: Rtype },
     #[error("{rtype} at {owner} is made by the signer and not by updates")]
     SignerOwns { owner: Name, rtype: Rtype },
+    #[error("the zone would break a rule: {code}: {message}")]
+    Check { code: String, message: String },
     #[error("prerequisite: {0} has no records")]
     NameNotInUse(Name),
     #[error("prerequisite: {0} has records")]
@@ -120,7 +129,9 @@ impl Refused {
             Refused::Malformed(_) => usual::FORMERR,
             Refused::OtherZone(_) => usual::NOTAUTH,
             Refused::OutOfZone(_) => rcode::NOTZONE,
-            Refused::NotPermitted { .. } | Refused::SignerOwns { .. } => usual::REFUSED,
+            Refused::NotPermitted { .. } | Refused::SignerOwns { .. } | Refused::Check { .. } => {
+                usual::REFUSED
+            }
             Refused::NameNotInUse(_) => usual::NXDOMAIN,
             Refused::NameInUse(_) => usual::YXDOMAIN,
             Refused::NoSet { .. } => rcode::NXRRSET,

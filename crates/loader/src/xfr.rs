@@ -24,6 +24,7 @@ mod tests;
 pub use apply::{XfrRequest, apply, apply_delta};
 pub use delta::Delta;
 pub use error::XfrError;
+pub(crate) use owners::check as check_owners;
 pub use probe::{Decision, Probe, ProbeAnswer, decide};
 pub use query::{Ask, Query};
 pub use reader::{Full, ReadOptions, Reader, Received, Step, Tally};

@@ -28,7 +28,9 @@ pub enum AlertKey {
     Storage,
     Clock,
     Conflict,
+    SecondaryAhead,
     Recovered,
+    Doubt,
     DespiteVerification,
     Pinned,
     Paused,
@@ -233,8 +235,12 @@ impl Alerts<'_> {
     fn retry(&mut self, key: AlertKey, retry: &Retry) {
         let mut commands = Vec::new();
         let severity = match retry.cause {
-            // The pause, the pin and the maintenance have alerts of their own.
-            Cause::Pinned | Cause::PublishPaused | Cause::Maintenance | Cause::OtherLane => return,
+            // The pause, the pin, the maintenance and the doubt have alerts of their own.
+            Cause::Pinned
+            | Cause::PublishPaused
+            | Cause::Maintenance
+            | Cause::OtherLane
+            | Cause::Doubt => return,
             Cause::Failed(Fault::Token) => {
                 let late = self.now >= retry.since + self.zone.settings.limits.token_alert;
                 if !late && self.zone.runway(self.now) == RunwayClass::Normal {
@@ -280,6 +286,15 @@ impl Alerts<'_> {
             let cmds = [format!("cascade keyset {} import", z.name)];
             self.raise(AlertKey::Conflict, Severity::Critical, *since, text, &cmds);
         }
+        if let Some(a) = &z.ahead {
+            let text = format!(
+                "secondary {} serves serial {}, which is newer than ours: another signer, or an old state of this one; until a newer version is published it takes nothing from us",
+                a.server, a.serial
+            );
+            let cmds = [self.cmd("resign")];
+            let (key, severity) = (AlertKey::SecondaryAhead, Severity::Critical);
+            self.raise(key, severity, a.since, text, &cmds);
+        }
         if let Some((_, until)) = z.rejected
             && until > self.now
         {
@@ -289,6 +304,7 @@ impl Alerts<'_> {
             self.raise(AlertKey::Discarded, Severity::Warning, since, text, &cmds);
         }
         self.source();
+        self.doubt();
         let Some(live) = &z.live else { return };
         let reload = [self.cmd("reload")];
         match live.serving {
@@ -374,6 +390,23 @@ impl Alerts<'_> {
                 &reload,
             );
         }
+    }
+
+    fn doubt(&mut self) {
+        let z = self.zone;
+        let Some(doubt) = &z.doubt else { return };
+        let text = format!(
+            "restored from a backup, nothing new is signed: {}",
+            doubt.text
+        );
+        // Above what may have been published since the backup, as far as anybody can guess.
+        let above = z.used_serial.map_or(1, |s| s.0.wrapping_add(100));
+        let cmds = [format!("cascade zone resign --serial {above} {}", z.name)];
+        let severity = match doubt.asked {
+            true => Severity::Critical,
+            false => Severity::Warning,
+        };
+        self.raise(AlertKey::Doubt, severity, doubt.since, text, &cmds);
     }
 
     fn modes(&mut self) {

@@ -1,14 +1,15 @@
 //! The candidate lane: newest content on its way to become live.
 
 use cascade_time::Timestamp;
+use cascade_zone::Serial;
 
 use crate::backoff::{delay, of_fault};
 use crate::event::{Fault, GuardOutcome, Loaded, SignResult};
 use crate::history::{HistoryKind, line};
 use crate::settings::{OnReject, ReviewMode};
 use crate::state::{
-    Cand, Candidate, Cause, JobId, Live, Loading, Origin, Reason, RejectedAt, Report, Retained,
-    Retry, RunwayClass, Serving, SignJob, SignMode, Signed, Stage, Trigger, Upkeep, Work,
+    Ahead, Cand, Candidate, Cause, JobId, Live, Loading, Origin, Reason, RejectedAt, Report,
+    Retained, Retry, RunwayClass, Serving, SignJob, SignMode, Signed, Stage, Trigger, Upkeep, Work,
 };
 use crate::step::{About, Machine};
 
@@ -45,6 +46,7 @@ impl Machine {
             Trigger::File => About::why("file changed"),
             Trigger::Restart => About::why("restart"),
             Trigger::Retry => About::why("retry"),
+            Trigger::Update => About::why("update"),
         };
         self.record(HistoryKind::LoadStarted, why);
         self.z.candidate = Candidate::Loading(Loading {
@@ -429,7 +431,9 @@ impl Machine {
         let live = self.z.live.as_ref().map(|l| l.version);
         match &cand.signed {
             None => Work::Sign(SignMode::New),
-            Some(s) if s.based_on != live => Work::Sign(SignMode::Rebase),
+            Some(s) if s.based_on != live || self.is_passed(s.serial) => {
+                Work::Sign(SignMode::Rebase)
+            }
             Some(_) => work,
         }
     }
@@ -437,6 +441,12 @@ impl Machine {
     /// What keeps the candidate from this work now.
     fn blocked(&self, cand: &Cand, work: Work) -> Option<(Cause, String)> {
         let no = |cause, why: &str| Some((cause, why.to_owned()));
+        if let Some(doubt) = self.z.doubt.as_ref().filter(|_| work != Work::Review) {
+            return no(
+                Cause::Doubt,
+                &format!("restored from a backup: {}", doubt.text),
+            );
+        }
         if self.z.modes.maintenance.is_some() && work != Work::Persist {
             return no(Cause::Maintenance, "the zone is in maintenance");
         }
@@ -622,6 +632,13 @@ impl Machine {
         }
     }
 
+    /// A higher serial has been shown since.
+    pub(crate) fn is_passed(&self, serial: Serial) -> bool {
+        self.z
+            .used_serial
+            .is_some_and(|used| used.newer_than(serial))
+    }
+
     /// A serial that secondaries would not take as newer must never go out (RFC 1982 §3.2).
     pub(crate) fn serial_fits(&self, result: &SignResult) -> bool {
         self.z
@@ -745,11 +762,12 @@ impl Machine {
         };
         let Some(signed) = &cand.signed else { return };
         // From here on a review server may show it: the serial is used up.
-        self.z.used_serial = Some(signed.serial);
-        let about = About::version(signed.version, signed.serial)
+        let serial = signed.serial;
+        let about = About::version(signed.version, serial)
             .reason(&report.text)
             .details(report.data.clone());
         let approved = cand.approved_fp == Some(signed.reviewed_fp);
+        self.use_serial(serial);
         self.record(HistoryKind::Verified, about);
         cand.verify_report = Some(report);
         if approved || self.z.settings.signed_review.mode == ReviewMode::Off {
@@ -861,7 +879,12 @@ impl Machine {
             HistoryKind::Published,
             About::version(live.version, live.serial),
         );
-        self.z.used_serial = Some(live.serial);
+        self.use_serial(live.serial);
+        // The secondary takes this one.
+        let over = |a: &Ahead| live.serial == a.serial || live.serial.newer_than(a.serial);
+        if self.z.ahead.as_ref().is_some_and(over) {
+            self.z.ahead = None;
+        }
         self.z.retained.insert(0, Retained::of(&live));
         let pinned = self.z.modes.pin.as_ref().map(|p| p.version);
         let keep = self.z.settings.retained_versions.max(1);
@@ -873,6 +896,32 @@ impl Machine {
         self.z.live = Some(live);
         self.announce = true;
         self.touch();
+    }
+
+    /// The next version of ours goes above it (RFC 1982 §3.2), or the secondary never takes one.
+    pub(crate) fn secondary_ahead(&mut self, serial: Serial, server: String, raise: bool) {
+        let Some(live) = &self.z.live else { return };
+        if !serial.newer_than(live.serial) {
+            return;
+        }
+        let known = self.z.ahead.as_ref();
+        if known.is_some_and(|a| !serial.newer_than(a.serial)) {
+            return;
+        }
+        let since = known.map_or(self.now, |a| a.since);
+        let about = About {
+            serial: Some(serial),
+            ..About::why(&server)
+        };
+        self.record(HistoryKind::SecondaryAhead, about);
+        self.z.ahead = Some(Ahead {
+            since,
+            serial,
+            server: line(&server),
+        });
+        if raise && self.z.used_serial.is_none_or(|u| serial.newer_than(u)) {
+            self.z.used_serial = Some(serial);
+        }
     }
 
     /// A candidate made of content that was live before.

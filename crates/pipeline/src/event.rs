@@ -6,6 +6,7 @@ use cascade_time::Timestamp;
 use cascade_zone::{Serial, VersionId};
 use serde::{Deserialize, Serialize};
 
+use crate::doubt::Asked;
 use crate::settings::Settings;
 use crate::state::{Fp, JobId, KeySet, Live, Origin, Reason, Report, Stage, Trigger};
 
@@ -104,6 +105,15 @@ pub enum Event {
         what: String,
     },
     DelegationOk,
+    /// Only in doubt.
+    ServersAsked(Asked),
+    /// A secondary serves a serial that is newer than what is live: another signer, or an old state
+    /// of this one. `raise`: ours is to go above it.
+    SecondaryAhead {
+        serial: Serial,
+        server: String,
+        raise: bool,
+    },
     Restored {
         candidate: Keepsake,
     },
@@ -370,6 +380,8 @@ impl Event {
             Event::ClockSafe => "ClockSafe",
             Event::DelegationConflict { .. } => "DelegationConflict",
             Event::DelegationOk => "DelegationOk",
+            Event::ServersAsked(_) => "ServersAsked",
+            Event::SecondaryAhead { .. } => "SecondaryAhead",
             Event::Restored { .. } => "Restored",
             Event::RestoreFailed(_) => "RestoreFailed",
             Event::TaskPanicked { .. } => "TaskPanicked",

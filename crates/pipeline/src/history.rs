@@ -51,6 +51,7 @@ kinds! {
     ZoneRemoved "zone.removed" "Zone removed";
     ZoneRestored "zone.changed" "Zone restored";
     ZoneRecovered "zone.changed" "Zone recovered from an older version";
+    ServersAsked "zone.changed" "Servers asked after the restoration of a backup";
     PolicyChanged "zone.changed" "Policy changed";
     SourceChanged "zone.changed" "Source changed";
     MaintenanceOn "zone.maintenance" "Maintenance enabled";
@@ -120,6 +121,7 @@ kinds! {
     ClockSafe "clock.ok" "Clock safe";
     Conflict "health.changed" "Delegation names other keys";
     ConflictOver "health.changed" "Delegation names our keys";
+    SecondaryAhead "health.changed" "Secondary serves a newer serial than ours";
     Bug "health.changed" "Internal fault";
 }
 

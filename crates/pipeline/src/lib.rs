@@ -14,6 +14,7 @@ pub mod alert;
 mod backoff;
 mod candidate;
 pub mod deadline;
+pub mod doubt;
 mod effects;
 pub mod event;
 pub mod guard;
@@ -30,6 +31,7 @@ mod upkeep;
 pub use action::{Accepted, Action, Refusal, RefusalCode, Serve};
 pub use alert::{Alert, AlertKey, Severity};
 pub use deadline::next_deadline;
+pub use doubt::{Asked, doubt};
 pub use event::{
     Actor, Command, Event, Fault, GuardOutcome, Keep, Keepsake, Lost, Request, RequestId, Verdict,
 };

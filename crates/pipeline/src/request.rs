@@ -475,6 +475,14 @@ impl Machine {
         }
         if serial.is_some() {
             self.z.pending.serial = serial;
+            // Whoever names the serial answers for it.
+            if self.z.doubt.is_some() {
+                self.record(
+                    HistoryKind::Resumed,
+                    About::by(&by.name).reason("serial given"),
+                );
+                self.end_doubt();
+            }
         }
         if full
             && matches!(self.z.candidate, Candidate::Refused { .. })
@@ -562,11 +570,15 @@ impl Machine {
     }
 
     fn resume(&mut self, part: Part, by: &Actor) -> Answer {
+        let doubted = part == Part::Publish && self.z.doubt.is_some();
+        if doubted {
+            self.end_doubt();
+        }
         let slot = match part {
             Part::Load => &mut self.z.modes.load_paused,
             Part::Publish => &mut self.z.modes.publish_paused,
         };
-        if slot.take().is_none() {
+        if slot.take().is_none() && !doubted {
             let why = format!("{} is not paused", part_name(part));
             return Err(self.refusal(RefusalCode::NotPaused, &why, vec![self.cmd("status")]));
         }

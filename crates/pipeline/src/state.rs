@@ -7,6 +7,7 @@ use cascade_zone::{Serial, VersionId, ZoneId};
 use serde::{Deserialize, Serialize};
 
 use crate::alert::{Alert, AlertKey};
+use crate::doubt::Doubt;
 use crate::event::{Fault, Keep};
 use crate::plain;
 use crate::settings::{OnExpiry, ReviewRules, Settings};
@@ -64,6 +65,12 @@ pub struct Zone {
     pub clock_unsafe: Option<(Timestamp, String)>,
     /// Somebody else's DNSKEYs are delegated to (keys.md §6.5): transfers are held.
     pub conflict: Option<(Timestamp, String)>,
+    /// The state was restored from a backup and may be behind: nothing new is signed yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doubt: Option<Doubt>,
+    /// A secondary that serves a newer serial than ours, until ours is above it.
+    #[serde(default)]
+    pub ahead: Option<Ahead>,
     /// Published versions that can be rolled back to, newest first; live is among them.
     pub retained: Vec<Retained>,
     /// Content somebody rejected, not offered again before the time.
@@ -143,6 +150,15 @@ pub struct Retained {
     pub source_serial: Serial,
     pub content_fp: Fp,
     pub published_at: Timestamp,
+}
+
+/// A serial that we did not make.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ahead {
+    pub since: Timestamp,
+    #[serde(with = "plain")]
+    pub serial: Serial,
+    pub server: String,
 }
 
 /// Content on its way to become live.
@@ -323,6 +339,8 @@ pub enum Trigger {
     File,
     Restart,
     Retry,
+    /// Content that the zone's owner has changed himself.
+    Update,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -419,6 +437,8 @@ pub enum Cause {
     Review,
     /// The gate refused upkeep twice.
     Refused,
+    /// Restored from a backup: servers are asked first.
+    Doubt,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -638,6 +658,8 @@ impl Zone {
             storage_full: None,
             clock_unsafe: None,
             conflict: None,
+            doubt: None,
+            ahead: None,
             retained: Vec::new(),
             rejected: None,
             used_serial: None,

@@ -62,6 +62,12 @@ impl Machine {
         let Some(live) = &self.z.live else {
             return Some((Cause::OtherLane, "nothing is published yet"));
         };
+        if self.z.doubt.is_some() {
+            return Some((
+                Cause::Doubt,
+                "restored from a backup; its servers are asked first",
+            ));
+        }
         let class = self.urgency();
         if self.z.is_expired() {
             return Some((Cause::OtherLane, "the source expired"));
@@ -113,14 +119,16 @@ impl Machine {
         let live = self.z.live.as_ref().map(|l| l.version);
         let (work, reasons, t) = match &self.z.upkeep {
             Upkeep::AwaitRetry { up, reasons, retry } => {
-                let stale = up.as_ref().is_none_or(|u| u.signed.based_on != live);
+                let stale = up
+                    .as_ref()
+                    .is_none_or(|u| u.signed.based_on != live || self.is_passed(u.signed.serial));
                 let work = match retry.work {
                     Work::Persist | Work::Verify { .. } if stale => Work::Sign(SignMode::New),
                     other => other,
                 };
                 let failed = !matches!(
                     retry.cause,
-                    Cause::OtherLane | Cause::Maintenance | Cause::PublishPaused
+                    Cause::OtherLane | Cause::Maintenance | Cause::PublishPaused | Cause::Doubt
                 );
                 let attempt = retry.attempt.saturating_add(u32::from(failed));
                 let t = Try {
@@ -415,7 +423,7 @@ impl Machine {
         let Some((up, ..)) = self.take_upkeep_verifying(job) else {
             return;
         };
-        self.z.used_serial = Some(up.signed.serial);
+        self.use_serial(up.signed.serial);
         let about = About::version(up.signed.version, up.signed.serial);
         self.record(
             HistoryKind::Verified,

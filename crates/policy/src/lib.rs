@@ -28,6 +28,7 @@ mod review;
 mod set;
 mod template;
 mod tree;
+mod update;
 mod value;
 
 pub use acl::{AclEntry, Net, admits};
@@ -58,4 +59,5 @@ pub use template::{
     template_config, template_policy,
 };
 pub use tree::MAX_FILE;
+pub use update::{NamePattern, UpdateRule};
 pub use value::{AutoOr, FileMode, MAX_LIST, OffOr, PathOrNone, Size, Validity, show_span};

@@ -16,6 +16,7 @@ use crate::keytypes::Salt;
 use crate::reader::Cx;
 use crate::review::Review;
 use crate::tree::{Node, Val};
+use crate::update::UpdateRule;
 use crate::value::{AutoOr, OffOr, Size, Value, choice};
 
 choice! {
@@ -133,6 +134,10 @@ section! {
         key "zonemd" => zonemd: ZonemdCheck = r#""off""# [why("a source's stale digest must not stop its loading unasked")];
         /// Levels of single checks, by name or code.
         key "checks" => checks: Checks = "{}" [why("each finding has the level its harm deserves")];
+        /// Who may change a zone whose source is "update:" by DNS UPDATE (RFC
+        /// 2136): "any^key", or a table that also says which names, relative to
+        /// the zone ("@", "www", "*.dyn"), and which types. Always with a key.
+        key "update-allow" => update_allow: Vec<UpdateRule> = "[]" [why("content is changed by those who were named")];
         /// Review of the unsigned candidate.
         sub "review" => review: Review;
         sub "guard" => guard: Guard;

@@ -13,6 +13,7 @@ use crate::context::{QueryContext, Transport};
 use crate::directory::{EmptyReason, Role, Slot, ZoneEntry};
 use crate::lookup::Lookup;
 use crate::notify::{self, NotifyIn};
+use crate::update::{self, Late};
 
 /// Our UDP size: no fragmentation (RFC 9715 §3.1).
 pub const MAX_UDP: usize = 1232;
@@ -34,6 +35,8 @@ pub enum Outcome {
     Notified(Reply, NotifyIn),
     /// Nothing is in the buffer: a transfer is to be run.
     Transfer(Box<TransferRequest>),
+    /// Nothing is in the buffer: the zone's owner is to be asked.
+    Update(Box<Late>),
 }
 
 /// What an answer says, for counters and logs.
@@ -111,7 +114,10 @@ fn respond(
 
 /// FORMERR, or NOTIMP where the opcode already decides.
 fn refuse_malformed(query: &[u8], bad: &BadRequest, out: &mut Vec<u8>) -> Reply {
-    let known = matches!(bad.header.opcode(), opcode::QUERY | opcode::NOTIFY);
+    let known = matches!(
+        bad.header.opcode(),
+        opcode::QUERY | opcode::NOTIFY | opcode::UPDATE
+    );
     let code = if known { rcode::FORMERR } else { rcode::NOTIMP };
     let mut c = Composer::new(out, MIN_UDP, bad.header.id, reply_flags(&bad.header) | code);
     if let Some(end) = bad.question_end
@@ -163,6 +169,25 @@ pub(crate) struct Responder<'a> {
     cookie: Option<bool>,
 }
 
+impl<'a> Responder<'a> {
+    /// Goes on with a request that was looked at before.
+    pub fn again(
+        request: &'a Request<'a>,
+        ctx: &'a QueryContext<'a>,
+        options: Vec<u8>,
+        tsig: ServerTsig,
+        cookie: Option<bool>,
+    ) -> Self {
+        Responder {
+            request,
+            ctx,
+            options,
+            tsig: Some(tsig),
+            cookie,
+        }
+    }
+}
+
 impl Responder<'_> {
     fn run(&mut self, scratch: &mut Scratch, out: &mut Vec<u8>) -> Outcome {
         let request = self.request;
@@ -171,6 +196,9 @@ impl Responder<'_> {
         }
         if request.header.opcode() == opcode::NOTIFY {
             return notify::incoming(self, out);
+        }
+        if request.header.opcode() == opcode::UPDATE {
+            return update::incoming(self, out);
         }
         if !request.has_question() {
             return Outcome::Reply(self.short(rcode::NOERROR, Why::Answered, None, out));
@@ -212,11 +240,15 @@ impl Responder<'_> {
     /// Opcode, EDNS version, cookie, TSIG.
     fn check_envelope(&mut self, out: &mut Vec<u8>) -> Option<Reply> {
         let header = &self.request.header;
-        if !matches!(header.opcode(), opcode::QUERY | opcode::NOTIFY) {
-            let text = if header.opcode() == opcode::UPDATE {
-                "UPDATE is not supported"
-            } else {
-                ""
+        let taken = match header.opcode() {
+            opcode::QUERY | opcode::NOTIFY => true,
+            opcode::UPDATE => self.ctx.role == Role::Publication,
+            _ => false,
+        };
+        if !taken {
+            let text = match header.opcode() {
+                opcode::UPDATE => "UPDATE is taken by the publication server",
+                _ => "",
             };
             return Some(self.short(
                 rcode::NOTIMP,
@@ -448,6 +480,10 @@ impl Responder<'_> {
         let composer = self.open(out, flag::TC);
         self.finish(composer, rcode::NOERROR);
         self.reply(rcode::NOERROR, Why::Limited, true)
+    }
+
+    pub fn cookie(&self) -> Option<bool> {
+        self.cookie
     }
 
     /// Hands the options over to a transfer, whose first message carries them.

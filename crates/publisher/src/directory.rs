@@ -91,11 +91,15 @@ pub struct ZoneSettings {
     pub notify_from: Acl,
     /// Transfers only over TLS (`server.outbound.tls = "required"`).
     pub require_tls: bool,
+    /// No transfers over TLS (`"off"`): what nobody asked for is not offered.
+    pub refuse_tls: bool,
     /// When the published data expire unless the source is reached (RFC 7314); `None` for zones
     /// that do not expire, which answer with the EXPIRE of their SOA.
     pub expires: Option<Timestamp>,
     /// How much of the past is kept for incremental transfers.
     pub steps: StepLimits,
+    /// The zone's content is its own: it takes DNS UPDATE.
+    pub updates: bool,
 }
 
 impl Default for ZoneSettings {
@@ -104,8 +108,10 @@ impl Default for ZoneSettings {
             provide_xfr_to: Acl::loopback(),
             notify_from: Acl::none(),
             require_tls: false,
+            refuse_tls: false,
             expires: None,
             steps: StepLimits::default(),
+            updates: false,
         }
     }
 }

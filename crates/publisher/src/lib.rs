@@ -17,6 +17,7 @@ mod proof;
 pub mod server;
 pub mod stats;
 pub mod steps;
+pub mod update;
 pub mod watch;
 
 pub use answer::{Outcome, Reply, Scratch, answer};
@@ -27,6 +28,7 @@ pub use directory::{Directory, EmptyReason, PublishError, Role, ZoneEntry, ZoneS
 pub use notify::NotifyIn;
 pub use stats::{Counter, Stats};
 pub use steps::{Step, StepLimits, Steps};
+pub use update::{UpdateIn, UpdateReply};
 
 #[cfg(test)]
 mod axfr_tests;

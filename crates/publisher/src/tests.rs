@@ -633,7 +633,7 @@ fn the_message_table() {
         ]
         .concat()
     );
-    for op in [1, 2, 3, 5, 6, 15] {
+    for op in [1, 2, 3, 6, 15] {
         let got = w.get(&ask("example", Rtype::SOA).opcode(op));
         assert_eq!(
             (got.reply.rcode, got.ede()),
@@ -647,7 +647,7 @@ fn the_message_table() {
     assert!(matches!(
         outcome,
         Outcome::Reply(Reply {
-            rcode: rcode::NOTIMP,
+            rcode: rcode::FORMERR,
             ..
         })
     ));

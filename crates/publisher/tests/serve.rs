@@ -9,9 +9,10 @@ use std::time::Duration;
 use cascade_publisher::directory::{Directory, Role, ZoneSettings};
 use cascade_publisher::limits::{ConnectionLimits, Connections, TransferGate, TransferLimits};
 use cascade_publisher::server::{Common, Server, bind_tcp, bind_udp};
-use cascade_publisher::{NotifyIn, Settings};
+use cascade_publisher::{NotifyIn, Settings, UpdateIn, UpdateReply};
 use cascade_time::{Clock, Timestamp};
-use cascade_wire::{Acl, Composer, Message, flag, opcode, rcode};
+use cascade_wire::tsig::{Algorithm, ClientTsig, TsigKey, TsigKeys};
+use cascade_wire::{Acl, Composer, Message, Section, flag, opcode, rcode};
 use cascade_zone::{Builder, Name, RecordBatch, Rtype, VersionId, ZoneId, ZoneVersion, key};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
@@ -56,14 +57,17 @@ struct Running {
     server: Server,
     addr: SocketAddr,
     notify: mpsc::Receiver<NotifyIn>,
+    updates: mpsc::Receiver<UpdateIn>,
     common: Common,
 }
 
 async fn run(role: Role, extra: usize) -> Running {
     let (tx, notify) = mpsc::channel(4);
+    let (updates_tx, updates) = mpsc::channel(4);
     let directory = Arc::new(Directory::new());
     let settings = ZoneSettings {
         notify_from: Acl::loopback(),
+        updates: true,
         ..ZoneSettings::default()
     };
     let version = zone(extra);
@@ -80,6 +84,7 @@ async fn run(role: Role, extra: usize) -> Running {
         }),
         transfers: TransferGate::new(TransferLimits::default()),
         notify: tx,
+        updates: updates_tx,
     };
     let mut server = Server::new(role, common.clone(), Settings::open());
     // UDP and TCP on one port; another test may hold the number on TCP, so look again.
@@ -94,6 +99,7 @@ async fn run(role: Role, extra: usize) -> Running {
                 server,
                 addr,
                 notify,
+                updates,
                 common,
             };
         }
@@ -417,4 +423,104 @@ async fn random_datagrams_and_streams_do_no_harm() {
         }
     }
     r.server.stop(Duration::from_secs(5)).await;
+}
+
+fn test_key() -> TsigKey {
+    TsigKey::new(&Name::parse("k").unwrap(), Algorithm::HmacSha256, b"secret")
+}
+
+/// An UPDATE that deletes the apex SOA, which is a record without RDATA; with its TSIG state.
+fn update(id: u16, signed: bool, now: Timestamp) -> (Vec<u8>, Option<ClientTsig>) {
+    let mut out = Vec::new();
+    let mut c = Composer::new(&mut out, 512, id, (opcode::UPDATE as u16) << 11);
+    let apex = Name::parse("example.net").unwrap();
+    c.question(apex.as_wire(), Rtype::SOA, 1);
+    c.record_with(
+        Section::Authority,
+        apex.as_wire(),
+        Rtype::SOA,
+        255,
+        0,
+        |_| {},
+    )
+    .unwrap();
+    c.finish();
+    let tsig = signed.then(|| ClientTsig::request(Arc::new(test_key()), &mut out, 0, now));
+    (out, tsig)
+}
+
+#[tokio::test]
+async fn updates_wait_for_the_zone_and_nothing_else_does() {
+    let mut r = run(Role::Publication, 3).await;
+    r.server.set_settings(Settings {
+        keys: Arc::new(TsigKeys::new([test_key()])),
+        ..Settings::open()
+    });
+    let now = r.common.clock.now();
+    let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    udp.connect(r.addr).await.unwrap();
+    let mut buf = [0; 2000];
+    udp.send(&update(1, false, now).0).await.unwrap();
+    let n = udp.recv(&mut buf).await.unwrap();
+    let m = Message::parse(&buf[..n]).unwrap();
+    assert_eq!((m.header.id, m.header.rcode()), (1, rcode::REFUSED));
+    let (message, tsig) = update(2, true, now);
+    udp.send(&message).await.unwrap();
+    let mut tcp = TcpStream::connect(r.addr).await.unwrap();
+    let (over_tcp, tcp_tsig) = update(3, true, now);
+    let both = [
+        framed(over_tcp.clone()),
+        framed(query(4, "example.net", Rtype::SOA, 0)),
+    ];
+    tcp.write_all(&both.concat()).await.unwrap();
+    // The query is answered although the update waits, and so is one over UDP.
+    assert_eq!(read_message(&mut tcp).await[..2], [0, 4]);
+    udp.send(&query(5, "example.net", Rtype::SOA, 0))
+        .await
+        .unwrap();
+    let n = udp.recv(&mut buf).await.unwrap();
+    assert_eq!(buf[..2], [0, 5]);
+    assert!(n > 12);
+    let mut asked = [
+        r.updates.recv().await.unwrap(),
+        r.updates.recv().await.unwrap(),
+    ];
+    asked.sort_by_key(|u| u.message.clone());
+    let [first, second] = asked;
+    assert_eq!((&first.message, &second.message), (&message, &over_tcp));
+    assert_eq!(
+        (first.zone, first.key.to_string()),
+        (ZONE, "k.".to_string())
+    );
+    let said = |code| UpdateReply {
+        rcode: code,
+        ede: None,
+    };
+    first.reply.send(said(rcode::YXDOMAIN)).unwrap();
+    // Dropped by the owner: there must be an answer.
+    drop(second.reply);
+    let n = udp.recv(&mut buf).await.unwrap();
+    let m = Message::parse(&buf[..n]).unwrap();
+    assert_eq!((m.header.id, m.header.rcode()), (2, rcode::YXDOMAIN));
+    assert!(tsig.unwrap().verify(&buf[..n], now).is_ok());
+    let answer = read_message(&mut tcp).await;
+    let m = Message::parse(&answer).unwrap();
+    assert_eq!((m.header.id, m.header.rcode()), (3, rcode::SERVFAIL));
+    assert!(tcp_tsig.unwrap().verify(&answer, now).is_ok());
+    assert_eq!(r.server.stats().updates_refused.get(), 2);
+    // More than the queue takes is answered at once.
+    let mut last = 0;
+    for id in 10..20 {
+        udp.send(&update(id, true, now).0).await.unwrap();
+        last = id;
+    }
+    for _ in 0..6 {
+        let n = timeout(Duration::from_secs(5), udp.recv(&mut buf))
+            .await
+            .unwrap()
+            .unwrap();
+        let m = Message::parse(&buf[..n]).unwrap();
+        assert_eq!(m.header.rcode(), rcode::SERVFAIL);
+        assert!(m.header.id <= last);
+    }
 }

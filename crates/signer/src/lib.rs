@@ -25,6 +25,7 @@ mod sign;
 mod slots;
 mod touched;
 mod unsign;
+mod zonemd;
 
 pub use due::{key_tick, next_due, next_upkeep};
 pub use incremental::{Resigned, sign_from};

@@ -190,20 +190,29 @@ impl Change {
             }
             same
         });
-        for (owner, hashed, list) in items {
-            confirm(
-                source,
-                before.version,
-                &owner,
-                hashed,
-                list,
-                &mut prints,
-                sink,
-            );
+        // Owners do not depend on each other.
+        let looked_at: Vec<(Sink, Vec<Vec<u8>>)> = items
+            .par_iter_mut()
+            .with_min_len(64)
+            .map_init(
+                || Fingerprinter::new(ctx.params.fingerprint_seed),
+                |prints, (owner, hashed, list)| {
+                    let (mut told, mut below) = (Sink::default(), Vec::new());
+                    let (old, list) = (before.version, std::mem::take(list));
+                    confirm(source, old, owner, *hashed, list, prints, &mut told);
+                    if !*hashed {
+                        push_subtree(ctx, source, old, owner, &mut below);
+                    }
+                    (told, below)
+                },
+            )
+            .collect();
+        for ((owner, hashed, _), (told, mut below)) in items.into_iter().zip(looked_at) {
+            sink.merge(told);
             if hashed {
                 change.hashed.push(owner);
             } else {
-                push_subtree(ctx, source, before.version, &owner, &mut change.owners);
+                change.owners.append(&mut below);
                 change.owners.push(owner);
             }
         }

@@ -52,6 +52,9 @@ impl EngineCounts {
 /// as long as about 200 verifications by ring.
 pub(crate) const WORTHWHILE: u64 = 2000;
 
+/// The same for a batch, when the table is there already.
+pub(crate) const WORTHWHILE_KEPT: u64 = 100;
+
 /// Of so many accepted signatures one is repeated by ring.
 const REPEATED: usize = 100;
 
@@ -63,6 +66,16 @@ const TESTING: u8 = 1;
 const ON: u8 = 2;
 const OFF: u8 = 3;
 
+/// A key and its table.
+type Kept = ([u8; 64], Arc<Table>);
+
+/// Finds a table and makes it the one used last.
+fn find(kept: &mut [Kept], key: &[u8; 64]) -> Option<Arc<Table>> {
+    let at = kept.iter().position(|(k, _)| k == key)?;
+    kept[at..].rotate_left(1);
+    kept.last().map(|(_, table)| table.clone())
+}
+
 /// The tables of the process, shared by all zones.
 pub(crate) struct TableEngine {
     state: AtomicU8,
@@ -70,7 +83,7 @@ pub(crate) struct TableEngine {
     alert: AtomicBool,
     generator: OnceLock<Option<Table>>,
     /// The key used last at the end.
-    kept: Mutex<Vec<([u8; 64], Arc<Table>)>>,
+    kept: Mutex<Vec<Kept>>,
     most: usize,
     judge: Judge,
 }
@@ -129,19 +142,13 @@ impl TableEngine {
         if !self.is_on(key) {
             return None;
         }
-        let find = |kept: &mut Vec<([u8; 64], Arc<Table>)>| {
-            let at = kept.iter().position(|(k, _)| k == key)?;
-            kept[at..].rotate_left(1);
-            kept.last().map(|(_, table)| table.clone())
-        };
-        let lock = || self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(table) = find(&mut lock()) {
+        if let Some(table) = self.kept(key) {
             return Some(table);
         }
         // Built without the lock: others need not wait for it, and building it twice does no harm.
         let table = Arc::new(Table::new(Point::new(key)?));
-        let mut kept = lock();
-        if let Some(table) = find(&mut kept) {
+        let mut kept = self.lock_kept();
+        if let Some(table) = find(&mut kept, key) {
             return Some(table);
         }
         if kept.len() >= self.most {
@@ -149,6 +156,16 @@ impl TableEngine {
         }
         kept.push((*key, table.clone()));
         Some(table)
+    }
+
+    /// The table of a key, if there is one already.
+    pub(crate) fn kept(&self, key: &[u8; 64]) -> Option<Arc<Table>> {
+        let on = self.state.load(Ordering::SeqCst) == ON;
+        find(&mut self.lock_kept(), key).filter(|_| on)
+    }
+
+    fn lock_kept(&self) -> std::sync::MutexGuard<'_, Vec<Kept>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Judges `jobs` by the key of `table`; places of those that do not verify go to `bad`.

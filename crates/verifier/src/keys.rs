@@ -6,7 +6,8 @@ use std::sync::{Arc, OnceLock};
 use ring::signature::{self, RsaPublicKeyComponents, UnparsedPublicKey, VerificationAlgorithm};
 use sha2::{Digest, Sha256};
 
-use crate::engine::{TableEngine, WORTHWHILE};
+use crate::engine::{TableEngine, WORTHWHILE, WORTHWHILE_KEPT};
+use crate::memo::{self, Memo};
 use crate::p256::table::Table;
 use crate::wire::{key_tag, u16_at};
 
@@ -206,17 +207,19 @@ impl Keys {
     }
 
     /// The table of the key at `place`, when with `more` signatures by it there have been enough in
-    /// this run and there can be one.
+    /// this run, or it was made for an earlier one, and there can be one.
     pub(crate) fn table(&self, place: usize, more: u64) -> Option<(&TableEngine, &Table)> {
         let engine = self.engine.as_deref()?;
         let key = &self.list[place];
         let point = key.p256()?;
         let before = key.offered.fetch_add(more, Ordering::Relaxed);
-        if before + more <= WORTHWHILE {
-            return None;
-        }
         if key.table.get().is_none() {
-            let table = engine.table(point)?;
+            let table = match before + more > WORTHWHILE {
+                true => engine.table(point)?,
+                // One of an earlier run is there already; it has to be warmed up.
+                false if more >= WORTHWHILE_KEPT => engine.kept(point)?,
+                false => return None,
+            };
             key.table.get_or_init(|| table);
         }
         Some((engine, key.table.get()?))
@@ -230,6 +233,19 @@ impl Keys {
 
     pub(crate) fn of_algorithm(&self, algorithm: u8) -> u64 {
         mask(self.list.iter().map(|k| k.algorithm == algorithm))
+    }
+
+    /// As [`Keys::find`]; what was accepted lately is not verified again.
+    pub(crate) fn find_again(&self, among: u64, message: &[u8], sig: &[u8]) -> Option<usize> {
+        let memo = Memo::process();
+        let entry = |i: usize| memo::entry(&self.list[i].sha256, message, sig);
+        let mut places = (0..self.list.len()).filter(|i| among >> i & 1 == 1);
+        let known = places.clone().find(|i| memo.knows(&entry(*i)));
+        known.or_else(|| {
+            let found = places.find(|i| self.list[*i].verifies(message, sig))?;
+            memo.note(entry(found));
+            Some(found)
+        })
     }
 
     /// The first key of `among` with which the signature verifies.

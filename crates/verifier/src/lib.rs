@@ -20,6 +20,7 @@ mod full;
 mod group;
 mod keys;
 mod ledger;
+mod memo;
 mod message;
 mod outcome;
 mod owner;

@@ -58,7 +58,7 @@ pub(crate) fn validated(
                 push_message(&mut message, &sig, &group, set);
                 let keys = ctx.keys.candidates(sig.tag, sig.algorithm);
                 sig.signer == ctx.apex_name
-                    && ctx.keys.find(keys, &message, sig.signature).is_some()
+                    && ctx.keys.find_again(keys, &message, sig.signature).is_some()
             });
             if !valid {
                 let rtype = cascade_zone::Rtype(rtype);

@@ -3,7 +3,7 @@
 use cascade_zone::Rtype;
 
 use crate::edns::{Edns, option};
-use crate::reader::{HEADER, Header, NameBuf, Records, WireError, flag, read_name};
+use crate::reader::{HEADER, Header, NameBuf, Records, WireError, flag, opcode, read_name};
 use crate::tsig::TsigView;
 
 /// A well-formed request; every part borrows from the message.
@@ -52,6 +52,22 @@ pub struct BadRequest {
 }
 
 impl<'a> Request<'a> {
+    /// A request of which nothing is known but its header.
+    pub fn empty(msg: &'a [u8]) -> Request<'a> {
+        Request {
+            msg,
+            header: Header::parse(msg).unwrap_or_default(),
+            qname: &[],
+            qtype: Rtype(0),
+            qclass: 0,
+            question_end: HEADER,
+            edns: None,
+            tsig: None,
+            answer_serial: None,
+            authority_serial: None,
+        }
+    }
+
     /// # Errors
     /// See [`Malformed`]; all but `Ignore` are answered FORMERR.
     pub fn parse(msg: &'a [u8]) -> Result<Request<'a>, BadRequest> {
@@ -65,18 +81,7 @@ impl<'a> Request<'a> {
         if msg.len() < HEADER || header.has(flag::QR) {
             return Err(bad);
         }
-        let mut request = Request {
-            msg,
-            header,
-            qname: &[],
-            qtype: Rtype(0),
-            qclass: 0,
-            question_end: HEADER,
-            edns: None,
-            tsig: None,
-            answer_serial: None,
-            authority_serial: None,
-        };
+        let mut request = Request::empty(msg);
         let fail = |bad: &BadRequest, kind| BadRequest { kind, ..*bad };
         match header.counts[0] {
             0 => {}
@@ -143,7 +148,8 @@ impl<'a> Request<'a> {
                     self.tsig =
                         Some(TsigView::from_record(&record).map_err(|_| Malformed::BadTsig)?);
                 }
-                Rtype::SOA if record.section < 3 => {
+                // In an UPDATE it is what is to be changed, and may have no RDATA (RFC 2136 §2.5).
+                Rtype::SOA if record.section < 3 && self.header.opcode() != opcode::UPDATE => {
                     let serial = soa_serial(self.msg, record.raw_rdata(), record.end)
                         .map_err(|_| Malformed::Undecodable)?;
                     let place = if record.section == 1 {

@@ -632,48 +632,111 @@ pub(crate) fn for_each_record(
     ctx: &ChainContext<'_>,
     f: &mut dyn FnMut(&[u8], Rtype, u32, &[u8]),
 ) {
-    let v = block.view();
-    let columns = v.columns().unwrap_or_default();
-    let ttl = block.ttl();
-    let labels = ctx.apex.label_count() as u8 + 1;
-    let apex_lower = ctx.apex.to_lowercase();
-    let (mut owner, mut rdata) = (Vec::with_capacity(300), Vec::with_capacity(600));
-    for i in 0..v.n {
-        owner.clear();
-        ctx.push_owner(v.hash(i), &mut owner);
-        rdata.clear();
-        let next = if i + 1 < v.n {
-            v.hash(i + 1)
+    let mut walk = RowWalk::new(block, *ctx);
+    while walk.key().is_some() {
+        walk.take(f);
+    }
+}
+
+/// Rows of one block, compared as they stand and expanded only where that is wanted.
+pub(crate) struct RowWalk<'a> {
+    block: &'a DBlock,
+    ctx: ChainContext<'a>,
+    v: View<'a>,
+    columns: Vec<Column<'a>>,
+    /// Row at hand.
+    i: usize,
+    apex_lower: Name,
+    owner: Vec<u8>,
+    rdata: Vec<u8>,
+}
+
+impl<'a> RowWalk<'a> {
+    pub(crate) fn new(block: &'a DBlock, ctx: ChainContext<'a>) -> Self {
+        let v = block.view();
+        RowWalk {
+            block,
+            ctx,
+            v,
+            columns: v.columns().unwrap_or_default(),
+            i: 0,
+            apex_lower: ctx.apex.to_lowercase(),
+            owner: Vec::with_capacity(300),
+            rdata: Vec::with_capacity(600),
+        }
+    }
+
+    /// Hash of the row at hand.
+    pub(crate) fn key(&self) -> Option<&'a Hash> {
+        (self.i < self.v.n).then(|| self.v.hash(self.i))
+    }
+
+    pub(crate) fn skip(&mut self) {
+        self.i += 1;
+    }
+
+    fn next(&self) -> &'a Hash {
+        if self.i + 1 < self.v.n {
+            self.v.hash(self.i + 1)
         } else {
-            block.next()
-        };
-        ctx.push_rdata(next, v.bitmap(i), &mut rdata);
-        f(&owner, Rtype::NSEC3, ttl, &rdata);
-        for c in &columns {
-            let Some((t, signature)) = c.get(i) else {
-                continue;
-            };
-            let Some(key) = ctx.keys.get(c.slot) else {
-                continue;
-            };
+            self.block.next()
+        }
+    }
+
+    fn sigs(&self) -> impl Iterator<Item = (u8, (u32, u32), &'a [u8])> + '_ {
+        self.columns.iter().filter_map(|c| {
+            let (t, signature) = c.get(self.i)?;
             let at = t as usize * 8;
+            let times = (u32_at(self.v.times, at), u32_at(self.v.times, at + 4));
+            Some((c.slot, times, signature))
+        })
+    }
+
+    /// Equal records for certain at rows of equal hashes, in chains of equal parameters.
+    pub(crate) fn same(&self, other: &RowWalk<'_>) -> bool {
+        let bitmap = |w: &RowWalk<'a>| w.ctx.bitmaps.get(w.v.bitmap(w.i));
+        let theirs = other.ctx.bitmaps.get(other.v.bitmap(other.i));
+        self.next() == other.next()
+            && bitmap(self) == theirs
+            && self.block.ttl() == other.block.ttl()
+            && self.sigs().eq(other.sigs())
+    }
+
+    /// Emits the NSEC3 of the row at hand with its signatures and moves on.
+    pub(crate) fn take(&mut self, f: &mut dyn FnMut(&[u8], Rtype, u32, &[u8])) {
+        let Some(hash) = self.key() else {
+            return;
+        };
+        let (ttl, next) = (self.block.ttl(), self.next());
+        let (mut owner, mut rdata) = (
+            std::mem::take(&mut self.owner),
+            std::mem::take(&mut self.rdata),
+        );
+        owner.clear();
+        self.ctx.push_owner(hash, &mut owner);
+        rdata.clear();
+        let bitmap = self.v.bitmap(self.i);
+        self.ctx.push_rdata(next, bitmap, &mut rdata);
+        f(&owner, Rtype::NSEC3, ttl, &rdata);
+        for (slot, (inception, expiration), signature) in self.sigs() {
+            let Some(key) = self.ctx.keys.get(slot) else {
+                continue;
+            };
             rdata.clear();
-            push_rrsig(
-                &RrsigFields {
-                    covered: Rtype::NSEC3,
-                    algorithm: key.algorithm,
-                    labels,
-                    original_ttl: ttl,
-                    expiration: u32_at(v.times, at + 4),
-                    inception: u32_at(v.times, at),
-                    tag: key.tag,
-                },
-                apex_lower.as_wire(),
-                signature,
-                &mut rdata,
-            );
+            let fields = RrsigFields {
+                covered: Rtype::NSEC3,
+                algorithm: key.algorithm,
+                labels: self.ctx.apex.label_count() as u8 + 1,
+                original_ttl: ttl,
+                expiration,
+                inception,
+                tag: key.tag,
+            };
+            push_rrsig(&fields, self.apex_lower.as_wire(), signature, &mut rdata);
             f(&owner, Rtype::RRSIG, ttl, &rdata);
         }
+        (self.owner, self.rdata) = (owner, rdata);
+        self.i += 1;
     }
 }
 

@@ -1,11 +1,14 @@
 //! What differs between two versions of a zone, at the cost of what differs (store spec §7.3).
+//!
+//! Leaves and blocks that are the same objects are not read; owners and rows of the others are
+//! compared as they stand in their bytes, and only those that differ become records.
 
 use std::cmp::Ordering;
 use std::ops::ControlFlow;
 
+use crate::block::{BlockRef, ChainContext, RowWalk};
 use crate::rtype::Rtype;
-use crate::tree::Tree;
-use crate::version::{LeafRef, Record, Unit, ZoneVersion};
+use crate::version::{OwnerWalk, Record, Unit, ZoneVersion};
 
 /// One record that only one of two versions has.
 #[derive(Clone, Copy, Debug)]
@@ -31,114 +34,199 @@ pub struct DiffStats {
     pub units_read: u64,
 }
 
-#[derive(Clone, Debug)]
-struct Rec {
-    owner: Vec<u8>,
-    rtype: Rtype,
-    ttl: u32,
-    rdata: Vec<u8>,
+/// Owners on one side, one after the other.
+trait Walk {
+    /// Order of the entry at hand; `None`: there is none.
+    fn key(&self) -> Option<&[u8]>;
+    /// The entries at hand have equal records for certain; nothing is expanded for it.
+    fn same(&mut self, other: &mut Self) -> bool;
+    /// Hands over the records of the entry at hand and moves on.
+    fn take(&mut self, f: &mut dyn FnMut(Record<'_>));
+    fn skip(&mut self);
+    /// Leaves or blocks that were read.
+    fn read(&self) -> u64;
 }
 
-/// Owners of a list of units, one after the other; one unit is expanded at a time.
-struct Cursor<'a> {
-    units: std::vec::IntoIter<Source<'a>>,
-    /// Records of the unit at hand, grouped by owner in order: (order key, records).
-    groups: std::collections::VecDeque<(Vec<u8>, Vec<Rec>)>,
+struct Owners<'a> {
+    units: std::vec::IntoIter<Unit<'a>>,
+    at: Option<OwnerWalk<'a>>,
     read: u64,
 }
 
-enum Source<'a> {
-    Leaf(Unit<'a>),
-    Block(&'a ZoneVersion, &'a crate::block::BlockRef),
-}
-
-impl<'a> Cursor<'a> {
-    fn new(units: Vec<Source<'a>>) -> Self {
-        Cursor {
+impl<'a> Owners<'a> {
+    fn new(units: Vec<Unit<'a>>) -> Self {
+        let mut all = Owners {
             units: units.into_iter(),
-            groups: Default::default(),
+            at: None,
             read: 0,
-        }
+        };
+        all.settle();
+        all
     }
 
-    fn fill(&mut self) {
-        while self.groups.is_empty() {
-            let Some(source) = self.units.next() else {
+    /// Goes on to the next unit behind the last owner of one.
+    fn settle(&mut self) {
+        while self.at.as_ref().is_none_or(|w| w.key().is_none()) {
+            let Some(unit) = self.units.next() else {
+                self.at = None;
                 return;
             };
             self.read += 1;
-            match source {
-                Source::Leaf(unit) => {
-                    for o in unit.owners() {
-                        self.groups.push_back((o.key().to_vec(), Vec::new()));
-                    }
-                    let mut i = 0;
-                    let groups = &mut self.groups;
-                    let mut last: Vec<u8> = Vec::new();
-                    unit.for_each_record(&mut |r| {
-                        if last.is_empty() {
-                            last = r.owner.to_vec();
-                        } else if last != r.owner {
-                            last.clear();
-                            last.extend_from_slice(r.owner);
-                            i += 1;
-                        }
-                        if let Some(g) = groups.get_mut(i) {
-                            g.1.push(Rec::of(r));
-                        }
-                    });
-                }
-                Source::Block(version, block) => {
-                    let Some(chain) = version.chain() else {
-                        continue;
-                    };
-                    let groups = &mut self.groups;
-                    crate::block::for_each_record(
-                        &block.block,
-                        &chain.context(version),
-                        &mut |owner, rtype, ttl, rdata| {
-                            let r = Record {
-                                owner,
-                                rtype,
-                                ttl,
-                                rdata,
-                            };
-                            if groups.back().is_none_or(|g| g.0 != owner) {
-                                groups.push_back((owner.to_vec(), Vec::new()));
-                            }
-                            if let Some(g) = groups.back_mut() {
-                                g.1.push(Rec::of(r));
-                            }
-                        },
-                    );
-                }
-            }
+            self.at = Some(OwnerWalk::new(&unit));
         }
-    }
-
-    fn peek(&mut self) -> Option<&(Vec<u8>, Vec<Rec>)> {
-        self.fill();
-        self.groups.front()
-    }
-
-    fn next(&mut self) -> Option<(Vec<u8>, Vec<Rec>)> {
-        self.fill();
-        self.groups.pop_front()
     }
 }
 
-impl Rec {
-    fn of(r: Record<'_>) -> Self {
-        Rec {
-            owner: r.owner.to_vec(),
-            rtype: r.rtype,
-            ttl: r.ttl,
-            rdata: r.rdata.to_vec(),
+impl Walk for Owners<'_> {
+    fn key(&self) -> Option<&[u8]> {
+        self.at.as_ref()?.key()
+    }
+
+    fn same(&mut self, other: &mut Self) -> bool {
+        match (&mut self.at, &mut other.at) {
+            (Some(a), Some(b)) => a.same(b),
+            _ => false,
         }
     }
 
-    fn order(&self, o: &Rec) -> Ordering {
-        (self.rtype, &self.rdata, self.ttl).cmp(&(o.rtype, &o.rdata, o.ttl))
+    fn take(&mut self, f: &mut dyn FnMut(Record<'_>)) {
+        if let Some(walk) = &mut self.at {
+            walk.take(f);
+        }
+        self.settle();
+    }
+
+    fn skip(&mut self) {
+        if let Some(walk) = &mut self.at {
+            walk.skip();
+        }
+        self.settle();
+    }
+
+    fn read(&self) -> u64 {
+        self.read
+    }
+}
+
+struct Rows<'a> {
+    blocks: std::vec::IntoIter<&'a BlockRef>,
+    context: Option<ChainContext<'a>>,
+    at: Option<RowWalk<'a>>,
+    read: u64,
+}
+
+impl<'a> Rows<'a> {
+    fn new(version: &'a ZoneVersion, blocks: Vec<&'a BlockRef>) -> Self {
+        let mut all = Rows {
+            blocks: blocks.into_iter(),
+            context: version.chain().map(|c| c.context(version)),
+            at: None,
+            read: 0,
+        };
+        all.settle();
+        all
+    }
+
+    fn settle(&mut self) {
+        while self.at.as_ref().is_none_or(|w| w.key().is_none()) {
+            let (Some(block), Some(context)) = (self.blocks.next(), self.context) else {
+                self.at = None;
+                return;
+            };
+            self.read += 1;
+            self.at = Some(RowWalk::new(&block.block, context));
+        }
+    }
+}
+
+impl Walk for Rows<'_> {
+    fn key(&self) -> Option<&[u8]> {
+        Some(self.at.as_ref()?.key()?)
+    }
+
+    fn same(&mut self, other: &mut Self) -> bool {
+        match (&self.at, &other.at) {
+            (Some(a), Some(b)) => a.same(b),
+            _ => false,
+        }
+    }
+
+    fn take(&mut self, f: &mut dyn FnMut(Record<'_>)) {
+        if let Some(walk) = &mut self.at {
+            walk.take(&mut |owner, rtype, ttl, rdata| {
+                f(Record {
+                    owner,
+                    rtype,
+                    ttl,
+                    rdata,
+                });
+            });
+        }
+        self.settle();
+    }
+
+    fn skip(&mut self) {
+        if let Some(walk) = &mut self.at {
+            walk.skip();
+        }
+        self.settle();
+    }
+
+    fn read(&self) -> u64 {
+        self.read
+    }
+}
+
+/// Records of one owner, their octets in one buffer.
+#[derive(Default)]
+struct Records {
+    octets: Vec<u8>,
+    list: Vec<Rec>,
+}
+
+#[derive(Clone, Copy)]
+struct Rec {
+    rtype: Rtype,
+    ttl: u32,
+    /// Offset of the owner and its length; RDATA follows.
+    at: u32,
+    owner: u16,
+    rdata: u16,
+}
+
+impl Records {
+    fn clear(&mut self) {
+        self.octets.clear();
+        self.list.clear();
+    }
+
+    fn push(&mut self, r: Record<'_>) {
+        self.list.push(Rec {
+            rtype: r.rtype,
+            ttl: r.ttl,
+            at: self.octets.len() as u32,
+            owner: r.owner.len() as u16,
+            rdata: r.rdata.len() as u16,
+        });
+        self.octets.extend_from_slice(r.owner);
+        self.octets.extend_from_slice(r.rdata);
+    }
+
+    fn parts(&self, r: &Rec) -> (&[u8], &[u8]) {
+        let (at, owner) = (r.at as usize, r.owner as usize);
+        let owned = &self.octets[at..at + owner + r.rdata as usize];
+        owned.split_at(owner)
+    }
+
+    fn sort(&mut self) {
+        let mut list = std::mem::take(&mut self.list);
+        list.sort_by(|a, b| self.order(a, self, b));
+        self.list = list;
+    }
+
+    fn order(&self, a: &Rec, other: &Records, b: &Rec) -> Ordering {
+        let (x, y) = (self.parts(a).1, other.parts(b).1);
+        (a.rtype, x, a.ttl).cmp(&(b.rtype, y, b.ttl))
     }
 }
 
@@ -161,10 +249,13 @@ pub fn diff_until(
     f: &mut dyn FnMut(DiffItem<'_>) -> ControlFlow<()>,
 ) -> Option<DiffStats> {
     let mut stats = DiffStats::default();
-    let (ua, ub) = unshared_leaves(a, b);
-    merge(Cursor::new(ua), Cursor::new(ub), &mut stats, f)?;
-    let (ba, bb) = unshared_blocks(a, b);
-    merge(Cursor::new(ba), Cursor::new(bb), &mut stats, f)?;
+    let comparable = a.writes_like(b);
+    let (la, lb) = unshared_leaves(a, b);
+    let (x, y) = (Owners::new(la), Owners::new(lb));
+    merge(x, y, comparable, &mut stats, f)?;
+    let (ba, bb, alike) = unshared_blocks(a, b);
+    let (x, y) = (Rows::new(a, ba), Rows::new(b, bb));
+    merge(x, y, comparable && alike, &mut stats, f)?;
     Some(stats)
 }
 
@@ -173,113 +264,107 @@ pub fn diff_stats(a: &ZoneVersion, b: &ZoneVersion) -> DiffStats {
     diff(a, b, &mut |_| {})
 }
 
-fn unshared_leaves<'a>(
-    a: &'a ZoneVersion,
-    b: &'a ZoneVersion,
-) -> (Vec<Source<'a>>, Vec<Source<'a>>) {
-    let wrap = |v: &'a ZoneVersion, i: usize, l: &'a LeafRef| Source::Leaf(Unit::new(v, i, l));
+fn unshared_leaves<'a>(a: &'a ZoneVersion, b: &'a ZoneVersion) -> (Vec<Unit<'a>>, Vec<Unit<'a>>) {
     let (mut la, mut lb) = (Vec::new(), Vec::new());
     if !a.unit(0).same_as(&b.unit(0)) {
-        la.push(wrap(a, 0, &a.apex));
-        lb.push(wrap(b, 0, &b.apex));
+        la.push(a.unit(0));
+        lb.push(b.unit(0));
     }
     let (ta, tb) = a.tree.unshared(&b.tree);
-    la.extend(ta.into_iter().map(|l| wrap(a, 1, l)));
-    lb.extend(tb.into_iter().map(|l| wrap(b, 1, l)));
+    la.extend(ta.into_iter().map(|l| Unit::new(a, 1, l)));
+    lb.extend(tb.into_iter().map(|l| Unit::new(b, 1, l)));
     (la, lb)
 }
 
+/// Blocks of either side, and whether rows of both can be compared as they stand.
 fn unshared_blocks<'a>(
     a: &'a ZoneVersion,
     b: &'a ZoneVersion,
-) -> (Vec<Source<'a>>, Vec<Source<'a>>) {
-    let none = Tree::default();
-    let ta = a.chain().map_or(&none, |c| c.tree());
-    let tb = b.chain().map_or(&none, |c| c.tree());
-    // Records of one block in two chains of other parameters differ.
-    let comparable = match (a.chain(), b.chain()) {
-        (Some(x), Some(y)) => x.params() == y.params(),
-        _ => true,
+) -> (Vec<&'a BlockRef>, Vec<&'a BlockRef>, bool) {
+    let blocks = |v: &'a ZoneVersion| {
+        let chain = v.chain();
+        chain.map_or(Vec::new(), |c| c.tree().iter().collect())
     };
-    let (la, lb): (Vec<_>, Vec<_>) = if comparable {
-        ta.unshared(tb)
-    } else {
-        (ta.iter().collect(), tb.iter().collect())
-    };
-    let own = |v: &'a ZoneVersion, list: Vec<&crate::block::BlockRef>| -> Vec<Source<'a>> {
-        let Some(chain) = v.chain() else {
-            return Vec::new();
-        };
-        list.into_iter()
-            .filter_map(|b| {
-                let i = chain.tree().locate(b.block.first_hash())?;
-                Some(Source::Block(v, chain.tree().get(i)?))
-            })
-            .collect()
-    };
-    (own(a, la), own(b, lb))
+    match (a.chain(), b.chain()) {
+        (Some(x), Some(y)) if x.params() == y.params() => {
+            let (left, right) = x.tree().unshared(y.tree());
+            (left, right, true)
+        }
+        // Records of one block in two chains of other parameters differ.
+        _ => (blocks(a), blocks(b), false),
+    }
 }
 
-fn merge(
-    mut a: Cursor<'_>,
-    mut b: Cursor<'_>,
+fn merge<W: Walk>(
+    mut a: W,
+    mut b: W,
+    comparable: bool,
     stats: &mut DiffStats,
     f: &mut dyn FnMut(DiffItem<'_>) -> ControlFlow<()>,
 ) -> Option<()> {
+    let (mut left, mut right) = (Records::default(), Records::default());
     loop {
-        let order = match (a.peek(), b.peek()) {
+        let order = match (a.key(), b.key()) {
             (None, None) => break,
             (Some(_), None) => Ordering::Less,
             (None, Some(_)) => Ordering::Greater,
-            (Some(x), Some(y)) => x.0.cmp(&y.0),
+            (Some(x), Some(y)) => x.cmp(y),
         };
-        let (mut left, mut right) = (Vec::new(), Vec::new());
-        if order != Ordering::Greater {
-            left = a.next().map_or(left, |g| g.1);
+        if order.is_eq() && comparable && a.same(&mut b) {
+            a.skip();
+            b.skip();
+            continue;
         }
-        if order != Ordering::Less {
-            right = b.next().map_or(right, |g| g.1);
+        left.clear();
+        right.clear();
+        if order.is_le() {
+            a.take(&mut |r| left.push(r));
         }
-        stats.owners_removed += right.is_empty() as u64;
-        stats.owners_added += left.is_empty() as u64;
-        owner(left, right, stats, f)?;
+        if order.is_ge() {
+            b.take(&mut |r| right.push(r));
+        }
+        stats.owners_removed += u64::from(order.is_lt());
+        stats.owners_added += u64::from(order.is_gt());
+        owner(&mut left, &mut right, stats, f)?;
     }
-    stats.units_read += a.read + b.read;
+    stats.units_read += a.read() + b.read();
     Some(())
 }
 
 fn owner(
-    mut left: Vec<Rec>,
-    mut right: Vec<Rec>,
+    left: &mut Records,
+    right: &mut Records,
     stats: &mut DiffStats,
     f: &mut dyn FnMut(DiffItem<'_>) -> ControlFlow<()>,
 ) -> Option<()> {
-    left.sort_by(Rec::order);
-    right.sort_by(Rec::order);
+    left.sort();
+    right.sort();
     let before = (stats.records_removed, stats.records_added);
     let (mut i, mut j) = (0, 0);
     let mut go = ControlFlow::Continue(());
-    let mut emit = |removed: bool, r: &Rec| {
+    let mut emit = |removed: bool, records: &Records, r: &Rec| {
         if removed {
             stats.records_removed += 1;
         } else {
             stats.records_added += 1;
         }
         if go.is_continue() {
+            let (owner, rdata) = records.parts(r);
             go = f(DiffItem {
                 removed,
-                owner: &r.owner,
+                owner,
                 rtype: r.rtype,
                 ttl: r.ttl,
-                rdata: &r.rdata,
+                rdata,
             });
         }
     };
-    while i < left.len() || j < right.len() {
-        let order = match (left.get(i), right.get(j)) {
-            (Some(l), Some(r)) => l.order(r),
+    loop {
+        let order = match (left.list.get(i), right.list.get(j)) {
+            (Some(l), Some(r)) => left.order(l, right, r),
             (Some(_), None) => Ordering::Less,
-            _ => Ordering::Greater,
+            (None, Some(_)) => Ordering::Greater,
+            (None, None) => break,
         };
         match order {
             Ordering::Equal => {
@@ -287,11 +372,11 @@ fn owner(
                 j += 1;
             }
             Ordering::Less => {
-                emit(true, &left[i]);
+                emit(true, left, &left.list[i]);
                 i += 1;
             }
             Ordering::Greater => {
-                emit(false, &right[j]);
+                emit(false, right, &right.list[j]);
                 j += 1;
             }
         }

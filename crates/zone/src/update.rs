@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use cascade_time::Timestamp;
+use rayon::prelude::*;
 
 use crate::build::BuildError;
 use crate::canon;
@@ -85,25 +86,33 @@ impl ZoneVersion {
             kinds: Arc::new(kinds),
             ..self.clone()
         };
-        let mut job = Job {
+        let job = Job {
             old: self,
             edits: &edits,
-            changes: Vec::new(),
         };
-        new.apex = job.apex(&new)?;
+        let mut owners = Vec::new();
+        (new.apex, owners) = job.apex(&new, owners)?;
         let leaves = job.touched();
+        let one = |(i, range): &(usize, LeafRange)| job.leaf(&new, *i, range);
+        // Leaves do not depend on each other.
+        let made: Vec<Result<(Vec<LeafRef>, Vec<OwnerChange>), BuildError>> =
+            match leaves.len() < PARALLEL {
+                true => leaves.iter().map(one).collect(),
+                false => leaves.par_iter().with_min_len(16).map(one).collect(),
+            };
         let mut replaced = Vec::new();
-        for (i, range) in leaves {
-            let made = job.leaf(&new, i, &range)?;
-            match (made.as_slice(), self.tree.get(i)) {
+        for ((i, _), made) in leaves.iter().zip(made) {
+            let (made, changes) = made?;
+            owners.extend(changes);
+            match (made.as_slice(), self.tree.get(*i)) {
                 ([one], Some(old)) if one.u.bytes() == old.u.bytes() => {}
-                _ => replaced.push((i, made)),
+                _ => replaced.push((*i, made)),
             }
         }
         new.tree = self.tree.replace(replaced);
         Ok(Update {
             version: new.assemble(),
-            owners: job.changes,
+            owners,
         })
     }
 }
@@ -134,13 +143,19 @@ type LeafRange = (Vec<u8>, Option<Vec<u8>>);
 struct Job<'a> {
     old: &'a ZoneVersion,
     edits: &'a BTreeMap<Vec<u8>, OwnerEdit>,
-    changes: Vec<OwnerChange>,
 }
 
+/// From so many leaves on, they are rewritten on all threads of the pool at hand.
+const PARALLEL: usize = 64;
+
 impl<'a> Job<'a> {
-    fn apex(&mut self, new: &ZoneVersion) -> Result<LeafRef, BuildError> {
+    fn apex(
+        &self,
+        new: &ZoneVersion,
+        mut changes: Vec<OwnerChange>,
+    ) -> Result<(LeafRef, Vec<OwnerChange>), BuildError> {
         let Some(edit) = self.edits.get(&[][..]) else {
-            return Ok(self.old.apex.clone());
+            return Ok((self.old.apex.clone(), changes));
         };
         let owner = self.old.apex_owner();
         let mut sets: BTreeMap<Rtype, (u32, Vec<Vec<u8>>)> = owner
@@ -166,15 +181,15 @@ impl<'a> Job<'a> {
         let mut kinds = Kinds::clone(&new.kinds);
         let u = crate::sign::encode_apex(new.zone, &new.apex_lower, flags, &sets, &mut kinds);
         if u.bytes() == self.old.apex.u.bytes() {
-            return Ok(self.old.apex.clone());
+            return Ok((self.old.apex.clone(), changes));
         }
-        self.changes.push(OwnerChange {
+        changes.push(OwnerChange {
             key: Vec::new(),
             before: Some((owner.flags().role(), owner.types().collect())),
             after: Some((flags.role(), sets.keys().copied().collect())),
         });
         let sums = sum_pair(new, 0, &u, None);
-        Ok(LeafRef::new(u, None, sums))
+        Ok((LeafRef::new(u, None, sums), changes))
     }
 
     /// True if the owner occludes what is below it: after the edits, or before them.
@@ -221,11 +236,11 @@ impl<'a> Job<'a> {
 
     /// Re-encodes leaf `i` with the edits of its key range; gives zero, one or more leaves.
     fn leaf(
-        &mut self,
+        &self,
         new: &ZoneVersion,
         i: usize,
         range: &LeafRange,
-    ) -> Result<Vec<LeafRef>, BuildError> {
+    ) -> Result<(Vec<LeafRef>, Vec<OwnerChange>), BuildError> {
         use std::ops::Bound::{Excluded, Included, Unbounded};
         let low = if range.0.is_empty() {
             Excluded(&[][..])
@@ -239,6 +254,7 @@ impl<'a> Job<'a> {
         let mut w = Writer::new(new, self.old);
         let mut stop: Option<Vec<u8>> = None;
         let mut first = true;
+        let mut changes = Vec::new();
         loop {
             let (owner, edit) = match (owners.peek(), edits.peek()) {
                 (None, None) => break,
@@ -250,23 +266,21 @@ impl<'a> Job<'a> {
                 (Some(_), None) => (owners.next(), None),
                 (None, Some(_)) => (None, edits.next()),
             };
-            let k: Vec<u8> = match (&owner, &edit) {
-                (Some(o), _) => o.key().to_vec(),
-                (None, Some((k, _))) => (*k).clone(),
+            let k: &[u8] = match (&owner, &edit) {
+                (Some(o), _) => o.key(),
+                (None, Some((k, _))) => k,
                 (None, None) => break,
             };
             if first {
-                stop = key::ancestors_from_apex(&k)
+                stop = key::ancestors_from_apex(k)
                     .take_while(|p| p.len() < k.len())
                     .find(|p| self.stops(p, true))
                     .map(<[u8]>::to_vec);
                 first = false;
             }
-            if let Some(change) = w.owner(&k, owner.as_ref(), edit.map(|e| e.1), &mut stop)? {
-                self.changes.push(change);
-            }
+            changes.extend(w.owner(k, owner.as_ref(), edit.map(|e| e.1), &mut stop)?);
         }
-        Ok(w.finish())
+        Ok((w.finish(), changes))
     }
 }
 
@@ -328,24 +342,27 @@ impl<'a> Writer<'a> {
             }
         }
         sets.sort_by_key(NewSet::rtype);
-        let before = owner.map(|o| (o.flags().role(), o.types().collect::<Vec<_>>()));
-        let types: Vec<Rtype> = sets.iter().map(NewSet::rtype).collect();
         if sets.len() >= u16::MAX as usize {
             return Err(BuildError::TooManySets);
         }
-        let flags = flags_of(k, &types, stop);
-        let after = (!types.is_empty()).then_some((flags.role(), types));
-        if !sets.is_empty() {
+        let has = |t: Rtype| sets.iter().any(|s| s.rtype() == t);
+        let flags = flags_of(k, has, stop);
+        let there = !sets.is_empty();
+        if there {
             let case = owner
                 .and_then(|o| o.case())
                 .or(edit.and_then(|e| e.case.as_deref()));
             self.write(k, flags, case, &sets)?;
         }
-        let changed = edit.is_some() || before.as_ref().map(|b| b.0) != after.as_ref().map(|a| a.0);
-        Ok(changed.then_some(OwnerChange {
+        let (was, is) = (
+            owner.map(|o| o.flags().role()),
+            there.then_some(flags.role()),
+        );
+        let changed = edit.is_some() || was != is;
+        Ok(changed.then(|| OwnerChange {
             key: k.to_vec(),
-            before,
-            after,
+            before: owner.map(|o| (o.flags().role(), o.types().collect())),
+            after: is.map(|role| (role, sets.iter().map(NewSet::rtype).collect())),
         }))
     }
 
@@ -425,7 +442,7 @@ impl<'a> Writer<'a> {
 }
 
 /// Flags of an owner, and the cut or DNAME that is open for what follows.
-fn flags_of(k: &[u8], types: &[Rtype], stop: &mut Option<Vec<u8>>) -> Flags {
+fn flags_of(k: &[u8], has: impl Fn(Rtype) -> bool, stop: &mut Option<Vec<u8>>) -> Flags {
     let mut flags = if key::is_wildcard(k) { Flags::WILD } else { 0 };
     if let Some(s) = stop {
         if key::below(k, s) {
@@ -433,7 +450,6 @@ fn flags_of(k: &[u8], types: &[Rtype], stop: &mut Option<Vec<u8>>) -> Flags {
         }
         *stop = None;
     }
-    let has = |t: Rtype| types.contains(&t);
     if has(Rtype::NS) {
         flags |= Flags::CUT | if has(Rtype::DS) { Flags::SECURE } else { 0 };
     }

@@ -168,6 +168,20 @@ impl ZoneVersion {
         self
     }
 
+    /// Leaves and sidecars of both say the same with the same octets: ids of kinds and sets mean
+    /// the same as far as both have them, and so do slots, and names end alike.
+    pub(crate) fn writes_like(&self, other: &ZoneVersion) -> bool {
+        let kinds = self.kinds.iter().zip(other.kinds.iter());
+        let slots = self.keys.iter().all(|(slot, key)| {
+            let there = other.keys.get(slot);
+            there.is_none_or(|k| k == key)
+        });
+        slots
+            && self.apex_name == other.apex_name
+            && kinds.into_iter().all(|(a, b)| a == b)
+            && (self.pool.is_prefix_of(&other.pool) || other.pool.is_prefix_of(&self.pool))
+    }
+
     pub fn zone(&self) -> ZoneId {
         self.zone
     }
@@ -832,6 +846,108 @@ impl<'a> RecordWriter<'a> {
             rdata: &self.rdata,
         });
         self.rrsigs(raw.ordinal, NSEC_SET, Rtype::NSEC, ttl, labels, f);
+    }
+}
+
+/// Owners of one unit, compared as they stand and expanded only where that is wanted.
+pub(crate) struct OwnerWalk<'a> {
+    it: RawIter<'a>,
+    w: RecordWriter<'a>,
+    at: Option<RawOwner<'a>>,
+}
+
+impl<'a> OwnerWalk<'a> {
+    pub(crate) fn new(unit: &Unit<'a>) -> Self {
+        let it = unit.leaf.u.iter(&unit.version.kinds);
+        let w = RecordWriter::new(unit, &it);
+        let mut walk = OwnerWalk { it, w, at: None };
+        walk.advance();
+        walk
+    }
+
+    fn advance(&mut self) {
+        self.at = self.it.next_with(&mut self.w.sets);
+    }
+
+    /// Key of the owner at hand.
+    pub(crate) fn key(&self) -> Option<&[u8]> {
+        self.at.map(|_| self.it.key.as_slice())
+    }
+
+    pub(crate) fn skip(&mut self) {
+        if let Some(raw) = self.at {
+            self.w.skip_entries(raw.ordinal, NSEC_SET);
+        }
+        self.advance();
+    }
+
+    /// Emits the records of the owner at hand and moves on.
+    pub(crate) fn take(&mut self, f: &mut dyn FnMut(Record<'_>)) {
+        if let Some(raw) = self.at {
+            self.w.owner(&raw, &self.it, f);
+        }
+        self.skip();
+    }
+
+    /// Equal records for certain at the owners at hand, of versions of which one
+    /// [writes like](ZoneVersion::writes_like) the other, if their keys are equal.
+    pub(crate) fn same(&mut self, other: &mut OwnerWalk<'a>) -> bool {
+        let (Some(a), Some(b)) = (self.at, other.at) else {
+            return false;
+        };
+        let content = a.flags == b.flags
+            && a.case == b.case
+            && a.n_sets == b.n_sets
+            && a.sets == b.sets
+            && self.w.s.nsec_ttl() == other.w.s.nsec_ttl();
+        content
+            && self.w.same_sigs(a.ordinal, &other.w, b.ordinal)
+            && (self.w.s.nsec_ttl().is_none()
+                || a.flags.is_occluded()
+                || self.w.next_bearing(&self.it) == other.w.next_bearing(&other.it))
+    }
+}
+
+impl<'a> RecordWriter<'a> {
+    /// Key of the owner that an NSEC of the owner just given by `it` names.
+    fn next_bearing(&mut self, it: &RawIter<'a>) -> &[u8] {
+        it.copy_to(&mut self.ahead);
+        if self.ahead.seek_bearing() {
+            &self.ahead.key
+        } else {
+            self.s.next()
+        }
+    }
+
+    /// The same signatures stand next, here at an owner and there at another.
+    fn same_sigs(&self, ordinal: u16, other: &RecordWriter<'a>, other_ordinal: u16) -> bool {
+        let (mut i, mut at) = (self.entry, self.sig_at);
+        let (mut j, mut other_at) = (other.entry, other.sig_at);
+        loop {
+            let (a, b) = (
+                self.sig(i, at, ordinal),
+                other.sig(j, other_at, other_ordinal),
+            );
+            if a != b {
+                return false;
+            }
+            let Some((.., octets)) = a else {
+                return true;
+            };
+            (i, j) = (i + 1, j + 1);
+            (at, other_at) = (at + octets.len(), other_at + octets.len());
+        }
+    }
+
+    /// Entry `i`, if it is of this owner: set, slot, times, signature.
+    fn sig(&self, i: usize, at: usize, ordinal: u16) -> Option<(u16, u8, (u32, u32), &'a [u8])> {
+        if i >= self.s.len() {
+            return None;
+        }
+        let e = self.s.entry(i);
+        let (slot, len) = self.s.key(e.key);
+        let octets = self.s.signatures().get(at..at + len as usize)?;
+        (e.ordinal == ordinal).then(|| (e.set, slot, self.s.time(e.time), octets))
     }
 }
 

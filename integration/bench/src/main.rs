@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use cascade_bench::generate::Tld;
 use cascade_bench::table::{self, Limit, Row};
-use cascade_bench::{changes, floor, stages};
+use cascade_bench::{changes, daemon, floor, peers, stages, updates, zones};
 use clap::{Args, Parser, Subcommand};
 
 #[derive(Parser)]
@@ -31,7 +31,7 @@ enum Command {
     },
     /// Measure the floor and the stages, print the table.
     Run(RunArgs),
-    /// Measure what KMIP adds to a token.
+    /// Measure what KMIP, bridge and daemon add to a token.
     Hsm {
         /// Seconds for each measurement.
         #[arg(long, default_value_t = 3)]
@@ -39,6 +39,38 @@ enum Command {
     },
     /// Measure what small changes of a large zone cost, and print the table.
     Changes(RunArgs),
+    /// Measure many small zones in a daemon, whose program stands beside this one.
+    Zones {
+        #[arg(long, default_value_t = 100_000)]
+        count: u32,
+    },
+    /// Measure a large zone in a daemon, whose program stands beside this one.
+    Daemon {
+        #[arg(long, default_value_t = 1_000_000)]
+        delegations: u64,
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
+    /// Run the same zone in the servers of others that are installed, and in ours.
+    Peers {
+        #[arg(long, default_value_t = 100_000)]
+        delegations: u64,
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
+    /// Measure DNS UPDATE against the `cascaded` beside this program, and print the table.
+    Update {
+        #[arg(long, default_value_t = 1_000_000)]
+        delegations: u64,
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Changes one after the other.
+        #[arg(long, default_value_t = 500)]
+        updates: u64,
+        /// Changes of the stream.
+        #[arg(long, default_value_t = 20_000)]
+        stream: u64,
+    },
     /// Repeat one stage, for a profiler.
     Repeat {
         #[arg(value_enum)]
@@ -127,8 +159,26 @@ fn main() -> ExitCode {
             kind: Kind::Tld(args),
         } => generate(&args),
         Command::Run(args) => run(&args),
-        Command::Hsm { secs } => hsm(Duration::from_secs(secs)),
+        Command::Hsm { secs } => hsm(secs),
         Command::Changes(args) => changes(&args),
+        Command::Zones { count } => beside_us().and_then(|p| zones::run(count, p)).map(shown),
+        Command::Daemon { delegations, seed } => beside_us()
+            .and_then(|p| daemon::run(delegations, seed, p))
+            .map(shown),
+        Command::Peers { delegations, seed } => beside_us()
+            .and_then(|p| peers::run(delegations, seed, &p))
+            .map(|all| peers::print(&all)),
+        Command::Update {
+            delegations,
+            seed,
+            updates,
+            stream,
+        } => update(&updates::Plan {
+            delegations,
+            seed,
+            updates,
+            stream,
+        }),
         Command::Repeat { stage, zone, times } => repeat(stage, &zone, times),
     };
     match result {
@@ -160,8 +210,9 @@ fn generate(args: &TldArgs) -> Result<(), String> {
     Ok(())
 }
 
-fn hsm(span: Duration) -> Result<(), String> {
-    let rows = cascade_bench::kmip::measure(span)?;
+fn hsm(secs: u64) -> Result<(), String> {
+    let mut rows = cascade_bench::kmip::measure(Duration::from_secs(secs))?;
+    rows.extend(cascade_bench::hsm::measure(secs)?);
     table::print(&rows);
     match rows.iter().all(Row::holds) {
         true => Ok(()),
@@ -324,6 +375,25 @@ fn changes(args: &RunArgs) -> Result<(), String> {
     );
     table::print(&changes::run(&path, "bench", args.denial.plan(), &floor)?);
     Ok(())
+}
+
+/// Where the programs of the same build are.
+fn beside_us() -> Result<PathBuf, String> {
+    let ours = std::env::current_exe().map_err(|e| e.to_string())?;
+    Ok(ours.parent().map(PathBuf::from).unwrap_or_default())
+}
+
+fn shown(rows: Vec<Row>) {
+    table::print(&rows);
+}
+
+fn update(plan: &updates::Plan) -> Result<(), String> {
+    let rows = updates::run(plan)?;
+    table::print(&rows);
+    match rows.iter().all(Row::holds) {
+        true => Ok(()),
+        false => Err("a limit was missed".into()),
+    }
 }
 
 fn repeat(stage: Stage, zone: &std::path::Path, times: u32) -> Result<(), String> {

@@ -2,7 +2,8 @@
 //!
 //! Tests, the demo and the conformance suite share this: [`Site`] starts and stops `cascaded` with
 //! a configuration of its own, runs `cascade` and `dig` against it, and looks at the control API;
-//! [`judge`] has foreign programs look at signed zones, [`secondary`] has them follow one.
+//! [`judge`] has foreign programs look at signed zones, [`secondary`] has them follow one, and
+//! [`follow`] follows one record by record.
 #![allow(
     clippy::disallowed_methods,
     reason = "a test harness waits for programs, so it sleeps and reads the clock"
@@ -12,8 +13,10 @@ pub mod bridge;
 mod cli;
 mod clock;
 mod dns;
+pub mod follow;
 mod http;
 pub mod judge;
+pub mod many;
 mod ports;
 pub mod primary;
 pub mod secondary;

@@ -196,30 +196,7 @@ resolvers = ["127.0.0.1:9"]
     /// # Errors
     /// The daemon ended, or was not ready within 30 s.
     pub fn try_start(&mut self) -> Result<(), Failure> {
-        self.kill();
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(self.path("log"))
-            .expect("our own directory is writable");
-        let log_too = log.try_clone().expect("a file can be opened twice");
-        let mut command = Command::new(self.programs.join("cascaded"));
-        match self.time {
-            Some(time) => command.env("CASCADE_FAKETIME", time.to_string()),
-            None => command.env_remove("CASCADE_FAKETIME"),
-        };
-        let child = command
-            .arg("--config")
-            .arg(self.path("config.toml"))
-            .stdin(Stdio::null())
-            .stdout(log)
-            .stderr(log_too)
-            .spawn();
-        let child = child.map_err(|e| Failure {
-            status: None,
-            said: format!("{}: {e}", self.programs.join("cascaded").display()),
-        })?;
-        self.child = Some(child);
+        self.launch()?;
         let ready = within(Duration::from_secs(30), || {
             if let Some(Ok(Some(status))) = self.child.as_mut().map(Child::try_wait) {
                 return Some(Some(status));
@@ -244,6 +221,45 @@ resolvers = ["127.0.0.1:9"]
                 })
             }
         }
+    }
+
+    /// Starts the daemon and waits for nothing.
+    ///
+    /// # Panics
+    /// When the program cannot be started.
+    #[track_caller]
+    pub fn spawn(&mut self) {
+        if let Err(failure) = self.launch() {
+            panic!("{}", failure.said);
+        }
+    }
+
+    fn launch(&mut self) -> Result<(), Failure> {
+        self.kill();
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.path("log"))
+            .expect("our own directory is writable");
+        let log_too = log.try_clone().expect("a file can be opened twice");
+        let mut command = Command::new(self.programs.join("cascaded"));
+        match self.time {
+            Some(time) => command.env("CASCADE_FAKETIME", time.to_string()),
+            None => command.env_remove("CASCADE_FAKETIME"),
+        };
+        let child = command
+            .arg("--config")
+            .arg(self.path("config.toml"))
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(log_too)
+            .spawn();
+        let child = child.map_err(|e| Failure {
+            status: None,
+            said: format!("{}: {e}", self.programs.join("cascaded").display()),
+        })?;
+        self.child = Some(child);
+        Ok(())
     }
 
     /// Ends the daemon as a power cut would.

@@ -18,9 +18,10 @@ pub fn write(build: &Build, package: &Package, laid: &Tree) -> Result<(), String
 fn metadata(build: &Build, package: &Package, laid: &Tree) -> Result<String, String> {
     let version = build.version.split('-').next().unwrap_or(&build.version);
     let mut out = format!(
-        "name = \"{}\"\nversion = \"{version}\"\nrelease = \"1\"\nlicense = \"BSD-3-Clause\"\n\
+        "name = \"{}\"\nversion = \"{version}\"\nrelease = \"1\"\nlicense = \"{}\"\n\
          summary = \"{}\"\nauto-req = \"auto\"\n",
         package.name,
+        env!("CARGO_PKG_LICENSE"),
         summary(package)?
     );
     let script = format!(

@@ -1,16 +1,17 @@
 //! Backups of a running daemon.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use cascade_api::backup::{Backup, BackupCreate, FORMAT, Manifest, ManifestFile, is_name};
 use cascade_api::{Problem, ProblemType};
 use cascade_archive::backup::{CopiedFile, Sources, create};
-use cascade_archive::{Disk, Table};
+use cascade_archive::{ArchiveError, Disk, Table};
 use cascade_time::Timestamp;
 
 use super::{Answer, bug};
 use crate::daemon::Daemon;
-use crate::zone::ZoneRow;
+use crate::upgrade::RELEASE;
 
 pub async fn make(d: &Arc<Daemon>, request: &BackupCreate) -> Answer<Backup> {
     let now = d.now();
@@ -45,19 +46,18 @@ fn copy(d: &Daemon, name: &str, now: Timestamp) -> Answer<Backup> {
         )
         .action("give another --name, or move it away"));
     }
-    let rows: Vec<(String, ZoneRow)> = d
-        .state
-        .list(Table::Zones, None, usize::MAX)
-        .map_err(|e| Problem::new(ProblemType::StorageFull, e.to_string()))?;
-    let zones = rows.len() as u64;
-    let manifest = |files: &[CopiedFile]| text(zones, now, files);
     let keys = d.config.config.keys_dir();
     let from = Sources {
         state: &d.state,
         root,
         keys: keys.as_std_path(),
     };
-    let files = create(&Disk::new(), from, &folder, &manifest)
+    let about = About {
+        version: RELEASE,
+        schema: cascade_archive::state::SCHEMA,
+        before: None,
+    };
+    let (zones, files) = copy_to(from, &folder, &about, now)
         .map_err(|e| Problem::new(ProblemType::StorageFull, e.to_string()))?;
     let is_key = |f: &&CopiedFile| f.path.starts_with("keys/") && f.path.ends_with(".private");
     Ok(Backup {
@@ -70,12 +70,38 @@ fn copy(d: &Daemon, name: &str, now: Timestamp) -> Answer<Backup> {
     })
 }
 
-fn text(zones: u64, now: Timestamp, files: &[CopiedFile]) -> String {
+/// What a list of files says of the state that was copied.
+pub struct About<'a> {
+    /// The release that wrote it.
+    pub version: &'a str,
+    pub schema: u32,
+    pub before: Option<&'a str>,
+}
+
+/// Makes the copy; the number of zones in it, and its files.
+pub fn copy_to(
+    from: Sources<'_>,
+    folder: &Path,
+    about: &About<'_>,
+    now: Timestamp,
+) -> Result<(u64, Vec<CopiedFile>), ArchiveError> {
+    // What a row holds is for its own release to know.
+    let rows = from
+        .state
+        .list::<serde::de::IgnoredAny>(Table::Zones, None, usize::MAX)?;
+    let zones = rows.len() as u64;
+    let manifest = |files: &[CopiedFile]| text(about, zones, now, files);
+    let files = create(&Disk::new(), from, folder, &manifest)?;
+    Ok((zones, files))
+}
+
+fn text(about: &About<'_>, zones: u64, now: Timestamp, files: &[CopiedFile]) -> String {
     let manifest = Manifest {
         format: FORMAT,
-        version: env!("CARGO_PKG_VERSION").into(),
-        schema: cascade_archive::state::SCHEMA,
+        version: about.version.into(),
+        schema: about.schema,
         created_at: now,
+        before: about.before.map(str::to_owned),
         zones,
         files: files
             .iter()

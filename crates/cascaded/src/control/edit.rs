@@ -48,7 +48,7 @@ pub async fn edit(
         check_source(d, &z.apex, source, false).await?;
     }
     // Policies stay as they are from the plan to the deed.
-    let _one = d.reloading.lock().await;
+    let _one = d.reloading.write().await;
     let plan = plan(d, z, edit)?;
     may(caller, &plan)?;
     let mut shown = show(d, z);

@@ -132,13 +132,13 @@ fn shown(d: &Daemon, z: &ZoneHandle, class: Class) -> Option<Roll> {
 }
 
 pub async fn import(
-    d: &Daemon,
+    d: &Arc<Daemon>,
     z: &ZoneHandle,
     caller: &Caller,
     r: &KeyImport,
 ) -> Answer<KeyImported> {
     let first = z.view().row.keys.zone.next_num;
-    let list = super::zones::imports(&r.imports)?;
+    let list = super::zones::imports(d, &r.imports).await?;
     order(z, caller, KeyOrder::Import(list)).await?;
     let view = z.view();
     let row = &view.row.keys;

@@ -3,7 +3,7 @@
 // A problem is made at most once per request, and only when it is refused.
 #![allow(clippy::result_large_err)]
 
-mod backup;
+pub mod backup;
 mod daemon;
 mod data;
 mod edit;
@@ -13,8 +13,10 @@ pub mod keyset;
 mod operations;
 mod plan;
 mod policies;
+mod rollback;
 mod tokens;
 mod tsig;
+mod update;
 mod zones;
 
 use std::sync::Arc;
@@ -34,11 +36,12 @@ use cascade_api::policies::{
     Policy, PolicyCheck, PolicyCheckRequest, PolicyItem, PolicyPlan, PolicyPlanRequest,
     PolicyReload, PolicyReloaded,
 };
-use cascade_api::status::ZoneStatus;
+use cascade_api::status::{Pin, ZoneStatus};
 use cascade_api::zones::{
     Diff, DiffQuery, ExportQuery, HistoryEntry, HistoryFilter, Maintenance, MaintenanceRequest,
-    OverrideRequest, ReloadRequest, ResignRequest, ReviewDecision, Verdict, Version, Why, Zone,
-    ZoneAdd, ZoneEdit, ZoneFilter, ZoneItem, ZoneRemove,
+    OverrideRequest, PinRequest, ReloadRequest, ResignRequest, ReviewDecision, RollbackRequest,
+    UpdateRequest, Updated, Verdict, Version, Why, Zone, ZoneAdd, ZoneEdit, ZoneFilter, ZoneItem,
+    ZoneRemove,
 };
 use cascade_api::{Problem, ProblemType, Route};
 use cascade_archive::{AuditEntry, Change};
@@ -202,7 +205,8 @@ impl Backend for Control {
     }
     async fn zone_diff(&self, zone: String, query: DiffQuery) -> Answer<Diff> {
         let z = self.zone(&zone)?;
-        tokio::task::spawn_blocking(move || data::diff(&z, &query))
+        let d = self.d.clone();
+        tokio::task::spawn_blocking(move || data::diff(&d, &z, &query))
             .await
             .map_err(bug)?
     }
@@ -218,6 +222,24 @@ impl Backend for Control {
         let z = self.zone(&zone)?;
         let result = zones::reload(&self.d, &z, &caller, &request).await;
         self.audit(&caller, "zone.reload", &z.name, request.comment, &result);
+        result
+    }
+    async fn zone_update(
+        &self,
+        caller: Caller,
+        zone: String,
+        request: UpdateRequest,
+        dry_run: bool,
+    ) -> Answer<Updated> {
+        let z = self.zone(&zone)?;
+        if dry_run {
+            let d = self.d.clone();
+            return tokio::task::spawn_blocking(move || update::dry_run(&d, &z, &request))
+                .await
+                .map_err(bug)?;
+        }
+        let result = update::update(&z, &caller, &request).await;
+        self.audit(&caller, "zone.update", &z.name, request.comment, &result);
         result
     }
     async fn zone_resign(
@@ -291,6 +313,33 @@ impl Backend for Control {
             request.comment,
             &result,
         );
+        result
+    }
+    async fn zone_rollback(
+        &self,
+        caller: Caller,
+        zone: String,
+        request: RollbackRequest,
+        dry_run: bool,
+    ) -> Answer<Accepted> {
+        let z = self.zone(&zone)?;
+        let result = rollback::rollback(&self.d, &z, &caller, &request, dry_run).await;
+        if !dry_run {
+            let subject = format!("{} {}", z.name, request.to);
+            self.audit(&caller, "zone.rollback", &subject, request.comment, &result);
+        }
+        result
+    }
+    async fn pin_on(&self, caller: Caller, zone: String, request: PinRequest) -> Answer<Pin> {
+        let z = self.zone(&zone)?;
+        let result = rollback::pin(&self.d, &z, &caller, &request).await;
+        self.audit(&caller, "zone.pin", &z.name, request.comment, &result);
+        result
+    }
+    async fn pin_off(&self, caller: Caller, zone: String, comment: Option<String>) -> Answer<()> {
+        let z = self.zone(&zone)?;
+        let result = rollback::unpin(&z, &caller).await;
+        self.audit(&caller, "zone.unpin", &z.name, comment, &result);
         result
     }
     async fn maintenance_on(
@@ -479,7 +528,10 @@ impl Backend for Control {
     }
     async fn hsm_add(&self, caller: Caller, add: HsmAdd, dry_run: bool) -> Answer<HsmAdded> {
         let (subject, comment) = (add.hsm.clone(), add.comment.clone());
-        let result = hsms::add(&self.d, add, dry_run).await;
+        let result = match hsms::may_manage(&caller, add.managed.as_ref()) {
+            Ok(()) => hsms::add(&self.d, add, dry_run).await,
+            Err(refusal) => Err(refusal),
+        };
         if !dry_run {
             self.audit(&caller, "hsm.add", &subject, comment, &result);
         }
@@ -493,7 +545,10 @@ impl Backend for Control {
         dry_run: bool,
     ) -> Answer<Hsm> {
         let comment = edit.comment.clone();
-        let result = hsms::edit(&self.d, &hsm, edit, dry_run).await;
+        let result = match hsms::may_manage(&caller, edit.managed.as_ref()) {
+            Ok(()) => hsms::edit(&self.d, &hsm, edit, dry_run).await,
+            Err(refusal) => Err(refusal),
+        };
         if !dry_run {
             self.audit(&caller, "hsm.edit", &hsm, comment, &result);
         }
@@ -609,10 +664,8 @@ impl Backend for Control {
 
 /// Durable when it returns.
 async fn commit(d: &Arc<Daemon>, changes: Vec<Change>) -> Answer<()> {
-    let d = d.clone();
-    tokio::task::spawn_blocking(move || d.state.commit(changes))
+    d.commit(changes)
         .await
-        .map_err(bug)?
         .map_err(|e| Problem::new(ProblemType::StorageFull, e.to_string()))
 }
 

@@ -149,7 +149,7 @@ pub async fn add(d: &Arc<Daemon>, add: &TokenAdd) -> Answer<TokenAdded> {
         digest: digest(&token),
         ..row_without_token
     };
-    let _one = d.reloading.lock().await;
+    let _one = d.reloading.write().await;
     {
         let all = d.tokens.all.read();
         if all.contains_key(&add.name) {
@@ -241,7 +241,7 @@ fn checked(add: &TokenAdd, now: Timestamp) -> Answer<TokenRow> {
 }
 
 pub async fn remove(d: &Arc<Daemon>, name: &str) -> Answer<()> {
-    let _one = d.reloading.lock().await;
+    let _one = d.reloading.write().await;
     if !d.tokens.all.read().contains_key(name) {
         let all = d.tokens.all.read();
         let near = cascade_api::problem::nearest(name, all.keys().map(String::as_str));

@@ -63,7 +63,7 @@ pub async fn add(d: &Arc<Daemon>, add: &TsigAdd) -> Answer<TsigAdded> {
             ));
         }
     };
-    let _one = d.reloading.lock().await;
+    let _one = d.reloading.write().await;
     if d.tsig.has(&name) {
         return Err(Problem::new(
             ProblemType::TsigKeyExists,
@@ -153,7 +153,7 @@ pub async fn remove(d: &Arc<Daemon>, given: &str) -> Answer<()> {
         .action("cascade tsig list"));
     };
     let on_disk = policies::on_disk(d).await;
-    let _one = d.reloading.lock().await;
+    let _one = d.reloading.write().await;
     let mut users = Users::of(d);
     for (policy, text) in &on_disk {
         // A file with errors cannot be activated, and names nothing yet.

@@ -12,6 +12,7 @@ use cascade_api::zones::{
 };
 use cascade_api::{Problem, ProblemType, Role};
 use cascade_archive::{Change, Table};
+use cascade_crypto::{Algorithm, KeyError, StoredKey};
 use cascade_loader::{ParsedFile, RecordList};
 use cascade_pipeline::event::Subject;
 use cascade_pipeline::settings::OnReject;
@@ -22,6 +23,7 @@ use cascade_zone::{Name, Rtype, Serial, ZoneId};
 use super::operations::Goal;
 use super::{Answer, bug, need_consent};
 use crate::daemon::{ActivePolicy, Daemon, random};
+use crate::hsm::store::HsmStore;
 use crate::http::Caller;
 use cascade_keys::Role as KeyRole;
 
@@ -123,7 +125,7 @@ fn refusal(z: &ZoneHandle, r: &Refusal) -> Problem {
 
 /// The answer of a command under which work follows. It counts as queued when somebody has to do
 /// something before it goes on; what only waits for other work of the zone goes on by itself.
-fn accepted(z: &ZoneHandle, a: cascade_pipeline::Accepted, operation: String) -> Accepted {
+pub fn accepted(z: &ZoneHandle, a: cascade_pipeline::Accepted, operation: String) -> Accepted {
     // The document says by a member of its own that it is queued.
     let note = a.note.strip_prefix("queued: ").unwrap_or(&a.note);
     Accepted {
@@ -173,11 +175,19 @@ fn item(z: &ZoneHandle, now: cascade_time::Timestamp) -> ZoneItem {
 }
 
 pub fn show(d: &Daemon, z: &ZoneHandle) -> Zone {
+    let policy = d.policy(&z.view().row.zone.settings.policy);
+    Zone {
+        settings: policy.map_or_else(Vec::new, |p| super::policies::settings(&p.file)),
+        ..brief(d, z)
+    }
+}
+
+/// The same without the settings of its policy, which take longer than the rest.
+fn brief(d: &Daemon, z: &ZoneHandle) -> Zone {
     let view = z.view();
     let pz = &view.row.zone;
     let bound = d.bound.load();
     let text = |l: &[std::net::SocketAddr]| l.iter().map(ToString::to_string).collect();
-    let policy = d.policy(&pz.settings.policy);
     Zone {
         zone: z.name.clone(),
         id: z.id.to_string(),
@@ -192,7 +202,7 @@ pub fn show(d: &Daemon, z: &ZoneHandle) -> Zone {
         }),
         operation: None,
         warnings: Vec::new(),
-        settings: policy.map_or_else(Vec::new, |p| super::policies::settings(&p.file)),
+        settings: Vec::new(),
         review_addresses: Some(cascade_api::zones::ReviewAddresses {
             unsigned: text(&bound.loader_review),
             signed: text(&bound.signer_review),
@@ -303,6 +313,9 @@ pub fn why(d: &Daemon, z: &ZoneHandle) -> Why {
     }
     if let Some(k) = &view.keys_wait {
         evidence.push(note("keys", k.clone()));
+    }
+    if let Some(text) = crate::secondaries::canary_text(d, z.id) {
+        evidence.push(note("canary", text));
     }
     let missed = crate::hsm::events::missed(d, &view);
     if let Some(m) = &missed {
@@ -431,12 +444,24 @@ pub async fn add(d: &Arc<Daemon>, caller: &Caller, add: ZoneAdd, dry_run: bool) 
     if let Some(z) = d.zone(&name) {
         return Err(exists(&z));
     }
+    if let Source::Update {
+        path: None,
+        name_servers,
+    } = &add.source
+        && name_servers.is_empty()
+    {
+        let detail = format!("zone '{name}' has nothing to begin with");
+        return Err(Problem::new(ProblemType::InvalidValue, detail).action(
+            "give a file or name servers: --source update:/path, --source update:ns1.example.",
+        ));
+    }
     // Looked at again below; told before the trouble of reading files.
     policy_for_new_zones(d, &add.policy)?;
     check_source(d, &apex, &add.source, add.allow_missing).await?;
-    let imports = imports(&add.imports)?;
+    let imports = imports(d, &add.imports).await?;
     // From here on no policy goes, and nobody else adds the same zone.
-    let _one = d.reloading.lock().await;
+    let _policies_stay = d.reloading.read().await;
+    let _alone = Adding::begin(d, &name)?;
     if let Some(z) = d.zone(&name) {
         return Err(exists(&z));
     }
@@ -482,6 +507,7 @@ pub async fn add(d: &Arc<Daemon>, caller: &Caller, add: ZoneAdd, dry_run: bool) 
         keys: taken.map_or_else(|| KeysRow::new(&apex), Bundle::into_row),
         sources: Default::default(),
         segments: Vec::new(),
+        content: Default::default(),
         reports: Reports::default(),
     };
     if !imports.is_empty() {
@@ -538,11 +564,38 @@ pub async fn add(d: &Arc<Daemon>, caller: &Caller, add: ZoneAdd, dry_run: bool) 
     let operation = d
         .operations
         .begin(&handle, "zone-add", goal, Mark::START, d.now());
-    let mut shown = show(d, &handle);
+    let mut shown = brief(d, &handle);
     shown.warnings = warnings;
-    shown.settings = Vec::new();
     shown.operation = Some(operation);
     Ok(shown)
+}
+
+/// A zone that is being added; nobody else adds it meanwhile.
+struct Adding<'a> {
+    d: &'a Daemon,
+    name: String,
+}
+
+impl<'a> Adding<'a> {
+    fn begin(d: &'a Daemon, name: &str) -> Answer<Adding<'a>> {
+        if !d.adding.lock().insert(name.to_string()) {
+            let detail = format!("zone '{name}' is being added by another request");
+            return Err(Problem::new(ProblemType::Busy, detail)
+                .subject(SubjectKind::Zone, name)
+                .action(format!("cascade zone status {name}"))
+                .retry_after(1));
+        }
+        Ok(Adding {
+            d,
+            name: name.to_string(),
+        })
+    }
+}
+
+impl Drop for Adding<'_> {
+    fn drop(&mut self) {
+        self.d.adding.lock().remove(&self.name);
+    }
 }
 
 fn parse_name(text: &str) -> Answer<Name> {
@@ -593,6 +646,10 @@ pub fn source_text(source: &Source) -> String {
             let list: Vec<String> = servers.iter().map(crate::transfer::server_text).collect();
             list.join(" ")
         }
+        Source::Update { path, name_servers } => match path {
+            Some(path) => format!("update:{path}"),
+            None => format!("update:{}", name_servers.join(",")),
+        },
     }
 }
 
@@ -606,6 +663,14 @@ pub async fn check_source(
     let path = match source {
         Source::File { path } => path.clone(),
         Source::None {} => return Ok(()),
+        Source::Update { path, name_servers } => match path {
+            Some(path) if name_servers.is_empty() => path.clone(),
+            Some(_) => {
+                let detail = "a zone begins with a file or with name servers, not with both";
+                return Err(Problem::new(ProblemType::InvalidValue, detail));
+            }
+            None => return check_name_servers(name_servers),
+        },
         // Whether they answer is no condition: the first transfer is tried until it succeeds.
         Source::Servers { servers } if servers.is_empty() => {
             return Err(Problem::new(
@@ -614,7 +679,7 @@ pub async fn check_source(
             ));
         }
         Source::Servers { servers } => {
-            return match crate::transfer::primaries(servers, &d.tsig.keys()) {
+            return match crate::transfer::primaries(servers, &d.tsig.keys(), None) {
                 Ok(_) => Ok(()),
                 Err(e) => Err(Problem::new(ProblemType::InvalidValue, e)),
             };
@@ -671,6 +736,22 @@ pub async fn check_source(
     Ok(())
 }
 
+/// The name servers that a zone begins with.
+fn check_name_servers(list: &[String]) -> Answer<()> {
+    let bad = |n: &&String| !matches!(Name::parse(n), Ok(n) if !n.is_root());
+    match list.iter().find(bad) {
+        None if list.len() <= 13 => Ok(()),
+        None => Err(Problem::new(
+            ProblemType::InvalidValue,
+            "a zone begins with at most 13 name servers; add others by updates",
+        )),
+        Some(n) => Err(Problem::new(
+            ProblemType::InvalidValue,
+            format!("'{n}' is not the name of a name server"),
+        )),
+    }
+}
+
 /// Octets of a source that are looked at before a zone is added; its SOA comes early.
 const LOOK: u64 = 64 * 1024;
 
@@ -712,24 +793,78 @@ fn other_zone(path: &std::path::Path, apex: &Name) -> Option<String> {
     ))
 }
 
-pub fn imports(list: &[Import]) -> Answer<Vec<KeyImport>> {
-    list.iter()
-        .map(|i| match i {
-            Import::Public { path } => Ok(KeyImport::Public { path: path.clone() }),
-            Import::File { role, public, .. } => Ok(KeyImport::File {
-                role: match role {
-                    ApiRole::Ksk => KeyRole::Ksk,
-                    ApiRole::Zsk => KeyRole::Zsk,
-                    ApiRole::Csk => KeyRole::Csk,
-                },
+/// What is to be imported. Keys in HSMs are looked at and proven here, so that no zone has to wait
+/// for an HSM.
+pub async fn imports(d: &Arc<Daemon>, list: &[Import]) -> Answer<Vec<KeyImport>> {
+    let role = |role: &ApiRole| match role {
+        ApiRole::Ksk => KeyRole::Ksk,
+        ApiRole::Zsk => KeyRole::Zsk,
+        ApiRole::Csk => KeyRole::Csk,
+    };
+    let mut all = Vec::new();
+    for import in list {
+        all.push(match import {
+            Import::Public { path } => KeyImport::Public { path: path.clone() },
+            Import::File {
+                role: r, public, ..
+            } => KeyImport::File {
+                role: role(r),
                 path: public.clone(),
-            }),
-            Import::Kmip { hsm, .. } => Err(Problem::new(
-                ProblemType::HsmNotFound,
-                format!("keys that are in HSM '{hsm}' already cannot be imported by this release"),
-            )),
-        })
-        .collect()
+            },
+            Import::Kmip { role: r, .. } => KeyImport::Stored {
+                role: role(r),
+                key: in_hsm(d, import).await?,
+            },
+        });
+    }
+    Ok(all)
+}
+
+/// A key that is in an HSM already.
+async fn in_hsm(d: &Arc<Daemon>, import: &Import) -> Answer<StoredKey> {
+    let Import::Kmip {
+        role,
+        hsm,
+        public_id,
+        private_id,
+        algorithm,
+        flags,
+    } = import
+    else {
+        return Err(super::bug("a key that is in no HSM"));
+    };
+    let mismatch = |what: String| {
+        Problem::new(ProblemType::ImportMismatch, what).state("nothing was imported")
+    };
+    let Some(device) = d.hsms.device(hsm) else {
+        return Err(super::hsms::not_found(d, hsm));
+    };
+    // RFC 4034 §2.1.1: zone key, and SEP for keys that the parent vouches for.
+    let wanted = match role {
+        ApiRole::Ksk | ApiRole::Csk => 257,
+        ApiRole::Zsk => 256,
+    };
+    if *flags != wanted {
+        return Err(mismatch(format!(
+            "flags {flags} do not fit the role it is imported for; KSK and CSK have 257, ZSK 256"
+        )));
+    }
+    let algorithm = Algorithm::from_number(*algorithm)
+        .filter(|a| a.is_available())
+        .ok_or_else(|| mismatch(format!("algorithm {algorithm} cannot be used for signing")))?;
+    let (public, private, flags) = (public_id.clone(), private_id.clone(), *flags);
+    let work = tokio::task::spawn_blocking(move || {
+        HsmStore::new(device).adopt(&public, &private, algorithm, flags)
+    });
+    work.await.map_err(bug)?.map_err(|e| match &e {
+        KeyError::Away { store, .. } => Problem::new(ProblemType::HsmUnreachable, e.to_string())
+            .subject(SubjectKind::Hsm, store)
+            .action(format!("cascade hsm test {store}"))
+            .state("nothing was imported"),
+        KeyError::NotFound(id) => mismatch(format!("HSM '{hsm}' has no object {id}"))
+            .action(format!("cascade hsm inventory {hsm} --orphans")),
+        _ => mismatch(e.to_string()),
+    })
 }
 
 async fn import_keys(
@@ -814,11 +949,7 @@ async fn store_new(d: &Arc<Daemon>, row: &ZoneRow, name: &str, restores: bool) -
     if restores {
         changes.push(Bundle::forget(row.zone.id));
     }
-    let d = d.clone();
-    tokio::task::spawn_blocking(move || d.state.commit(changes))
-        .await
-        .map_err(bug)?
-        .map_err(|e| Problem::new(ProblemType::StorageFull, e.to_string()))
+    super::commit(d, changes).await
 }
 
 /// What a new zone of this policy will have to wait for.

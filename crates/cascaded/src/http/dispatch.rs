@@ -77,8 +77,21 @@ pub async fn dispatch<B: Backend>(b: &B, mut r: Request) -> Answered {
         R::ZoneDiff => ok(&b.zone_diff(r.zone(), r.query()?).await?),
         R::ZoneExport => Ok(answer::streamed(b.zone_export(r.zone(), r.query()?).await?)),
         R::ZoneReload => accepted(b.zone_reload(caller, r.zone(), r.json()?).await?),
+        R::ZoneUpdate => ok(&b.zone_update(caller, r.zone(), r.json()?, dry).await?),
         R::ZoneResign => accepted(b.zone_resign(caller, r.zone(), r.json()?).await?),
         R::ZoneReset => accepted(b.zone_reset(caller, r.zone(), r.json()?).await?),
+        R::ZoneRollback => {
+            let done = b.zone_rollback(caller, r.zone(), r.json()?, dry).await?;
+            match dry {
+                true => ok(&done),
+                false => accepted(done),
+            }
+        }
+        R::PinOn => ok(&b.pin_on(caller, r.zone(), r.json()?).await?),
+        R::PinOff => {
+            let comment = r.query::<Commented>()?.comment;
+            gone(b.pin_off(caller, r.zone(), comment).await)
+        }
         R::ReviewApprove => review(b, r, Verdict::Approved).await,
         R::ReviewReject => review(b, r, Verdict::Rejected).await,
         R::ReviewOverride => {

@@ -4,10 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use cascade_crypto::{
-    FileKeyStore, KeyError, KeySpec, NewKey, Role as KeyKind, SigningKey, StoredKey, ZoneRef,
+    FileKeyStore, KeyError, KeySpec, Labelling, NewKey, Role as KeyKind, SigningKey, StoredKey,
+    ZoneRef,
 };
 use cascade_keys::{Event, Home, Key, KeyNum, Origin, Role, Times};
-use cascade_policy::{KeyAlgorithm, Policy};
+use cascade_policy::{KeyAlgorithm, KeyLabel, Policy};
 use cascade_time::Timestamp;
 use cascade_zone::{KeyId, Name, ZoneId};
 
@@ -17,8 +18,18 @@ use crate::stores::KeyStores;
 /// A key to be imported, as the control API names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Import {
-    File { role: Role, path: String },
-    Public { path: String },
+    File {
+        role: Role,
+        path: String,
+    },
+    Public {
+        path: String,
+    },
+    /// In an HSM, where it was looked at and has proven itself already.
+    Stored {
+        role: Role,
+        key: StoredKey,
+    },
 }
 
 /// Makes, finds and loads the keys of zones, each in its store.
@@ -95,6 +106,7 @@ impl Keyring {
                 spec: spec_of(want.algorithm, policy.key_manager.generation.algorithm)?,
                 taken_tags: &taken,
                 tag_range: tags.first..=tags.last,
+                labelling: labelling(policy.key_manager.generation.key_label),
                 now,
             })?,
         };
@@ -193,6 +205,7 @@ impl Keyring {
                 }
                 (stored, *role)
             }
+            Import::Stored { role, key } => (key.clone(), *role),
         };
         let k = &stored.dnskey;
         let same = |r: &Key| r.is_same_key(k.algorithm_number(), k.public_key());
@@ -207,6 +220,8 @@ impl Keyring {
             _ => Origin::Imported,
         };
         let mut key = key(id, num, role, &stored, origin, now);
+        // Somebody else made it, and may use it elsewhere.
+        key.decoupled = matches!(import, Import::Stored { .. });
         if first && role != Role::Foreign {
             key.times.published_at = Some(now);
             key.times.active_at = Some(now);
@@ -318,6 +333,14 @@ fn kind_of(role: Role) -> Option<KeyKind> {
         Role::Csk => KeyKind::Csk,
         Role::Foreign => return None,
     })
+}
+
+fn labelling(policy: KeyLabel) -> Labelling {
+    match policy {
+        KeyLabel::Auto => Labelling::Auto,
+        KeyLabel::AtCreation => Labelling::AtCreation,
+        KeyLabel::After => Labelling::After,
+    }
 }
 
 /// Size comes from the policy as long as it has the same algorithm.

@@ -4,6 +4,7 @@
 mod answers;
 mod message;
 mod push;
+pub mod sample;
 mod servers;
 mod transport;
 
@@ -24,7 +25,7 @@ use tokio::task::JoinSet;
 pub use push::{Push, push};
 
 use answers::Shown;
-use transport::Asker;
+pub use transport::Asker;
 
 /// Between two questions to one address: at most 20 a second, so that a parent of 100,000 zones is
 /// not flooded.

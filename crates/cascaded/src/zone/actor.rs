@@ -17,13 +17,72 @@ use cascade_verifier::{Outcome, Refused, Verified};
 use cascade_zone::{Name, VersionId, ZoneVersion};
 use tokio::sync::{mpsc, oneshot};
 
+use super::defer::Kind;
 use super::keys::{Desk, KeyDone};
-use super::{MAILBOX, Mark, Message, NotDone, Reply, View, ZoneHandle, ZoneRow};
+use super::{MAILBOX, Mailbox, Mark, Message, NotDone, Reply, View, ZoneHandle, ZoneRow};
 use crate::daemon::{ActivePolicy, Daemon};
 use crate::keys::Loaded;
 
 /// Between attempts to make a step durable that nobody asked for.
 const COMMIT_RETRY: Duration = Duration::from_secs(5);
+
+/// What is durable of the zone, shared with those who look at it: copied only when it changes.
+pub(super) struct Row(Arc<ZoneRow>);
+
+impl Row {
+    fn shared(&self) -> Arc<ZoneRow> {
+        self.0.clone()
+    }
+}
+
+impl std::ops::Deref for Row {
+    type Target = ZoneRow;
+
+    fn deref(&self) -> &ZoneRow {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for Row {
+    fn deref_mut(&mut self) -> &mut ZoneRow {
+        Arc::make_mut(&mut self.0)
+    }
+}
+
+/// The versions in memory, by id: a handful, so a list that is no larger than it must be.
+#[derive(Default)]
+pub(super) struct Versions(Vec<(VersionId, Held)>);
+
+impl Versions {
+    fn place(&self, v: VersionId) -> Result<usize, usize> {
+        self.0.binary_search_by_key(&v, |(id, _)| *id)
+    }
+
+    pub fn get(&self, v: &VersionId) -> Option<&Held> {
+        self.0.get(self.place(*v).ok()?).map(|(_, held)| held)
+    }
+
+    pub fn insert(&mut self, v: VersionId, held: Held) {
+        match self.place(v) {
+            Ok(i) => self.0[i].1 = held,
+            Err(i) => {
+                self.0.reserve_exact(1);
+                self.0.insert(i, (v, held));
+            }
+        }
+    }
+
+    pub fn remove(&mut self, v: &VersionId) -> Option<Held> {
+        let i = self.place(*v).ok()?;
+        let (_, held) = self.0.remove(i);
+        self.0.shrink_to_fit();
+        Some(held)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (VersionId, &Held)> {
+        self.0.iter().map(|(v, held)| (*v, held))
+    }
+}
 
 /// A version in memory, with what is known of it.
 pub(super) enum Held {
@@ -89,6 +148,9 @@ pub(super) enum Done {
     ),
     Snapshotted(Result<Segment, String>),
     /// Content that is to be signed again, its id, and what was read back.
+    /// Requests judged, for a version that the pipeline asked for.
+    Content(JobId, VersionId, Box<super::update::Content>),
+    UpdatesBeside(super::update::Beside),
     Recalled(
         Box<cascade_pipeline::action::StartSign>,
         VersionId,
@@ -106,6 +168,8 @@ pub(super) enum Done {
         Box<Result<(cascade_verifier::VerifyReport, bool), String>>,
     ),
     Restored(Box<super::store::Restored>),
+    /// After so many rounds.
+    ServersAsked(u32, cascade_pipeline::Asked),
     Removed(JobId, Result<(), String>),
     /// An event that an action caused at once.
     Event(Box<Event>),
@@ -115,8 +179,8 @@ pub(super) enum Done {
 pub(super) struct Actor {
     pub d: Arc<Daemon>,
     pub me: Arc<ZoneHandle>,
-    pub row: ZoneRow,
-    pub versions: BTreeMap<VersionId, Held>,
+    pub row: Row,
+    pub versions: Versions,
     pub running: HashMap<JobId, Running>,
     /// Keys to sign with.
     pub keys: Option<Arc<Loaded>>,
@@ -128,6 +192,11 @@ pub(super) struct Actor {
     /// What is made durable, and in what it is kept.
     pub store: super::store::Store,
     pub export: super::export::Export,
+    pub updates: super::update::Updates,
+    /// History that becomes durable with the step that ends the work at hand.
+    pub unwritten: super::defer::Unwritten,
+    /// The canary of the version that is served.
+    pub canary: super::announce::Canary,
     pub done: mpsc::UnboundedSender<Done>,
     replies: HashMap<RequestId, (Reply, Mark)>,
     next_request: u64,
@@ -138,6 +207,8 @@ pub(super) struct Actor {
     pub sweeping: bool,
     /// No background check before this.
     pub sweep_after: Option<Timestamp>,
+    /// A zone restored from a backup is asking its servers.
+    pub asking_servers: bool,
     pub gone: bool,
 }
 
@@ -159,22 +230,26 @@ fn spawn(d: &Arc<Daemon>, mut row: ZoneRow, apex: Name, restored: bool) -> Arc<Z
         row.zone = zone;
         (actions, now)
     });
+    let row = Arc::new(row);
     let (tx, rx) = mpsc::channel(MAILBOX);
+    let (updates_tx, updates_rx) = mpsc::channel(crate::update::MAILBOX);
     // One message per job, and a zone has a handful of jobs: bounded by construction.
     let (done_tx, done_rx) = mpsc::unbounded_channel();
     let me = Arc::new(ZoneHandle {
         id: row.zone.id,
         name: apex.to_lowercase().without_dot(),
         apex,
-        tx,
+        tx: Mailbox(tx),
+        updates: updates_tx,
         view: ArcSwap::from_pointee(View {
-            row: Arc::new(row.clone()),
+            row: row.clone(),
             versions: BTreeMap::new(),
             loading: None,
             next_attempt: None,
             signing: None,
             verifying: None,
             keys_wait: None,
+            content: None,
             key_facts: Default::default(),
             bug: None,
         }),
@@ -182,8 +257,8 @@ fn spawn(d: &Arc<Daemon>, mut row: ZoneRow, apex: Name, restored: bool) -> Arc<Z
     let actor = Actor {
         d: d.clone(),
         me: me.clone(),
-        row,
-        versions: BTreeMap::new(),
+        row: Row(row),
+        versions: Versions::default(),
         running: HashMap::new(),
         keys: None,
         desk: Desk::default(),
@@ -191,7 +266,10 @@ fn spawn(d: &Arc<Daemon>, mut row: ZoneRow, apex: Name, restored: bool) -> Arc<Z
         identity: None,
         primaries: super::fetch::Primaries::default(),
         store: super::store::Store::default(),
+        canary: Default::default(),
         export: super::export::Export::default(),
+        updates: super::update::Updates::default(),
+        unwritten: super::defer::Unwritten::default(),
         done: done_tx,
         replies: HashMap::new(),
         next_request: 1,
@@ -199,9 +277,10 @@ fn spawn(d: &Arc<Daemon>, mut row: ZoneRow, apex: Name, restored: bool) -> Arc<Z
         full_at: None,
         sweeping: false,
         sweep_after: None,
+        asking_servers: false,
         gone: false,
     };
-    let task = tokio::spawn(actor.run(rx, done_rx, first));
+    let task = tokio::spawn(actor.run(rx, updates_rx, done_rx, first));
     let (d, handle) = (d.clone(), me.clone());
     tokio::spawn(async move {
         if let Err(e) = task.await
@@ -219,6 +298,7 @@ fn spawn(d: &Arc<Daemon>, mut row: ZoneRow, apex: Name, restored: bool) -> Arc<Z
                 signing: None,
                 verifying: None,
                 keys_wait: None,
+                content: None,
                 key_facts: Default::default(),
                 bug: Some("internal fault; see the log".into()),
             }));
@@ -230,7 +310,8 @@ fn spawn(d: &Arc<Daemon>, mut row: ZoneRow, apex: Name, restored: bool) -> Arc<Z
 impl Actor {
     async fn run(
         mut self,
-        mut rx: mpsc::Receiver<Message>,
+        mut rx: mpsc::Receiver<Box<Message>>,
+        mut updates: mpsc::Receiver<crate::update::Incoming>,
         mut done: mpsc::UnboundedReceiver<Done>,
         first: Option<(Vec<Action>, Timestamp)>,
     ) {
@@ -238,9 +319,9 @@ impl Actor {
         if let Some((actions, now)) = first {
             let expires_at = self.row.zone.source.expires_at;
             self.primaries = super::fetch::Primaries::restored(expires_at, now);
-            self.perform(actions, now).await;
+            Box::pin(self.perform(actions, now)).await;
             // What came from the disk is checked, but serving comes first.
-            self.sweep_after = Some(now + super::sweep::AFTER_START);
+            self.sweep_after = Some(now + self.sweep_turn());
         }
         // For keys that an earlier zone of this name left, and after a start if there is a trash:
         // keys are usable wherever their files are, so what a crash left behind can wait.
@@ -249,24 +330,32 @@ impl Actor {
         if !keys.is_empty() && (!restored || keys.iter().any(trashed)) {
             self.tidy_key_files();
         }
-        self.keys_turn().await;
+        Box::pin(self.keys_turn()).await;
         if !restored {
             let trigger = cascade_pipeline::state::Trigger::Added;
-            self.apply(Event::SourceSignal(trigger)).await;
+            Box::pin(self.apply(Event::SourceSignal(trigger))).await;
         }
+        // Boxed: a zone that waits holds no room for what it does when something happens.
         while !self.gone {
-            self.keys_turn().await;
+            Box::pin(self.keys_turn()).await;
+            Box::pin(self.updates_turn()).await;
             self.show();
             let pause = self.pause();
             tokio::select! {
                 biased;
-                Some(d) = done.recv() => self.finished(d).await,
+                Some(d) = done.recv() => Box::pin(self.finished(d)).await,
                 m = rx.recv() => match m {
-                    Some(m) => if !self.message(m).await { break },
+                    Some(m) => if !Box::pin(self.message(*m)).await { break },
                     None => break,
                 },
-                () = tokio::time::sleep(pause) => self.tick().await,
+                Some(u) = updates.recv(), if self.wants_updates() => {
+                    self.queue_updates(u, &mut updates);
+                }
+                () = tokio::time::sleep(pause) => Box::pin(self.tick()).await,
             }
+        }
+        if !self.gone && self.unwritten_deadline().is_some() && self.save_row().await {
+            self.written();
         }
         self.show();
     }
@@ -278,6 +367,8 @@ impl Actor {
             self.desk.next(),
             self.sweep_due(),
             self.source_deadline(),
+            self.update_deadline(),
+            self.unwritten_deadline(),
         ];
         let next = next.into_iter().flatten().min();
         let longest = cascade_program::clock::longest_sleep();
@@ -288,6 +379,7 @@ impl Actor {
 
     async fn tick(&mut self) {
         let now = self.d.now();
+        self.write_unwritten().await;
         self.export_again(now);
         if self.deadline.is_some_and(|t| t <= now) {
             self.apply(Event::Timer).await;
@@ -313,11 +405,17 @@ impl Actor {
                     entry: self.row.zone.next_entry,
                 };
                 self.replies.insert(id, (reply, mark));
-                let old = source.map(|new| std::mem::replace(&mut self.row.source, new));
+                let old = source.map(|new| {
+                    let content = std::mem::take(&mut self.row.content);
+                    (std::mem::replace(&mut self.row.source, new), content)
+                });
                 let request = Request { id, by, command };
                 let durable = self.try_apply(Event::Request(request)).await;
                 match old {
-                    Some(old) if !durable => self.row.source = old,
+                    Some((source, content)) if !durable => {
+                        self.row.source = source;
+                        self.row.content = content;
+                    }
                     Some(_) => self.source_changed(),
                     _ => {}
                 }
@@ -326,7 +424,10 @@ impl Actor {
             Message::Policy => self.policy_changed().await,
             Message::KeyStoreBack => self.store_back().await,
             Message::Source(trigger) => self.apply(Event::SourceSignal(trigger)).await,
+            Message::Storage { full: true } => self.apply(Event::StorageFull).await,
+            Message::Storage { full: false } => self.apply(Event::StorageOk).await,
             Message::Behind => self.remind(),
+            Message::Told(event) => self.apply(*event).await,
             Message::Stop => return false,
         }
         true
@@ -346,6 +447,8 @@ impl Actor {
             self.apply(Event::Request(Request { id, by, command }))
                 .await;
         }
+        // Other secondaries may be watched now.
+        self.watch_live();
     }
 
     pub(super) fn policy(&self) -> Option<ActivePolicy> {
@@ -364,16 +467,27 @@ impl Actor {
             _ => None,
         };
         let before = self.row.zone.clone();
+        let kind = Kind::of(&event);
         let (zone, actions) = step(before.clone(), event, now);
         let changed = zone != before || actions.iter().any(|a| matches!(a, Action::Record(_)));
         self.row.zone = zone;
+        self.note_own_content();
         for a in &actions {
             if let Action::SaveCandidate { unsigned, signed } = a {
                 self.save_candidate(*unsigned, *signed, now).await;
             }
         }
-        if changed && !self.commit(&actions, request, before).await {
-            return false;
+        if changed && self.may_wait(kind, &actions) {
+            let rest = self.keep_unwritten(kind, actions);
+            self.perform(rest, now).await;
+            return true;
+        }
+        if changed {
+            if !self.commit(&actions, request, before).await {
+                return false;
+            }
+            let shows = self.written();
+            self.perform(shows, now).await;
         }
         self.perform(actions, now).await;
         true
@@ -422,8 +536,9 @@ impl Actor {
             });
             changes.push(Change::DropHistory { zone: id });
         } else {
-            changes.push(Change::put(Table::Zones, &key, &self.row).map_err(|e| e.to_string())?);
-            for a in actions {
+            let row: &ZoneRow = &self.row;
+            changes.push(Change::put(Table::Zones, &key, row).map_err(|e| e.to_string())?);
+            for a in self.unwritten.records.iter().chain(actions) {
                 if let Action::Record(entry) = a {
                     changes.push(
                         Change::history(id, entry.seq, entry, keep).map_err(|e| e.to_string())?,
@@ -437,11 +552,7 @@ impl Actor {
                 Change::put(Table::Serials, &self.me.name, &serial.0).map_err(|e| e.to_string())?,
             );
         }
-        let d = self.d.clone();
-        match tokio::task::spawn_blocking(move || d.state.commit(changes)).await {
-            Ok(done) => done.map_err(|e| e.to_string()),
-            Err(e) => Err(e.to_string()),
-        }
+        self.d.commit(changes).await.map_err(|e| e.to_string())
     }
 
     /// Makes the row durable outside of a step (reports).
@@ -479,17 +590,18 @@ impl Actor {
     /// Lets others see the present state.
     pub(super) fn show(&self) {
         let mut view = View {
-            row: Arc::new(self.row.clone()),
+            row: self.row.shared(),
             versions: self
                 .versions
                 .iter()
-                .map(|(id, h)| (*id, h.version().clone()))
+                .map(|(id, h)| (id, h.version().clone()))
                 .collect(),
             loading: None,
             next_attempt: self.next_attempt(),
             signing: None,
             verifying: None,
             keys_wait: self.desk.wait.clone(),
+            content: self.update_head(),
             key_facts: self.key_facts(),
             bug: None,
         };

@@ -6,10 +6,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cascade_crypto::Class;
+use cascade_crypto::{Class, ZonemdHash};
 use cascade_loader::{
     Checks, Diagnostic, IncludeMode, Level, LoadReport, LoadRequest, Outcome as LoadOutcome,
-    ParseOptions, Severity, SourceIdentity, load_file,
+    ParseOptions, Severity, SourceIdentity, ZonemdCheck, load_bytes, load_file,
 };
 use cascade_pipeline::Fault;
 use cascade_pipeline::state::Reason;
@@ -39,6 +39,8 @@ const TOKEN_WAIT: Duration = Duration::from_secs(30);
 
 pub struct LoadJob {
     pub path: String,
+    /// Instead of what stands in the file.
+    pub text: Option<String>,
     pub apex: Name,
     pub zone: ZoneId,
     pub version: VersionId,
@@ -66,6 +68,7 @@ pub fn load(
             policy::Include::Anywhere => IncludeMode::Anywhere,
             policy::Include::Off => IncludeMode::Off,
         },
+        zonemd: zonemd_check(p.loader.zonemd),
         max_size: p.loader.max_size.0,
         chunk: None,
     };
@@ -81,7 +84,19 @@ pub fn load(
         force: job.forced,
         trigger: job.trigger,
     };
-    pool.install(|| load_file(&request, clock, progress))
+    pool.install(|| match &job.text {
+        Some(text) => load_bytes(&request, text.clone().into_bytes(), clock, progress),
+        None => load_file(&request, clock, progress),
+    })
+}
+
+/// What is asked of the source's own digest.
+pub fn zonemd_check(check: policy::ZonemdCheck) -> ZonemdCheck {
+    match check {
+        policy::ZonemdCheck::Off => ZonemdCheck::Off,
+        policy::ZonemdCheck::IfPresent => ZonemdCheck::IfPresent,
+        policy::ZonemdCheck::Required => ZonemdCheck::Required,
+    }
 }
 
 /// TTLs above are lowered.
@@ -211,6 +226,11 @@ pub fn sign_version(
         serial: serial.serial,
         apex,
         denial: denial(&p.signer.denial),
+        zonemd: match p.signer.zonemd {
+            policy::Zonemd::Off => None,
+            policy::Zonemd::Sha384 => Some(ZonemdHash::Sha384),
+            policy::Zonemd::Sha512 => Some(ZonemdHash::Sha512),
+        },
         times: times(p),
         clock: ClockGuard {
             built_at: BUILT_AT,
@@ -492,8 +512,9 @@ fn judge(
         answers: answers
             .as_ref()
             .map(|a| a as &dyn cascade_verifier::Answers),
+        // A version made before the policy asked for a digest is still as it was meant to be.
+        zonemd_required: engine == Engine::Auto && s.zonemd != policy::Zonemd::Off,
         sample_seed: input.sample_seed,
-        ..Params::file()
     };
     let Some(before) = input.before else {
         return pool.install(|| verify_full(input.version, &params, now));

@@ -3,6 +3,8 @@
 mod actor;
 mod announce;
 mod answers;
+mod defer;
+mod doubt;
 mod export;
 mod fetch;
 mod files;
@@ -14,6 +16,7 @@ mod keys;
 mod perform;
 mod store;
 mod sweep;
+mod update;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,13 +30,15 @@ use cascade_time::Timestamp;
 use cascade_verifier::{DespiteVerification, VerifyReport};
 use cascade_zone::{Name, VersionId, ZoneId, ZoneVersion};
 use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc::error::{SendError, TrySendError};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::keys::KeysRow;
 
 pub use actor::{start, start_restored};
 pub use answers::Candidate;
-pub use jobs::{diagnostic_line, load_error};
+pub use jobs::{checks, diagnostic_line, load_error, max_ttl};
+pub use store::read_one;
 
 /// Requests that wait for a zone; beyond it the caller is told that it is busy.
 pub const MAILBOX: usize = 64;
@@ -57,6 +62,9 @@ pub struct ZoneRow {
     /// version.
     #[serde(default)]
     pub segments: Vec<cascade_archive::Segment>,
+    /// Of a zone that takes updates.
+    #[serde(default)]
+    pub content: update::OwnContent,
     #[serde(default)]
     pub reports: Reports,
 }
@@ -107,10 +115,32 @@ pub struct View {
     pub verifying: Option<Timestamp>,
     /// The keys as far as they are ready, or why they are not.
     pub keys_wait: Option<String>,
+    /// The content that the next update builds on.
+    pub content: Option<Arc<ZoneVersion>>,
     /// What the key manager was told of the world, with what failed and when it is tried again.
     pub key_facts: cascade_keys::Facts,
     /// The task of the zone has panicked: it is halted alone.
     pub bug: Option<String>,
+}
+
+/// Where messages to a zone go. They are boxed: a queue holds room for a number of them from the
+/// start, and there are very many queues.
+pub struct Mailbox(mpsc::Sender<Box<Message>>);
+
+impl Mailbox {
+    /// # Errors
+    /// The mailbox is full, or the zone is gone.
+    pub fn try_send(&self, message: Message) -> Result<(), TrySendError<Box<Message>>> {
+        self.0.try_send(Box::new(message))
+    }
+
+    /// Waits for room.
+    ///
+    /// # Errors
+    /// The zone is gone.
+    pub async fn send(&self, message: Message) -> Result<(), SendError<Box<Message>>> {
+        self.0.send(Box::new(message)).await
+    }
 }
 
 /// What the rest of the daemon holds of a zone.
@@ -119,7 +149,8 @@ pub struct ZoneHandle {
     pub apex: Name,
     /// Lower case, without final dot; `.` for the root.
     pub name: String,
-    pub tx: mpsc::Sender<Message>,
+    pub tx: Mailbox,
+    pub updates: mpsc::Sender<crate::update::Incoming>,
     pub view: ArcSwap<View>,
 }
 
@@ -196,8 +227,12 @@ pub enum Message {
     KeyStoreBack,
     /// A NOTIFY, or a changed file.
     Source(cascade_pipeline::state::Trigger),
+    /// The disk has no room for new versions, or has room again.
+    Storage { full: bool },
     /// A secondary was found behind after a start.
     Behind,
+    /// Something that another part of the daemon found out.
+    Told(Box<cascade_pipeline::Event>),
     /// The daemon stops: end after the current step.
     Stop,
 }

@@ -21,6 +21,7 @@ use cascade_zone::{VersionId, ZoneVersion};
 use super::actor::{Actor, Done, Held, Running, fp, spawn_job};
 use super::files;
 use super::{SignRow, guard, jobs};
+use crate::daemon::{QUICK_OCTETS, QUICK_UNITS};
 use crate::keys::{gate_parent, own_keys, parent_breaks};
 
 /// Nothing in a version without DNSSEC expires; by then it is another version.
@@ -138,8 +139,12 @@ impl Actor {
     // ---- load and guard
 
     fn start_load(&mut self, job: JobId, version: VersionId, forced: bool, now: Timestamp) {
-        let path = match self.row.source.clone() {
-            Source::File { path } => path,
+        let (path, text) = match self.row.source.clone() {
+            Source::File { path } => (path, None),
+            Source::Update { .. } => match self.begin_content(job, version, now) {
+                Some(begin) => begin,
+                None => return,
+            },
             Source::Servers { servers } => {
                 return self.start_fetch(&servers, job, version, forced, now);
             }
@@ -174,6 +179,7 @@ impl Actor {
         };
         let input = jobs::LoadJob {
             path,
+            text,
             apex: self.me.apex.clone(),
             zone: self.me.id,
             version,
@@ -185,13 +191,19 @@ impl Actor {
         };
         let (d, done) = (self.d.clone(), self.done.clone());
         tokio::spawn(async move {
+            let size = tokio::fs::metadata(&input.path)
+                .await
+                .map_or(0, |m| m.len());
+            let quick = size <= QUICK_OCTETS;
+            let turns = if quick { &d.quick_loads } else { &d.loads };
             // Closed never: the semaphore lives as long as the daemon.
-            let Ok(_turn) = d.loads.acquire().await else {
+            let Ok(_turn) = turns.acquire().await else {
                 return;
             };
             let (d2, p2) = (d.clone(), progress.clone());
             let work = tokio::task::spawn_blocking(move || {
-                jobs::load(&input, &d2.pool, d2.clock.as_ref(), &p2)
+                let pool = if quick { &d2.quick_pool } else { &d2.pool };
+                jobs::load(&input, pool, d2.clock.as_ref(), &p2)
             });
             let result = match work.await {
                 Ok(outcome) => Done::Loaded(job, version, Box::new(outcome)),
@@ -293,15 +305,22 @@ impl Actor {
                 _ => Class::Interactive,
             },
         };
+        let units = match input.prev.is_some() && !s.upkeep {
+            // By difference; most are small.
+            true => 0,
+            false => input.base.unit_count(),
+        };
         let waits = keys
             .signers
             .values()
             .any(|s| matches!(s.mode(), cascade_crypto::Mode::Queued(_)));
         let (d, done, with) = (self.d.clone(), self.done.clone(), keys);
         tokio::spawn(async move {
-            // Those that wait for a token take no turn from those that compute.
+            // Those that wait for a token take no turn from those that compute, and what is short
+            // does not wait for what is long.
             let turns = match waits {
                 true => &d.token_signings,
+                false if units <= QUICK_UNITS => &d.quick_signings,
                 false => &d.signings,
             };
             let Ok(_turn) = turns.acquire().await else {
@@ -310,7 +329,7 @@ impl Actor {
             let (d2, p2) = (d.clone(), progress.clone());
             let work = tokio::task::spawn_blocking(move || {
                 let now = d2.now();
-                jobs::sign_version(&input, &d2.pool, d2.clock.as_ref(), &p2, now)
+                jobs::sign_version(&input, d2.pool_for(units), d2.clock.as_ref(), &p2, now)
             });
             let result = match work.await {
                 Ok(r) => Done::Signed(job, s.version, Box::new(r), with),
@@ -351,7 +370,12 @@ impl Actor {
         let d = self.d.clone();
         spawn_job(&self.done, job, move || {
             let now = d.now();
-            Done::Verified(job, version, Box::new(jobs::verify(input, &d.pool, now)))
+            let units = match input.before.is_some() {
+                true => 0,
+                false => input.version.unit_count(),
+            };
+            let outcome = jobs::verify(input, d.pool_for(units), now);
+            Done::Verified(job, version, Box::new(outcome))
         });
     }
 
@@ -419,6 +443,8 @@ impl Actor {
             .d
             .notify
             .try_send(NotifyCommand::Forget { zone: self.me.id });
+        self.canary.stop();
+        self.d.known.forget(self.me.id);
         self.tell_watch(WatchCommand::Forget { zone: self.me.id });
         self.gone = true;
     }
@@ -620,6 +646,8 @@ impl Actor {
             Done::Persisted(job, version, result) => self.persisted(job, version, result).await,
             Done::Exported(version, result) => self.exported(version, result),
             Done::Snapshotted(result) => self.snapshotted(result),
+            Done::Content(job, version, c) => self.content_made(job, version, *c).await,
+            Done::UpdatesBeside(end) => self.updates_beside(end).await,
             Done::Recalled(s, unsigned, result) => self.recalled(*s, unsigned, result),
             Done::Saved(Ok(())) => _ = self.save_row().await,
             Done::Saved(Err(e)) => {
@@ -640,7 +668,11 @@ impl Actor {
             Done::SweepTurn(turn) => self.start_sweep(turn),
             Done::Swept(version, result) => self.swept(version, *result).await,
             Done::Key(end) => self.key_done(*end).await,
-            Done::Restored(r) => self.restored(*r).await,
+            Done::Restored(r) => {
+                self.restored(*r).await;
+                self.ask_servers(0);
+            }
+            Done::ServersAsked(round, asked) => self.servers_asked(round, asked).await,
             Done::Removed(job, result) => {
                 self.running.remove(&job);
                 match result {
@@ -680,6 +712,7 @@ impl Actor {
                     *old = i;
                 }
                 self.row.reports.failed_load = None;
+                self.note_beginning(version, None);
                 self.apply(Event::LoadUnchanged { job, expires_at }).await;
             }
             LoadOutcome::Loaded {
@@ -688,6 +721,7 @@ impl Actor {
                 identity,
             } => {
                 let v = Arc::new(*v);
+                self.note_beginning(version, Some(v.full_fingerprint()));
                 let loaded = Loaded {
                     content_fp: content_fp(&v),
                     source_serial: v.serial(),

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use cascade_archive::segment::{Fresh, Want, Writing};
 use cascade_archive::zones::Kind;
-use cascade_archive::{Segment, ZoneFiles};
+use cascade_archive::{ArchiveError, Segment, ZoneFiles};
 use cascade_pipeline::action::StartSign;
 use cascade_pipeline::event::{Keepsake, Lost};
 use cascade_pipeline::state::{JobId, Live, Serving};
@@ -16,9 +17,12 @@ use cascade_zone::{VersionId, ZoneId, ZoneVersion};
 
 use super::actor::{Actor, Done, Held, Running, spawn_job};
 use super::files::{self, Read};
+use crate::daemon::QUICK_OCTETS;
 
 /// Octets of old versions that a zone may always keep in memory.
 const KEPT_MIN: u64 = 1 << 20;
+/// Octets a second of snapshots that nobody waits for.
+const SNAPSHOT_RATE: f64 = 64e6;
 
 /// What the owner of a zone knows about its files.
 #[derive(Default)]
@@ -102,6 +106,11 @@ impl Actor {
                 let written = d
                     .files
                     .follow(&segments, fresh.as_ref(), live.as_deref(), new);
+                if let Err(ArchiveError::StorageFull { .. }) = &written
+                    && let Err(e) = d.state.note_full()
+                {
+                    tracing::error!("the reserve on the full disk: {e}");
+                }
                 let result = written.map(|segments| {
                     let steps = match (&entry, &live) {
                         (Some(e), Some(live)) => e.steps().then(live, &v, e.settings().steps),
@@ -222,11 +231,12 @@ impl Actor {
         let (d, done) = (self.d.clone(), self.done.clone());
         tokio::task::spawn_blocking(move || {
             let beside = files::beside(gate);
-            let written = d.files.snapshot(Writing {
+            let new = Writing {
                 version: &v,
                 beside: &beside,
                 now: d.now(),
-            });
+            };
+            let written = d.files.snapshot_paced(new, &rest);
             let _ = done.send(Done::Snapshotted(written.map_err(|e| e.to_string())));
         });
     }
@@ -320,9 +330,15 @@ impl Actor {
             .retained_versions
             .max(limits.steps + 1);
         let segments = self.row.segments.clone();
-        tokio::task::spawn_blocking(move || {
+        let read = move || {
+            // A small one does not wait for a large one.
+            let size = segments.last().map_or(0, |s: &Segment| s.snapshot);
+            let pool = match size <= QUICK_OCTETS {
+                true => &d.quick_pool,
+                false => &*d.pool,
+            };
             let get = |kind, v: Option<VersionId>| {
-                v.map(|v| (v, files::read(&d.files, zone, kind, v, &d.pool)))
+                v.map(|v| (v, files::read(&d.files, zone, kind, v, pool)))
             };
             let mut restored = Restored {
                 segments,
@@ -330,8 +346,7 @@ impl Actor {
             };
             if let Some(live) = live {
                 let candidate = signed.map(|v| v.0);
-                d.pool
-                    .install(|| restored.versions(&d.files, zone, live, candidate, keep));
+                pool.install(|| restored.versions(&d.files, zone, live, candidate, keep));
                 restored.make_steps(limits);
             }
             restored.unsigned = get(Kind::Candidate, unsigned);
@@ -339,11 +354,22 @@ impl Actor {
             restored.signed = ahead.or_else(|| {
                 get(Kind::Candidate, signed).map(|(v, r)| match r {
                     // A crash between the snapshot and the commit that makes it live.
-                    Read::Missing => (v, files::read(&d.files, zone, Kind::Snapshot, v, &d.pool)),
+                    Read::Missing => (v, files::read(&d.files, zone, Kind::Snapshot, v, pool)),
                     r => (v, r),
                 })
             });
             let _ = done.send(Done::Restored(Box::new(restored)));
+        };
+        let turns = self.d.restores.clone();
+        tokio::spawn(async move {
+            // Closed never: the semaphore lives as long as the daemon.
+            let Ok(turn) = turns.acquire_owned().await else {
+                return;
+            };
+            tokio::task::spawn_blocking(move || {
+                read();
+                drop(turn);
+            });
         });
     }
 
@@ -391,6 +417,9 @@ impl Actor {
                 _ => {}
             }
         }
+        if lost.is_none() {
+            self.recover_updates().await;
+        }
         match lost {
             Some(lost) => self.apply(Event::RestoreFailed(lost)).await,
             None => {
@@ -427,7 +456,7 @@ impl Actor {
         };
         let signed = held.version().clone();
         match self.unsigned_half(&signed) {
-            Some(u) => _ = self.versions.insert(u.id(), Held::Unsigned(u)),
+            Some(u) => self.versions.insert(u.id(), Held::Unsigned(u)),
             None => {
                 tracing::warn!(zone = %self.me.name, "the unsigned half could not be made again; it comes with the next load")
             }
@@ -439,7 +468,8 @@ impl Actor {
     fn unsigned_half(&self, signed: &ZoneVersion) -> Option<Arc<ZoneVersion>> {
         let (ttl, hex) = self.row.sources.get(&signed.id().0)?;
         let soa = data_encoding::HEXLOWER.decode(hex.as_bytes()).ok()?;
-        let unsigned = self.d.pool.install(|| signed.to_unsigned((*ttl, soa)));
+        let pool = self.d.pool_for(signed.unit_count());
+        let unsigned = pool.install(|| signed.to_unsigned((*ttl, soa)));
         unsigned.ok().map(Arc::new)
     }
 
@@ -635,7 +665,20 @@ impl Restored {
     }
 }
 
-fn read_one(
+/// Nobody waits for a snapshot that is made behind the journal: it leaves the disk to others.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a thread of its own that may sleep, in the program"
+)]
+fn rest(octets: u64) {
+    std::thread::sleep(Duration::from_secs_f64(octets as f64 / SNAPSHOT_RATE));
+}
+
+/// One published version from its file.
+///
+/// # Errors
+/// Why it cannot be had.
+pub fn read_one(
     files: &ZoneFiles,
     zone: ZoneId,
     segment: &Segment,

@@ -2,6 +2,7 @@
 //! `signer.verify.sweep`. It finds what a restart, a disk or a memory cell broke after the gate.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use cascade_pipeline::Event;
@@ -14,7 +15,12 @@ use super::actor::{Actor, Done, Held};
 use super::jobs;
 
 /// Before the first check of what a restart brought back.
-pub(super) const AFTER_START: Duration = Duration::from_secs(5);
+const AFTER_START: Duration = Duration::from_secs(5);
+/// Checks take at most one part in so many of one core, and never let the next one wait longer.
+const SHARE: u32 = 20;
+const LONGEST_REST: Duration = Duration::from_secs(600);
+/// For each zone that a start brings back, so much longer until the checks of all have begun.
+const PER_ZONE: Duration = Duration::from_millis(50);
 /// After a check that could not be finished (a panic in it).
 const AGAIN: Duration = Duration::from_secs(600);
 
@@ -32,6 +38,15 @@ pub(super) fn due(
 }
 
 impl Actor {
+    /// How long after a start this zone is checked: the zones come one after the other, by an order
+    /// that their ids give.
+    pub(super) fn sweep_turn(&self) -> Duration {
+        let zones = u32::try_from(self.d.restored.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
+        let all = PER_ZONE.saturating_mul(zones.saturating_sub(1));
+        let place = u32::from(u16::from_le_bytes([self.me.id.0[0], self.me.id.0[1]]));
+        AFTER_START + all.mul_f64(f64::from(place) / 65536.0)
+    }
+
     pub(super) fn sweep_due(&self) -> Option<Timestamp> {
         if self.sweeping {
             return None;
@@ -81,7 +96,7 @@ impl Actor {
             sample_seed: self.row.zone.seed,
         };
         let (d, done) = (self.d.clone(), self.done.clone());
-        let started = d.now();
+        let (started, d2) = (d.now(), d.clone());
         let work = tokio::task::spawn_blocking(move || {
             let outcome = jobs::sweep(input, &d.sweep_pool, d.now());
             let mut report = match &outcome {
@@ -93,7 +108,11 @@ impl Actor {
         });
         tokio::spawn(async move {
             let result = work.await.map_err(|e| e.to_string());
-            drop(turn);
+            let took = d2.now().since(started);
+            tokio::spawn(async move {
+                tokio::time::sleep(took.saturating_mul(SHARE - 1).min(LONGEST_REST)).await;
+                drop(turn);
+            });
             let _ = done.send(Done::Swept(version, Box::new(result)));
         });
     }

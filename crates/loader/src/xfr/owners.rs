@@ -8,7 +8,7 @@ use cascade_zone::{Above, Inspector, Owner, OwnerChange, OwnerGroup, RawRecord, 
 use crate::check::{Findings, OwnerChecks, across_owners};
 use crate::code::Checks;
 
-pub(super) fn check(
+pub(crate) fn check(
     version: &ZoneVersion,
     changed: &[OwnerChange],
     checks: &Checks,

@@ -24,6 +24,9 @@ enum Op {
     /// The process dies after so many actions of the next result.
     CrashAfter(usize),
     Crash,
+    /// It is lost with its disk, and comes back from a backup of just now.
+    Lose,
+    Asked(u8),
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -39,6 +42,8 @@ fn op() -> impl Strategy<Value = Op> {
         2 => Just(Op::Timer),
         1 => (0usize..12).prop_map(Op::CrashAfter),
         1 => Just(Op::Crash),
+        1 => Just(Op::Lose),
+        2 => any::<u8>().prop_map(Op::Asked),
     ]
 }
 
@@ -206,6 +211,25 @@ fn apply(w: &mut World, op: Op) {
             }
         }
         Op::Crash => w.crash(),
+        Op::Lose => {
+            doubt(&mut w.zone, w.now);
+            w.disk = serde_json::to_vec(&w.zone).unwrap();
+            w.crash();
+        }
+        Op::Asked(n) => {
+            let used = w.zone.used_serial.map_or(0, |s| s.0);
+            let serial = Serial(used + u32::from(n / 4));
+            let text = "nobody".to_owned();
+            let asked = match n % 4 {
+                0 => Asked::Known,
+                1 => Asked::Ahead { serial },
+                2 => Asked::Foreign { serial, text },
+                _ => Asked::Silent { text },
+            };
+            let doubted = w.zone.doubt.is_some();
+            w.event(Event::ServersAsked(asked));
+            assert!(doubted || w.zone.doubt.is_none(), "nobody doubts by asking");
+        }
     }
 }
 
@@ -217,6 +241,7 @@ fn becomes_healthy(w: &mut World) {
         Event::ClockSafe,
         Event::SourceBack,
         Event::DelegationOk,
+        Event::ServersAsked(Asked::Known),
     ] {
         w.event(e);
     }

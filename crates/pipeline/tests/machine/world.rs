@@ -176,6 +176,10 @@ impl World {
                 assert_eq!(Some(*v), self.committed_live, "P1");
             }
         }
+        if z.doubt.is_some() {
+            let works = z.candidate.is_active() || z.upkeep.is_active();
+            assert!(!works, "nothing new is signed in doubt\n{}", self.tail());
+        }
         self.someone_knows();
         if let Some(at) = next_deadline(z) {
             assert!(at > z.settled_at, "a deadline that has passed would spin");
@@ -216,6 +220,7 @@ impl World {
                 Cause::PublishPaused => person(AlertKey::Paused),
                 Cause::Maintenance => person(AlertKey::Maintenance),
                 Cause::Clock => assert!(z.clock_unsafe.is_some()),
+                Cause::Doubt => person(AlertKey::Doubt),
                 Cause::Storage => assert!(z.storage_full.is_some()),
                 Cause::OtherLane => assert!(z.upkeep.is_active(), "P6\n{}", self.tail()),
                 _ => assert!(retry.at.is_some(), "P6"),

@@ -126,6 +126,12 @@ impl PolicyFile {
                 .collect()
         };
         let mut out = acl("server.query-allow", &p.server.query_allow);
+        out.extend(
+            p.loader
+                .update_allow
+                .iter()
+                .filter_map(|r| Some(("loader.update-allow", r.who.key.clone()?))),
+        );
         out.extend(acl("server.outbound.provide-xfr-to", &o.provide_xfr_to));
         out.extend(targets("server.outbound.send-notify-to", &o.send_notify_to));
         out.extend(targets(

@@ -13,7 +13,9 @@ const MAX_LINES: usize = 4096;
 pub(crate) enum Kind {
     TransferRefused,
     NotifyRefused,
+    UpdateRefused,
     TransferFailed,
+    TlsFailed,
     Broken,
 }
 

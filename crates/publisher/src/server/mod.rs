@@ -6,7 +6,9 @@
 mod log;
 mod rate;
 mod tcp;
+mod tls;
 mod udp;
+mod update;
 
 use std::io;
 use std::net::SocketAddr;
@@ -25,6 +27,7 @@ use crate::directory::{Directory, Role};
 use crate::limits::{Connections, TransferGate};
 use crate::notify::NotifyIn;
 use crate::stats::Stats;
+use crate::update::UpdateIn;
 use log::LogGate;
 use rate::RateLimit;
 
@@ -43,6 +46,8 @@ pub struct Common {
     /// Accepted NOTIFYs. When it is full they are counted and dropped: the primary repeats itself,
     /// and the refresh timer comes.
     pub notify: mpsc::Sender<NotifyIn>,
+    /// Signed UPDATEs for zones that take them. When it is full they are answered SERVFAIL.
+    pub updates: mpsc::Sender<UpdateIn>,
 }
 
 /// Times that end a transfer (publishing.md §6.4).
@@ -72,6 +77,7 @@ pub(crate) struct Shared {
     rate: RateLimit,
     stats: Arc<Stats>,
     log: LogGate,
+    tls: tls::Tls,
 }
 
 /// The running servers of one role.
@@ -91,6 +97,7 @@ impl Server {
             rate: RateLimit::default(),
             stats: Arc::default(),
             log: LogGate::default(),
+            tls: tls::Tls::default(),
         });
         Server {
             shared,
@@ -137,12 +144,29 @@ impl Server {
 
     /// Serves a listening TCP socket.
     pub fn serve_tcp(&mut self, listener: std::net::TcpListener) -> io::Result<SocketAddr> {
+        self.listen(listener, false)
+    }
+
+    /// Serves a listening TCP socket with TLS on every connection (RFC 7858, RFC 9103), by what
+    /// [`set_tls`](Server::set_tls) gave.
+    pub fn serve_tls(&mut self, listener: std::net::TcpListener) -> io::Result<SocketAddr> {
+        self.listen(listener, true)
+    }
+
+    /// Certificate, key and authorities of TLS from the next connection on; those that are open
+    /// stay. `None`: connections are closed at once.
+    pub fn set_tls(&self, config: Option<Arc<rustls::ServerConfig>>) {
+        self.shared.tls.config.store(config);
+    }
+
+    fn listen(&mut self, listener: std::net::TcpListener, tls: bool) -> io::Result<SocketAddr> {
         listener.set_nonblocking(true)?;
         let addr = listener.local_addr()?;
         let listener = tokio::net::TcpListener::from_std(listener)?;
         self.tasks.spawn(tcp::serve(
             self.shared.clone(),
             listener,
+            tls,
             self.stop.subscribe(),
         ));
         Ok(addr)

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cascade_wire::frame::{Frames, close_frame};
-use cascade_wire::opcode;
+use cascade_wire::{Header, opcode};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
@@ -20,16 +20,24 @@ use crate::axfr::{Transfer, TransferRequest};
 use crate::context::{QueryContext, Transport};
 use crate::limits::Connection;
 use crate::notify::NotifyIn;
+use crate::update::Late;
 
 /// Longest query that is read.
 pub(super) const MAX_QUERY: usize = 16 * 1024;
 const READ: usize = 8 * 1024;
+/// Longest UPDATE (publishing.md §4).
+const MAX_UPDATE: usize = 0xffff;
+/// UPDATEs of a connection whose zones have not decided; reading waits meanwhile.
+const MAX_LATE: usize = 64;
 /// Answers are written once so much has gathered; reading waits meanwhile.
 const MAX_UNSENT: usize = 64 * 1024;
+/// For a peer to take the closing alert of TLS.
+const CLOSE: Duration = Duration::from_secs(2);
 
 pub(super) async fn serve(
     shared: Arc<Shared>,
     listener: TcpListener,
+    tls: bool,
     mut stop: watch::Receiver<bool>,
 ) {
     let mut connections = JoinSet::new();
@@ -58,11 +66,16 @@ pub(super) async fn serve(
         let client = Client {
             shared: shared.clone(),
             peer,
-            transport: Transport::Tcp,
+            transport: if tls { Transport::Tls } else { Transport::Tcp },
             tls_name: None,
             place,
         };
-        connections.spawn(client.run(stream, stop.clone()));
+        let stop = stop.clone();
+        if tls {
+            connections.spawn(client.secure(stream, stop));
+        } else {
+            connections.spawn(async move { client.run(stream, stop).await });
+        }
     }
     while connections.join_next().await.is_some() {}
 }
@@ -74,6 +87,19 @@ struct Client {
     transport: Transport,
     tls_name: Option<String>,
     place: Connection,
+}
+
+/// UPDATEs under way for one connection; they may be answered in any order (RFC 7766 §6.2.1.1).
+struct Waiting {
+    open: usize,
+    tx: mpsc::Sender<Vec<u8>>,
+    rx: mpsc::Receiver<Vec<u8>>,
+}
+
+/// Why a query has no answer yet.
+enum Next {
+    Transfer(Box<TransferRequest>),
+    Update(Box<Late>),
 }
 
 /// Why a connection ends.
@@ -90,6 +116,31 @@ impl Drop for OpenGauge {
 }
 
 impl Client {
+    /// The same over TLS, once the handshake is done.
+    async fn secure(mut self, stream: TcpStream, mut stop: watch::Receiver<bool>) {
+        let shared = self.shared.clone();
+        let accepted = tokio::select! {
+            accepted = shared.tls.accept(stream) => accepted,
+            () = self.place.evicted() => return,
+            _ = stop.changed() => return,
+        };
+        let (mut stream, name) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                shared.stats.tls_failed.one();
+                let (peer, now) = (self.peer.ip(), shared.common.clock.now());
+                if shared.log.open(peer, Kind::TlsFailed, now) {
+                    tracing::info!(%peer, %error, "TLS handshake failed");
+                }
+                return;
+            }
+        };
+        self.tls_name = name;
+        self.run(&mut stream, stop).await;
+        // RFC 8446 §6.1: the end is told, or it looks like a cut.
+        let _ = timeout(CLOSE, stream.shutdown()).await;
+    }
+
     async fn run<S: AsyncRead + AsyncWrite + Unpin>(
         self,
         mut stream: S,
@@ -99,48 +150,78 @@ impl Client {
         let _gauge = OpenGauge(self.shared.clone());
         let limits = self.shared.common.connections.limits();
         let mut idle = Box::pin(sleep(limits.first));
-        let mut frames = Frames::new(MAX_QUERY);
+        let mut frames = Frames::new(MAX_UPDATE);
+        let (tx, rx) = mpsc::channel(MAX_LATE);
+        let mut waiting = Waiting { open: 0, tx, rx };
         let mut scratch = Scratch::default();
         let mut out = Vec::with_capacity(4096);
         loop {
             match self
-                .answer_all(&mut stream, &mut frames, &mut scratch, &mut out, &mut stop)
+                .answer_all(
+                    &mut stream,
+                    &mut frames,
+                    &mut scratch,
+                    &mut out,
+                    &mut stop,
+                    &mut waiting,
+                )
                 .await
             {
                 Ok(0) => {}
                 Ok(_) => idle.as_mut().reset(Instant::now() + limits.idle),
                 Err(_) => return,
             }
-            if self
-                .read(&mut stream, &mut frames, &mut idle, &mut stop)
-                .await
-                .is_err()
-            {
-                return;
+            let read = self
+                .read(&mut stream, &mut frames, &mut idle, &mut stop, &mut waiting)
+                .await;
+            match read {
+                Err(_) => return,
+                Ok(None) => {}
+                Ok(Some(answer)) => {
+                    out.clear();
+                    out.extend_from_slice(&answer);
+                    while let Ok(more) = waiting.rx.try_recv() {
+                        waiting.open -= 1;
+                        out.extend_from_slice(&more);
+                    }
+                    if self.flush(&mut stream, &mut out).await.is_err() {
+                        return;
+                    }
+                    if waiting.open == 0 {
+                        self.place.set_busy(false);
+                    }
+                    idle.as_mut().reset(Instant::now() + limits.idle);
+                }
             }
         }
     }
 
     /// Waits for more octets. The timer runs from the last query, so a client that sends one octet
-    /// now and then is closed like an idle one.
+    /// now and then is closed like an idle one. Gives the answer to an UPDATE when one is there first.
     async fn read<S: AsyncRead + Unpin>(
         &self,
         stream: &mut S,
         frames: &mut Frames,
         idle: &mut Pin<Box<Sleep>>,
         stop: &mut watch::Receiver<bool>,
-    ) -> Result<(), End> {
+        waiting: &mut Waiting,
+    ) -> Result<Option<Vec<u8>>, End> {
         if *stop.borrow() {
             return Err(End::Stopped);
         }
+        let (waits, full) = (waiting.open > 0, waiting.open >= MAX_LATE);
         let space = frames.space();
         space.reserve(READ);
         tokio::select! {
-            n = stream.read_buf(space) => match n {
+            n = stream.read_buf(space), if !full => match n {
                 Ok(0) | Err(_) => Err(End::Closed),
-                Ok(_) => Ok(()),
+                Ok(_) => Ok(None),
             },
-            () = idle.as_mut() => {
+            Some(answer) = waiting.rx.recv(), if waits => {
+                waiting.open -= 1;
+                Ok(Some(answer))
+            }
+            () = idle.as_mut(), if !waits => {
                 self.shared.stats.tcp_idle_closed.one();
                 Err(End::Closed)
             }
@@ -160,15 +241,21 @@ impl Client {
         scratch: &mut Scratch,
         out: &mut Vec<u8>,
         stop: &mut watch::Receiver<bool>,
+        waiting: &mut Waiting,
     ) -> Result<usize, End> {
         out.clear();
         let mut n = 0;
         loop {
             let before = out.len();
+            if waiting.open >= MAX_LATE {
+                break;
+            }
             let outcome = match frames.next_message() {
-                Ok(Some(query)) => self.answer_one(query, scratch, out),
+                Ok(Some(query)) if query.len() <= MAX_QUERY || is_update(query) => {
+                    self.answer_one(query, scratch, out)
+                }
                 Ok(None) => break,
-                Err(_) => {
+                Ok(Some(_)) | Err(_) => {
                     self.shared.stats.ignored.one();
                     return Err(End::Closed);
                 }
@@ -180,27 +267,42 @@ impl Client {
                 }
                 n += 1;
             }
-            if let Some(request) = outcome {
-                self.flush(stream, out).await?;
-                self.transfer(stream, *request, out, stop).await?;
+            match outcome {
+                None => {}
+                Some(Next::Transfer(request)) => {
+                    self.flush(stream, out).await?;
+                    self.transfer(stream, *request, out, stop).await?;
+                }
+                Some(Next::Update(late)) => self.answer_later(*late, waiting),
             }
             if out.len() > MAX_UNSENT {
                 self.flush(stream, out).await?;
             }
         }
         self.flush(stream, out).await?;
-        if n > 0 {
+        if n > 0 && waiting.open == 0 {
             self.place.set_busy(false);
         }
         Ok(n)
     }
 
-    fn answer_one(
-        &self,
-        query: &[u8],
-        scratch: &mut Scratch,
-        out: &mut Vec<u8>,
-    ) -> Option<Box<TransferRequest>> {
+    /// The answer comes through `waiting` when the zone's owner has decided.
+    fn answer_later(&self, late: Late, waiting: &mut Waiting) {
+        waiting.open += 1;
+        let (shared, answer) = (self.shared.clone(), self.shared.ask(&late));
+        let (peer, transport, tls_name) = (self.peer, self.transport, self.tls_name.clone());
+        let tx = waiting.tx.clone();
+        tokio::spawn(async move {
+            let mut out = vec![0, 0];
+            let said = answer.await;
+            shared.say(late, &said, peer, transport, tls_name.as_deref(), &mut out);
+            close_frame(&mut out, 0);
+            // A client that has gone does not learn it.
+            let _ = tx.send(out).await;
+        });
+    }
+
+    fn answer_one(&self, query: &[u8], scratch: &mut Scratch, out: &mut Vec<u8>) -> Option<Next> {
         let shared = &self.shared;
         let counter = match self.transport {
             Transport::Tls => &shared.stats.tls_queries,
@@ -231,7 +333,11 @@ impl Client {
             }
             Outcome::Transfer(request) => {
                 out.truncate(at);
-                return Some(request);
+                return Some(Next::Transfer(request));
+            }
+            Outcome::Update(late) => {
+                out.truncate(at);
+                return Some(Next::Update(late));
             }
         }
         None
@@ -246,7 +352,11 @@ impl Client {
             return Ok(());
         }
         let limit = self.shared.common.connections.limits().idle;
-        let written = timeout(limit, stream.write_all(out)).await;
+        let written = timeout(limit, async {
+            stream.write_all(out).await?;
+            stream.flush().await
+        });
+        let written = written.await;
         out.clear();
         match written {
             Ok(Ok(())) => Ok(()),
@@ -263,7 +373,10 @@ impl Client {
     ) -> Result<(), End> {
         let shared = &self.shared;
         let (zone, peer) = (request.zone, request.peer);
-        let Some(_turn) = shared.common.transfers.turn(zone, peer).await else {
+        shared.stats.transfers_waiting.one();
+        let turn = shared.common.transfers.turn(zone, peer).await;
+        shared.stats.transfers_waiting.less(1);
+        let Some(_turn) = turn else {
             shared.stats.transfers_busy.one();
             request.busy(shared.common.clock.now(), out);
             return self.flush(stream, out).await;
@@ -273,10 +386,14 @@ impl Client {
             shared.stats.transfers_incremental.one();
         }
         shared.stats.transfers_running.one();
+        let began = shared.common.clock.monotonic();
         let mut transfer = Transfer::new(request);
         let result = self.send_all(stream, &mut transfer, stop).await;
         shared.stats.transfers_running.less(1);
         shared.stats.transfer_records.add(transfer.records);
+        let took = shared.common.clock.monotonic().saturating_sub(began);
+        let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        shared.stats.transfer_millis.add(millis);
         if result.is_ok() && transfer.is_complete() {
             shared.stats.transfers_done.one();
             return Ok(());
@@ -329,10 +446,22 @@ impl Client {
                     return Err(End::Closed);
                 }
             }
+            // What TLS still holds goes out before the next message.
+            tokio::select! {
+                flushed = timeout(times.stall, stream.flush()) => match flushed {
+                    Ok(Ok(())) => {}
+                    _ => return Err(End::Closed),
+                },
+                _ = stop.changed() => return Err(End::Stopped),
+            }
             shared.stats.transfer_octets.add(message.len() as u64);
         }
         Err(End::Stopped)
     }
+}
+
+fn is_update(query: &[u8]) -> bool {
+    Header::parse(query).is_some_and(|h| h.opcode() == opcode::UPDATE)
 }
 
 impl Shared {
@@ -348,6 +477,8 @@ impl Shared {
         let reply = match outcome {
             Outcome::Dropped => return s.ignored.one(),
             Outcome::Transfer(request) => return s.qtype(request.qtype).one(),
+            // Counted when it is answered.
+            Outcome::Update(_) => return,
             Outcome::Notified(reply, _) => {
                 s.notify_accepted.one();
                 reply

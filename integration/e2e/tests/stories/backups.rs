@@ -162,3 +162,43 @@ fn a_list_of_files_cannot_lead_out_of_the_backup() {
         .expect(7)
         .complains(&["leads out of the backup"]);
 }
+
+/// The state of a former release is copied before it is touched, and goes on.
+#[test]
+fn the_state_of_a_former_layout_is_copied_and_taken_over() {
+    let archive = Path::new(env!("CARGO_MANIFEST_DIR")).join("../data/states/schema-1.tar.gz");
+    let mut site = Site::new();
+    let unpacked = std::process::Command::new("tar")
+        .arg("-xzf")
+        .arg(&archive)
+        .arg("-C")
+        .arg(site.path(""))
+        .status();
+    assert!(unpacked.unwrap().success());
+    site.policy("default", "");
+    // Five minutes after it was left.
+    site.begin_at(1_780_000_300);
+    site.start();
+    let report = site.ok(&["zone", "status", "example.net"]);
+    // Its file is being looked for, or is not there.
+    assert!(report.contains("ersion 2026052801"), "{report}");
+    assert_eq!(site.served_serial("example.net"), 2_026_052_801);
+    let keys = site.ok(&["keyset", "example.net", "list"]);
+    assert!(keys.contains("17076") && keys.contains("21737"), "{keys}");
+    let copy = site.path("state/backup/0.1.0-pre");
+    let said = site.ok(&["backup", "verify", copy.to_str().unwrap()]);
+    assert!(
+        said.contains("intact: 1 zones") && said.contains("by release 0.1.0-pre"),
+        "{said}"
+    );
+    // It signs with the keys of before.
+    let file = site.write("zones/example.net", &seed_with_serial(3));
+    let source = file.to_str().unwrap();
+    site.ok(&["zone", "edit", "example.net", "--source", source]);
+    site.await_published("example.net", 3);
+    assert_eq!(site.served_serial("example.net"), 2_026_052_802);
+    // Once: the next start finds a state of its own.
+    site.stop();
+    site.start();
+    assert_eq!(fs::read_dir(site.path("state/backup")).unwrap().count(), 1);
+}
