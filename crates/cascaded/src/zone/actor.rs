@@ -324,8 +324,11 @@ impl Actor {
             // What came from the disk is checked, but serving comes first.
             self.sweep_after = Some(now + self.sweep_turn());
         }
-        // After a start, and for keys that an earlier zone of this name left.
-        if !self.row.keys.zone.keys.is_empty() {
+        // For keys that an earlier zone of this name left, and after a start if there is a trash:
+        // keys are usable wherever their files are, so what a crash left behind can wait.
+        let trashed = |k: &cascade_keys::Key| k.times.trashed_at.is_some();
+        let keys = &self.row.keys.zone.keys;
+        if !keys.is_empty() && (!restored || keys.iter().any(trashed)) {
             self.tidy_key_files();
         }
         Box::pin(self.keys_turn()).await;
