@@ -275,13 +275,13 @@ fn whom_to_believe() {
         seen.vendor
             .starts_with("kmip2pkcs11 0.1.0 using PKCS#11 token with label LocalHSM")
     );
-    assert!(ask(&with(&host, Trust::FirstSeen(Some(seen.key)))).is_ok());
+    assert!(ask(&with(&host, Trust::FirstSeen(seen.key))).is_ok());
     let pool = Pool::start(with(&host, Trust::FirstSeen(None)), rt.handle());
     wait_for(&pool, |r| *r == Reach::Up);
     host.stop();
     host.new_certificate();
     host.start();
-    let changed = ask(&with(&host, Trust::FirstSeen(Some(seen.key))));
+    let changed = ask(&with(&host, Trust::FirstSeen(seen.key)));
     assert!(
         matches!(changed, Err(DialError::KeyChanged { .. })),
         "{changed:?}"
