@@ -95,8 +95,10 @@ impl Primary {
         fs::write(folder.join("zone"), text).expect("our own directory is writable");
         let ports = Ports::take(1);
         let config = folder.join("config");
-        let text = config_of(program, &folder, zone, ports.get(0), open)
-            .replace("check-integrity no; }", &format!("check-integrity no; {more} }}"));
+        let text = config_of(program, &folder, zone, ports.get(0), open).replace(
+            "check-integrity no; }",
+            &format!("check-integrity no; {more} }}"),
+        );
         fs::write(&config, text).expect("our own directory is writable");
         let log = fs::File::create(folder.join("log")).expect("our own directory is writable");
         let mut command = Command::new(path);

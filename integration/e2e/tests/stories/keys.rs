@@ -1288,7 +1288,9 @@ fn a_parent_that_takes_updates_is_updated() {
     site.start();
     site.ok(&["tsig", "add", KEY, "hmac-sha256", SECRET]);
     site.ok(&["policy", "reload"]);
-    let text = child_zone().replace("$TTL 300", "$TTL 1").replace("86400 300", "86400 1");
+    let text = child_zone()
+        .replace("$TTL 300", "$TTL 1")
+        .replace("86400 300", "86400 1");
     let file = site.write(&format!("zones/{ZONE}"), &text.replace("@ NS ns2\n", ""));
     add(&site, ZONE, "child", &file);
     site.await_published(ZONE, 1);
@@ -1305,15 +1307,25 @@ fn a_parent_that_takes_updates_is_updated() {
     until_within(Duration::from_secs(120), "the first DS is there", || {
         (at_parent() == first).then_some(())
     });
-    let linked = || site.json(&["keyset", ZONE, "list"])["items"].to_string().contains("\"seen\"");
-    until_within(Duration::from_secs(60), "it is seen", || linked().then_some(()));
-    site.ok(&["keyset", ZONE, "ksk", "start-roll"]);
-    until_within(Duration::from_secs(300), "the KSK is rolled, DS and all", || {
-        let path = format!("/v1/zones/{ZONE}/rolls");
-        let rolls = site.request("GET", &path, None).ok()?.json();
-        let ended = rolls["items"].as_array().is_some_and(Vec::is_empty);
-        (ended && at_parent() != first).then_some(())
+    let linked = || {
+        site.json(&["keyset", ZONE, "list"])["items"]
+            .to_string()
+            .contains("\"seen\"")
+    };
+    until_within(Duration::from_secs(60), "it is seen", || {
+        linked().then_some(())
     });
+    site.ok(&["keyset", ZONE, "ksk", "start-roll"]);
+    until_within(
+        Duration::from_secs(300),
+        "the KSK is rolled, DS and all",
+        || {
+            let path = format!("/v1/zones/{ZONE}/rolls");
+            let rolls = site.request("GET", &path, None).ok()?.json();
+            let ended = rolls["items"].as_array().is_some_and(Vec::is_empty);
+            (ended && at_parent() != first).then_some(())
+        },
+    );
     assert_eq!(at_parent(), wanted());
     let history = site.ok(&["zone", "history", ZONE, "--kind", "key"]);
     assert!(history.contains("the parent was told"), "{history}");
@@ -1321,5 +1333,8 @@ fn a_parent_that_takes_updates_is_updated() {
 
 #[track_caller]
 fn until_within(limit: Duration, what: &str, done: impl FnMut() -> Option<()>) {
-    assert!(within(limit, done).is_some(), "not within {limit:?}: {what}");
+    assert!(
+        within(limit, done).is_some(),
+        "not within {limit:?}: {what}"
+    );
 }
