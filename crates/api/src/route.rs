@@ -137,6 +137,7 @@ routes! {
     KeyCheck Post "/v1/zones/{z}/keys/check" O [] "Commented" => 200 "KeyCheck" "Look at all servers now";
     KeyRemove Delete "/v1/zones/{z}/keys/{k}" A [C] - => 204 - "Remove a key";
     KeyBackedUp Post "/v1/zones/{z}/keys/{k}/backed-up" A [] "Commented" => 200 "Key" "The key is in a backup";
+    KeyRestore Post "/v1/zones/{z}/keys/{k}/restore" A [] "Commented" => 200 "Key" "Take a key out of the trash";
     Emergency Post "/v1/zones/{z}/emergency" A [C] "EmergencyRequest" => 200 "Roll" "Replace a key that leaked";
     Timeline Get "/v1/zones/{z}/timeline" ANY [] - => 200 "Timeline" "What will happen if nothing fails";
     KeyShow Get "/v1/zones/{z}/keys/{k}" ANY [] - => 200 "Key" "One key";

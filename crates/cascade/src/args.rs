@@ -383,6 +383,9 @@ pub enum ZoneCommand {
         /// Three years from now if not given
         #[arg(long, value_name = "TIME", value_parser = forms::time)]
         until: Option<When>,
+        /// For calendars (RFC 5545)
+        #[arg(long)]
+        ics: bool,
     },
 }
 
@@ -578,6 +581,11 @@ pub enum KeysetCommand {
         #[arg(long)]
         yes: bool,
     },
+    /// Take a key out of the trash; the next roll of its role uses it
+    RestoreKey {
+        /// Tag, id or reference
+        key: String,
+    },
     /// Tell that keys are in a backup
     BackedUp {
         /// Tags, ids or references
@@ -607,6 +615,9 @@ pub enum KeysetCommand {
         /// Three years from now if not given
         #[arg(long, value_name = "TIME", value_parser = forms::time)]
         until: Option<When>,
+        /// For calendars (RFC 5545)
+        #[arg(long)]
+        ics: bool,
     },
     /// Roll the key signing key
     #[command(subcommand)]

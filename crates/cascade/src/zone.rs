@@ -184,7 +184,9 @@ pub async fn run(ctx: &Ctx, command: ZoneCommand) -> Result<(), CliError> {
             export::export(ctx, &target, output.as_deref()).await
         }
         C::Why { zone } => why::run(ctx, &zone).await,
-        C::Timeline { zone, until } => crate::keyset::timeline(ctx, &zone, until, false).await,
+        C::Timeline { zone, until, ics } => {
+            crate::keyset::timeline(ctx, &zone, until, false, ics).await
+        }
     }
 }
 

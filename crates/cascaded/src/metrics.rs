@@ -1,6 +1,7 @@
 //! The Prometheus page: built from views and counters, without a lock that zone work needs.
 
 mod hsms;
+mod keys;
 mod transfers;
 
 use std::fmt::Write;
@@ -84,6 +85,7 @@ fn zones(d: &Daemon, p: &mut Page) {
         let halted = f64::from(u8::from(zone_state(v) == ZoneState::Halted));
         p.line("cascade_zone_halted", &[("zone", name)], halted);
     }
+    keys::keys(d, &all, p, now);
     p.gauge(
         "cascade_zone_alert",
         "1 for each alert of the zone that is on.",
@@ -111,7 +113,13 @@ fn zones(d: &Daemon, p: &mut Page) {
         "Until the first signature in service expires; negative when past.",
     );
     for (name, v) in &all {
-        if let Some(l) = &v.row.zone.live {
+        if let Some(l) = v
+            .row
+            .zone
+            .live
+            .as_ref()
+            .filter(|l| v.has_signatures(l.version))
+        {
             p.line(
                 "cascade_zone_rrsig_runway_seconds",
                 &[("zone", name)],

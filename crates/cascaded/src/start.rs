@@ -362,6 +362,8 @@ async fn serve(
     tokio::spawn(watch_room(d.clone()));
     systemd::status("restoring zones");
     let started = start_zones(&d).await?;
+    let purging = d.clone();
+    tokio::task::spawn_blocking(move || purge_bundles(&purging));
     // A zone is served as soon as it is read back; until then its answer is SERVFAIL.
     let keys = d.tsig.keys();
     let dns = servers::serve(
@@ -815,6 +817,7 @@ async fn until_stopped(
             _ = backup.tick() => {
                 let d = d.clone();
                 tokio::task::spawn_blocking(move || {
+                    purge_bundles(&d);
                     if let Err(e) = d.state.rotate_backup() {
                         tracing::error!("hourly copy of the state: {e}");
                     }
@@ -834,6 +837,14 @@ async fn until_stopped(
             }
         }
     }
+}
+
+/// Keys of removed zones whose retention has ended.
+fn purge_bundles(d: &Daemon) {
+    let conf = d.conf();
+    let retention = conf.config.key_manager.trash_retention;
+    let dir = d.config.config.keys_dir();
+    crate::keys::bundle::purge_old(&d.state, &d.keyring, dir.as_std_path(), retention, d.now());
 }
 
 fn summary(d: &Daemon) {

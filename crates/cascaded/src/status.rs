@@ -120,15 +120,18 @@ pub fn zone(d: &Daemon, z: &ZoneHandle) -> api::ZoneStatus {
                 .map_or(0, |v| v.sums().records),
             addresses: show(&bound.publication),
         }),
-        signatures: live.map(|l| api::Signatures {
-            first_expires_at: l.min_exp,
-            next_refresh_at: Some(l.next_due),
-            runway_secs: now.secs_until(l.min_exp),
-        }),
+        // A version without DNSSEC has none.
+        signatures: live
+            .filter(|l| view.has_signatures(l.version))
+            .map(|l| api::Signatures {
+                first_expires_at: l.min_exp,
+                next_refresh_at: Some(l.next_due),
+                runway_secs: now.secs_until(l.min_exp),
+            }),
         keys: report::keys(&row.keys, rules.as_ref(), false, now),
-        rolls: rules
-            .as_ref()
-            .map_or(Vec::new(), |r| report::rolls(&z.name, &row.keys, r, now)),
+        rolls: rules.as_ref().map_or(Vec::new(), |r| {
+            report::rolls(&z.name, &row.keys, r, &view.key_facts, now)
+        }),
         secondaries: secondaries(d, z.id, now),
         warnings: warnings(d, z, &view, now),
     }

@@ -81,6 +81,15 @@ pub trait KeyStore: Send + Sync {
     }
     /// All whole keys of the zone, in the order of their references.
     fn list(&self, zone: ZoneRef<'_>) -> Result<Vec<StoredKey>, KeyError>;
+    /// Puts a key where keys wait for their end. It can still be loaded and destroyed there. Stores
+    /// without such a place leave it where it is.
+    fn set_aside(&self, _zone: ZoneRef<'_>, _key: &StoredKey) -> Result<(), KeyError> {
+        Ok(())
+    }
+    /// The reverse of `set_aside`.
+    fn bring_back(&self, _zone: ZoneRef<'_>, _key: &StoredKey) -> Result<(), KeyError> {
+        Ok(())
+    }
     /// Destroys the private half, then the public half.
     fn destroy(&self, zone: ZoneRef<'_>, key: &StoredKey) -> Result<(), KeyError>;
 }

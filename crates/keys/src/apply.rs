@@ -5,7 +5,7 @@ use std::time::Duration;
 use cascade_time::Timestamp;
 
 use crate::event::{Event, Publication};
-use crate::key::{Key, KeyNum};
+use crate::key::{Key, KeyNum, Times};
 use crate::observe::Delegation;
 use crate::roll::{Class, Goal, Roll, RollType, Seen, Stage};
 use crate::state::{Published, ZoneKeys};
@@ -32,6 +32,13 @@ impl ZoneKeys {
                 k.restored = true;
                 k.times.trashed_at = None;
                 k.times.removed_at = None;
+            }),
+            Event::KeyRecovered { key, .. } => self.with_key(*key, |k| {
+                k.restored = false;
+                k.times = Times {
+                    generated_at: k.times.generated_at,
+                    ..Times::default()
+                };
             }),
             Event::KeyDropped { key, at } => self.drop_key(*key, *at),
             Event::KeyCompromised { key, .. } => self.with_key(*key, |k| {

@@ -48,6 +48,10 @@ pub struct Facts {
     pub in_flight: BTreeSet<Subject>,
     /// A failed action is tried again then.
     pub retry_at: BTreeMap<Subject, Timestamp>,
+    /// Why the last attempt failed.
+    pub errors: BTreeMap<Subject, String>,
+    /// When the next part of a change of zone-signing keys is due.
+    pub signs_next: Option<Timestamp>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -289,7 +293,12 @@ impl<'a> Plan<'a> {
             }
             let shown = self.zone.parent.shown.contains(&k.num);
             let left = t.trashed_at.or(t.removed_at);
-            if shown && left.is_some_and(|l| look.started >= l) && !self.zone.island {
+            // Taken out of the trash and not in use again.
+            let spare = t.published_at.is_none()
+                && !k.standby
+                && !self.zone.rolls.iter().any(|r| r.new.contains(&k.num));
+            let away = left.is_some_and(|l| look.started >= l) || spare;
+            if shown && away && !k.restored && !self.zone.island {
                 out.push(Event::KeyRestored {
                     key: k.num,
                     at: self.now,

@@ -169,6 +169,36 @@ impl ZoneKeys {
             .map(|f| f.saturating_add(policy.margin))
     }
 
+    /// Since when other keys are to sign the zone's data than those that do. `None`: nothing of the
+    /// kind is under way, or it is not to take its time.
+    pub fn signers_change_since(&self) -> Option<Timestamp> {
+        if self.rolls.iter().any(|r| r.strategy != Strategy::Normal) {
+            return None;
+        }
+        let of_data = |s: &Seen| matches!(s, Seen::RrsigNew | Seen::RrsigOldGone);
+        let changes = |r: &&Roll| r.row().is_some_and(|row| row.seen.iter().any(of_data));
+        self.rolls.iter().filter(changes).map(|r| r.since).min()
+    }
+
+    /// This state, but for the times of looks that showed the same as those before.
+    pub fn is_same_but_for_look_times(&self, other: &ZoneKeys) -> bool {
+        let timeless = |zone: &ZoneKeys| {
+            let mut looks = zone.looks.clone();
+            for look in &mut looks {
+                (look.started, look.ended) = (Timestamp::EPOCH, Timestamp::EPOCH);
+                for m in &mut look.members {
+                    m.first_asked = Timestamp::EPOCH;
+                    m.last_answer = m.last_answer.map(|_| Timestamp::EPOCH);
+                }
+            }
+            ZoneKeys {
+                looks,
+                ..zone.clone()
+            }
+        };
+        timeless(self) == timeless(other)
+    }
+
     /// DS records the parent should have.
     pub fn wanted_ds(&self, policy: &KeyPolicy) -> Vec<DsRecord> {
         self.parent

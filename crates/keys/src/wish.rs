@@ -27,8 +27,11 @@ pub fn wishes(zone: &ZoneKeys, policy: &KeyPolicy, now: Timestamp) -> Vec<Wish> 
     let mut push = |kind, cause, at| out.push(Wish { kind, cause, at });
     let serving = zone.keys.iter().any(Key::in_service);
     if !serving {
-        if !policy.unsigned {
-            push(RollType::FirstKeys, Cause::Due, now);
+        match (policy.unsigned, zone.unsigned) {
+            (false, _) => push(RollType::FirstKeys, Cause::Due, now),
+            // Never signed by us: there is nothing to take back.
+            (true, false) => push(RollType::Unsign, Cause::Policy, now),
+            (true, true) => {}
         }
         return out;
     }

@@ -11,6 +11,7 @@ mod hsms;
 mod inventory;
 pub mod keyset;
 mod operations;
+mod plan;
 mod policies;
 mod rollback;
 mod tokens;
@@ -50,6 +51,7 @@ use crate::http::{Backend, Caller, Done, Identity, Streamed};
 use crate::zone::ZoneHandle;
 
 pub use operations::Operations;
+pub use plan::Plan;
 pub use tokens::Tokens;
 
 type Answer<T> = Result<T, Problem>;
@@ -447,6 +449,19 @@ impl Backend for Control {
         self.audit(&caller, "key.backed-up", &subject, comment, &result);
         result
     }
+    async fn key_restore(
+        &self,
+        caller: Caller,
+        zone: String,
+        key: String,
+        comment: Option<String>,
+    ) -> Answer<Key> {
+        let z = self.zone(&zone)?;
+        let result = keyset::restore(&self.d, &z, &caller, &key).await;
+        let subject = format!("{} {key}", z.name);
+        self.audit(&caller, "key.restore", &subject, comment, &result);
+        result
+    }
     async fn emergency(
         &self,
         caller: Caller,
@@ -480,7 +495,7 @@ impl Backend for Control {
         request: PolicyReload,
         dry_run: bool,
     ) -> Answer<PolicyReloaded> {
-        let result = crate::policies::reload(&self.d, dry_run).await;
+        let result = crate::policies::reload(&self.d, &request, dry_run).await;
         if !dry_run {
             self.audit(
                 &caller,
@@ -656,7 +671,7 @@ async fn commit(d: &Arc<Daemon>, changes: Vec<Change>) -> Answer<()> {
 
 /// What a call that needs consent answers without it. A plan that was agreed to holds only as long
 /// as it is still the plan.
-fn need_consent(given: &Confirm, plan: &str, effects: Vec<String>) -> Answer<()> {
+pub fn need_consent(given: &Confirm, plan: &str, effects: Vec<String>) -> Answer<()> {
     match &given.confirm {
         Some(agreed) if agreed == plan => Ok(()),
         Some(agreed) => Err(Problem::new(

@@ -311,6 +311,15 @@ pub trait Backend: Send + Sync + 'static {
     ) -> impl Future<Output = Answer<Key>> + Send {
         absent()
     }
+    fn key_restore(
+        &self,
+        _caller: Caller,
+        _zone: String,
+        _key: String,
+        _comment: Option<String>,
+    ) -> impl Future<Output = Answer<Key>> + Send {
+        absent()
+    }
     fn emergency(
         &self,
         _caller: Caller,

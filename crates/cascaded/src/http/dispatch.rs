@@ -130,6 +130,12 @@ pub async fn dispatch<B: Backend>(b: &B, mut r: Request) -> Answered {
                 .key_backed_up(caller, r.zone(), r.param("k"), comment)
                 .await?)
         }
+        R::KeyRestore => {
+            let comment = r.json::<Commented>()?.comment;
+            ok(&b
+                .key_restore(caller, r.zone(), r.param("k"), comment)
+                .await?)
+        }
         R::Emergency => ok(&b.emergency(caller, r.zone(), r.json()?).await?),
         R::Timeline => ok(&b.timeline(r.zone(), r.query()?).await?),
         R::RollList => ok(&b.roll_list(r.zone(), r.query()?).await?),

@@ -26,6 +26,10 @@ pub fn note(event: &Event, row: &KeysRow) -> Option<(HistoryKind, String)> {
             "{} was brought back, because the parent has its DS",
             name(key)
         )),
+        Event::KeyRecovered { key, .. } => changed(format!(
+            "{} is out of the trash; the next roll of its role takes it",
+            name(key)
+        )),
         Event::KeyDropped { key, .. } => changed(format!("{} leaves", name(key))),
         Event::KeyCompromised { key, .. } => changed(format!("{} is compromised", name(key))),
         Event::KeyTrashed { key, .. } => changed(format!("{} is in the trash", name(key))),

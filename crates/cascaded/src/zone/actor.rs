@@ -250,6 +250,7 @@ fn spawn(d: &Arc<Daemon>, mut row: ZoneRow, apex: Name, restored: bool) -> Arc<Z
             verifying: None,
             keys_wait: None,
             content: None,
+            key_facts: Default::default(),
             bug: None,
         }),
     });
@@ -298,6 +299,7 @@ fn spawn(d: &Arc<Daemon>, mut row: ZoneRow, apex: Name, restored: bool) -> Arc<Z
                 verifying: None,
                 keys_wait: None,
                 content: None,
+                key_facts: Default::default(),
                 bug: Some("internal fault; see the log".into()),
             }));
         }
@@ -320,6 +322,10 @@ impl Actor {
             Box::pin(self.perform(actions, now)).await;
             // What came from the disk is checked, but serving comes first.
             self.sweep_after = Some(now + self.sweep_turn());
+        }
+        // After a start, and for keys that an earlier zone of this name left.
+        if !self.row.keys.zone.keys.is_empty() {
+            self.tidy_key_files();
         }
         Box::pin(self.keys_turn()).await;
         if !restored {
@@ -593,6 +599,7 @@ impl Actor {
             verifying: None,
             keys_wait: self.desk.wait.clone(),
             content: self.update_head(),
+            key_facts: self.key_facts(),
             bug: None,
         };
         for r in self.running.values() {

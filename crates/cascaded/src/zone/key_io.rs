@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use cascade_keys::{DsRecord, Event, Scope, Subject, What, judge};
+use cascade_keys::{DsRecord, Event, KeyNum, Scope, Subject, What, judge};
 use cascade_zone::{Rtype, ZoneVersion};
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -19,6 +19,8 @@ use crate::looks::{Look, Looked, look};
 /// A registrar's program may take this long.
 const HOOK_BOUND: Duration = Duration::from_secs(300);
 const HOOK_OUTPUT: usize = 64 * 1024;
+/// Looks that show nothing new are stored this often.
+const LOOK_STORED: Duration = Duration::from_secs(6 * 3600);
 
 impl Actor {
     pub(super) fn start_look(&mut self, what: What, scope: Scope, policy: &ActivePolicy) {
@@ -65,19 +67,41 @@ impl Actor {
         self.desk.done(Subject::Look(what));
         let Some(policy) = self.policy() else { return };
         let rules = key_policy(&policy.file.policy, &self.d.conf().config);
+        let mut ds = self.row.keys.parent_ds.clone();
         if what == What::Ds {
             if !found.referral.is_empty() {
                 self.desk.referral = found.referral;
             }
-            if let Some(ds) = found.ds {
-                self.row.keys.parent_ds = ds;
-            }
+            ds = found.ds.unwrap_or(ds);
         }
         let report = judge(&self.row.keys.zone, &rules, &found.sweep);
         for m in &report.members {
             tracing::debug!(zone = %self.me.name, what = ?what, server = m.server, address = m.address, verdict = ?m.verdict, "{}", m.found);
         }
-        self.keys_commit(vec![Event::Swept(report)]).await;
+        self.take_look(Event::Swept(report), ds).await;
+    }
+
+    /// Looks are many, and most show what the one before showed: those wait for the next write, or
+    /// some hours.
+    async fn take_look(&mut self, swept: Event, parent_ds: Vec<DsRecord>) {
+        let now = self.d.now();
+        let mut next = self.row.keys.zone.clone();
+        next.apply(&swept);
+        let known = self.row.keys.parent_ds == parent_ds
+            && next.is_same_but_for_look_times(&self.row.keys.zone);
+        let late = self
+            .desk
+            .look_stored
+            .is_none_or(|at| now.since(at) >= LOOK_STORED);
+        if known && !late {
+            self.row.keys.zone = next;
+            return;
+        }
+        let before = std::mem::replace(&mut self.row.keys.parent_ds, parent_ds);
+        match self.keys_commit(vec![swept]).await {
+            true => self.desk.look_stored = Some(now),
+            false => self.row.keys.parent_ds = before,
+        }
     }
 
     pub(super) async fn key_order(&mut self, order: KeyOrder, by: &str, reply: KeyReply) {
@@ -103,9 +127,28 @@ impl Actor {
             }
             KeyOrder::Import(list) => return self.import_keys(list, by).await,
         };
+        let mut events = events;
+        if let [Event::KeyRecovered { key, .. }] = events[..] {
+            // Not before it can still be used.
+            self.prove_key(key).await.map_err(KeyRefusal::Unusable)?;
+            events.push(Event::KeyProved { key, at: now });
+        }
         match self.keys_commit_with(events, Some(by)).await {
             true => Ok(()),
             false => Err(KeyRefusal::Storage),
+        }
+    }
+
+    /// Loads a private half, which proves that it belongs to the public one.
+    async fn prove_key(&self, num: KeyNum) -> Result<(), String> {
+        let (d, id, apex) = (self.d.clone(), self.me.id, self.me.apex.clone());
+        let row = self.row.keys.clone();
+        let work = tokio::task::spawn_blocking(move || {
+            d.keyring.load(zone_ref(id, &apex), &row, num).map(drop)
+        });
+        match work.await {
+            Ok(done) => done.map_err(|e| e.to_string()),
+            Err(e) => Err(e.to_string()),
         }
     }
 
@@ -210,7 +253,7 @@ impl Actor {
             Ok(()) => self.desk.done(Subject::Parent),
             Err(e) => {
                 tracing::warn!(zone = %self.me.name, "the parent was not told and is told again later: {e}");
-                self.desk.failed(Subject::Parent, now);
+                self.desk.failed(Subject::Parent, &e, now);
             }
         }
     }

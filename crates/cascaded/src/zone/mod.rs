@@ -117,6 +117,8 @@ pub struct View {
     pub keys_wait: Option<String>,
     /// The content that the next update builds on.
     pub content: Option<Arc<ZoneVersion>>,
+    /// What the key manager was told of the world, with what failed and when it is tried again.
+    pub key_facts: cascade_keys::Facts,
     /// The task of the zone has panicked: it is halted alone.
     pub bug: Option<String>,
 }
@@ -194,6 +196,8 @@ pub enum KeyOrder {
 pub enum KeyRefusal {
     Refused(cascade_keys::Refusal),
     Import(String),
+    /// The private half is not there, or not the right one.
+    Unusable(String),
     Storage,
     /// The zone's policy is not loaded.
     NoPolicy,
@@ -231,6 +235,13 @@ pub enum Message {
     Told(Box<cascade_pipeline::Event>),
     /// The daemon stops: end after the current step.
     Stop,
+}
+
+impl View {
+    /// A version that is not at hand is taken to be as versions are.
+    pub fn has_signatures(&self, version: VersionId) -> bool {
+        self.versions.get(&version).is_none_or(|v| v.is_signed())
+    }
 }
 
 impl ZoneHandle {
