@@ -88,10 +88,16 @@ impl HsmStore {
     fn read_back(&self, pair: &Pair, want: &NewKey<'_>) -> Result<Dnskey, KeyError> {
         let algorithm = want.spec.algorithm;
         let activated = self.device.ask(ask::activate(&pair.private));
-        activated.map_err(|e| self.error("activate a key", &e))?;
+        activated.map_err(|e| match &e {
+            Trouble::Answer(answer) if answer.is_gone() => self.vanished(),
+            _ => self.error("activate a key", &e),
+        })?;
         // Whether public halves have states differs; without, nothing is lost.
         let _ = self.device.ask(ask::activate(&pair.public));
-        let key = self.public_key(&pair.public)?;
+        let key = self.public_key(&pair.public).map_err(|e| match e {
+            KeyError::NotFound(_) => self.vanished(),
+            other => other,
+        })?;
         if key.kind() != kind_of(want.spec) {
             return Err(KeyError::Refused {
                 store: self.device.id.clone(),
@@ -100,6 +106,15 @@ impl HsmStore {
             });
         }
         dnskey_of(want.role.flags(), algorithm, &key).ok_or(KeyError::Rejected(algorithm))
+    }
+
+    /// Another instance was asked for a key that was made a moment ago.
+    fn vanished(&self) -> KeyError {
+        KeyError::Unproven {
+            store: self.device.id.clone(),
+            why: "a new key is not there any more: instances of it do not hold the same keys"
+                .into(),
+        }
     }
 
     fn public_key(&self, public: &str) -> Result<PublicKey, KeyError> {
