@@ -26,6 +26,9 @@ const LATEST: u8 = 3;
 /// Ticks after which a roll must have ended.
 const DEEPEST: usize = 120;
 
+/// The one fault of a course.
+const FAULTS: [&str; 4] = ["", "restart", "silent", "token"];
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Searched {
     pub states: usize,
@@ -46,7 +49,8 @@ struct Node {
     /// The one fault has not come yet.
     spare: bool,
     depth: usize,
-    course: Vec<String>,
+    /// For each tick who followed, and the place of the fault in `FAULTS`.
+    course: Vec<(u8, u8)>,
 }
 
 /// Searches all courses of these rolls, begun together.
@@ -77,7 +81,8 @@ pub fn search(kinds: &[RollType], with_fault: bool, most: usize) -> Result<Searc
             done.transitions += 1;
             if let Some(b) = next.world.broken.clone() {
                 done.broken = Some(b);
-                done.course = next.course;
+                let tick = |c: &(u8, u8)| format!("{:03b} {}", c.0, FAULTS[usize::from(c.1)]);
+                done.course = next.course.iter().map(tick).collect();
                 return Ok(done);
             }
             if next.world.zone.rolls.is_empty() {
@@ -162,20 +167,18 @@ impl Node {
             if !legal {
                 continue;
             }
-            out.push(self.step(mask, behind, None));
+            out.push(self.step(mask, behind, 0));
             if self.spare {
-                out.push(self.step(mask, behind, Some("restart")));
-                out.push(self.step(mask, behind, Some("secondary")));
-                out.push(self.step(mask, behind, Some("token")));
+                out.extend((1..4).map(|fault| self.step(mask, behind, fault)));
             }
         }
         out
     }
 
-    fn step(&self, mask: u8, behind: [bool; 3], fault: Option<&str>) -> Node {
+    fn step(&self, mask: u8, behind: [bool; 3], fault: u8) -> Node {
         let mut n = self.clone();
         n.depth += 1;
-        n.course.push(format!("follow {mask:03b} fault {fault:?}"));
+        n.course.push((mask, fault));
         let age = n.world.age();
         let follows = |i: usize| mask & (1 << i) != 0;
         for (i, late) in n.late.iter_mut().enumerate() {
@@ -193,16 +196,15 @@ impl Node {
                 n.world.parent_follows(i);
             }
         }
-        if let Some(f) = fault {
-            n.spare = false;
-            match f {
-                "restart" => {
-                    n.world.kill();
-                    n.world.restart(2 * TICK);
-                }
-                "secondary" => n.world.refuse(1, 3 * TICK),
-                _ => n.world.config.token_down = Some((age, age + 3 * TICK)),
+        n.spare &= fault == 0;
+        match FAULTS[usize::from(fault)] {
+            "restart" => {
+                n.world.kill();
+                n.world.restart(2 * TICK);
             }
+            "silent" => n.world.refuse(1, 3 * TICK),
+            "token" => n.world.config.token_down = Some((age, age + 3 * TICK)),
+            _ => {}
         }
         n.world.run(TICK);
         n.world.events.clear();

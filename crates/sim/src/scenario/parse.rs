@@ -50,10 +50,11 @@ pub fn expand(text: &str) -> Result<Vec<String>, ScenarioError> {
                 text: format!("more than {MAX_COMBINATIONS} combinations"),
             });
         }
-        texts = texts
-            .iter()
-            .flat_map(|t| values.iter().map(|v| t.replace(&name, v)))
-            .collect();
+        let mut filled = Vec::new();
+        for t in &texts {
+            filled.extend(values.iter().map(|v| t.replace(&name, v)));
+        }
+        texts = filled;
     }
     Ok(texts)
 }
