@@ -153,3 +153,46 @@ fn label_is_id(label: &str, key: &Key) -> bool {
             .to_ascii_lowercase()
             .contains(&format!("/{}_", label.to_ascii_lowercase()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_roll_says_why_it_waits() {
+        let now = Timestamp::from_secs(1_800_000_000);
+        let at = |s: i64| Timestamp::from_secs(1_800_000_000 + s).to_rfc3339();
+        let text = format!(
+            r#"{{"kind":"ksk","type":"double-signature","state":"await-ds-seen","step":3,"steps":5,
+            "old":["k1"],"new":["k3"],"old_tags":[31203],"new_tags":[54321],"waits_for":"parent",
+            "why":"waits for the parent (ns at 192.0.2.53 has 31203; 1 of 4 addresses agree)",
+            "since":"{}","last_look":"{}","next_look":"{}","next_check":"{}","automatic":true}}"#,
+            at(-7200),
+            at(-600),
+            at(1200),
+            at(1200)
+        );
+        let mut roll: Roll = serde_json::from_str(&text).unwrap();
+        assert_eq!(
+            roll_lines(&roll, now),
+            [
+                "    KSK roll (double-signature), 31203 -> 54321, step 3 of 5, await-ds-seen since 2027-01-15T06:00:00+00:00 (2h ago)",
+                "      Waits for the parent (ns at 192.0.2.53 has 31203; 1 of 4 addresses agree)",
+                "      Last look 2027-01-15T07:50:00+00:00. Next check 2027-01-15T08:20:00+00:00 (in 20m)",
+                "      Next step: automatic",
+            ]
+        );
+        // An older daemon, and a roll that a person moves.
+        roll.why = None;
+        roll.next_check = None;
+        roll.earliest_at = Some(now);
+        roll.next_command = Some("cascade keyset example.net ksk cache-expired1".into());
+        let lines = roll_lines(&roll, now);
+        assert_eq!(lines[1], "      Waits for parent");
+        assert_eq!(lines[2], "      Earliest: 2027-01-15T08:00:00+00:00");
+        assert_eq!(
+            lines[3],
+            "      Next step: cascade keyset example.net ksk cache-expired1"
+        );
+    }
+}

@@ -225,7 +225,9 @@ impl Actor {
                     End::Failed(why) => Err(why),
                 };
             }
-            if let (Ok(()), Some(update)) = (&end, update) {
+            if end.is_ok()
+                && let Some(update) = update
+            {
                 end = push(&update, tsig, d.looks.clone(), d.clock.clone(), bound).await;
             }
             let _ = done.send(Done::Key(Box::new(KeyDone::Told(wanted_at, end))));
