@@ -14,6 +14,9 @@ pub struct BenchArgs {
 /// The numbers mean something only with optimisation, so this is the one command that builds it.
 pub fn run(args: &BenchArgs) -> Result<bool, String> {
     let hsm = args.rest.first().is_some_and(|word| word == "hsm");
+    if hsm && !build_programs()? {
+        return Ok(false);
+    }
     let status = Command::new("cargo")
         .args([
             "run",
@@ -29,4 +32,23 @@ pub fn run(args: &BenchArgs) -> Result<bool, String> {
         .status()
         .map_err(|e| format!("cannot start cargo: {e}"))?;
     Ok(status.success())
+}
+
+/// What the measurement of HSMs starts: daemon, client, bridge, the test module, and the program that
+/// drives a module directly.
+fn build_programs() -> Result<bool, String> {
+    let cargo = |more: &[&str]| {
+        let mut cargo = Command::new("cargo");
+        cargo.args(["build", "--release", "--locked"]).args(more);
+        cargo.current_dir(crate::root()).status()
+    };
+    let programs = ["-p", "cascaded", "-p", "cascade", "-p", "kmip2pkcs11"];
+    let module = ["-p", "cascade-netlike", "--lib", "--example", "rate"];
+    for wanted in [&programs[..], &module] {
+        let status = cargo(wanted).map_err(|e| format!("cannot start cargo: {e}"))?;
+        if !status.success() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }

@@ -1,5 +1,6 @@
 //! HSMs, TSIG keys and tokens (api.md §4.5). Secrets go in and never come out.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use cascade_time::Timestamp;
@@ -60,12 +61,44 @@ pub struct HsmLabel {
     pub max_bytes: u16,
 }
 
+/// A bridge that the daemon starts itself, in front of a PKCS#11 module. The username is the
+/// token's label, the password its PIN.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HsmManaged {
+    /// Absolute path of the module.
+    pub module: String,
+    /// Environment of the module.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+}
+
+/// What became of a bridge that the daemon starts itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct HsmManagedState {
+    pub module: String,
+    /// `running`, or `waiting` for its next start.
+    pub state: String,
+    pub pid: Option<u32>,
+    #[serde(default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub since: Option<Timestamp>,
+    /// Since the daemon started, or the settings were changed.
+    pub starts: u64,
+    /// How the last one ended.
+    pub last_end: Option<String>,
+}
+
 /// `POST /v1/hsms`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HsmAdd {
     pub hsm: String,
+    /// None with `managed`.
+    #[serde(default)]
     pub endpoints: Vec<Endpoint>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub managed: Option<HsmManaged>,
     #[serde(default)]
     pub username: Option<String>,
     #[serde(default)]
@@ -122,7 +155,10 @@ pub struct Hsm {
     #[serde(default)]
     pub settings: Vec<String>,
     pub has_credentials: bool,
+    /// `verified`, `pinned`, `unverified`, or `none` for a managed bridge.
     pub tls: String,
+    #[serde(default)]
+    pub managed: Option<HsmManagedState>,
     pub instances: Vec<HsmInstance>,
     pub algorithms: Vec<String>,
     pub policies: Vec<String>,
@@ -148,6 +184,7 @@ pub struct HsmInstance {
 pub struct HsmEdit {
     pub add_endpoints: Vec<Endpoint>,
     pub remove_endpoints: Vec<Endpoint>,
+    pub managed: Option<HsmManaged>,
     pub username: Option<String>,
     pub password: Option<Secret>,
     pub clear_credentials: bool,
@@ -169,6 +206,7 @@ impl Default for HsmEdit {
         HsmEdit {
             add_endpoints: Vec::new(),
             remove_endpoints: Vec::new(),
+            managed: None,
             username: None,
             password: None,
             clear_credentials: false,

@@ -171,9 +171,21 @@ pub struct Roll {
     pub roll_type: String,
     /// What it waits for, for example `await-ds-seen`.
     pub state: String,
+    /// Of `steps`; 0 while keys are made.
+    #[serde(default)]
+    pub step: Option<u32>,
+    #[serde(default)]
+    pub steps: Option<u32>,
     pub old: Vec<String>,
     pub new: Vec<String>,
+    #[serde(default)]
+    pub old_tags: Vec<u16>,
+    #[serde(default)]
+    pub new_tags: Vec<u16>,
     pub waits_for: Option<String>,
+    /// In one sentence, with the evidence.
+    #[serde(default)]
+    pub why: Option<String>,
     #[serde(default)]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub since: Option<Timestamp>,
@@ -189,6 +201,10 @@ pub struct Roll {
     #[serde(default)]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub next_look: Option<Timestamp>,
+    /// When what it waits for is looked at again, or tried again.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub next_check: Option<Timestamp>,
     #[serde(default)]
     pub automatic: Option<bool>,
     /// Command of the next step when a person must do it.

@@ -36,6 +36,8 @@ use crate::{
     z::Updated,
     z::UpdateResult,
     z::UpdateOutcome,
+    z::RollbackRequest,
+    z::PinRequest,
     z::ReviewDecision,
     z::OverrideRequest,
     z::MaintenanceRequest,

@@ -112,6 +112,12 @@ pub struct PolicyPlanRequest {
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct PolicyPlan {
+    /// For `policy reload`: applies exactly this, or refuses.
+    #[serde(default)]
+    pub plan: Option<String>,
+    /// What a reload would ask consent for.
+    #[serde(default)]
+    pub effects: Vec<String>,
     pub items: Vec<PlannedRoll>,
 }
 

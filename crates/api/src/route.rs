@@ -124,6 +124,9 @@ routes! {
     ZoneUpdate Post "/v1/zones/{z}/update" O [D] "UpdateRequest" => 200 "Updated" "Change the content of a zone that takes updates";
     ZoneResign Post "/v1/zones/{z}/resign" O [] "ResignRequest" => 202 "Accepted" "Refresh signatures";
     ZoneReset Post "/v1/zones/{z}/reset" O [] "Commented" => 202 "Accepted" "Drop the candidate";
+    ZoneRollback Post "/v1/zones/{z}/rollback" A [D C] "RollbackRequest" => 202 "Accepted" "Publish the content of an older version again";
+    PinOn Put "/v1/zones/{z}/pin" O [] "PinRequest" => 200 "Pin" "Hold the published content";
+    PinOff Delete "/v1/zones/{z}/pin" O [] - => 204 - "Let newer content go on";
     ReviewApprove Post "/v1/zones/{z}/reviews/{stage}/{serial}/approve" P [] "Commented" => 200 "ReviewDecision" "Approve a candidate";
     ReviewReject Post "/v1/zones/{z}/reviews/{stage}/{serial}/reject" P [] "Commented" => 200 "ReviewDecision" "Reject a candidate";
     ReviewOverride Post "/v1/zones/{z}/reviews/{stage}/override" P [C] "OverrideRequest" => 202 "Accepted" "Accept a rejected candidate after all";
@@ -134,6 +137,7 @@ routes! {
     KeyCheck Post "/v1/zones/{z}/keys/check" O [] "Commented" => 200 "KeyCheck" "Look at all servers now";
     KeyRemove Delete "/v1/zones/{z}/keys/{k}" A [C] - => 204 - "Remove a key";
     KeyBackedUp Post "/v1/zones/{z}/keys/{k}/backed-up" A [] "Commented" => 200 "Key" "The key is in a backup";
+    KeyRestore Post "/v1/zones/{z}/keys/{k}/restore" A [] "Commented" => 200 "Key" "Take a key out of the trash";
     Emergency Post "/v1/zones/{z}/emergency" A [C] "EmergencyRequest" => 200 "Roll" "Replace a key that leaked";
     Timeline Get "/v1/zones/{z}/timeline" ANY [] - => 200 "Timeline" "What will happen if nothing fails";
     KeyShow Get "/v1/zones/{z}/keys/{k}" ANY [] - => 200 "Key" "One key";

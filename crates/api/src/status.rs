@@ -318,6 +318,13 @@ pub struct Secondary {
     #[serde(default)]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub asked_at: Option<Timestamp>,
+    /// Last comparison of some of its answers with the version of its serial.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub sampled_at: Option<Timestamp>,
+    /// What it showed that was not published.
+    #[serde(default)]
+    pub bogus: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]

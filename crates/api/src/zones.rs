@@ -315,6 +315,51 @@ pub struct ResignRequest {
     pub comment: Option<String>,
 }
 
+/// `POST …/rollback`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RollbackRequest {
+    /// `v<N>`, `serial:<N>`, or `previous`: the newest one that is kept and has another content.
+    #[serde(default = "previous")]
+    pub to: String,
+    /// Newer content waits until the zone is unpinned.
+    #[serde(default = "yes")]
+    pub pin: bool,
+    #[serde(default)]
+    pub confirm: Option<String>,
+    #[serde(default)]
+    pub yes: bool,
+    #[serde(default)]
+    pub comment: Option<String>,
+}
+
+impl Default for RollbackRequest {
+    fn default() -> Self {
+        RollbackRequest {
+            to: previous(),
+            pin: true,
+            confirm: None,
+            yes: false,
+            comment: None,
+        }
+    }
+}
+
+fn previous() -> String {
+    "previous".into()
+}
+
+/// `PUT …/pin`
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct PinRequest {
+    /// Refused unless it is the one that is published.
+    pub version: Option<String>,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub until: Option<Timestamp>,
+    pub comment: Option<String>,
+}
+
 /// `PUT …/maintenance`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -70,6 +70,13 @@ fn zones() {
     request::<ZoneEdit>(r#"{"policy":"default","confirm":"p-5f31c0"}"#);
     request::<ReloadRequest>(r#"{"refresh":false}"#);
     request::<ResignRequest>(r#"{"full":false,"serial":null}"#);
+    let back: RollbackRequest = request(r#"{"to":"v41","pin":true,"yes":true}"#);
+    assert_eq!(back.to, "v41");
+    assert!(
+        request::<RollbackRequest>("{}").pin,
+        "pinned unless refused"
+    );
+    request::<PinRequest>(r#"{"version":"v41","until":null}"#);
     let m: MaintenanceRequest =
         request(r#"{"until":"2026-11-24T06:00:00Z","resign":true,"comment":"c"}"#);
     assert!(m.resign);

@@ -254,6 +254,41 @@ pub enum ZoneCommand {
         #[arg(value_parser = forms::zone)]
         zone: String,
     },
+    /// Publish the content of an older version again, under a new serial
+    Rollback {
+        #[arg(value_parser = forms::zone)]
+        zone: String,
+        /// v<N>, serial:<N> or previous
+        #[arg(long, value_name = "VERSION", default_value = "previous", value_parser = forms::version)]
+        to: String,
+        /// Let newer content replace it as soon as it comes
+        #[arg(long)]
+        no_pin: bool,
+        /// Say what would happen
+        #[arg(long)]
+        dry_run: bool,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+        #[command(flatten)]
+        wait: Wait,
+    },
+    /// Hold the published content: newer content waits; signatures are refreshed
+    Pin {
+        #[arg(value_parser = forms::zone)]
+        zone: String,
+        /// Only if this is the version that is published
+        #[arg(long, value_name = "VERSION", value_parser = forms::version)]
+        version: Option<String>,
+        /// For so long
+        #[arg(long = "for", value_name = "DUR", value_parser = forms::duration)]
+        span: Option<Duration>,
+    },
+    /// Let newer content go on
+    Unpin {
+        #[arg(value_parser = forms::zone)]
+        zone: String,
+    },
     /// What happened to a zone, oldest first
     History {
         #[arg(value_parser = forms::zone)]
@@ -348,20 +383,15 @@ pub enum ZoneCommand {
         /// Three years from now if not given
         #[arg(long, value_name = "TIME", value_parser = forms::time)]
         until: Option<When>,
+        /// For calendars (RFC 5545)
+        #[arg(long)]
+        ics: bool,
     },
 }
 
+/// Keys that exist already.
 #[derive(Debug, Args)]
-pub struct ZoneAdd {
-    #[arg(value_parser = forms::zone)]
-    pub zone: String,
-    /// /path or file:<path>; <IP>[:port][^tsig-key]; tls:<IP>[:port]#<auth-name>[^tsig-key]; none.
-    /// Repeatable for servers, which are tried in order
-    #[arg(long, required = true, value_name = "SRC", value_parser = forms::source)]
-    pub source: Vec<SourceArg>,
-    /// A loaded policy
-    #[arg(long)]
-    pub policy: String,
+pub struct Imports {
     /// Foreign DNSKEY to publish
     #[arg(long, value_name = "PATH")]
     pub import_public_key: Vec<PathBuf>,
@@ -383,6 +413,21 @@ pub struct ZoneAdd {
     /// As --import-ksk-kmip
     #[arg(long, num_args = 5, value_names = ["SERVER", "PUBID", "PRIVID", "ALG", "FLAGS"])]
     pub import_csk_kmip: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct ZoneAdd {
+    #[arg(value_parser = forms::zone)]
+    pub zone: String,
+    /// /path or file:<path>; <IP>[:port][^tsig-key]; tls:<IP>[:port]#<auth-name>[^tsig-key]; none.
+    /// Repeatable for servers, which are tried in order
+    #[arg(long, required = true, value_name = "SRC", value_parser = forms::source)]
+    pub source: Vec<SourceArg>,
+    /// A loaded policy
+    #[arg(long)]
+    pub policy: String,
+    #[command(flatten)]
+    pub imports: Imports,
     /// Take back keys kept from an earlier removal
     #[arg(long)]
     pub restore_keys: bool,
@@ -524,20 +569,7 @@ pub enum KeysetCommand {
         all: bool,
     },
     /// Import keys, which become active through a roll
-    Import {
-        /// Foreign DNSKEY to publish
-        #[arg(long, value_name = "PATH")]
-        import_public_key: Vec<PathBuf>,
-        /// Key files, .key or .private; the partner is found beside it
-        #[arg(long, value_name = "PATH")]
-        import_ksk_file: Vec<PathBuf>,
-        /// As --import-ksk-file
-        #[arg(long, value_name = "PATH")]
-        import_zsk_file: Vec<PathBuf>,
-        /// As --import-ksk-file
-        #[arg(long, value_name = "PATH")]
-        import_csk_file: Vec<PathBuf>,
-    },
+    Import(Imports),
     /// Move a key to the trash
     RemoveKey {
         /// Tag, id or reference
@@ -548,6 +580,11 @@ pub enum KeysetCommand {
         /// Do not ask
         #[arg(long)]
         yes: bool,
+    },
+    /// Take a key out of the trash; the next roll of its role uses it
+    RestoreKey {
+        /// Tag, id or reference
+        key: String,
     },
     /// Tell that keys are in a backup
     BackedUp {
@@ -578,6 +615,9 @@ pub enum KeysetCommand {
         /// Three years from now if not given
         #[arg(long, value_name = "TIME", value_parser = forms::time)]
         until: Option<When>,
+        /// For calendars (RFC 5545)
+        #[arg(long)]
+        ics: bool,
     },
     /// Roll the key signing key
     #[command(subcommand)]
@@ -707,6 +747,8 @@ pub struct HsmEdit {
     pub add_endpoint: Vec<String>,
     #[arg(long, value_name = "HOST[:PORT]")]
     pub remove_endpoint: Vec<String>,
+    #[command(flatten)]
+    pub managed: HsmManaged,
     #[arg(long, conflicts_with = "clear_credentials")]
     pub username: Option<String>,
     /// Visible to other users while the command runs; the other two forms are not
@@ -742,6 +784,23 @@ pub struct HsmEdit {
     /// Do not contact it before
     #[arg(long)]
     pub no_connect: bool,
+}
+
+/// A bridge that the daemon starts itself.
+#[derive(Debug, Args)]
+pub struct HsmManaged {
+    /// PKCS#11 module; the daemon starts kmip2pkcs11 with it, and again whenever it ends
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["insecure", "hsm_ca", "server_cert", "fingerprint", "hsm_client_cert"])]
+    pub pkcs11_module: Option<PathBuf>,
+    /// Label of the token, or id or index of its slot
+    #[arg(long, value_name = "LABEL", conflicts_with = "username")]
+    pub token: Option<String>,
+    /// The token's PIN: first line of a file that others cannot read
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["password_stdin", "password_file"])]
+    pub pin_file: Option<PathBuf>,
+    /// For the module's environment
+    #[arg(long, value_name = "NAME=VALUE", requires = "pkcs11_module", value_parser = forms::assignment)]
+    pub module_env: Vec<(String, String)>,
 }
 
 /// Who the KMIP server must be, and who we are towards it.
@@ -783,11 +842,17 @@ pub struct HsmAdd {
     #[arg(value_parser = hsm_id)]
     pub id: String,
     /// Address or name of the KMIP server
-    pub host: String,
+    #[arg(
+        required_unless_present = "pkcs11_module",
+        conflicts_with = "pkcs11_module"
+    )]
+    pub host: Option<String>,
+    #[command(flatten)]
+    pub managed: HsmManaged,
     /// Further instances with the same keys
-    #[arg(long, value_name = "HOST[:PORT]")]
+    #[arg(long, value_name = "HOST[:PORT]", conflicts_with = "pkcs11_module")]
     pub endpoint: Vec<String>,
-    #[arg(long, default_value_t = 5696, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, default_value_t = 5696, value_parser = clap::value_parser!(u16).range(1..), conflicts_with = "pkcs11_module")]
     pub port: u16,
     /// For kmip2pkcs11: token label, slot id or slot index
     #[arg(long)]

@@ -1,6 +1,6 @@
 //! `zone status --detailed`: keys, rolls, signatures, secondaries.
 
-use cascade_api::keys::{Key, KeyState, Roll};
+use cascade_api::keys::{Key, KeyState, Roll, RollKind};
 use cascade_api::status::ZoneStatus;
 use cascade_api::word;
 use cascade_time::Timestamp;
@@ -53,8 +53,12 @@ pub fn detail(s: &ZoneStatus, now: Timestamp, out: &mut String) {
         let asked = sec
             .asked_at
             .map_or(String::new(), |at| format!(", asked {}", ago(at, now)));
+        let bogus = sec
+            .bogus
+            .as_ref()
+            .map_or(String::new(), |what| format!(", BOGUS: {}", clean(what)));
         line(format!(
-            "Secondary {}: {serial}{lag}{asked}",
+            "Secondary {}: {serial}{lag}{asked}{bogus}",
             clean(&sec.server)
         ));
     }
@@ -87,24 +91,55 @@ pub fn key_line(key: &Key, now: Timestamp) -> String {
     }
 }
 
+/// One block per roll: what it is, why it does not go on, what comes next (keys.md §17).
 fn roll_lines(roll: &Roll, now: Timestamp) -> Vec<String> {
-    let mut lines = vec![format!(
-        "Roll of the {} ({}): {}",
-        word(&roll.kind).to_uppercase(),
-        clean(&roll.roll_type),
-        clean(&roll.state)
-    )];
-    if let Some(who) = &roll.waits_for {
-        let since = roll.since.or(roll.started_at);
-        let since = since.map_or(String::new(), |at| format!(" since {}", ago(at, now)));
-        lines.push(format!("  Waits for {}{since}", clean(who)));
-    }
-    if let Some(at) = roll.next_look.or(roll.earliest_at) {
-        lines.push(format!("  Next look at {}", ago(at, now)));
+    let tags = |tags: &[u16]| match tags {
+        [] => "-".to_string(),
+        tags => tags
+            .iter()
+            .map(u16::to_string)
+            .collect::<Vec<_>>()
+            .join("+"),
+    };
+    let name = match roll.kind {
+        RollKind::Ksk | RollKind::Zsk | RollKind::Csk => {
+            format!("{} roll", word(&roll.kind).to_uppercase())
+        }
+        RollKind::Insecure => "Going insecure".to_string(),
+        kind => format!("{} roll", crate::report::capital(&word(&kind))),
+    };
+    let step = match (roll.step, roll.steps) {
+        (Some(n), Some(of)) if n > 0 => format!("step {n} of {of}"),
+        _ => clean(&roll.state),
+    };
+    let why = match (&roll.why, &roll.waits_for) {
+        (Some(why), _) => clean(why),
+        (None, Some(who)) => format!("waits for {}", clean(who)),
+        (None, None) => clean(&roll.state),
+    };
+    let since = roll.since.or(roll.started_at);
+    let since = since.map_or(String::new(), |at| format!(" since {}", ago(at, now)));
+    let mut lines = vec![
+        format!(
+            "    {name} ({}), {} -> {}, {step}, {}{since}",
+            clean(&roll.roll_type),
+            tags(&roll.old_tags),
+            tags(&roll.new_tags),
+            clean(&roll.state),
+        ),
+        format!("      {}", crate::report::capital(&why)),
+    ];
+    let last = roll
+        .last_look
+        .map_or(String::new(), |at| format!("Last look {}. ", at.to_human()));
+    if let Some(at) = roll.next_check {
+        lines.push(format!("      {last}Next check {}", ago(at, now)));
+    } else if let Some(at) = roll.earliest_at {
+        lines.push(format!("      Earliest: {}", at.to_human()));
     }
     lines.push(match &roll.next_command {
-        Some(command) => format!("  Next step: {}", clean(command)),
-        None => "  Next step: automatic".to_string(),
+        Some(command) => format!("      Next step: {}", clean(command)),
+        None => "      Next step: automatic".to_string(),
     });
     lines
 }

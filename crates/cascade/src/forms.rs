@@ -276,6 +276,14 @@ pub fn algorithm_name(number: u8) -> String {
         .map_or_else(|| number.to_string(), |(_, name)| (*name).to_string())
 }
 
+/// `NAME=VALUE`, as for an environment.
+pub fn assignment(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_string(), value.to_string())),
+        _ => Err("write NAME=VALUE, for example SOFTHSM2_CONF=/etc/softhsm2.conf".to_string()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

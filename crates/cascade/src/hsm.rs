@@ -245,8 +245,12 @@ fn edit_request(ctx: &Ctx, a: args::HsmEdit) -> Result<HsmEdit, CliError> {
     Ok(HsmEdit {
         add_endpoints: all(&a.add_endpoint)?,
         remove_endpoints: all(&a.remove_endpoint)?,
-        username: a.username,
-        password: password(a.password, a.password_stdin, a.password_file.as_deref())?,
+        managed: managed(&a.managed)?,
+        username: a.managed.token.or(a.username),
+        password: match &a.managed.pin_file {
+            Some(path) => Some(Secret(secret_file(path)?)),
+            None => password(a.password, a.password_stdin, a.password_file.as_deref())?,
+        },
         clear_credentials: a.clear_credentials,
         tls,
         connect_timeout_secs: secs(a.connect_timeout),
@@ -297,20 +301,42 @@ fn password(
     Ok(password.map(Secret))
 }
 
+/// The bridge that the daemon is to start.
+fn managed(m: &args::HsmManaged) -> Result<Option<HsmManaged>, CliError> {
+    let Some(module) = &m.pkcs11_module else {
+        return Ok(None);
+    };
+    // The daemon has another working directory.
+    let module = std::path::absolute(module).map_err(|source| CliError::File {
+        what: "find",
+        path: module.display().to_string(),
+        source,
+    })?;
+    Ok(Some(HsmManaged {
+        module: module.to_string_lossy().into_owned(),
+        env: m.module_env.iter().cloned().collect(),
+    }))
+}
+
 fn add_request(ctx: &Ctx, a: args::HsmAdd) -> Result<HsmAdd, CliError> {
-    let mut endpoints = vec![Endpoint {
-        host: a.host,
+    let first = a.host.map(|host| Endpoint {
+        host,
         port: a.port,
         tls: None,
-    }];
+    });
+    let mut endpoints: Vec<Endpoint> = first.into_iter().collect();
     for text in &a.endpoint {
         endpoints.push(endpoint(text)?);
     }
-    let password = password(a.password, a.password_stdin, a.password_file.as_deref())?;
+    let password = match &a.managed.pin_file {
+        Some(path) => Some(Secret(secret_file(path)?)),
+        None => password(a.password, a.password_stdin, a.password_file.as_deref())?,
+    };
     Ok(HsmAdd {
         hsm: a.id,
         endpoints,
-        username: a.username,
+        managed: managed(&a.managed)?,
+        username: a.managed.token.or(a.username),
         password,
         tls: tls(a.tls)?,
         connect_timeout_secs: Some(a.connect_timeout.as_secs()),
@@ -451,6 +477,10 @@ fn hsm_text(h: &Hsm) -> String {
         .map_or(String::new(), |at| format!(" since {}", at.to_human()));
     line("state", format!("{}{since}", clean(&h.state)));
     line("tls", clean(&h.tls));
+    if let Some(m) = &h.managed {
+        line("managed", clean(&managed_text(m)));
+        line("module", clean(&m.module));
+    }
     line(
         "has credentials",
         if h.has_credentials { "yes" } else { "no" }.to_string(),
@@ -475,6 +505,18 @@ fn hsm_text(h: &Hsm) -> String {
         line("instance", clean(&text));
     }
     out
+}
+
+fn managed_text(m: &HsmManagedState) -> String {
+    let since = m
+        .since
+        .map_or(String::new(), |at| format!(" since {}", at.to_human()));
+    let pid = m.pid.map_or(String::new(), |pid| format!(", pid {pid}"));
+    let end = m
+        .last_end
+        .as_ref()
+        .map_or(String::new(), |e| format!(", the last one {e}"));
+    format!("{}{since}{pid}, started {} times{end}", m.state, m.starts)
 }
 
 pub async fn tsig(ctx: &Ctx, command: TsigCommand) -> Result<(), CliError> {

@@ -42,18 +42,8 @@ pub async fn run(ctx: &Ctx, keyset: Keyset) -> Result<(), CliError> {
             })
             .await
         }
-        KeysetCommand::Import {
-            import_public_key,
-            import_ksk_file,
-            import_zsk_file,
-            import_csk_file,
-        } => {
-            let files = [
-                (KeyRole::Ksk, &import_ksk_file),
-                (KeyRole::Zsk, &import_zsk_file),
-                (KeyRole::Csk, &import_csk_file),
-            ];
-            let imports = crate::zone::file_imports(&import_public_key, &files, &ctx.cwd)?;
+        KeysetCommand::Import(all) => {
+            let imports = crate::zone::imports(&all, &ctx.cwd)?;
             if imports.is_empty() {
                 return Err(CliError::Usage("nothing to import was given".to_string()));
             }
@@ -74,6 +64,17 @@ pub async fn run(ctx: &Ctx, keyset: Keyset) -> Result<(), CliError> {
             .map(drop)
         }
         KeysetCommand::RemoveKey { key, force, yes } => remove(ctx, &zone, &key, force, yes).await,
+        KeysetCommand::RestoreKey { key } => {
+            let body = Commented {
+                comment: ctx.comment.clone(),
+            };
+            let target = at(&zone, &format!("/keys/{}/restore", encode(&key)));
+            ctx.change(Method::Post, target, &body, |_: &Key| {
+                format!("Restored key {} in zone {}", clean(&key), clean(&zone))
+            })
+            .await
+            .map(drop)
+        }
         KeysetCommand::BackedUp { keys, all } => backed_up(ctx, &zone, keys, all).await,
         KeysetCommand::Check => check(ctx, &zone).await,
         KeysetCommand::Emergency {
@@ -82,7 +83,7 @@ pub async fn run(ctx: &Ctx, keyset: Keyset) -> Result<(), CliError> {
             reason,
             yes,
         } => emergency(ctx, &zone, role, strategy, reason, yes).await,
-        KeysetCommand::Timeline { until } => timeline(ctx, &zone, until, true).await,
+        KeysetCommand::Timeline { until, ics } => timeline(ctx, &zone, until, true, ics).await,
         KeysetCommand::Ksk(step) => roll(ctx, &zone, "ksk", step).await,
         KeysetCommand::Zsk(step) => roll(ctx, &zone, "zsk", step).await,
         KeysetCommand::Csk(step) => roll(ctx, &zone, "csk", step).await,
@@ -235,6 +236,7 @@ pub async fn timeline(
     zone: &str,
     until: Option<When>,
     only_keys: bool,
+    ics: bool,
 ) -> Result<(), CliError> {
     let until = until.map(|u| u.at(ctx.now).to_rfc3339());
     let query = Query::new()
@@ -242,6 +244,9 @@ pub async fn timeline(
         .set("only", only_keys.then_some("keys"));
     let target = at(zone, &format!("/timeline{}", query.as_str()));
     ctx.show(target, |t: &Timeline| {
+        if ics {
+            return crate::calendar::calendar(t, ctx.now);
+        }
         let rows: Vec<Vec<String>> = t
             .items
             .iter()

@@ -5,6 +5,7 @@
 
 mod args;
 mod backup;
+mod calendar;
 mod ctx;
 mod daemon;
 mod detail;

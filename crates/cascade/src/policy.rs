@@ -52,9 +52,23 @@ async fn plan(
     let plan: PolicyPlan = ctx.parse(&answer)?;
     if ctx.json {
         ctx.document(&answer)?;
-    } else if plan.items.is_empty() {
+    } else if plan.items.is_empty() && plan.effects.is_empty() {
         ctx.print("The policy files begin no roll.\n")?;
     } else {
+        // Rolls are in the table; what else needs consent has a line of its own.
+        let id = plan.plan.as_deref().unwrap_or_default();
+        let begins = |e: &&String| !e.contains(" begins");
+        let more: String = plan
+            .effects
+            .iter()
+            .filter(begins)
+            .map(|e| format!("{}\n", clean(e)))
+            .collect();
+        ctx.print(&format!(
+            "Plan {}, valid while nothing else changes. Apply with: cascade policy reload --plan {} --yes\n{more}",
+            clean(id),
+            clean(id)
+        ))?;
         let rows: Vec<Vec<String>> = plan
             .items
             .iter()
@@ -88,7 +102,7 @@ async fn plan(
             &rows,
         ))?;
     }
-    match check && !plan.items.is_empty() {
+    match check && !(plan.items.is_empty() && plan.effects.is_empty()) {
         true => Err(CliError::Exit(7)),
         false => Ok(()),
     }

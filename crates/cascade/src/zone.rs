@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use cascade_api::client::{Call, ClientError};
 use cascade_api::common::{Accepted, Commented};
 use cascade_api::path::{Query, zone_segment};
-use cascade_api::status::ZoneStatus;
+use cascade_api::status::{Pin, ZoneStatus};
 use cascade_api::zones::*;
 use cascade_api::{Method, ProblemType, Stage, word};
 
@@ -81,6 +81,51 @@ pub async fn run(ctx: &Ctx, command: ZoneCommand) -> Result<(), CliError> {
             let text = format!("Reset the pipeline for zone '{}'", clean(&zone));
             accepted(ctx, &at(&zone, "/reset"), &body, &text, Wait::default()).await
         }
+        C::Rollback {
+            zone,
+            to,
+            no_pin,
+            dry_run,
+            yes,
+            wait,
+        } => {
+            let body = RollbackRequest {
+                to,
+                pin: !no_pin,
+                comment: ctx.comment.clone(),
+                ..RollbackRequest::default()
+            };
+            rollback(ctx, &zone, body, dry_run, yes, wait).await
+        }
+        C::Pin {
+            zone,
+            version,
+            span,
+        } => {
+            let body = PinRequest {
+                version,
+                until: span.map(|s| ctx.now + s),
+                comment: ctx.comment.clone(),
+            };
+            ctx.change(Method::Put, at(&zone, "/pin"), &body, |p: &Pin| {
+                let until = p
+                    .until
+                    .map_or(String::new(), |t| format!(" until {}", t.to_human()));
+                format!(
+                    "Pinned zone {} to {}{until}",
+                    clean(&zone),
+                    clean(&p.version)
+                )
+            })
+            .await
+            .map(drop)
+        }
+        C::Unpin { zone } => {
+            let query = Query::new().set("comment", ctx.comment.as_deref());
+            let target = format!("{}{}", at(&zone, "/pin"), query.as_str());
+            ctx.delete(target, &format!("Unpinned zone {}", clean(&zone)))
+                .await
+        }
         C::History {
             zone,
             limit,
@@ -139,7 +184,9 @@ pub async fn run(ctx: &Ctx, command: ZoneCommand) -> Result<(), CliError> {
             export::export(ctx, &target, output.as_deref()).await
         }
         C::Why { zone } => why::run(ctx, &zone).await,
-        C::Timeline { zone, until } => crate::keyset::timeline(ctx, &zone, until, false).await,
+        C::Timeline { zone, until, ics } => {
+            crate::keyset::timeline(ctx, &zone, until, false, ics).await
+        }
     }
 }
 
@@ -162,7 +209,7 @@ async fn add(ctx: &Ctx, a: args::ZoneAdd) -> Result<(), CliError> {
         zone: a.zone.clone(),
         policy: a.policy.clone(),
         source: source.clone(),
-        imports: imports(&a, &ctx.cwd)?,
+        imports: imports(&a.imports, &ctx.cwd)?,
         maintenance: a.maintenance,
         allow_missing: a.allow_missing,
         restore_keys: a.restore_keys,
@@ -194,66 +241,62 @@ async fn add(ctx: &Ctx, a: args::ZoneAdd) -> Result<(), CliError> {
     ctx.wait(zone.operation.as_deref(), a.wait.wait).await
 }
 
-/// Keys in files, as the API names them.
-pub fn file_imports(
-    public_keys: &[PathBuf],
-    files: &[(KeyRole, &Vec<PathBuf>)],
-    cwd: &Path,
-) -> Result<Vec<Import>, CliError> {
+/// Keys that exist already, as the API names them.
+pub fn imports(a: &args::Imports, cwd: &Path) -> Result<Vec<Import>, CliError> {
     let absolute = |p: &Path| forms::absolute(p, cwd).map_err(CliError::Usage);
     let mut all = Vec::new();
-    for path in public_keys {
+    for path in &a.import_public_key {
         all.push(Import::Public {
             path: absolute(path)?,
         });
     }
-    for (role, paths) in files {
-        for path in *paths {
+    for (role, paths) in [
+        (KeyRole::Ksk, &a.import_ksk_file),
+        (KeyRole::Zsk, &a.import_zsk_file),
+        (KeyRole::Csk, &a.import_csk_file),
+    ] {
+        for path in paths {
             let (public, private) = pair(path)?;
             let (public, private) = (absolute(&public)?, absolute(&private)?);
             all.push(Import::File {
-                role: *role,
+                role,
                 public,
                 private,
             });
         }
     }
-    Ok(all)
-}
-
-fn imports(a: &args::ZoneAdd, cwd: &Path) -> Result<Vec<Import>, CliError> {
-    let files = [
-        (KeyRole::Ksk, &a.import_ksk_file),
-        (KeyRole::Zsk, &a.import_zsk_file),
-        (KeyRole::Csk, &a.import_csk_file),
-    ];
-    let mut all = file_imports(&a.import_public_key, &files, cwd)?;
     for (role, values) in [
         (KeyRole::Ksk, &a.import_ksk_kmip),
         (KeyRole::Zsk, &a.import_zsk_kmip),
         (KeyRole::Csk, &a.import_csk_kmip),
     ] {
         for five in values.chunks(5) {
-            let [hsm, public_id, private_id, algorithm, flags] = five else {
-                continue;
-            };
-            let algorithm = forms::algorithm(algorithm).map_err(CliError::Usage)?;
-            let flags = flags.parse().map_err(|_| {
-                CliError::Usage(format!(
-                    "'{flags}' are not DNSKEY flags; write for example 257"
-                ))
-            })?;
-            all.push(Import::Kmip {
-                role,
-                hsm: hsm.clone(),
-                public_id: public_id.clone(),
-                private_id: private_id.clone(),
-                algorithm,
-                flags,
-            });
+            all.push(in_hsm(role, five)?);
         }
     }
     Ok(all)
+}
+
+/// `SERVER PUBID PRIVID ALG FLAGS`
+fn in_hsm(role: KeyRole, five: &[String]) -> Result<Import, CliError> {
+    let [hsm, public_id, private_id, algorithm, flags] = five else {
+        return Err(CliError::Usage(
+            "a key in an HSM is named by five words: HSM, public and private id, algorithm, flags"
+                .to_string(),
+        ));
+    };
+    Ok(Import::Kmip {
+        role,
+        hsm: hsm.clone(),
+        public_id: public_id.clone(),
+        private_id: private_id.clone(),
+        algorithm: forms::algorithm(algorithm).map_err(CliError::Usage)?,
+        flags: flags.parse().map_err(|_| {
+            CliError::Usage(format!(
+                "'{flags}' are not DNSKEY flags; write for example 257"
+            ))
+        })?,
+    })
 }
 
 /// Both files of a key from the name of either.
@@ -502,6 +545,46 @@ async fn overrule(
         .await?;
     ctx.changed(&answer, || {
         format!("Overridden {} review for '{}'", stage.as_str(), clean(zone))
+    })
+}
+
+async fn rollback(
+    ctx: &Ctx,
+    zone: &str,
+    body: RollbackRequest,
+    dry_run: bool,
+    yes: bool,
+    wait: Wait,
+) -> Result<(), CliError> {
+    let query = Query::new().flag("dry_run", dry_run);
+    let target = format!("{}{}", at(zone, "/rollback"), query.as_str());
+    let answer = ctx
+        .confirmed(yes, |confirmed| {
+            let body = RollbackRequest {
+                confirm: confirmed.and_then(|c| c.plan.clone()),
+                yes: confirmed.is_some(),
+                ..body.clone()
+            };
+            Call::send(Method::Post, target.clone(), &body)
+        })
+        .await?;
+    let done: Accepted = ctx.parse(&answer)?;
+    let (name, what) = (clean(zone), clean(done.detail.as_deref().unwrap_or("?")));
+    let pinned = if body.pin { "; pinned" } else { "" };
+    let waits = done.operation.is_some() && !done.queued && wait.wait.is_some();
+    if !waits {
+        return ctx.changed(&answer, || match (dry_run, done.queued) {
+            (true, _) => format!("Would roll back zone {name}: {what}"),
+            (false, true) => format!("Rolling back zone {name} (queued: {what}){pinned}"),
+            (false, false) => format!("Rolling back zone {name} to {what}{pinned}"),
+        });
+    }
+    ctx.wait(done.operation.as_deref(), wait.wait).await?;
+    let status = ctx.call(&Call::get(at(zone, "/status"))).await?;
+    let status: ZoneStatus = ctx.parse(&status)?;
+    let serial = status.published.as_ref().map_or(0, |p| p.serial);
+    ctx.changed(&answer, || {
+        format!("Rolled back zone {name} to {what}, published as serial {serial}{pinned}")
     })
 }
 

@@ -150,6 +150,43 @@ fn rows() -> Vec<(&'static str, &'static str, Said, i32, String)> {
             s("Maintenance mode for zone 'example.net' is now disabled\n"),
         ),
         (
+            "zone rollback example.net --to v41 --yes",
+            "POST /v1/zones/example.net/rollback",
+            said(
+                202,
+                r#"{"zone":"example.net","operation":"op-7","detail":"v41 (serial 5)"}"#,
+            ),
+            0,
+            s("Rolling back zone example.net to v41 (serial 5); pinned\n"),
+        ),
+        (
+            "zone rollback example.net --no-pin --dry-run",
+            "POST /v1/zones/example.net/rollback?dry_run=true",
+            said(
+                200,
+                r#"{"zone":"example.net","detail":"the content of v41"}"#,
+            ),
+            0,
+            s("Would roll back zone example.net: the content of v41\n"),
+        ),
+        (
+            "zone pin example.net --version v42",
+            "PUT /v1/zones/example.net/pin",
+            said(
+                200,
+                r#"{"version":"v42","since":"2026-11-23T13:00:00Z","until":null}"#,
+            ),
+            0,
+            s("Pinned zone example.net to v42\n"),
+        ),
+        (
+            "zone unpin example.net",
+            "DELETE /v1/zones/example.net/pin",
+            said(204, ""),
+            0,
+            s("Unpinned zone example.net\n"),
+        ),
+        (
             "zone edit example.net --policy b",
             "PATCH /v1/zones/example.net",
             said(

@@ -20,6 +20,8 @@ pub struct Passed {
     pub http: Vec<TcpListener>,
     pub udp: Vec<(Role, UdpSocket)>,
     pub tcp: Vec<(Role, TcpListener)>,
+    /// Publication over TLS.
+    pub tls: Vec<TcpListener>,
 }
 
 /// A socket of a known kind.
@@ -36,6 +38,8 @@ enum Use {
     Control,
     Http,
     Dns(Role),
+    /// Publication over TLS.
+    Tls,
 }
 
 /// Takes over what the service manager passed to this process.
@@ -77,6 +81,7 @@ impl Passed {
             (Use::Http, Socket::Tcp(s, _)) => self.http.push(s),
             (Use::Dns(role), Socket::Tcp(s, _)) => self.tcp.push((role, s)),
             (Use::Dns(role), Socket::Udp(s, _)) => self.udp.push((role, s)),
+            (Use::Tls, Socket::Tcp(s, _)) => self.tls.push(s),
             _ => {
                 return Err(format!(
                     "{what} ('{name}') passed by the service manager is not of the kind that {} needs; correct the socket unit",
@@ -97,6 +102,7 @@ impl Use {
             Use::Dns(Role::LoaderReview) => "loader-review",
             Use::Dns(Role::SignerReview) => "signer-review",
             Use::Dns(Role::Publication) => "publish",
+            Use::Tls => "publish-tls",
         }
     }
 }
@@ -123,7 +129,7 @@ fn use_of(name: &str, socket: &Socket, config: &Config) -> Result<Use, String> {
         "loader-review" => Use::Dns(Role::LoaderReview),
         "signer-review" => Use::Dns(Role::SignerReview),
         "publish" => Use::Dns(Role::Publication),
-        "publish-tls" => return Err("zone transfer over TLS is not built yet".into()),
+        "publish-tls" => Use::Tls,
         // What the manager calls sockets without FileDescriptorName=, or after their unit.
         _ => return by_address(socket, config),
     };
@@ -157,6 +163,9 @@ fn by_address(socket: &Socket, config: &Config) -> Result<Use, String> {
             ))
         }
         Socket::Tcp(_, addr) if rc.servers.iter().any(|s| s.0 == *addr) => Ok(Use::Http),
+        Socket::Tcp(_, addr) if config.server.tls.servers.iter().any(|s| s.0 == *addr) => {
+            Ok(Use::Tls)
+        }
         Socket::Tcp(_, addr) => Ok(dns(*addr, Transport::Udp)),
         Socket::Udp(_, addr) => Ok(dns(*addr, Transport::Tcp)),
     }
@@ -224,7 +233,7 @@ mod tests {
             use_of(tcp().0, "notify"),
             Ok(Use::Dns(Role::NotifyListener))
         );
-        assert!(use_of(tcp().0, "publish-tls").is_err());
+        assert_eq!(use_of(tcp().0, "publish-tls"), Ok(Use::Tls));
         let dir = tempfile::tempdir().unwrap();
         let unix = UnixListener::bind(dir.path().join("s")).unwrap();
         assert!(

@@ -138,6 +138,8 @@ pub struct Daemon {
     pub watch: mpsc::Sender<WatchCommand>,
     /// What is known of the secondaries of all zones.
     pub secondaries: Arc<cascade_publisher::watch::Table>,
+    /// What is known of them beside that.
+    pub known: crate::secondaries::Secondaries,
     pub bound: ArcSwap<Bound>,
     pub stats: ServerStats,
     /// The DNS servers, once they run.

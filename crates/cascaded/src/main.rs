@@ -17,6 +17,7 @@ mod looks;
 mod metrics;
 mod policies;
 mod reload;
+mod secondaries;
 mod servers;
 mod settings;
 mod start;
@@ -27,6 +28,7 @@ mod transfer;
 mod tsig;
 mod update;
 mod upgrade;
+mod xot;
 mod zone;
 
 use std::process::ExitCode;

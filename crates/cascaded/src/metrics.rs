@@ -1,6 +1,8 @@
 //! The Prometheus page: built from views and counters, without a lock that zone work needs.
 
 mod hsms;
+mod keys;
+mod transfers;
 
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -48,6 +50,8 @@ pub fn page(d: &Daemon) -> String {
     zones(d, &mut p);
     counters(d, &mut p);
     servers(d, &mut p);
+    transfers::transfers(d, &mut p);
+    transfers::secondaries(d, &mut p);
     hsms::hsms(d, &mut p);
     p.out
 }
@@ -81,12 +85,41 @@ fn zones(d: &Daemon, p: &mut Page) {
         let halted = f64::from(u8::from(zone_state(v) == ZoneState::Halted));
         p.line("cascade_zone_halted", &[("zone", name)], halted);
     }
+    keys::keys(d, &all, p, now);
+    p.gauge(
+        "cascade_zone_alert",
+        "1 for each alert of the zone that is on.",
+    );
+    for (name, v) in &all {
+        for alert in v.row.zone.alerts.values() {
+            let word = |v: serde_json::Result<serde_json::Value>| {
+                let v = v.unwrap_or_default();
+                v.as_str().unwrap_or_default().to_owned()
+            };
+            let (key, severity) = (
+                word(serde_json::to_value(alert.key)),
+                word(serde_json::to_value(alert.severity)),
+            );
+            let labels = [
+                ("zone", name.as_str()),
+                ("alert", &key),
+                ("severity", &severity),
+            ];
+            p.line("cascade_zone_alert", &labels, 1.0);
+        }
+    }
     p.gauge(
         "cascade_zone_rrsig_runway_seconds",
         "Until the first signature in service expires; negative when past.",
     );
     for (name, v) in &all {
-        if let Some(l) = &v.row.zone.live {
+        if let Some(l) = v
+            .row
+            .zone
+            .live
+            .as_ref()
+            .filter(|l| v.has_signatures(l.version))
+        {
             p.line(
                 "cascade_zone_rrsig_runway_seconds",
                 &[("zone", name)],
@@ -267,14 +300,17 @@ fn counters(d: &Daemon, p: &mut Page) {
     }
 }
 
-fn servers(d: &Daemon, p: &mut Page) {
-    let stats = d.stats.lock().clone();
-    let word = |r: Role| match r {
+fn word(r: Role) -> &'static str {
+    match r {
         Role::Publication => "publish",
         Role::LoaderReview => "unsigned",
         Role::SignerReview => "signed",
         Role::NotifyListener => "notify",
-    };
+    }
+}
+
+fn servers(d: &Daemon, p: &mut Page) {
+    let stats = d.stats.lock().clone();
     p.counter(
         "cascade_dns_queries_total",
         "DNS messages answered, by transport.",
@@ -305,6 +341,21 @@ fn servers(d: &Daemon, p: &mut Page) {
                 n.get() as f64,
             );
         }
+    }
+    p.counter(
+        "cascade_updates_total",
+        "DNS UPDATE requests for zones that take them, by answer.",
+    );
+    let publication = stats.iter().filter(|(r, _)| *r == Role::Publication);
+    for (result, get) in [
+        (
+            "taken",
+            (|s| s.updates_taken.get()) as fn(&cascade_publisher::Stats) -> u64,
+        ),
+        ("refused", |s| s.updates_refused.get()),
+    ] {
+        let n: u64 = publication.clone().map(|(_, s)| get(s)).sum();
+        p.line("cascade_updates_total", &[("result", result)], n as f64);
     }
     p.counter("cascade_transfers_total", "Zone transfers by result.");
     for (role, s) in &stats {

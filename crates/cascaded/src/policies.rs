@@ -8,8 +8,8 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
-use cascade_api::common::{Finding, Level as ApiLevel, Warning};
-use cascade_api::policies::{ChangeKind, PolicyChange as ApiChange, PolicyReloaded};
+use cascade_api::common::{Confirm, Finding, Level as ApiLevel, Warning};
+use cascade_api::policies::{ChangeKind, PolicyChange as ApiChange, PolicyReload, PolicyReloaded};
 use cascade_api::{Problem, ProblemType};
 use cascade_archive::{Change, Table};
 use cascade_policy::{
@@ -17,6 +17,7 @@ use cascade_policy::{
     parse_policy,
 };
 
+use crate::control::{Plan, need_consent};
 use crate::daemon::{ActivePolicy, Daemon, PolicyRow};
 
 /// Policies as an earlier process left them.
@@ -165,7 +166,11 @@ fn warning(d: &Diagnostic) -> Warning {
 }
 
 /// Reads the directory, checks everything, stores all or nothing, tells the zones.
-pub async fn reload(d: &Arc<Daemon>, dry_run: bool) -> Result<PolicyReloaded, Problem> {
+pub async fn reload(
+    d: &Arc<Daemon>,
+    request: &PolicyReload,
+    dry_run: bool,
+) -> Result<PolicyReloaded, Problem> {
     let _one = d.reloading.write().await;
     let dir = d.conf().config.policy_dir.clone();
     let found = tokio::task::spawn_blocking(move || read_dir(dir.as_std_path()))
@@ -225,6 +230,7 @@ pub async fn reload(d: &Arc<Daemon>, dry_run: bool) -> Result<PolicyReloaded, Pr
         .into_iter()
         .map(|(n, c)| (n.to_string(), c))
         .collect();
+    let plan = Plan::of_policies(d, &new, |_| true);
     let answer = PolicyReloaded {
         changes: changes
             .iter()
@@ -234,10 +240,19 @@ pub async fn reload(d: &Arc<Daemon>, dry_run: bool) -> Result<PolicyReloaded, Pr
             })
             .collect(),
         warnings,
-        plan: None,
+        plan: Some(plan.id()),
     };
     if dry_run {
         return Ok(answer);
+    }
+    let asks = plan.effects();
+    if !asks.is_empty() || request.plan.is_some() {
+        let consent = Confirm {
+            confirm: request.plan.clone(),
+            yes: request.yes,
+            comment: None,
+        };
+        need_consent(&consent, &plan.id(), asks)?;
     }
     store(d, &active, &new, &gone, &changes).await?;
     Ok(answer)

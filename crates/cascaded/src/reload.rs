@@ -29,6 +29,19 @@ pub async fn reload(d: &Arc<Daemon>, http: &Http<Control>, state_given: bool) {
             return;
         }
     };
+    // Certificates are renewed in place: what cannot be used leaves everything as it is.
+    let config = new.config.clone();
+    let read = tokio::task::spawn_blocking(move || crate::xot::server(&config)).await;
+    let certificate = match read.unwrap_or_else(|e| Err(e.to_string())) {
+        Ok(certificate) => certificate,
+        Err(e) => {
+            tracing::error!("nothing changed: {e}");
+            let mut outcome = d.reload.lock();
+            outcome.at = Some(d.now());
+            outcome.error = Some(e);
+            return;
+        }
+    };
     if state_given {
         new.config.state_dir = d.config.config.state_dir.clone();
     }
@@ -37,6 +50,7 @@ pub async fn reload(d: &Arc<Daemon>, http: &Http<Control>, state_given: bool) {
     }
     let old = d.conf();
     let report = Report::of(&d.config.config, &old.config, &new.config);
+    d.dns.lock().renew_tls(&certificate);
     apply(d, http, &old, Arc::new(new)).await;
     report.tell();
     *d.reload.lock() = ReloadOutcome {

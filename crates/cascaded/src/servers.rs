@@ -45,6 +45,7 @@ pub fn zone_settings(
         provide_xfr_to: acl(&out.provide_xfr_to),
         notify_from: crate::transfer::notify_acl(source),
         require_tls: out.tls == cascade_policy::TransferTls::Required,
+        refuse_tls: out.tls == cascade_policy::TransferTls::Off,
         expires: None,
         steps: StepLimits {
             steps: out.max_diffs as usize,
@@ -57,6 +58,9 @@ pub fn zone_settings(
 /// Everything that listens, bound but not yet serving.
 pub struct Sockets {
     list: Vec<(Role, Vec<std::net::UdpSocket>, Vec<std::net::TcpListener>)>,
+    /// Publication over TLS.
+    tls: Vec<std::net::TcpListener>,
+    certificate: Option<Arc<rustls::ServerConfig>>,
     pub bound: Bound,
 }
 
@@ -88,6 +92,8 @@ pub fn bind(config: &ConfigFile, passed: &mut Passed) -> Result<Sockets, String>
     ];
     let mut sockets = Sockets {
         list: Vec::new(),
+        tls: std::mem::take(&mut passed.tls),
+        certificate: crate::xot::server(c)?,
         bound: Bound::default(),
     };
     for (role, key, list) in lists {
@@ -123,7 +129,38 @@ pub fn bind(config: &ConfigFile, passed: &mut Passed) -> Result<Sockets, String>
         }
         sockets.list.push((role, udp, tcp));
     }
+    sockets.bind_tls(&c.server.tls)?;
     Ok(sockets)
+}
+
+impl Sockets {
+    fn bind_tls(&mut self, config: &cascade_policy::ServerTls) -> Result<(), String> {
+        const KEY: &str = "server.tls.servers";
+        let have: Vec<SocketAddr> = self
+            .tls
+            .iter()
+            .filter_map(|l| l.local_addr().ok())
+            .collect();
+        for listen in config.servers.iter().filter(|l| !have.contains(&l.0)) {
+            match bind_tcp(listen.0, false) {
+                Ok(listener) => self.tls.push(listener),
+                Err(e) if no_ipv6(listen.0, &e) && config.servers.len() > 1 => {
+                    tracing::warn!(
+                        "{} of {KEY} is left out: the host has no IPv6 ({e})",
+                        listen.0
+                    );
+                }
+                Err(e) => return Err(bind_error(listen.0, KEY, &e)),
+            }
+        }
+        if !self.tls.is_empty() && self.certificate.is_none() {
+            return Err(
+                "publication over TLS has no certificate; set server.tls.cert-path and key-path"
+                    .into(),
+            );
+        }
+        Ok(())
+    }
 }
 
 /// Addresses of one list that need not be bound.
@@ -229,6 +266,7 @@ pub fn serve(
         updates,
     };
     let mut list = Vec::new();
+    let mut tls = sockets.tls;
     for (role, udp, tcp) in sockets.list {
         let made = Settings {
             cookies: Some(cookies),
@@ -241,6 +279,13 @@ pub fn serve(
         }
         for listener in tcp {
             server.serve_tcp(listener)?;
+        }
+        if role == Role::Publication {
+            server.set_tls(sockets.certificate.clone());
+            for listener in tls.drain(..) {
+                let addr = server.serve_tls(listener)?;
+                tracing::info!("publication over TLS on {addr}");
+            }
         }
         list.push((role, server));
     }
@@ -268,6 +313,13 @@ impl Running {
             let (c, t) = limits(config);
             connections.set_limits(c);
             transfers.set_limits(t);
+        }
+    }
+
+    /// Connections from now on are shown this certificate.
+    pub fn renew_tls(&self, certificate: &Option<Arc<rustls::ServerConfig>>) {
+        for (_, server) in self.list.iter().filter(|(r, _)| *r == Role::Publication) {
+            server.set_tls(certificate.clone());
         }
     }
 

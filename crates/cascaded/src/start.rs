@@ -79,6 +79,9 @@ pub fn check_config(args: &Args) -> ExitCode {
         .is_some_and(|path| std::os::unix::net::UnixStream::connect(path).is_ok());
     if runs {
         eprintln!("note: a daemon is running, so the addresses were not tried");
+        if let Err(e) = crate::xot::server(&config.config) {
+            errors.push(e);
+        }
     } else if let Err(e) = servers::bind(&config, &mut Passed::default()) {
         errors.push(e);
     }
@@ -337,6 +340,7 @@ async fn serve(
         notify: notify_tx,
         watch: watch_tx,
         secondaries: Arc::default(),
+        known: Default::default(),
         bound: ArcSwap::from_pointee(sockets.bound.clone()),
         stats: Mutex::new(Vec::new()),
         dns: Mutex::default(),
@@ -358,6 +362,8 @@ async fn serve(
     tokio::spawn(watch_room(d.clone()));
     systemd::status("restoring zones");
     let started = start_zones(&d).await?;
+    let purging = d.clone();
+    tokio::task::spawn_blocking(move || purge_bundles(&purging));
     // A zone is served as soon as it is read back; until then its answer is SERVFAIL.
     let keys = d.tsig.keys();
     let dns = servers::serve(
@@ -607,6 +613,7 @@ fn start_watch(d: &Arc<Daemon>, commands: mpsc::Receiver<WatchCommand>) {
             tracing::error!("secondaries cannot be watched: {e}");
         }
     });
+    tokio::spawn(crate::secondaries::sample_all(d.clone()));
     let d = d.clone();
     tokio::spawn(async move {
         while let Some(e) = events.recv().await {
@@ -631,7 +638,8 @@ fn start_watch(d: &Arc<Daemon>, commands: mpsc::Receiver<WatchCommand>) {
                     let _ = zone.tx.try_send(Message::Behind);
                 }
                 Finding::Ahead { serial } => {
-                    tracing::error!(critical = true, zone = %name, secondary = %target, serial = serial.0, "secondary serves a serial that is newer than ours: another signer, or an old state of this one; see 'cascade zone resign --serial'");
+                    tracing::warn!(zone = %name, secondary = %target, serial = serial.0, "secondary says that it has a newer serial than ours; it is asked again over TCP");
+                    crate::secondaries::ahead(&d, &zone, target);
                 }
                 Finding::Failing { problem } => {
                     tracing::warn!(zone = %name, secondary = %target, ?problem, "secondary gave no serial three times in a row");
@@ -809,6 +817,7 @@ async fn until_stopped(
             _ = backup.tick() => {
                 let d = d.clone();
                 tokio::task::spawn_blocking(move || {
+                    purge_bundles(&d);
                     if let Err(e) = d.state.rotate_backup() {
                         tracing::error!("hourly copy of the state: {e}");
                     }
@@ -828,6 +837,14 @@ async fn until_stopped(
             }
         }
     }
+}
+
+/// Keys of removed zones whose retention has ended.
+fn purge_bundles(d: &Daemon) {
+    let conf = d.conf();
+    let retention = conf.config.key_manager.trash_retention;
+    let dir = d.config.config.keys_dir();
+    crate::keys::bundle::purge_old(&d.state, &d.keyring, dir.as_std_path(), retention, d.now());
 }
 
 fn summary(d: &Daemon) {

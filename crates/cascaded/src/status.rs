@@ -120,31 +120,39 @@ pub fn zone(d: &Daemon, z: &ZoneHandle) -> api::ZoneStatus {
                 .map_or(0, |v| v.sums().records),
             addresses: show(&bound.publication),
         }),
-        signatures: live.map(|l| api::Signatures {
-            first_expires_at: l.min_exp,
-            next_refresh_at: Some(l.next_due),
-            runway_secs: now.secs_until(l.min_exp),
-        }),
+        // A version without DNSSEC has none.
+        signatures: live
+            .filter(|l| view.has_signatures(l.version))
+            .map(|l| api::Signatures {
+                first_expires_at: l.min_exp,
+                next_refresh_at: Some(l.next_due),
+                runway_secs: now.secs_until(l.min_exp),
+            }),
         keys: report::keys(&row.keys, rules.as_ref(), false, now),
-        rolls: rules
-            .as_ref()
-            .map_or(Vec::new(), |r| report::rolls(&z.name, &row.keys, r, now)),
+        rolls: rules.as_ref().map_or(Vec::new(), |r| {
+            report::rolls(&z.name, &row.keys, r, &view.key_facts, now)
+        }),
         secondaries: secondaries(d, z.id, now),
-        warnings: warnings(d, &view, now),
+        warnings: warnings(d, z, &view, now),
     }
 }
 
 /// What the watch has seen.
 fn secondaries(d: &Daemon, zone: cascade_zone::ZoneId, now: Timestamp) -> Vec<api::Secondary> {
     let seen = d.secondaries.of(zone);
-    let one = |(addr, s): (std::net::SocketAddr, cascade_publisher::watch::Seen)| api::Secondary {
-        server: addr.to_string(),
-        serial: s.serial.map(|n| n.0),
-        lag_secs: s
-            .serial
-            .map(|_| s.behind_since.map_or(0, |t| now.since(t).as_secs())),
-        up: s.up,
-        asked_at: s.asked_at,
+    let one = |(addr, s): (std::net::SocketAddr, cascade_publisher::watch::Seen)| {
+        let sampled = d.known.sampled(zone, addr);
+        api::Secondary {
+            server: addr.to_string(),
+            serial: s.serial.map(|n| n.0),
+            lag_secs: s
+                .serial
+                .map(|_| s.behind_since.map_or(0, |t| now.since(t).as_secs())),
+            up: s.up,
+            asked_at: s.asked_at,
+            sampled_at: sampled.as_ref().map(|s| s.at),
+            bogus: sampled.and_then(|s| s.bogus),
+        }
     };
     seen.into_iter().map(one).collect()
 }
@@ -417,7 +425,7 @@ fn signing(view: &View) -> Option<api::Signing> {
                 S::Collecting => api::SigningAction::Collecting,
                 S::Denial => api::SigningAction::Denial,
                 S::Signing | S::TokenWait => api::SigningAction::Signing,
-                S::Inserting => api::SigningAction::Inserting,
+                S::Inserting | S::Zonemd => api::SigningAction::Inserting,
                 S::Finished => api::SigningAction::Finished,
             },
             ..base
@@ -485,7 +493,8 @@ fn verification(view: &View) -> Option<api::Verification> {
 }
 
 /// What threatens the zone or needs a person, besides what has a place of its own in the report.
-fn warnings(d: &Daemon, view: &View, now: Timestamp) -> Vec<api::StatusWarning> {
+fn warnings(d: &Daemon, z: &ZoneHandle, view: &View, now: Timestamp) -> Vec<api::StatusWarning> {
+    let troubles = crate::secondaries::troubles(d, z, view, now);
     let z = &view.row.zone;
     let mut out: Vec<api::StatusWarning> = z
         .alerts
@@ -510,6 +519,10 @@ fn warnings(d: &Daemon, view: &View, now: Timestamp) -> Vec<api::StatusWarning> 
                 .and_then(|v| v.as_str().map(str::to_string)),
         })
         .collect();
+    out.extend(troubles.into_iter().map(|t| api::StatusWarning {
+        detail: t.detail,
+        code: Some(t.check.into()),
+    }));
     if let Some(missed) = crate::hsm::events::missed(d, view) {
         out.push(api::StatusWarning {
             detail: missed.text(),

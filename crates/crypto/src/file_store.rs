@@ -1,5 +1,7 @@
 //! Keys as file pairs (keys.md §2): `<root>/<zone id>/K<zone>.+013+31203.{key,private}`.
 //!
+//! Pairs that wait for their end are in `<root>/<zone id>/trash/`, under the same reference.
+//!
 //! A pair counts as a key once both halves are there. `.private` is written first, so that a
 //! published `.key` never lacks its private half.
 
@@ -83,6 +85,65 @@ impl FileKeyStore {
         self.root.join(zone.to_string())
     }
 
+    fn trash_dir(&self, zone: ZoneId) -> PathBuf {
+        self.zone_dir(zone).join("trash")
+    }
+
+    /// Both halves, each where it is: a move to or from the trash may have been cut short.
+    fn places(&self, zone: ZoneId, key: &StoredKey) -> Result<(PathBuf, PathBuf), KeyError> {
+        let public = self.path_of(zone, key)?;
+        let trash = self.trash_dir(zone);
+        let place = |path: PathBuf| {
+            let aside = path.file_name().map(|n| trash.join(n));
+            aside
+                .filter(|a| !is_taken(&path) && is_taken(a))
+                .unwrap_or(path)
+        };
+        Ok((
+            place(public.clone()),
+            place(public.with_extension("private")),
+        ))
+    }
+
+    /// Moves what is of the pair in `from` to `to`, in this order of endings.
+    fn move_pair(
+        &self,
+        zone: ZoneId,
+        key: &StoredKey,
+        (from, to): (&Path, &Path),
+        endings: [&str; 2],
+    ) -> Result<(), KeyError> {
+        let public = self.path_of(zone, key)?;
+        let Some(name) = public.file_name().map(Path::new) else {
+            return Ok(());
+        };
+        let mut moved = false;
+        for ending in endings {
+            let name = name.with_extension(ending);
+            let (old, new) = (from.join(&name), to.join(&name));
+            if !is_taken(&old) {
+                continue;
+            }
+            renameat2(
+                AT_FDCWD,
+                &old,
+                AT_FDCWD,
+                &new,
+                RenameFlags::RENAME_NOREPLACE,
+            )
+            .map_err(|e| match e {
+                nix::errno::Errno::EEXIST => KeyError::Exists(new.clone()),
+                e => KeyError::io("move", &old, e.into()),
+            })?;
+            moved = true;
+        }
+        if moved {
+            sync_dir(to)?;
+            sync_dir(from)?;
+        }
+        Ok(())
+    }
+
     /// Writes a pair durably, under a name that is free.
     fn write(
         &self,
@@ -106,7 +167,10 @@ impl FileKeyStore {
             };
             let private_path = dir.join(format!("{base}.private"));
             let public_path = dir.join(format!("{base}.key"));
-            if is_taken(&private_path) || is_taken(&public_path) {
+            let trash = self.trash_dir(zone.id);
+            let aside = [format!("{base}.private"), format!("{base}.key")].map(|n| trash.join(n));
+            let places = [&private_path, &public_path, &aside[0], &aside[1]];
+            if places.into_iter().any(|p| is_taken(p)) {
                 continue;
             }
             write_new(&dir, &private_path, private.as_bytes())?;
@@ -167,11 +231,11 @@ impl KeyStore for FileKeyStore {
         zone: ZoneRef<'_>,
         key: &StoredKey,
     ) -> Result<Arc<dyn SigningKey>, KeyError> {
-        let public = self.path_of(zone.id, key)?;
+        let (public, private) = self.places(zone.id, key)?;
         if fs::symlink_metadata(&public).is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
             return Err(KeyError::NotFound(key.reference.clone()));
         }
-        let loaded = read_pair(id, zone.name, &public, &public.with_extension("private"))?;
+        let loaded = read_pair(id, zone.name, &public, &private)?;
         if !loaded.dnskey().is_same_key(&key.dnskey) {
             return Err(KeyError::PairMismatch(public));
         }
@@ -203,9 +267,7 @@ impl KeyStore for FileKeyStore {
     }
 
     fn destroy(&self, zone: ZoneRef<'_>, key: &StoredKey) -> Result<(), KeyError> {
-        let public = self.path_of(zone.id, key)?;
-        let dir = self.zone_dir(zone.id);
-        let private = public.with_extension("private");
+        let (public, private) = self.places(zone.id, key)?;
         overwrite(&private)?;
         for path in [&private, &public] {
             match fs::remove_file(path) {
@@ -215,10 +277,29 @@ impl KeyStore for FileKeyStore {
                 _ => {}
             }
         }
-        match sync_dir(&dir) {
-            Err(KeyError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(()),
-            other => other,
+        let dirs = [&private, &public].map(|p| p.parent().unwrap_or(p));
+        for dir in dirs {
+            match sync_dir(dir) {
+                Err(KeyError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+                other => other?,
+            }
         }
+        Ok(())
+    }
+
+    fn set_aside(&self, zone: ZoneRef<'_>, key: &StoredKey) -> Result<(), KeyError> {
+        let (dir, trash) = (self.zone_dir(zone.id), self.trash_dir(zone.id));
+        if !dir.is_dir() {
+            return Ok(());
+        }
+        make_private_dir(&trash)?;
+        self.move_pair(zone.id, key, (&dir, &trash), ["key", "private"])
+    }
+
+    fn bring_back(&self, zone: ZoneRef<'_>, key: &StoredKey) -> Result<(), KeyError> {
+        let (dir, trash) = (self.zone_dir(zone.id), self.trash_dir(zone.id));
+        // A `.key` never lacks its private half.
+        self.move_pair(zone.id, key, (&trash, &dir), ["private", "key"])
     }
 }
 

@@ -15,6 +15,7 @@ pub mod sign;
 pub mod software;
 pub mod store;
 pub mod verify;
+pub mod zonemd;
 
 pub use algorithm::{Algorithm, AlgorithmError, KeySpec};
 pub use dnskey::{Dnskey, DnskeyError, Role};
@@ -26,8 +27,9 @@ pub use sign::{
     Signatures, SigningKey, Ticket,
 };
 pub use software::SoftwareKey;
-pub use store::{KeyStore, NewKey, StoredKey, ZoneRef};
+pub use store::{KeyStore, Labelling, NewKey, StoredKey, ZoneRef};
 pub use verify::verify;
+pub use zonemd::ZonemdHash;
 
 /// Fills `out` from the system's random source.
 ///

@@ -22,6 +22,11 @@ pub trait SigningKey: Send + Sync {
     fn sig_len(&self) -> usize;
     fn input(&self) -> Input;
     fn mode(&self) -> Mode<'_>;
+    /// Every signature that it hands out was verified with [`Self::dnskey`] already, so that a
+    /// signer need not do it once more.
+    fn is_verified(&self) -> bool {
+        false
+    }
 }
 
 /// What the items of a batch are.

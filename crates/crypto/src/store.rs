@@ -19,6 +19,18 @@ pub struct ZoneRef<'a> {
     pub name: &'a Name,
 }
 
+/// When a store that labels keys does so.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Labelling {
+    /// As the store can.
+    #[default]
+    Auto,
+    /// When the key is made, and never again.
+    AtCreation,
+    /// Once its tag is known.
+    After,
+}
+
 /// A key to be made.
 #[derive(Clone, Debug)]
 pub struct NewKey<'a> {
@@ -30,6 +42,8 @@ pub struct NewKey<'a> {
     pub taken_tags: &'a [u16],
     /// Where the key's tag must lie.
     pub tag_range: RangeInclusive<u16>,
+    /// For people who look at the store with other tools.
+    pub labelling: Labelling,
     pub now: Timestamp,
 }
 
@@ -67,6 +81,15 @@ pub trait KeyStore: Send + Sync {
     }
     /// All whole keys of the zone, in the order of their references.
     fn list(&self, zone: ZoneRef<'_>) -> Result<Vec<StoredKey>, KeyError>;
+    /// Puts a key where keys wait for their end. It can still be loaded and destroyed there. Stores
+    /// without such a place leave it where it is.
+    fn set_aside(&self, _zone: ZoneRef<'_>, _key: &StoredKey) -> Result<(), KeyError> {
+        Ok(())
+    }
+    /// The reverse of `set_aside`.
+    fn bring_back(&self, _zone: ZoneRef<'_>, _key: &StoredKey) -> Result<(), KeyError> {
+        Ok(())
+    }
     /// Destroys the private half, then the public half.
     fn destroy(&self, zone: ZoneRef<'_>, key: &StoredKey) -> Result<(), KeyError>;
 }

@@ -32,6 +32,7 @@ fn want<'a>(zone: &'a Name, spec: &str, role: Role) -> NewKey<'a> {
         spec: spec.parse().unwrap(),
         taken_tags: &[],
         tag_range: 0..=u16::MAX,
+        labelling: cascade_crypto::Labelling::Auto,
         now: now(),
     }
 }
@@ -62,6 +63,50 @@ fn algorithms() -> Vec<&'static str> {
         all.push("ED448");
     }
     all
+}
+
+#[test]
+fn a_pair_goes_to_the_trash_and_comes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = FileKeyStore::new(dir.path().join("keys"));
+    let zone = Name::parse("example").unwrap();
+    let at = ZoneRef {
+        id: ZONE,
+        name: &zone,
+    };
+    let key = store.generate(&want(&zone, "13", Role::Zsk)).unwrap();
+    let path = PathBuf::from(key.reference.strip_prefix("file://").unwrap());
+    let trash = path.with_file_name("trash");
+    let aside = trash.join(path.file_name().unwrap());
+    store.set_aside(at, &key).unwrap();
+    store.set_aside(at, &key).unwrap();
+    assert!(aside.is_file() && aside.with_extension("private").is_file());
+    assert!(!path.exists() && !path.with_extension("private").exists());
+    let mode = fs::metadata(&trash).unwrap().permissions().mode();
+    assert_eq!(mode & 0o7777, 0o700);
+    // No key of the zone, as far as making and importing goes; but its name is not given away.
+    assert_eq!(store.list(at).unwrap(), []);
+    signs(&*store.load(KEY, at, &key).unwrap());
+    let twin = store.import(KEY, at, &aside, now()).unwrap();
+    assert!(twin.reference.ends_with("-2.key"), "{}", twin.reference);
+    store.destroy(at, &twin).unwrap();
+    // A move that a crash has cut short is no obstacle.
+    fs::rename(
+        aside.with_extension("private"),
+        path.with_extension("private"),
+    )
+    .unwrap();
+    signs(&*store.load(KEY, at, &key).unwrap());
+    store.bring_back(at, &key).unwrap();
+    store.bring_back(at, &key).unwrap();
+    assert!(path.is_file() && !aside.exists());
+    store.set_aside(at, &key).unwrap();
+    store.destroy(at, &key).unwrap();
+    assert_eq!(fs::read_dir(&trash).unwrap().count(), 0);
+    assert!(matches!(
+        store.load(KEY, at, &key),
+        Err(KeyError::NotFound(_))
+    ));
 }
 
 #[test]

@@ -31,7 +31,7 @@ pub const MAX_SESSIONS: usize = 64;
 /// How long fewer sessions are used when the token had none left.
 const SQUEEZED_FOR: Duration = Duration::from_secs(60);
 /// Threads that never came back from the module; with more, no new ones are started.
-const MAX_GIVEN_UP: usize = 64;
+const MAX_GIVEN_UP: usize = MAX_SESSIONS + 8;
 /// How much longer work of [`Kind::long`] may take: a token makes a large RSA key in up to a minute.
 const LONG: u32 = 4;
 /// Calls that hang in a row before the module is thought to be beyond recovery.

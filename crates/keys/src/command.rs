@@ -44,6 +44,10 @@ pub enum Command {
         key: KeyNum,
         force: bool,
     },
+    /// Out of the trash, to be the successor in the next roll of its role.
+    RestoreKey {
+        key: KeyNum,
+    },
     Emergency {
         role: Role,
         strategy: Strategy,
@@ -103,6 +107,8 @@ pub enum Refusal {
     NoKey(KeyNum),
     #[error("Key {tag} cannot be removed: {why}.")]
     InUse { tag: u16, why: &'static str },
+    #[error("Key {tag} cannot be restored: {why}.")]
+    NotRestorable { tag: u16, why: &'static str },
     #[error("There is no key in service with the role {0}.")]
     NoneInService(Role),
 }
@@ -134,7 +140,7 @@ impl Refusal {
             | Refusal::StillServed { .. } => "too-early",
             Refusal::TtlTooLow { .. } | Refusal::Contradicted { .. } => "invalid-value",
             Refusal::NoKey(_) => "not-found",
-            Refusal::InUse { .. } => "in-use",
+            Refusal::InUse { .. } | Refusal::NotRestorable { .. } => "in-use",
         }
     }
 
@@ -196,6 +202,7 @@ pub fn decide(
             Ok(vec![Event::KeyBackedUp { key: *key, at: now }])
         }
         Command::RemoveKey { key, force } => remove(zone, policy, *key, *force, now),
+        Command::RestoreKey { key } => restore(zone, *key, now),
         Command::Emergency { role, strategy } => emergency(zone, policy, *role, *strategy, now),
         Command::ClockConfirmed { stepped_secs } => Ok(vec![Event::ClockStepped {
             by_secs: *stepped_secs,
@@ -253,7 +260,7 @@ fn not_blocked(
         Some(r) => Err(Refusal::Conflict {
             wanted: class,
             running: r.class(),
-            doing: crate::why::waits_for(zone, policy, r),
+            doing: crate::why::waits_for(zone, policy, r, now),
             since: r.since,
         }),
         None => Ok(()),
@@ -424,6 +431,27 @@ fn remove(
     not_blocked(zone, policy, kind.class(), now)?;
     let roll = begin(zone, policy, kind, Cause::Operator, Strategy::Normal, now);
     Ok(vec![Event::RollStarted { roll }])
+}
+
+fn restore(zone: &ZoneKeys, num: KeyNum, now: Timestamp) -> Result<Vec<Event>, Refusal> {
+    let key = zone.key(num).ok_or(Refusal::NoKey(num))?;
+    let no = |why| {
+        Err(Refusal::NotRestorable {
+            tag: key.tag(),
+            why,
+        })
+    };
+    let t = &key.times;
+    if t.destroyed_at.is_some() {
+        return no("it was destroyed");
+    }
+    if key.compromised {
+        return no("it is compromised");
+    }
+    if t.removed_at.is_none() && t.trashed_at.is_none() {
+        return no("it has not left the zone");
+    }
+    Ok(vec![Event::KeyRecovered { key: num, at: now }])
 }
 
 fn emergency(

@@ -57,6 +57,12 @@ pub enum Event {
         key: KeyNum,
         at: Timestamp,
     },
+    /// Taken out of the trash by hand: as if it had just been made, so that the next roll of its
+    /// role takes it.
+    KeyRecovered {
+        key: KeyNum,
+        at: Timestamp,
+    },
     /// A key that was never of use, or a standby key, leaves.
     KeyDropped {
         key: KeyNum,
@@ -134,6 +140,7 @@ impl Event {
             Event::KeyBackedUp { .. } => "key.backed-up",
             Event::TakenOver { .. } => "key.taken-over",
             Event::KeyRestored { .. } => "key.restored",
+            Event::KeyRecovered { .. } => "key.recovered",
             Event::KeyDropped { .. } => "key.dropped",
             Event::KeyCompromised { .. } => "key.compromised",
             Event::KeyTrashed { .. } => "key.trashed",
@@ -160,6 +167,7 @@ impl Event {
             | Event::KeyBackedUp { at, .. }
             | Event::TakenOver { at, .. }
             | Event::KeyRestored { at, .. }
+            | Event::KeyRecovered { at, .. }
             | Event::KeyDropped { at, .. }
             | Event::KeyCompromised { at, .. }
             | Event::KeyTrashed { at, .. }

@@ -45,6 +45,10 @@ mod forecast;
 mod why;
 
 mod hex;
+#[cfg(feature = "mutants")]
+pub mod mutants;
+#[cfg(not(feature = "mutants"))]
+mod mutants;
 mod policy;
 #[cfg(test)]
 mod testkit;
@@ -71,5 +75,5 @@ pub use roll::{
 };
 pub use state::{CacheWait, Parent, Published, ZoneKeys};
 pub use ttl::{ASSUMED_DS_TTL, Entry, Free, Served, TtlLog};
-pub use why::{Alert, alerts, waits_for, why};
+pub use why::{Alert, Waiting, Whom, alerts, waiting, waits_for, why};
 pub use wish::{Wish, begin, due_at, roll_type, wishes};

@@ -10,6 +10,7 @@ use cascade_time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::key::{KeyNum, Role};
+use crate::observe::What;
 use crate::tables::{self, goal};
 
 /// At most one roll per class runs in a zone. In the order of preference.
@@ -264,6 +265,15 @@ pub enum Dying {
 }
 
 impl Dying {
+    /// The look that shows its end.
+    pub fn look(self) -> What {
+        match self {
+            Dying::DnskeyWithoutNew | Dying::DnskeyWithOld => What::Dnskey,
+            Dying::DataWithoutNew | Dying::DataWithOld | Dying::UnsignedData => What::Rrsig,
+            Dying::DsWithoutNew | Dying::DsWithOld | Dying::AnyDs => What::Ds,
+        }
+    }
+
     pub fn words(self) -> &'static str {
         match self {
             Dying::DnskeyWithoutNew => "the DNSKEY RRset without the new key",

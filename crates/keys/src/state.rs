@@ -9,6 +9,7 @@ use crate::apex::ApexSet;
 use crate::ds::{DsRecord, absent, present};
 use crate::hex;
 use crate::key::{Key, KeyNum, KeyState, Origin, Role};
+use crate::mutants::{Mutant, is};
 use crate::observe::{Delegation, Scope, SweepReport, What};
 use crate::policy::{CdsPolicy, KeyPolicy};
 use crate::roll::{Class, Dying, Roll, Seen, Strategy};
@@ -169,6 +170,36 @@ impl ZoneKeys {
             .map(|f| f.saturating_add(policy.margin))
     }
 
+    /// Since when other keys are to sign the zone's data than those that do. `None`: nothing of the
+    /// kind is under way, or it is not to take its time.
+    pub fn signers_change_since(&self) -> Option<Timestamp> {
+        if self.rolls.iter().any(|r| r.strategy != Strategy::Normal) {
+            return None;
+        }
+        let of_data = |s: &Seen| matches!(s, Seen::RrsigNew | Seen::RrsigOldGone);
+        let changes = |r: &&Roll| r.row().is_some_and(|row| row.seen.iter().any(of_data));
+        self.rolls.iter().filter(changes).map(|r| r.since).min()
+    }
+
+    /// This state, but for the times of looks that showed the same as those before.
+    pub fn is_same_but_for_look_times(&self, other: &ZoneKeys) -> bool {
+        let timeless = |zone: &ZoneKeys| {
+            let mut looks = zone.looks.clone();
+            for look in &mut looks {
+                (look.started, look.ended) = (Timestamp::EPOCH, Timestamp::EPOCH);
+                for m in &mut look.members {
+                    m.first_asked = Timestamp::EPOCH;
+                    m.last_answer = m.last_answer.map(|_| Timestamp::EPOCH);
+                }
+            }
+            ZoneKeys {
+                looks,
+                ..zone.clone()
+            }
+        };
+        timeless(self) == timeless(other)
+    }
+
     /// DS records the parent should have.
     pub fn wanted_ds(&self, policy: &KeyPolicy) -> Vec<DsRecord> {
         self.parent
@@ -201,6 +232,7 @@ impl ZoneKeys {
     /// The margin a roll waits after observed steps.
     pub fn margin(&self, policy: &KeyPolicy, roll: &Roll) -> Duration {
         match roll.strategy {
+            _ if is(Mutant::NoMargin) => Duration::ZERO,
             Strategy::Normal => policy.margin,
             Strategy::Safe | Strategy::Fast => policy.margin.min(Duration::from_secs(300)),
         }
@@ -211,14 +243,27 @@ impl ZoneKeys {
         let Some(row) = roll.row() else {
             return Vec::new();
         };
-        if roll.strategy == Strategy::Fast {
+        let (kind, stage) = (roll.kind, roll.stage);
+        if roll.strategy == Strategy::Fast || is(Mutant::SkipWait { kind, stage }) {
             return Vec::new();
         }
         row.expired
             .iter()
             .map(|d| CacheWait {
                 dying: *d,
-                free: self.free(*d, roll, self.margin(policy, roll)),
+                free: match self.free(*d, roll, self.margin(policy, roll)) {
+                    Free::At { at, ttl }
+                        if is(Mutant::ShortWait {
+                            kind,
+                            stage,
+                            dying: *d,
+                        }) =>
+                    {
+                        let at = at.saturating_sub(Duration::from_secs(u64::from(ttl)));
+                        Free::At { at, ttl }
+                    }
+                    free => free,
+                },
             })
             .collect()
     }

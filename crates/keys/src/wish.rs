@@ -8,6 +8,7 @@ use std::time::Duration;
 use cascade_time::Timestamp;
 
 use crate::key::{Home, Key, KeyNum, Origin, Role};
+use crate::mutants::{Mutant, is};
 use crate::policy::{CdsPolicy, KeyPolicy, KskRoll, ZskRoll};
 use crate::roll::{Cause, Class, Roll, RollType, Stage, Strategy};
 use crate::state::ZoneKeys;
@@ -27,8 +28,11 @@ pub fn wishes(zone: &ZoneKeys, policy: &KeyPolicy, now: Timestamp) -> Vec<Wish> 
     let mut push = |kind, cause, at| out.push(Wish { kind, cause, at });
     let serving = zone.keys.iter().any(Key::in_service);
     if !serving {
-        if !policy.unsigned {
-            push(RollType::FirstKeys, Cause::Due, now);
+        match (policy.unsigned, zone.unsigned) {
+            (false, _) => push(RollType::FirstKeys, Cause::Due, now),
+            // Never signed by us: there is nothing to take back.
+            (true, false) => push(RollType::Unsign, Cause::Policy, now),
+            (true, true) => {}
         }
         return out;
     }
@@ -40,7 +44,7 @@ pub fn wishes(zone: &ZoneKeys, policy: &KeyPolicy, now: Timestamp) -> Vec<Wish> 
         push(RollType::GoInsecure, Cause::Policy, now);
     }
     let no_ds = zone.parent.shown.is_empty() && !zone.parent.foreign;
-    if policy.unsigned && zone.island && no_ds {
+    if policy.unsigned && (zone.island && no_ds || is(Mutant::UnsignAtOnce)) {
         let serving: Vec<KeyNum> = zone
             .keys
             .iter()

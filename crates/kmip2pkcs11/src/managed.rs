@@ -1,10 +1,12 @@
 //! Serving one parent over a Unix socket: no TCP, no TLS, no configuration file (hsm.md §8).
 //!
-//! Standard input is the socket: connected, for a single connection, or listening, for as many as
-//! the parent makes. The PIN comes with each request, as from any client. The program ends with its
-//! parent.
+//! Standard input is one end of a socket pair. A stream is the one connection; over a socket of
+//! packets the parent passes as many connections as it likes, so that there is no name by which
+//! anybody else could find this program. The PIN comes with each request, as from any client. The
+//! program ends when the parent closes its end, or with the parent.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream as StdStream;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -12,10 +14,11 @@ use std::time::Duration;
 
 use cascade_kmip::serve::Service;
 use cascade_policy::BridgeConfig;
+use cascade_program::fds;
 use nix::sys::signal::Signal;
 use nix::sys::socket::{self, SockaddrLike, sockopt};
-use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::net::UnixStream;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::args::Args;
 use crate::serve::Bridge;
@@ -23,6 +26,16 @@ use crate::{capture, logging};
 
 /// The parent closes what it no longer needs.
 const IDLE: Duration = Duration::from_secs(30 * 86_400);
+/// Connections that were passed and are not yet served.
+const PASSED: usize = 16;
+
+/// What standard input is.
+enum Given {
+    /// The one connection.
+    Connection(OwnedFd),
+    /// A socket over which connections come.
+    Passage(OwnedFd),
+}
 
 /// # Errors
 /// Standard input is no Unix socket, the module's path is none, or the system refuses.
@@ -31,7 +44,7 @@ pub fn run(args: &Args, module: &Path) -> Result<ExitCode, String> {
     cascade_hsm::check_file(module).map_err(|e| e.to_string())?;
     nix::sys::prctl::set_pdeathsig(Signal::SIGTERM)
         .map_err(|e| format!("the end of the parent cannot be noticed: {e}"))?;
-    let (fd, listens) = stdin_socket()?;
+    let given = stdin_socket()?;
     let stderr = capture::keep_stderr()?;
     let log = logging::init(&config, args, &stderr)?;
     capture::start()?;
@@ -44,17 +57,16 @@ pub fn run(args: &Args, module: &Path) -> Result<ExitCode, String> {
         let mut bridge = Bridge::new(config, log, IDLE);
         let (over, ended) = oneshot::channel::<()>();
         let (service, stop) = (bridge.service.clone(), bridge.stop.subscribe());
-        match listens {
-            true => {
-                let listener = std::os::unix::net::UnixListener::from(fd);
-                let listener = nonblocking(listener.set_nonblocking(true))
-                    .and_then(|()| nonblocking(UnixListener::from_std(listener)))?;
-                bridge.tasks.spawn(accept(listener, service, stop, over));
+        match given {
+            Given::Passage(fd) => {
+                let (send, passed) = mpsc::channel(PASSED);
+                let thread = std::thread::Builder::new().name("passage".into());
+                let spawned = thread.spawn(move || follow(&fd, &send));
+                spawned.map_err(|e| format!("threads: {e}"))?;
+                bridge.tasks.spawn(accept(passed, service, stop, over));
             }
-            false => {
-                let stream = std::os::unix::net::UnixStream::from(fd);
-                let stream = nonblocking(stream.set_nonblocking(true))
-                    .and_then(|()| nonblocking(UnixStream::from_std(stream)))?;
+            Given::Connection(fd) => {
+                let stream = usable(StdStream::from(fd))?;
                 bridge.tasks.spawn(async move {
                     service.serve(stream, stop).await;
                     let _ = over.send(());
@@ -62,7 +74,7 @@ pub fn run(args: &Args, module: &Path) -> Result<ExitCode, String> {
             }
         }
         let over = async {
-            // Dropped unsent when the listener fails: then, too, there is nothing more to do.
+            // Dropped unsent when there are no connections to come: nothing more to do then, too.
             let _ = ended.await;
         };
         Ok::<_, String>(bridge.run(|| {}, over).await)
@@ -80,60 +92,79 @@ fn config(module: &Path) -> Result<BridgeConfig, String> {
     Ok(config)
 }
 
-fn nonblocking<T>(done: std::io::Result<T>) -> Result<T, String> {
-    done.map_err(|e| format!("the socket at standard input: {e}"))
+fn usable(stream: StdStream) -> Result<UnixStream, String> {
+    let done = stream
+        .set_nonblocking(true)
+        .and_then(|()| UnixStream::from_std(stream));
+    done.map_err(|e| format!("a connection of the parent: {e}"))
 }
 
-/// The socket, and whether it listens.
-fn stdin_socket() -> Result<(OwnedFd, bool), String> {
+fn stdin_socket() -> Result<Given, String> {
     let bad = |e: &dyn std::fmt::Display| {
         format!(
-            "--managed is for a parent program that gives a Unix stream socket as standard input: {e}"
+            "--managed is for a parent program that gives one end of a Unix socket pair as standard input: {e}"
         )
     };
     let stdin = std::io::stdin();
     let fd = stdin.as_fd().try_clone_to_owned().map_err(|e| bad(&e))?;
     let addr =
         socket::getsockname::<socket::SockaddrStorage>(fd.as_raw_fd()).map_err(|e| bad(&e))?;
-    let stream = socket::getsockopt(&fd, sockopt::SockType).map_err(|e| bad(&e))?;
-    if addr.family() != Some(socket::AddressFamily::Unix) || stream != socket::SockType::Stream {
+    if addr.family() != Some(socket::AddressFamily::Unix) {
         return Err(bad(&"it is another kind of socket"));
     }
     let listens = socket::getsockopt(&fd, sockopt::AcceptConn).map_err(|e| bad(&e))?;
-    Ok((fd, listens))
+    match socket::getsockopt(&fd, sockopt::SockType).map_err(|e| bad(&e))? {
+        socket::SockType::Stream if !listens => Ok(Given::Connection(fd)),
+        socket::SockType::SeqPacket if !listens => Ok(Given::Passage(fd)),
+        _ => Err(bad(&"it is another kind of socket")),
+    }
+}
+
+/// Takes connections until the parent closes its end.
+fn follow(passage: &OwnedFd, to: &mpsc::Sender<StdStream>) {
+    loop {
+        match fds::receive(passage) {
+            Ok(Some(fd)) => {
+                if to.blocking_send(StdStream::from(fd)).is_err() {
+                    return;
+                }
+            }
+            Ok(None) => return,
+            Err(e) => {
+                tracing::error!("no more connections from the parent: {e}");
+                return;
+            }
+        }
+    }
 }
 
 async fn accept(
-    listener: UnixListener,
+    mut passed: mpsc::Receiver<StdStream>,
     service: Arc<Service>,
     mut stop: watch::Receiver<bool>,
     over: oneshot::Sender<()>,
 ) {
     let places = Arc::new(Semaphore::new(service.bounds().max_connections));
-    let own = nix::unistd::Uid::effective().as_raw();
     let mut open = tokio::task::JoinSet::new();
     loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+        let stream = tokio::select! {
+            passed = passed.recv() => match passed {
+                Some(stream) => stream,
+                None => break,
+            },
             _ = stop.wait_for(|stop| *stop) => break,
             Some(_) = open.join_next(), if !open.is_empty() => continue,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
-            Err(e) => {
-                tracing::error!("no more connections: {e}");
-                break;
+        let (stream, place) = match (usable(stream), places.clone().try_acquire_owned()) {
+            (Ok(stream), Ok(place)) => (stream, place),
+            (Err(e), _) => {
+                tracing::warn!("{e}");
+                continue;
             }
-        };
-        // The socket's name may be in reach of others.
-        let peer = stream.peer_cred().map(|c| c.uid());
-        if !matches!(peer, Ok(uid) if uid == own || uid == 0) {
-            tracing::warn!("a connection of another user was refused");
-            continue;
-        }
-        let Ok(place) = places.clone().try_acquire_owned() else {
-            tracing::warn!("too many connections; one was refused");
-            continue;
+            (_, Err(_)) => {
+                tracing::warn!("too many connections; one was refused");
+                continue;
+            }
         };
         let (service, stop) = (service.clone(), stop.clone());
         open.spawn(async move {
@@ -141,6 +172,7 @@ async fn accept(
             drop(place);
         });
     }
+    // Ends the program, which lets requests under way finish.
+    let _ = over.send(());
     while open.join_next().await.is_some() {}
-    drop(over);
 }

@@ -95,8 +95,7 @@ impl Token for Opened {
             match self.token.generate(&pair) {
                 Ok(made) => {
                     tracing::info!(key = made.id.as_str(), "made a {} key", pair.kind.name());
-                    return KeyId::from_cka_id(made.id.as_str().as_bytes())
-                        .or_else(|| KeyId::from_cka_id(&made.id.octets()))
+                    return from_id(&made.id)
                         .ok_or_else(|| TokenError::Refused("the new key has no usable id".into()));
                 }
                 // Another random id helps, another name would be somebody else's decision.

@@ -7,13 +7,14 @@
 
 mod support;
 
-use std::os::fd::OwnedFd;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use cascade_kmip::Credential;
 use cascade_kmip::client::ask;
+use cascade_program::fds;
 use support::{LABEL, PIN, Peer, Place, program, until};
 
 fn stderr(output: &Output) -> String {
@@ -231,23 +232,26 @@ fn managed_over_a_socket_pair_it_ends_with_its_parent_s_side() {
 }
 
 #[test]
-fn managed_over_a_listener_it_takes_several_connections() {
+fn managed_it_takes_the_connections_that_its_parent_passes() {
     let Some(place) = Place::new() else { return };
-    let path = place.dir.path().join("bridge");
-    let listener = UnixListener::bind(&path).expect("bind");
-    let mut child = managed(&place, listener.into());
-    let connect = || unix(UnixStream::connect(&path).expect("connect"));
+    let (here, there) = fds::passage().expect("socket pair");
+    let mut child = managed(&place, there);
+    let pass = || {
+        let (ours, theirs) = UnixStream::pair().expect("pair");
+        fds::send(&here, theirs.as_fd()).expect("taken");
+        ours
+    };
+    let connect = || unix(pass());
     let (mut one, mut two) = (connect(), connect());
     assert!(until_ready(&mut one));
     two.good(ask::query());
-    let mut wrong = Peer::new(
-        UnixStream::connect(&path).expect("connect"),
-        Credential::new(LABEL, "000000"),
-    );
+    let mut wrong = Peer::new(pass(), Credential::new(LABEL, "000000"));
     assert!(wrong.ask(ask::query()).is_err());
     one.good(ask::query());
-    let pid = nix::unistd::Pid::from_raw(child.id() as i32);
-    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("runs");
+    // A connection that ends ends no other; the parent's end of the passage ends all.
+    drop(two);
+    one.good(ask::query());
+    drop(here);
     assert_eq!(child.wait().expect("ends").code(), Some(0));
 
     let no_socket = program()
@@ -257,7 +261,7 @@ fn managed_over_a_listener_it_takes_several_connections() {
         .output()
         .expect("runs");
     assert!(
-        stderr(&no_socket).contains("Unix stream socket"),
+        stderr(&no_socket).contains("Unix socket pair"),
         "{no_socket:?}"
     );
 }

@@ -13,6 +13,7 @@ use crate::check::{Finding, Findings, OwnerChecks, across, plain};
 use crate::code::{Checks, Code, Level};
 use crate::diag::{Diagnostic, Diagnostics};
 use crate::report::{Delta, LoadReport, LoadResult, Stages, micros};
+use crate::zonemd::{Verdict, ZonemdCheck};
 
 /// Which version is made, of what zone, beside which one.
 #[derive(Debug, Clone, Copy)]
@@ -196,6 +197,15 @@ impl<'a> Assembly<'a> {
                 list.join(", ")
             ),
         );
+    }
+
+    /// What the source's own digest said.
+    pub fn zonemd(&mut self, verdict: &Verdict, check: ZonemdCheck) {
+        self.report.zonemd = verdict.text().to_string();
+        if let Some(why) = verdict.refusal(check) {
+            self.whole(Code::ZONEMD, why);
+        }
+        self.lap(|s| &mut s.check);
     }
 
     /// A finding about the zone as a whole.

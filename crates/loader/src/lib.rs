@@ -4,7 +4,8 @@
 //! [`parse`] turns entries into records with [`rdata`], [`run`] does so in parallel; [`check`] looks
 //! at what the records mean; [`diag`] and [`render`] say what was found. Reading files is the only
 //! I/O here ([`source`]). [`xfr`] is the sibling of `load` for transfers from primaries: it reads
-//! messages, writes to the same batches and uses the same checks. [`update`] takes
+//! messages, writes to the same batches and uses the same checks. [`zonemd`] compares what was
+//! received with the source's own digest. [`update`] takes
 //! the changes of DNS UPDATE to a zone whose content is its own.
 
 mod assemble;
@@ -26,6 +27,7 @@ pub mod source;
 mod text;
 pub mod update;
 pub mod xfr;
+pub mod zonemd;
 
 pub use code::{CheckError, Checks, Code, Level, Severity};
 pub use diag::{Diagnostic, Diagnostics, Place};
@@ -34,3 +36,4 @@ pub use report::{Attempt, Delta, LoadReport, LoadResult, Stages};
 pub use run::{ParsedFile, Progress};
 pub use sink::{Full, ParsedRecord, RecordList, RecordSink};
 pub use source::{IncludeMode, SourceIdentity};
+pub use zonemd::ZonemdCheck;

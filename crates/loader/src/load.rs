@@ -17,6 +17,7 @@ use crate::run::{ParsedFile, Progress, parse_plan};
 use crate::scan::{Item, Plan, ScanOptions, scan};
 use crate::sink::RecordSink;
 use crate::source::{self, FileStat, IncludeMode, ReadError, SourceFile, SourceIdentity};
+use crate::zonemd::{self, AsReceived, Verdict, ZonemdCheck};
 
 /// Files below are parsed in one piece.
 const WHOLE: usize = 256 * 1024;
@@ -32,6 +33,8 @@ pub struct ParseOptions {
     /// Drop the records that a signer makes (off for pass-through).
     pub strip: bool,
     pub include: IncludeMode,
+    /// The source's own digest (`loader.zonemd`).
+    pub zonemd: ZonemdCheck,
     /// Most octets of all files together (`loader.max-size`); 0 is unlimited.
     pub max_size: u64,
     /// Least octets of a chunk; the default suits the machine, other values are for tests. The
@@ -294,6 +297,9 @@ impl<'a> Load<'a> {
             self.at.whole(Code::RESOURCE_LIMIT, text);
             return self.failed();
         }
+        if !self.at.report.diagnostics.has_errors() {
+            self.zonemd(&plan, parsed.stripped.contains_key(&Rtype::ZONEMD.0));
+        }
         let incomplete = self.at.report.diagnostics.has_errors();
         let places = InFiles {
             plan: &plan,
@@ -305,6 +311,27 @@ impl<'a> Load<'a> {
             }
             _ => self.failed(),
         }
+    }
+
+    /// RFC 8976 §4, over all that is in the file: its text is parsed once more, with nothing
+    /// dropped and no TTL lowered. `stripped`: there is a ZONEMD record.
+    fn zonemd(&mut self, plan: &Plan, stripped: bool) {
+        let options = self.request.options;
+        if options.zonemd == ZonemdCheck::Off {
+            return;
+        }
+        let verdict = if stripped || !options.strip {
+            let all = ParseOptions {
+                strip: false,
+                max_ttl: None,
+                ..options.clone()
+            };
+            let parsed = parse_with(plan, self.request.apex, &all, AsReceived::default);
+            zonemd::check(self.request.apex, &parsed.sinks)
+        } else {
+            Verdict::Absent
+        };
+        self.at.zonemd(&verdict, options.zonemd);
     }
 
     fn compare(mut self, version: ZoneVersion, identity: SourceIdentity) -> Outcome {

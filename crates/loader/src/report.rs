@@ -57,7 +57,8 @@ pub struct LoadReport {
     /// What was asked of primaries before this came of it, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attempts: Vec<Attempt>,
-    /// ZONEMD of the input: `absent` or `skipped`; it is not verified yet.
+    /// ZONEMD of the input: `absent`, `verified …`, `failed`, or `skipped` (not asked for, or of
+    /// an unknown kind).
     pub zonemd: String,
 }
 

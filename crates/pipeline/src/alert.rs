@@ -28,6 +28,7 @@ pub enum AlertKey {
     Storage,
     Clock,
     Conflict,
+    SecondaryAhead,
     Recovered,
     Doubt,
     DespiteVerification,
@@ -284,6 +285,15 @@ impl Alerts<'_> {
             let text = format!("transfers are held: {what}");
             let cmds = [format!("cascade keyset {} import", z.name)];
             self.raise(AlertKey::Conflict, Severity::Critical, *since, text, &cmds);
+        }
+        if let Some(a) = &z.ahead {
+            let text = format!(
+                "secondary {} serves serial {}, which is newer than ours: another signer, or an old state of this one; until a newer version is published it takes nothing from us",
+                a.server, a.serial
+            );
+            let cmds = [self.cmd("resign")];
+            let (key, severity) = (AlertKey::SecondaryAhead, Severity::Critical);
+            self.raise(key, severity, a.since, text, &cmds);
         }
         if let Some((_, until)) = z.rejected
             && until > self.now

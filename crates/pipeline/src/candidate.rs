@@ -8,8 +8,8 @@ use crate::event::{Fault, GuardOutcome, Loaded, SignResult};
 use crate::history::{HistoryKind, line};
 use crate::settings::{OnReject, ReviewMode};
 use crate::state::{
-    Cand, Candidate, Cause, JobId, Live, Loading, Origin, Reason, RejectedAt, Report, Retained,
-    Retry, RunwayClass, Serving, SignJob, SignMode, Signed, Stage, Trigger, Upkeep, Work,
+    Ahead, Cand, Candidate, Cause, JobId, Live, Loading, Origin, Reason, RejectedAt, Report,
+    Retained, Retry, RunwayClass, Serving, SignJob, SignMode, Signed, Stage, Trigger, Upkeep, Work,
 };
 use crate::step::{About, Machine};
 
@@ -880,6 +880,11 @@ impl Machine {
             About::version(live.version, live.serial),
         );
         self.use_serial(live.serial);
+        // The secondary takes this one.
+        let over = |a: &Ahead| live.serial == a.serial || live.serial.newer_than(a.serial);
+        if self.z.ahead.as_ref().is_some_and(over) {
+            self.z.ahead = None;
+        }
         self.z.retained.insert(0, Retained::of(&live));
         let pinned = self.z.modes.pin.as_ref().map(|p| p.version);
         let keep = self.z.settings.retained_versions.max(1);
@@ -891,6 +896,32 @@ impl Machine {
         self.z.live = Some(live);
         self.announce = true;
         self.touch();
+    }
+
+    /// The next version of ours goes above it (RFC 1982 §3.2), or the secondary never takes one.
+    pub(crate) fn secondary_ahead(&mut self, serial: Serial, server: String, raise: bool) {
+        let Some(live) = &self.z.live else { return };
+        if !serial.newer_than(live.serial) {
+            return;
+        }
+        let known = self.z.ahead.as_ref();
+        if known.is_some_and(|a| !serial.newer_than(a.serial)) {
+            return;
+        }
+        let since = known.map_or(self.now, |a| a.since);
+        let about = About {
+            serial: Some(serial),
+            ..About::why(&server)
+        };
+        self.record(HistoryKind::SecondaryAhead, about);
+        self.z.ahead = Some(Ahead {
+            since,
+            serial,
+            server: line(&server),
+        });
+        if raise && self.z.used_serial.is_none_or(|u| serial.newer_than(u)) {
+            self.z.used_serial = Some(serial);
+        }
     }
 
     /// A candidate made of content that was live before.

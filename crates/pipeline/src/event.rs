@@ -107,6 +107,13 @@ pub enum Event {
     DelegationOk,
     /// Only in doubt.
     ServersAsked(Asked),
+    /// A secondary serves a serial that is newer than what is live: another signer, or an old state
+    /// of this one. `raise`: ours is to go above it.
+    SecondaryAhead {
+        serial: Serial,
+        server: String,
+        raise: bool,
+    },
     Restored {
         candidate: Keepsake,
     },
@@ -374,6 +381,7 @@ impl Event {
             Event::DelegationConflict { .. } => "DelegationConflict",
             Event::DelegationOk => "DelegationOk",
             Event::ServersAsked(_) => "ServersAsked",
+            Event::SecondaryAhead { .. } => "SecondaryAhead",
             Event::Restored { .. } => "Restored",
             Event::RestoreFailed(_) => "RestoreFailed",
             Event::TaskPanicked { .. } => "TaskPanicked",

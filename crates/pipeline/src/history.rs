@@ -121,6 +121,7 @@ kinds! {
     ClockSafe "clock.ok" "Clock safe";
     Conflict "health.changed" "Delegation names other keys";
     ConflictOver "health.changed" "Delegation names our keys";
+    SecondaryAhead "health.changed" "Secondary serves a newer serial than ours";
     Bug "health.changed" "Internal fault";
 }
 

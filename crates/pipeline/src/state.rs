@@ -68,6 +68,9 @@ pub struct Zone {
     /// The state was restored from a backup and may be behind: nothing new is signed yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub doubt: Option<Doubt>,
+    /// A secondary that serves a newer serial than ours, until ours is above it.
+    #[serde(default)]
+    pub ahead: Option<Ahead>,
     /// Published versions that can be rolled back to, newest first; live is among them.
     pub retained: Vec<Retained>,
     /// Content somebody rejected, not offered again before the time.
@@ -147,6 +150,15 @@ pub struct Retained {
     pub source_serial: Serial,
     pub content_fp: Fp,
     pub published_at: Timestamp,
+}
+
+/// A serial that we did not make.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ahead {
+    pub since: Timestamp,
+    #[serde(with = "plain")]
+    pub serial: Serial,
+    pub server: String,
 }
 
 /// Content on its way to become live.
@@ -647,6 +659,7 @@ impl Zone {
             clock_unsafe: None,
             conflict: None,
             doubt: None,
+            ahead: None,
             retained: Vec::new(),
             rejected: None,
             used_serial: None,

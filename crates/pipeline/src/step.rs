@@ -140,6 +140,11 @@ impl Machine {
                 }
             }
             Event::ServersAsked(asked) => self.servers_asked(asked),
+            Event::SecondaryAhead {
+                serial,
+                server,
+                raise,
+            } => self.secondary_ahead(serial, server, raise),
             // Handled above, or meaningful only while restoring or removing.
             Event::Timer
             | Event::LoadUnchanged { .. }

@@ -299,6 +299,16 @@ section! {
         /// Zones loaded at the same time; 0: half of the CPUs, 1 to 16.
         key "max-concurrent-loads" => max_concurrent_loads: u32 = "0" [reload(), range(0, 1024), why("signing needs the other half")];
         sub "review" => review: LoaderReviewConfig;
+        sub "tls" => tls: LoaderTls;
+    }
+}
+
+section! {
+    /// Transfers from primaries over TLS (RFC 9103).
+    pub struct LoaderTls {
+        /// Authorities that may certify the names of primaries, PEM; absent:
+        /// those of the system.
+        opt "ca-path" => ca_path: Utf8PathBuf [reload(), eg(r#""/etc/cascade/primaries-ca.crt""#)];
     }
 }
 
@@ -347,11 +357,11 @@ section! {
         /// TLS addresses, usually of port 853.
         key "servers" => servers: Vec<TcpAddr> = "[]" [why("needs a certificate")];
         /// Certificate chain, PEM.
-        opt "cert-path" => cert_path: Utf8PathBuf [eg(r#""/etc/cascade/dns.crt""#)];
+        opt "cert-path" => cert_path: Utf8PathBuf [reload(), eg(r#""/etc/cascade/dns.crt""#)];
         /// Private key, PEM, not readable by others.
-        opt "key-path" => key_path: Utf8PathBuf [eg(r#""/etc/cascade/dns.key""#)];
+        opt "key-path" => key_path: Utf8PathBuf [reload(), eg(r#""/etc/cascade/dns.key""#)];
         /// Verifies client certificates.
-        opt "client-ca-path" => client_ca_path: Utf8PathBuf [eg(r#""/etc/cascade/secondaries-ca.crt""#)];
+        opt "client-ca-path" => client_ca_path: Utf8PathBuf [reload(), eg(r#""/etc/cascade/secondaries-ca.crt""#)];
     }
 }
 

@@ -159,6 +159,11 @@ section! {
     }
 }
 
+choice! {
+    /// When keys in an HSM get the label that names zone and role.
+    pub enum KeyLabel { Auto = "auto", AtCreation = "at-creation", After = "after" }
+}
+
 section! {
     /// New keys.
     pub struct Generation {
@@ -171,6 +176,12 @@ section! {
         opt "ksk-hsm-server-id" => ksk_hsm_server_id: Home [effect(Effect::Parent), confirm(), eg(r#""vault""#)];
         /// Another home for ZSKs; "none" is a software key. Unset: as above.
         opt "zsk-hsm-server-id" => zsk_hsm_server_id: Home [effect(Effect::Roll), confirm(), eg(r#""none""#)];
+        /// When a key in an HSM is named after zone and role: "after" its key tag
+        /// is known and part of the label; "at-creation", which also works on
+        /// tokens whose labels cannot be changed (there the label becomes the id
+        /// of the key); or "auto": at creation where the server takes a label,
+        /// and after it where the token lets labels change.
+        key "key-label" => key_label: KeyLabel = r#""auto""# [why("no token refuses it, and ids stay random")];
         /// One combined key in place of KSK and ZSK.
         key "use-csk" => use_csk: bool = "false" [effect(Effect::Parent), confirm(), why("with separate keys the KSK can rest")];
         /// Algorithm of new keys.

@@ -143,6 +143,9 @@ pub(crate) fn decide(
     if settings.require_tls && ctx.role == Role::Publication && ctx.transport != Transport::Tls {
         return refuse(r, "transfer needs TLS", out);
     }
+    if settings.refuse_tls && ctx.role == Role::Publication && ctx.transport == Transport::Tls {
+        return refuse(r, "transfer over TLS is off (server.outbound.tls)", out);
+    }
     let client_serial = match request.qtype {
         Rtype::IXFR => match request.authority_serial {
             Some(serial) => Some(Serial(serial)),

@@ -217,6 +217,18 @@ fn the_table_of_choices() {
         ..open.clone()
     });
     assert_eq!(code(&w, &axfr()), rcode::REFUSED);
+    let tls = || {
+        let mut ask = axfr();
+        ask.transport = Transport::Tls;
+        ask
+    };
+    let begun = w.run(&tls(), &mut Vec::new());
+    assert!(matches!(begun, Outcome::Transfer(_)), "{begun:?}");
+    entry.set_settings(ZoneSettings {
+        refuse_tls: true,
+        ..open.clone()
+    });
+    assert_eq!(code(&w, &tls()), rcode::REFUSED);
     entry.set_settings(open);
     assert_eq!(
         code(&w, &ask("example", Rtype::AXFR)),

@@ -91,6 +91,8 @@ pub struct ZoneSettings {
     pub notify_from: Acl,
     /// Transfers only over TLS (`server.outbound.tls = "required"`).
     pub require_tls: bool,
+    /// No transfers over TLS (`"off"`): what nobody asked for is not offered.
+    pub refuse_tls: bool,
     /// When the published data expire unless the source is reached (RFC 7314); `None` for zones
     /// that do not expire, which answer with the EXPIRE of their SOA.
     pub expires: Option<Timestamp>,
@@ -106,6 +108,7 @@ impl Default for ZoneSettings {
             provide_xfr_to: Acl::loopback(),
             notify_from: Acl::none(),
             require_tls: false,
+            refuse_tls: false,
             expires: None,
             steps: StepLimits::default(),
             updates: false,

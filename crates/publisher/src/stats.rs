@@ -45,6 +45,8 @@ pub struct Stats {
     pub udp_queries: Counter,
     pub tcp_queries: Counter,
     pub tls_queries: Counter,
+    /// Handshakes that did not end in a connection.
+    pub tls_failed: Counter,
     /// Places as in [`QTYPES`], then all others.
     pub qtypes: [Counter; QTYPES.len() + 1],
     /// By response code 0 to 23; the last place is for all others.
@@ -79,6 +81,10 @@ pub struct Stats {
     pub transfers_busy: Counter,
     /// Gauge.
     pub transfers_running: Counter,
+    /// Gauge: those that wait in line for their turn.
+    pub transfers_waiting: Counter,
+    /// Of all that began, until they ended.
+    pub transfer_millis: Counter,
     pub transfer_octets: Counter,
     pub transfer_records: Counter,
 }

@@ -108,6 +108,7 @@ fn plan(
         serial: Serial(2),
         apex: make_apex_set(base.apex(), &[apex_key], &options, now).unwrap(),
         denial,
+        zonemd: None,
         times: Times::default(),
         clock: ClockGuard {
             built_at: now,

@@ -22,6 +22,7 @@ use crate::sign::{
 };
 use crate::slots::Slots;
 use crate::touched::{apex_is_unchanged, leaf_tasks};
+use crate::zonemd;
 
 /// What became of a job.
 #[derive(Debug)]
@@ -121,6 +122,7 @@ fn patch(
         },
         apex_times: (plan.apex.inception, plan.apex.expiration),
         key_set_due: key_set_due(scope.key_set_remain, &plan.times, now).to_wire(),
+        no_digest: true,
     };
     let tasks = leaf_tasks(&leaves, &alignment, scope, &upkeep.places, !same_denial);
     let idle =
@@ -161,6 +163,8 @@ fn patch(
     if version.content_fingerprint() != base.content_fingerprint() {
         return Err(WhyFull::Inconsistent("the content came out differently").into());
     }
+    let (version, sealing) = zonemd::seal(version, plan, &slots.keys, &spread, job, now)?;
+    done.add(0, (sealing, sealing));
     marks.finished = job.clock.monotonic();
     job.progress.enter(Stage::Finished);
     let work = Work {

@@ -31,16 +31,18 @@ pub enum Stage {
     Signing,
     TokenWait,
     Inserting,
+    Zonemd,
     Finished,
 }
 
-const STAGES: [Stage; 7] = [
+const STAGES: [Stage; 8] = [
     Stage::Waiting,
     Stage::Collecting,
     Stage::Denial,
     Stage::Signing,
     Stage::TokenWait,
     Stage::Inserting,
+    Stage::Zonemd,
     Stage::Finished,
 ];
 

@@ -56,7 +56,9 @@ impl LeafContext<'_> {
             piece.owner.clear();
             key::push_wire(owner.key(), None, version.apex_lower(), &mut piece.owner);
             for set in owner.sets() {
-                if is_signed_set(owner.flags(), set.rtype) {
+                // A digest is signed when it is known.
+                let later = owner.is_apex() && set.rtype == Rtype::ZONEMD;
+                if is_signed_set(owner.flags(), set.rtype) && !later {
                     self.rrset(&owner, &set, piece)?;
                 }
             }

@@ -29,6 +29,8 @@ pub(crate) struct LeafPatch<'a> {
     pub apex_times: (u32, u32),
     /// Those that expire at or before this are due.
     pub key_set_due: u32,
+    /// The digest of the zone is not known yet, and so not signed.
+    pub no_digest: bool,
 }
 
 /// A unit of the draft to look at.
@@ -77,7 +79,8 @@ impl<'a> LeafPatch<'a> {
             key::push_wire(owner.key(), None, version.apex_lower(), &mut piece.owner);
             if !self.keep_all(&owner, old.as_ref(), task, piece) {
                 for set in owner.sets() {
-                    if is_signed_set(owner.flags(), set.rtype) {
+                    let later = self.no_digest && owner.is_apex() && set.rtype == Rtype::ZONEMD;
+                    if is_signed_set(owner.flags(), set.rtype) && !later {
                         self.rrset(&owner, &set, old.as_ref(), task, piece)?;
                     }
                 }

@@ -24,6 +24,8 @@ pub mod serial;
 mod sign;
 mod slots;
 mod touched;
+mod unsign;
+mod zonemd;
 
 pub use due::{key_tick, next_due, next_upkeep};
 pub use incremental::{Resigned, sign_from};
@@ -37,3 +39,4 @@ pub use serial::{
     Chosen, KeepRefresh, Occasion, SerialError, SerialNote, SerialPolicy, next_serial,
 };
 pub use sign::{SignError, Signed, sign};
+pub use unsign::unsign;

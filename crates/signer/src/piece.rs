@@ -98,7 +98,7 @@ struct Lane {
     batches: Vec<Batch>,
     used: usize,
     sigs: Vec<Signatures>,
-    /// For tokens: the preimages, by which their signatures are verified.
+    /// For tokens whose signatures nobody has verified: the preimages, by which that is done here.
     checks: Vec<Batch>,
 }
 
@@ -279,6 +279,11 @@ impl SlotKey {
     fn is_queued(&self) -> bool {
         matches!(self.key.mode(), Mode::Queued(_))
     }
+
+    /// Its signatures come from elsewhere, unseen.
+    fn is_unverified(&self) -> bool {
+        self.is_queued() && !self.key.is_verified()
+    }
 }
 
 impl Lane {
@@ -288,7 +293,7 @@ impl Lane {
         }
         let last = self.used - 1;
         let mut pushed = self.batches[last].push(preimage);
-        if key.is_queued() {
+        if key.is_unverified() {
             pushed &= self.checks[last].push(preimage);
         }
         if pushed {
@@ -375,7 +380,8 @@ pub(crate) fn run<R: Send>(
 /// Where a batch stands: piece, group, key, batch number.
 type Place = (usize, usize, usize, usize);
 
-/// Has all batches for tokens signed, verifies every signature, repeats batches with a wrong one.
+/// Has all batches for tokens signed, verifies the signatures that nobody has verified yet, repeats
+/// batches with a wrong one.
 fn sign_queued(
     pieces: &mut [Piece],
     keys: &Keys,
@@ -422,10 +428,16 @@ fn sign_queued(
 
 fn is_right((p, g, l, b): Place, pieces: &[Piece], keys: &Keys) -> bool {
     let lane = &pieces[p].lanes[g][l];
-    let dnskey = keys[g][l].key.dnskey();
-    let (Some(checks), Some(sigs)) = (lane.checks.get(b), lane.sigs.get(b)) else {
+    let key = &keys[g][l];
+    let dnskey = key.key.dnskey();
+    let (Some(batch), Some(checks), Some(sigs)) =
+        (lane.batches.get(b), lane.checks.get(b), lane.sigs.get(b))
+    else {
         return false;
     };
+    if !key.is_unverified() {
+        return sigs.len() == batch.len();
+    }
     checks
         .items()
         .enumerate()

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cascade_crypto::dnskey::Role;
-use cascade_crypto::{DigestType, Dnskey, SigningKey, push_ds_rdata};
+use cascade_crypto::{DigestType, Dnskey, SigningKey, ZonemdHash, push_ds_rdata};
 use cascade_time::Timestamp;
 use cascade_zone::{KeyId, Name, Rtype, Serial, VersionId};
 use thiserror::Error;
@@ -22,6 +22,8 @@ pub struct SigningPlan {
     pub serial: Serial,
     pub apex: ApexSet,
     pub denial: DenialPlan,
+    /// The version carries its digest (RFC 8976); costs a pass over all of the zone each time.
+    pub zonemd: Option<ZonemdHash>,
     pub times: Times,
     pub clock: ClockGuard,
     pub requested_at: Timestamp,

@@ -23,6 +23,7 @@ use crate::refresh::{ClockUnsafe, Spread, TimesError};
 use crate::report::{KeyReport, SignReport};
 use crate::scope::Left;
 use crate::slots::assign_slots;
+use crate::zonemd;
 
 /// The result: neither verified nor published.
 pub struct Signed {
@@ -118,11 +119,12 @@ pub fn sign(
     }
     job.progress.enter(Stage::Inserting);
     let version = job.pool.install(|| draft.finish(sidecars, chain))?;
+    let (version, sealing) = zonemd::seal(version, plan, &keys, &spread, job, now)?;
     marks.finished = job.clock.monotonic();
     job.progress.enter(Stage::Finished);
     let counts = Counts {
         denial: done.0 + marks.rows,
-        signatures: done.1 + marks.row_signatures,
+        signatures: done.1 + marks.row_signatures + sealing,
         kept: 0,
         dropped: 0,
     };
@@ -236,7 +238,9 @@ pub(crate) fn apex_sets(base: &ZoneVersion, plan: &SigningPlan, denial: &Denial)
         _ => Vec::new(),
     };
     sets.push((Rtype::NSEC3PARAM, soa_ttl, param));
-    sets.push((Rtype::ZONEMD, soa_ttl, Vec::new()));
+    // Its place is held, so that it stands in the bitmap that is digested (RFC 8976 §3.2).
+    let digest = plan.zonemd.map(|hash| hash.placeholder(plan.serial));
+    sets.push((Rtype::ZONEMD, soa_ttl, digest.into_iter().collect()));
     sets
 }
 

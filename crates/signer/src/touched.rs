@@ -10,6 +10,7 @@ use crate::leaf_patch::{LeafPatch, LeafTask};
 use crate::piece::Piece;
 use crate::scope::{Mode, Place, Scope};
 use crate::sign::SignError;
+use crate::zonemd;
 
 /// The units of the draft to look at, ascending, the apex first. `all`: none is left out.
 pub(crate) fn leaf_tasks(
@@ -108,20 +109,32 @@ pub(crate) fn apex_is_unchanged(
     if masked(leaves.prev) != masked(version) || !old.types().eq(new.types()) {
         return Ok(false);
     }
+    if !zonemd::same_kind(&old, &new) {
+        return Ok(false);
+    }
     let Some(soa) = new.set(Rtype::SOA).map(|s| s.index as u16) else {
         return Ok(false);
     };
     let mut piece = Piece::default();
     piece.reset(leaves.keys);
     leaves.prepare(task, &mut piece)?;
-    // The old SOA has the signatures that a new one would get, and they are not due.
-    let (mut slots, mut due) = (0u16, false);
-    for sig in old.set(Rtype::SOA).iter().flat_map(|s| old.sigs(s.index)) {
-        slots |= 1 << sig.slot;
-        due |= leaves.spread.is_due(sig.expiration);
+    // The sets that hold the serial have the signatures that new ones would get, and they are not
+    // due.
+    let (mut right, mut of_serial) = (true, 0);
+    for set in [Rtype::SOA, Rtype::ZONEMD]
+        .iter()
+        .filter_map(|t| old.set(*t))
+    {
+        let mut slots = 0u16;
+        for sig in old.sigs(set.index) {
+            slots |= 1 << sig.slot;
+            right &= !leaves.spread.is_due(sig.expiration);
+            of_serial += 1;
+        }
+        right &= slots == leaves.masks.zone;
     }
     let all = leaves.prev.unit(0).sums().signatures;
-    let rest = all.saturating_sub(u64::from(slots.count_ones()));
+    let rest = all.saturating_sub(of_serial);
     let only_soa = piece.entries.iter().all(|e| e.set == soa);
-    Ok(only_soa && !due && slots == leaves.masks.zone && piece.kept() as u64 == rest)
+    Ok(only_soa && right && piece.kept() as u64 == rest)
 }

@@ -188,7 +188,10 @@ fn cancelled_before_a_unit() {
     let base = small();
     let progress = Progress::new();
     progress.cancel();
-    for key in [keys(&[("15", Role::Csk)]), vec![queued(Fault::None).1]] {
+    for key in [
+        keys(&[("15", Role::Csk)]),
+        vec![queued(Fault::None, false).1],
+    ] {
         let p = plan(&base, &key, nsec3(false));
         assert_eq!(
             run_with(&base, &p, 1, now(), &progress).unwrap_err(),
@@ -232,6 +235,8 @@ enum Fault {
 struct Token {
     key: Arc<dyn SigningKey>,
     fault: Fault,
+    /// Says that its signatures are verified before they get here.
+    verified: bool,
     batches: AtomicU64,
     cancelled: AtomicU64,
     held: parking_lot::Mutex<Vec<Completion>>,
@@ -257,6 +262,9 @@ impl SigningKey for TokenKey {
     }
     fn mode(&self) -> Mode<'_> {
         Mode::Queued(self)
+    }
+    fn is_verified(&self) -> bool {
+        self.0.verified
     }
 }
 
@@ -304,11 +312,12 @@ impl QueuedSigner for TokenKey {
     }
 }
 
-fn queued(fault: Fault) -> (Arc<Token>, ApexKey) {
+fn queued(fault: Fault, verified: bool) -> (Arc<Token>, ApexKey) {
     let key = software("15", Role::Csk);
     let token = Arc::new(Token {
         key,
         fault,
+        verified,
         batches: AtomicU64::default(),
         cancelled: AtomicU64::default(),
         held: Default::default(),
@@ -321,7 +330,7 @@ fn queued(fault: Fault) -> (Arc<Token>, ApexKey) {
 
 fn through_token(fault: Fault) -> (Result<Signed, SignError>, Arc<Token>) {
     let base = small();
-    let (token, key) = queued(fault);
+    let (token, key) = queued(fault, false);
     let p = plan(&base, &[key], nsec3(false));
     (run_with(&base, &p, 2, now(), &Progress::new()), token)
 }
@@ -361,6 +370,19 @@ fn wrong_signature_is_made_again() {
     assert_eq!(token.batches.load(SeqCst), 3);
 }
 
+/// Nobody verifies what was verified: a signature that is wrong all the same is the gate's matter.
+#[test]
+fn signatures_that_are_verified_already_are_not_verified_again() {
+    let base = small();
+    for fault in [Fault::None, Fault::WrongOnce] {
+        let (token, key) = queued(fault, true);
+        let p = plan(&base, &[key], nsec3(false));
+        let signed = run_with(&base, &p, 2, now(), &Progress::new()).unwrap();
+        assert_eq!(signed.report.keys[0].retries, 0);
+        assert_eq!(token.batches.load(SeqCst), 1 + 3, "{fault:?}");
+    }
+}
+
 #[test]
 fn token_failures_end_the_job() {
     let failure = |fault| match through_token(fault).0.unwrap_err() {
@@ -374,7 +396,7 @@ fn token_failures_end_the_job() {
 #[test]
 fn waiting_for_a_token_can_be_cancelled() {
     let base = small();
-    let (token, key) = queued(Fault::Silent);
+    let (token, key) = queued(Fault::Silent, false);
     let p = plan(&base, &[key], nsec3(false));
     let progress = Progress::new();
     let result = std::thread::scope(|s| {
@@ -396,7 +418,7 @@ fn waiting_for_a_token_can_be_cancelled() {
 #[test]
 fn a_change_signed_by_a_token() {
     let base = small();
-    let (token, key) = queued(Fault::WrongOnce);
+    let (token, key) = queued(Fault::WrongOnce, false);
     let prev = run(
         &base,
         &plan(&base, &keys(&[("15", Role::Csk)]), nsec3(false)),

@@ -7,6 +7,7 @@ mod kit;
 use std::path::Path;
 use std::process::Command;
 
+use cascade_crypto::ZonemdHash;
 use cascade_crypto::dnskey::Role;
 use cascade_signer::*;
 use cascade_time::Timestamp;
@@ -131,6 +132,52 @@ fn foreign_judges_accept() {
     let plan = plan_at(&base, &two, nsec3(false), at);
     let signed = run_with(&base, &plan, 2, at, &Progress::new()).unwrap();
     judges(&signed.version, at, false, false, "two algorithms");
+}
+
+/// A zone with its digest (RFC 8976), which ldns-verify-zone demands to be right and signed.
+#[test]
+fn foreign_judges_accept_the_digest() {
+    let at = real_now();
+    let base = zone("example.test.", ZONE_TEXT);
+    let two = keys(&[("13", Role::Ksk), ("13", Role::Zsk)]);
+    for hash in [ZonemdHash::Sha384, ZonemdHash::Sha512] {
+        for denial in [DenialPlan::Nsec, nsec3(false), nsec3(true)] {
+            let opt_out = denial == nsec3(true);
+            let what = format!("{hash:?} {denial:?}");
+            let plan = SigningPlan {
+                zonemd: Some(hash),
+                ..plan_at(&base, &two, denial, at)
+            };
+            let signed = run_with(&base, &plan, 2, at, &Progress::new()).unwrap();
+            kit::verify::digested(&signed.version, Some(hash));
+            judges(&signed.version, at, opt_out, false, &what);
+            if opt_out {
+                continue;
+            }
+            let dir = tempfile::tempdir().unwrap();
+            let file = dir.path().join("example.test");
+            let args = ["-V", "1", "-ZZ", "-t", &at.to_dns()];
+            std::fs::write(&file, to_text(&signed.version)).unwrap();
+            let spoken = judge("ldns-verify-zone", &args, &file, &what);
+            println!("{what}: {spoken} judge of digests");
+            // One octet of unsigned glue: nobody but the digest tells.
+            let glue = "ns.insecure.example.test. 3600 IN A \\# 4 c00002";
+            let text = to_text(&signed.version);
+            assert!(text.contains(glue), "{text}");
+            std::fs::write(
+                &file,
+                text.replace(&format!("{glue}35"), &format!("{glue}36")),
+            )
+            .unwrap();
+            if let Ok(out) = Command::new("ldns-verify-zone")
+                .args(args)
+                .arg(&file)
+                .output()
+            {
+                assert!(!out.status.success(), "{what}: accepted another zone");
+            }
+        }
+    }
 }
 
 #[test]

@@ -340,6 +340,45 @@ fn key_sets_in_the_content_are_replaced() {
 }
 
 #[test]
+fn without_dnssec_there_is_only_content() {
+    let text = "@ SOA ns h 1 2 3 4 300\n@ NS ns\nns A 192.0.2.1\nsub NS ns.sub\nns.sub A 192.0.2.2\n\
+                @ CDS 0 0 0 00\n";
+    let base = zone("example.", text);
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(1)
+        .build()
+        .unwrap();
+    let (clock, progress) = (cascade_time::SimClock::new(now()), Progress::new());
+    let job = Job {
+        pool: &pool,
+        clock: &clock,
+        progress: &progress,
+        class: cascade_crypto::Class::Normal,
+        token_wait: std::time::Duration::from_secs(10),
+    };
+    let (id, serial) = (cascade_zone::VersionId(9), cascade_zone::Serial(4711));
+    let done = unsign(&base, id, serial, now(), vec![], &job, now()).unwrap();
+    let v = &done.version;
+    assert!(v.audit().is_empty(), "{:?}", v.audit());
+    assert!(!v.is_signed() && v.serial() == serial && v.id() == id);
+    assert_eq!(v.unsigned_id(), base.id());
+    assert_eq!(v.content_fingerprint(), base.content_fingerprint());
+    // No CDS that came with the content either: the parent would take it for ours.
+    let types: Vec<String> = records(v).iter().map(|r| r.rtype.to_string()).collect();
+    assert_eq!(types, ["SOA", "NS", "A", "NS", "A"]);
+    // And signed again from there: nothing of it can be kept.
+    let keys = two("15");
+    let plan = plan(&base, &keys, DenialPlan::Nsec);
+    let again = sign_from(v, &base, &plan, &Scope::everything(0), &job, now()).unwrap();
+    let Resigned::Signed(signed, Some(WhyFull::NotSigned)) = again else {
+        panic!("{again:?}")
+    };
+    assert!(signed.version.is_signed());
+    let refused = unsign(&signed.version, id, serial, now(), vec![], &job, now());
+    assert!(refused.is_err());
+}
+
+#[test]
 fn cds_and_cdnskey_by_the_ksk() {
     let base = zone("example.", "@ SOA ns h 1 2 3 4 300\n@ NS ns.elsewhere.");
     let mut keys = two("15");

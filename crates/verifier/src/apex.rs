@@ -19,7 +19,7 @@ pub(crate) fn check_before(ctx: &Context<'_>, sink: &mut Sink) {
 }
 
 /// V01 and V11.
-fn check_soa(ctx: &Context<'_>, sink: &mut Sink) {
+pub(crate) fn check_soa(ctx: &Context<'_>, sink: &mut Sink) {
     let apex = &ctx.apex_name;
     if ctx.apex.soa.len() != 1 {
         let n = ctx.apex.soa.len();

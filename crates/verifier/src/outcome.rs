@@ -183,6 +183,14 @@ impl<V> Outcome<V> {
         }
     }
 
+    /// Of a version whose successor is to be judged in full.
+    pub(crate) fn without_ledger(version: V, judged: Judged) -> Outcome<V> {
+        match Outcome::of(version, judged) {
+            Outcome::Verified(v) => Outcome::Verified(Verified { ledger: None, ..v }),
+            refused => refused,
+        }
+    }
+
     pub fn report(&self) -> &VerifyReport {
         match self {
             Outcome::Verified(v) => &v.report,

@@ -117,7 +117,7 @@ fn count_place(group: &Group, place: Place, tally: &mut Tally) {
 }
 
 /// V02.
-fn check_set(group: &Group, set: &[Rec], sink: &mut Sink) {
+pub(crate) fn check_set(group: &Group, set: &[Rec], sink: &mut Sink) {
     let rtype = set[0].rtype;
     for pair in set.windows(2) {
         // RFC 2181 §5.2; the RRSIGs of an owner follow the TTLs of what they cover (RFC 4034 §3).

@@ -95,6 +95,8 @@ pub struct Params<'a> {
     pub cdnskey: bool,
     /// The operator has ordered the DS RRset to be deleted (RFC 8078 §4).
     pub delete_ds_ordered: bool,
+    /// The zone is to be without DNSSEC: refused are all of its records, and a DS that leads here.
+    pub unsigned: bool,
     /// A ZONEMD RRset is demanded. One that is there is checked in any case.
     pub zonemd_required: bool,
     /// The approved unsigned version.
@@ -126,6 +128,7 @@ impl Params<'_> {
             cached_algorithms: Vec::new(),
             cdnskey: true,
             delete_ds_ordered: false,
+            unsigned: false,
             zonemd_required: false,
             approved: None,
             answers: None,

@@ -862,6 +862,51 @@ fn parent_records() {
     );
 }
 
+#[test]
+fn a_zone_that_is_to_be_without_dnssec() {
+    let (s, signed) = nsec();
+    let mut p = Params::file();
+    p.unsigned = true;
+    let bare = unsigned();
+    let outcome = verify(&bare, &p);
+    let verdict = outcome.report().verdict;
+    assert_eq!(verdict, Verdict::Passed, "{}", outcome.report().text());
+    assert!(
+        outcome.verified().is_some_and(|v| v.ledger().is_none()),
+        "its successor is judged in full"
+    );
+    // Something of DNSSEC is left, whatever it is.
+    refused(60, &[Check::V07], &signed, &p);
+    for rtype in [DNSKEY, CDS, CDNSKEY] {
+        let mut z = bare.clone();
+        z.push(r("example", rtype, 3600, s.keys[0].dnskey()));
+        refused(60, &[Check::V07], &z, &p);
+    }
+    // A DS leads here: whoever validates would see bogus answers only.
+    let ds = vec![s.keys[0].ds(&s.apex)];
+    let linked = Parent::Linked {
+        ds: ds.clone(),
+        standby: vec![],
+    };
+    for parent in [linked, Parent::Ours { ds }] {
+        let mut p = p.clone();
+        p.parent = parent;
+        refused(60, &[Check::V09], &bare, &p);
+    }
+    let mut ours = p.clone();
+    ours.parent = Parent::Ours { ds: vec![] };
+    assert_eq!(verify(&bare, &ours).report().verdict, Verdict::Passed);
+    // The serial goes on.
+    let mut later = p.clone();
+    later.live_serial = Some(Serial(7));
+    refused(60, &[Check::V11], &bare, &later);
+    // Not ordered: as refused as ever.
+    assert_eq!(
+        verify(&bare, &Params::file()).report().verdict,
+        Verdict::Refused
+    );
+}
+
 fn zonemd(zone: &[R], serial: u32) -> Vec<u8> {
     use sha1::Digest;
     let mut sorted = zone.to_vec();

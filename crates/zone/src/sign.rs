@@ -16,6 +16,7 @@ use crate::fingerprint::Hasher;
 use crate::id::{VersionId, ZoneId};
 use crate::leaf::{Flags, Kinds, LeafEncoder, ULeaf};
 use crate::name::Name;
+use crate::patch::Alignment;
 use crate::rtype::Rtype;
 use crate::sidecar::{SEncoder, SLeaf};
 use crate::slots::KeyTable;
@@ -79,6 +80,31 @@ impl Draft {
         Ok(Draft {
             version: version.assemble(),
         })
+    }
+
+    /// Of a signed version in which one set at the apex gets other RDATA: to be put together by
+    /// [`finish_apex`](Draft::finish_apex). Sets keep their numbers.
+    ///
+    /// # Errors
+    /// As [`Draft::new`].
+    pub fn of_apex(signed: &ZoneVersion, set: SetSpec) -> Result<Draft, BuildError> {
+        let (keys, denial) = (KeyTable::clone(&signed.keys), signed.denial.clone());
+        let mut draft = Draft::new(signed, signed.id, signed.made_at, vec![set], keys, denial)?;
+        draft.version.of = signed.of;
+        Ok(draft)
+    }
+
+    /// The signed version with this draft's apex; all else is the same object.
+    ///
+    /// # Errors
+    /// The sidecar is of another unit.
+    pub fn finish_apex(
+        self,
+        signed: &ZoneVersion,
+        apex: Option<Sidecar>,
+    ) -> Result<ZoneVersion, BuildError> {
+        let chain = signed.chain().cloned();
+        self.finish_from(signed, &Alignment::default(), vec![(0, apex)], chain)
     }
 
     /// The content with its new apex, readable like any version; nothing is signed.

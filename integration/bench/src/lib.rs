@@ -1,5 +1,6 @@
 //! Benchmarks: a generator of registry zones, the floor that cryptography sets, and the stages
-//! measured against it; what KMIP adds to a token; what a daemon with many zones needs.
+//! measured against it; what KMIP, bridge and daemon add to a token; what a daemon with many zones
+//! needs.
 #![allow(
     clippy::disallowed_methods,
     reason = "measuring is reading the clock; this crate is a developer's program"
@@ -10,6 +11,7 @@ pub mod changes;
 pub mod daemon;
 pub mod floor;
 pub mod generate;
+pub mod hsm;
 pub mod kmip;
 pub mod memory;
 pub mod peers;

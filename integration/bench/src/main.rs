@@ -31,7 +31,7 @@ enum Command {
     },
     /// Measure the floor and the stages, print the table.
     Run(RunArgs),
-    /// Measure what KMIP adds to a token.
+    /// Measure what KMIP, bridge and daemon add to a token.
     Hsm {
         /// Seconds for each measurement.
         #[arg(long, default_value_t = 3)]
@@ -159,7 +159,7 @@ fn main() -> ExitCode {
             kind: Kind::Tld(args),
         } => generate(&args),
         Command::Run(args) => run(&args),
-        Command::Hsm { secs } => hsm(Duration::from_secs(secs)),
+        Command::Hsm { secs } => hsm(secs),
         Command::Changes(args) => changes(&args),
         Command::Zones { count } => beside_us().and_then(|p| zones::run(count, p)).map(shown),
         Command::Daemon { delegations, seed } => beside_us()
@@ -210,8 +210,9 @@ fn generate(args: &TldArgs) -> Result<(), String> {
     Ok(())
 }
 
-fn hsm(span: Duration) -> Result<(), String> {
-    let rows = cascade_bench::kmip::measure(span)?;
+fn hsm(secs: u64) -> Result<(), String> {
+    let mut rows = cascade_bench::kmip::measure(Duration::from_secs(secs))?;
+    rows.extend(cascade_bench::hsm::measure(secs)?);
     table::print(&rows);
     match rows.iter().all(Row::holds) {
         true => Ok(()),

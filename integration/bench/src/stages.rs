@@ -198,6 +198,7 @@ pub(crate) fn plan(
         serial: Serial(base.serial().0.wrapping_add(n)),
         apex,
         denial,
+        zonemd: None,
         times: Times::default(),
         clock: ClockGuard {
             built_at: Timestamp::from_secs(1_735_689_600),

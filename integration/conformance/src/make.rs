@@ -138,6 +138,7 @@ pub fn sign_zone(
         serial: base.serial(),
         apex: make_apex_set(base.apex(), &keys.0, &options, now)?,
         denial,
+        zonemd: None,
         times: Times::default(),
         clock: ClockGuard {
             built_at: now,

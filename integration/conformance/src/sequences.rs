@@ -432,6 +432,7 @@ impl<'a> Zone<'a> {
             serial: Serial(self.serial + 1),
             apex: apex.map_err(|e| e.to_string())?,
             denial: self.denial.clone(),
+            zonemd: None,
             times: Times::default(),
             clock: ClockGuard {
                 built_at: self.now,

@@ -28,6 +28,8 @@ pub struct Bridge {
     ports: Ports,
     module: PathBuf,
     netlike: bool,
+    /// Lines of its configuration besides those that every bridge has.
+    settings: String,
     child: Option<Child>,
 }
 
@@ -38,6 +40,14 @@ impl Bridge {
     /// # Panics
     /// When what is there does not start.
     pub fn softhsm() -> Option<Bridge> {
+        Bridge::softhsm_token()?.begin()
+    }
+
+    /// The token alone, for whoever starts the program otherwise.
+    ///
+    /// # Panics
+    /// When SoftHSM is there and makes no token.
+    pub fn softhsm_token() -> Option<Bridge> {
         let module = SOFTHSM.iter().map(Path::new).find(|p| p.exists());
         let Some(module) = module.and_then(|m| m.canonicalize().ok()) else {
             eprintln!("SKIPPED: SoftHSM is not installed (apt-get install softhsm2)");
@@ -66,7 +76,7 @@ impl Bridge {
                 return None;
             }
         }
-        bridge.begin()
+        Some(bridge)
     }
 
     /// The same in front of the test module; its manners can be changed at any time.
@@ -102,22 +112,29 @@ impl Bridge {
             ports: Ports::take(1),
             module,
             netlike,
+            settings: String::new(),
             child: None,
         })
     }
 
     fn begin(mut self) -> Option<Bridge> {
+        self.configure();
+        self.start();
+        Some(self)
+    }
+
+    /// Writes the program's configuration.
+    pub fn configure(&self) {
         let (variable, file) = self.environment();
         let text = format!(
-            "lib_path = \"{}\"\nport = {}\ntls_dir = \"{}\"\nmodule_env = {{ {variable} = \"{}\" }}\n",
+            "lib_path = \"{}\"\nport = {}\ntls_dir = \"{}\"\nmodule_env = {{ {variable} = \"{}\" }}\n{}",
             self.module.display(),
             self.port(),
             self.folder.path().display(),
             file.display(),
+            self.settings,
         );
         self.write("config.toml", &text);
-        self.start();
-        Some(self)
     }
 
     fn environment(&self) -> (&'static str, PathBuf) {
@@ -125,6 +142,45 @@ impl Bridge {
             true => ("NETLIKE_CONFIG", self.path("netlike.toml")),
             false => ("SOFTHSM2_CONF", self.path("softhsm2.conf")),
         }
+    }
+
+    /// Starts the program anew with these lines of configuration besides the usual ones.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn restart_with(&mut self, settings: &str) {
+        self.settings = settings.to_string();
+        self.configure();
+        self.start();
+    }
+
+    /// A second program in front of the same token, at another port.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn twin(&self) -> Bridge {
+        let folder = TempDir::with_prefix("cascade-bridge-");
+        let mut twin = Bridge {
+            folder: folder.expect("the temporary directory is writable"),
+            ports: Ports::take(1),
+            module: self.module.clone(),
+            netlike: self.netlike,
+            settings: String::new(),
+            child: None,
+        };
+        let (_, ours) = twin.environment();
+        fs::copy(self.environment().1, ours).expect("our own directory is writable");
+        twin.configure();
+        twin.start();
+        twin
+    }
+
+    /// Waits until the program has ended by itself; its exit code.
+    pub fn await_end(&mut self, limit: Duration) -> Option<i32> {
+        let child = self.child.as_mut()?;
+        let ended = within(limit, || child.try_wait().ok().flatten())?;
+        self.child = None;
+        ended.code()
     }
 
     /// Changes the test module's manners: lines of TOML.
@@ -145,6 +201,32 @@ impl Bridge {
 
     fn write(&self, name: &str, text: &str) {
         fs::write(self.path(name), text).expect("our own directory is writable");
+    }
+
+    /// What is on the token, as OpenSC shows it.
+    ///
+    /// # Panics
+    /// When `pkcs11-tool` is not installed.
+    pub fn list_objects(&self) -> String {
+        let mut command = self.on_token("pkcs11-tool");
+        command
+            .arg("--module")
+            .arg(&self.module)
+            .arg("--list-objects");
+        // The network HSM's module has logged in by itself.
+        if !self.netlike {
+            command.args(["--login", "--pin", PIN]);
+        }
+        let list = command
+            .output()
+            .expect("pkcs11-tool of opensc is installed");
+        String::from_utf8_lossy(&list.stdout).into_owned()
+    }
+
+    /// What the module must find in its environment, as `NAME=VALUE`.
+    pub fn module_env(&self) -> String {
+        let (variable, file) = self.environment();
+        format!("{variable}={}", file.display())
     }
 
     /// A program that looks at the token from outside.
@@ -184,6 +266,10 @@ impl Bridge {
             std::net::TcpStream::connect(at).ok()
         });
         assert!(up.is_some(), "kmip2pkcs11 does not listen:\n{}", self.log());
+        // The socket is there before the certificate is.
+        let own = self.certificate();
+        let made = within(Duration::from_secs(20), || own.exists().then_some(()));
+        assert!(made.is_some(), "no certificate:\n{}", self.log());
     }
 
     /// Ends the program as a crash would.

@@ -66,13 +66,39 @@ impl Primary {
         text: &str,
         open: bool,
     ) -> Option<Primary> {
+        Primary::start_with(program, folder, zone, text, open, "")
+    }
+
+    /// BIND, which takes DNS UPDATE signed with [`KEY`]; the zone's file is its own from then on.
+    ///
+    /// # Panics
+    /// When it does not start serving; with its log.
+    #[track_caller]
+    pub fn updatable(folder: &Path, zone: &str, text: &str) -> Option<Primary> {
+        let more = format!("allow-update {{ key \"{KEY}\"; }};");
+        Primary::start_with(Program::Bind, folder, zone, text, true, &more)
+    }
+
+    /// `more`: lines of the zone's clause.
+    #[track_caller]
+    fn start_with(
+        program: Program,
+        folder: &Path,
+        zone: &str,
+        text: &str,
+        open: bool,
+        more: &str,
+    ) -> Option<Primary> {
         let path = program.path()?;
         let folder = folder.join(program.name());
         fs::create_dir_all(&folder).expect("our own directory is writable");
         fs::write(folder.join("zone"), text).expect("our own directory is writable");
         let ports = Ports::take(1);
         let config = folder.join("config");
-        let text = config_of(program, &folder, zone, ports.get(0), open);
+        let text = config_of(program, &folder, zone, ports.get(0), open).replace(
+            "check-integrity no; }",
+            &format!("check-integrity no; {more} }}"),
+        );
         fs::write(&config, text).expect("our own directory is writable");
         let log = fs::File::create(folder.join("log")).expect("our own directory is writable");
         let mut command = Command::new(path);

@@ -1,7 +1,7 @@
 //! Signatures a second of a token: driven directly with bare sessions, and through `cascade-hsm`.
 //!
-//! `rate MODULE SLOT PIN SESSIONS [SECONDS]`; SLOT is label, id or index. Makes one P-256 key and
-//! destroys it again.
+//! `rate MODULE SLOT PIN SESSIONS [SECONDS [direct]]`; SLOT is label, id or index. Makes one P-256
+//! key and destroys it again.
 #![allow(
     clippy::disallowed_methods,
     reason = "a program that measures reads the clock"
@@ -25,7 +25,7 @@ const ECDSA: Mechanism = Mechanism::Ecdsa(Hash::Sha256);
 fn main() -> Result<(), Failure> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [module, slot, pin, sessions, rest @ ..] = args.as_slice() else {
-        return Err("rate MODULE SLOT PIN SESSIONS [SECONDS]".into());
+        return Err("rate MODULE SLOT PIN SESSIONS [SECONDS [direct]]".into());
     };
     let sessions: usize = sessions.parse()?;
     let seconds = rest.first().map_or(Ok(3), |s| s.parse())?;
@@ -43,7 +43,11 @@ fn main() -> Result<(), Failure> {
     })?;
     let id = made.id.as_str().as_bytes().to_vec();
     let bare = direct(Path::new(module), token.slot_id(), &id, sessions, span)?;
-    println!("direct, {sessions} sessions: {bare:.0} signatures/s");
+    println!("direct, {sessions} sessions: {bare:.1} signatures/s");
+    if rest.get(1).is_some_and(|word| word == "direct") {
+        token.destroy_pair(&made.id)?;
+        return Ok(());
+    }
     let input = SignInput::Digest(vec![7; 32]);
     for (name, size) in [("batches of 256", 256), ("batches of 4096", 4096)] {
         let inputs = vec![input.clone(); size];

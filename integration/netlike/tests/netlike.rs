@@ -452,6 +452,25 @@ fn hanging() {
 }
 
 #[test]
+fn all_sessions_hang() {
+    with("all_sessions_hang", "", short(700), |bench, folder| {
+        let token = bench.open("0", "x");
+        let key = make(&token, P256);
+        control(folder, "hang-ms = 60000");
+        // As many as there can be: no session is left, and it is found out all the same.
+        let inputs: Vec<SignInput> = (0..2 * cascade_hsm::MAX_SESSIONS)
+            .map(|_| input("x"))
+            .collect();
+        let results = token.sign_batch(&key.id, mechanism(P256), &inputs);
+        assert!(results.iter().all(Result::is_err));
+        until(Duration::from_secs(40), "gives up", || {
+            let _ = token.probe();
+            bench.hsm.is_beyond_recovery().then_some(())
+        });
+    });
+}
+
+#[test]
 fn sessions_that_break() {
     test("sessions_that_break", "stuck-after = 5", |bench, folder| {
         let token = bench.open("0", "x");

@@ -117,7 +117,7 @@ pub fn compile(dev: bool) -> Result<(), String> {
     if dev {
         command.args(["--workspace", "--lib", "--bins", "--tests"]);
     } else {
-        command.arg("--release");
+        command.arg("--release").envs(release_flags());
         for package in packages() {
             for program in package.programs {
                 command.args(["--package", program]);
@@ -134,6 +134,29 @@ pub fn compile(dev: bool) -> Result<(), String> {
     } else {
         Err("the build failed".into())
     }
+}
+
+/// Paths of this machine are not for the world, and make packages of equal sources differ. C code
+/// gets what Debian's own builds have; what rustc makes is PIE with full RELRO by itself.
+fn release_flags() -> Vec<(&'static str, String)> {
+    let mut places = vec![(crate::root(), "/usr/src/cascade")];
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    let cargo = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    places.extend(
+        cargo
+            .or(home.map(|h| h.join(".cargo")))
+            .map(|p| (p, "/usr/src/cargo")),
+    );
+    let mut rust: Vec<String> = Vec::new();
+    let mut c = "-O2 -g1 -fstack-protector-strong -D_FORTIFY_SOURCE=2".to_owned();
+    for (from, to) in &places {
+        let from = from.display();
+        rust.push(format!("--remap-path-prefix={from}={to}"));
+        c.push_str(&format!(" -ffile-prefix-map={from}={to}"));
+    }
+    // The separator that cargo asks for.
+    let rust = rust.join("\u{1f}");
+    vec![("CARGO_ENCODED_RUSTFLAGS", rust), ("CFLAGS", c)]
 }
 
 /// What lintian finds is an error; what cannot be otherwise stands in the overrides, with its reason.

@@ -18,13 +18,20 @@ pub fn write(build: &Build, package: &Package, laid: &Tree) -> Result<(), String
 fn metadata(build: &Build, package: &Package, laid: &Tree) -> Result<String, String> {
     let version = build.version.split('-').next().unwrap_or(&build.version);
     let mut out = format!(
-        "name = \"{}\"\nversion = \"{version}\"\nrelease = \"1\"\nlicense = \"BSD-3-Clause\"\n\
+        "name = \"{}\"\nversion = \"{version}\"\nrelease = \"1\"\nlicense = \"{}\"\n\
          summary = \"{}\"\nauto-req = \"auto\"\n",
         package.name,
+        env!("CARGO_PKG_LICENSE"),
         summary(package)?
     );
+    // An asset is a file: empty folders are made here.
+    let folders: String = laid
+        .folders
+        .iter()
+        .map(|f| format!("install -d {f}; "))
+        .collect();
     let script = format!(
-        "systemd-sysusers {0}.conf; systemd-tmpfiles --create {0}.conf >/dev/null 2>&1; \
+        "{folders}systemd-sysusers {0}.conf; systemd-tmpfiles --create {0}.conf >/dev/null 2>&1; \
          systemctl daemon-reload >/dev/null 2>&1; [ $1 -lt 2 ] || systemctl try-restart {1}.service; :",
         package.name, package.programs[0]
     );
@@ -35,7 +42,9 @@ fn metadata(build: &Build, package: &Package, laid: &Tree) -> Result<String, Str
         package.programs[0]
     );
     out.push_str("\n[requires]\nsystemd = \"*\"\n");
-    for path in &laid.files {
+    for path in laid.files.iter().filter(|p| !is_of_debian(p)) {
+        // Where zsh looks on hosts with RPM.
+        let dest = path.replace("/zsh/vendor-completions/", "/zsh/site-functions/");
         let mode = if path.starts_with("/usr/bin/") {
             "755"
         } else {
@@ -43,7 +52,7 @@ fn metadata(build: &Build, package: &Package, laid: &Tree) -> Result<String, Str
         };
         let _ = write!(
             out,
-            "\n[[assets]]\nsource = \"{}\"\ndest = \"{path}\"\nmode = \"{mode}\"\n",
+            "\n[[assets]]\nsource = \"{}\"\ndest = \"{dest}\"\nmode = \"{mode}\"\n",
             tree::inside(&laid.root, path).display()
         );
         if path.starts_with("/etc/") {
@@ -54,6 +63,11 @@ fn metadata(build: &Build, package: &Package, laid: &Tree) -> Result<String, Str
         }
     }
     Ok(out)
+}
+
+/// Words for Debian's own tools and readers.
+fn is_of_debian(path: &str) -> bool {
+    path.contains("/lintian/") || path.contains(".Debian")
 }
 
 /// The first line of the Debian package's description.
@@ -67,4 +81,21 @@ fn summary(package: &Package) -> Result<String, String> {
         .find_map(|line| line.strip_prefix("Description: "))
         .map(str::to_owned)
         .ok_or_else(|| format!("{}: no description", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_of_debian_stays_there() {
+        for path in [
+            "/usr/share/lintian/overrides/cascade",
+            "/usr/share/doc/cascade/README.Debian",
+            "/usr/share/doc/cascade/changelog.Debian.gz",
+        ] {
+            assert!(is_of_debian(path), "{path}");
+        }
+        assert!(!is_of_debian("/usr/share/doc/cascade/README.md"));
+    }
 }

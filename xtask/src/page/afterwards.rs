@@ -1,12 +1,14 @@
-//! Rows 18 and 19: the next release, a copy on an empty machine, removal.
+//! Rows 18 and 19: the next release, a copy on an empty machine, states of former releases, removal.
 
-use super::steps::serial;
+use super::steps::{MODULE, ZONE_FILE, serial};
 use super::walk::{Step, Walk, check, done, equal, names, says, until};
 
 pub fn rows(walk: &mut Walk) -> Step {
     upgrade(walk)?;
     backup(walk)?;
-    removal(walk)
+    former_layout(walk)?;
+    removal(walk)?;
+    former_release(walk)
 }
 
 /// Row 18.
@@ -72,6 +74,90 @@ fn backup(walk: &mut Walk) -> Step {
     })
 }
 
+/// A state as the first layout was, from the tests' data.
+fn former_layout(walk: &mut Walk) -> Step {
+    walk.row("18.6", "the state of a former layout is copied, then taken over", |m| {
+        let done_so_far = "systemctl stop cascaded; mv /var/lib/cascade /root/mine";
+        done(m.sh(done_so_far))?;
+        done(m.sh(
+            "tar -xzf /root/states/schema-1.tar.gz -C /var/lib && mv /var/lib/state /var/lib/cascade && \
+             chown -R cascade: /var/lib/cascade && chmod 750 /var/lib/cascade && \
+             cp /usr/share/cascade/policy.toml /etc/cascade/policies/default.toml && systemctl start cascaded",
+        ))?;
+        let said = done(m.sh("cascade keyset example.net list"))?;
+        names(&said.stdout, &["17076", "21737"])?;
+        // Its signatures have ended long ago: it is signed before it is answered again.
+        until(20, || {
+            let at = serial(m, "example.net")?;
+            check(at >= 2_026_052_801, || at.to_string())
+        })?;
+        let said = done(m.sh("cascade backup verify /var/lib/cascade/backup/0.1.0-pre"))?;
+        names(&said.stdout, &["intact: 1 zones", "by release 0.1.0-pre"])?;
+        says(m.sh("stat -c '%U %a' /var/lib/cascade/backup/0.1.0-pre"), "cascade 700\n")?;
+        done(m.sh(
+            "systemctl stop cascaded; rm -rf /var/lib/cascade /etc/cascade/policies/default.toml; \
+             mv /root/mine /var/lib/cascade; systemctl start cascaded",
+        ))
+        .map(drop)
+    })
+}
+
+/// Row 18 with the packages of a former release, where they are at hand.
+fn former_release(walk: &mut Walk) -> Step {
+    if !walk.previous {
+        println!(
+            "SKIP  18.7-18.9: no packages of a former release are given (CASCADE_PAGE_PREVIOUS)"
+        );
+        return Ok(());
+    }
+    let look = "cascade keyset example.net list -q; cascade keyset example.net get dnskey; \
+                dig @127.0.0.1 -p 4543 example.net SOA +dnssec +short";
+    let mut before = String::new();
+    walk.row("18.7", "the former release signs with keys in the token", |m| {
+        done(m.sh("dpkg -i /root/previous/*.deb </dev/null"))?;
+        done(m.sh(&format!(
+            "sed -i -e 's|^lib_path = .\\+|lib_path = \"{MODULE}\"|' /etc/kmip2pkcs11/config.toml; \
+             systemctl start kmip2pkcs11; \
+             cascade template policy | sed -e 's|^#hsm-server-id = .\\+|hsm-server-id = \"kmip2pkcs11\"|' \
+                 > /etc/cascade/policies/nethsm.toml; \
+             systemctl start cascaded; cascade policy reload; \
+             cascade hsm add --insecure --username 0 --password 123456 kmip2pkcs11 127.0.0.1"
+        )))?;
+        done(m.sh(ZONE_FILE))?;
+        done(m.sh("cascade zone add --source /etc/cascade/zones/example.net --policy nethsm --wait example.net"))?;
+        until(20, || names(&m.sh(look).stdout, &["SOA 13"]))?;
+        before = m.sh(look).stdout;
+        Ok(())
+    })?;
+    walk.row(
+        "18.8",
+        "the upgrade keeps keys, serial and signatures, and a copy of the state",
+        |m| {
+            let said =
+                done(m.sh("dpkg --force-confdef --force-confold -i /root/now/*.deb </dev/null"))?;
+            check(!said.stderr.contains("did not come up"), || {
+                said.to_string()
+            })?;
+            until(20, || equal(&m.sh(look).stdout, &before))?;
+            let folder = m.sh("ls -d /var/lib/cascade/backup/*").stdout;
+            let said = done(m.sh(&format!("cascade backup verify {}", folder.trim())))?;
+            names(&said.stdout, &["intact: 1 zones"])
+        },
+    )?;
+    walk.row("18.9", "the former release refuses the newer state; with the copy it goes on", |m| {
+        done(m.sh("systemctl stop cascaded"))?;
+        done(m.sh("dpkg --force-confdef --force-confold -i /root/previous/*.deb </dev/null"))?;
+        let said = m.sh("systemctl start cascaded");
+        check(said.code != Some(0), || "it took the newer state".into())?;
+        names(&m.sh("journalctl --no-pager -u cascaded -n 20").stdout, &["newer release"])?;
+        done(m.sh(
+            "systemctl stop cascaded; systemctl reset-failed; mv /var/lib/cascade /var/lib/cascade.newer; \
+             cascade backup restore /var/lib/cascade.newer/backup/* && systemctl start cascaded",
+        ))?;
+        until(20, || equal(&m.sh(look).stdout, &before))
+    })
+}
+
 /// Row 19.
 fn removal(walk: &mut Walk) -> Step {
     let packages = if walk.hsm {
@@ -81,7 +167,7 @@ fn removal(walk: &mut Walk) -> Step {
     };
     walk.row("19.1", "removal stops and disables, and keeps what is the operator's", |m| {
         done(m.sh(&format!("dpkg -r {packages}")))?;
-        let said = m.sh("pgrep cascaded; systemctl is-enabled cascaded 2>/dev/null; ls /usr/bin/cascade* /run/cascade/control.sock 2>/dev/null");
+        let said = m.sh("pgrep cascaded; systemctl is-enabled cascaded 2>/dev/null | grep -v not-found; ls /usr/bin/cascade* /run/cascade/control.sock 2>/dev/null");
         equal(&said.stdout, "")?;
         done(m.sh("ls /etc/cascade/config.toml /etc/cascade/policies/nethsm.toml /var/lib/cascade/state.redb")).map(drop)
     })?;

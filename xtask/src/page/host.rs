@@ -6,9 +6,11 @@ use std::process::Command;
 
 use crate::{process, tools};
 
-const SUITE: &str = "bookworm";
+/// Debian 12, unless another one is asked for.
+pub const SUITE: &str = "bookworm";
 /// Besides the base system. What the page installs with apt is in it: the machine has no network.
-const INCLUDE: &str = "systemd,systemd-sysv,dbus,softhsm2,opensc,bind9-dnsutils,ca-certificates";
+const INCLUDE: &str = "systemd,systemd-sysv,dbus,softhsm2,opensc,bind9-dnsutils,ca-certificates,\
+                       man-db,bash-completion";
 
 /// Says why the walk cannot be done here.
 pub fn able() -> Result<(), String> {
@@ -39,10 +41,10 @@ pub fn able() -> Result<(), String> {
 }
 
 /// A copy of the base system, which is made once and kept.
-pub fn fresh_root() -> Result<PathBuf, String> {
+pub fn fresh_root(suite: &str) -> Result<PathBuf, String> {
     let place = place();
     fs::create_dir_all(&place).map_err(|e| format!("{}: {e}", place.display()))?;
-    let base = base(&place)?;
+    let base = base(&place, suite)?;
     let root = place.join(format!("walk-{}", std::process::id()));
     process::output(
         Command::new("cp")
@@ -58,20 +60,20 @@ fn place() -> PathBuf {
         .map_or_else(|| PathBuf::from("/var/tmp/cascade-page"), PathBuf::from)
 }
 
-fn base(place: &Path) -> Result<PathBuf, String> {
-    let base = place.join(SUITE);
-    let made_of = format!("{SUITE} {INCLUDE}\n");
-    let mark = place.join(format!("{SUITE}.made-of"));
+fn base(place: &Path, suite: &str) -> Result<PathBuf, String> {
+    let base = place.join(suite);
+    let made_of = format!("{suite} {INCLUDE}\n");
+    let mark = place.join(format!("{suite}.made-of"));
     if fs::read_to_string(&mark).is_ok_and(|text| text == made_of) {
         return Ok(base);
     }
-    println!("making a Debian {SUITE} in {} (once)", base.display());
+    println!("making a Debian {suite} in {} (once)", base.display());
     let _ = fs::remove_dir_all(&base);
     let made = process::output(
         Command::new("debootstrap")
             .arg("--variant=minbase")
             .arg(format!("--include={INCLUDE}"))
-            .arg(SUITE)
+            .arg(suite)
             .arg(&base)
             .arg(mirror()),
     );
@@ -86,7 +88,24 @@ fn base(place: &Path) -> Result<PathBuf, String> {
     Ok(base)
 }
 
-/// The mirror that apt uses for the same suite here, or Debian's own.
+/// The `.deb` files of a folder.
+pub fn packages_in(folder: &Path) -> Result<Vec<PathBuf>, String> {
+    let error = |e| format!("{}: {e}", folder.display());
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).map_err(error)? {
+        let path = entry.map_err(error)?.path();
+        let debug = path.to_string_lossy().contains("-dbgsym_");
+        if path.extension().is_some_and(|e| e == "deb") && !debug {
+            found.push(path);
+        }
+    }
+    if found.is_empty() {
+        return Err(format!("{}: no .deb file is there", folder.display()));
+    }
+    Ok(found)
+}
+
+/// The mirror that apt uses for Debian 12 here, or Debian's own.
 fn mirror() -> String {
     const DEBIAN: &str = "http://deb.debian.org/debian";
     let said = process::output(Command::new("apt-get").args([

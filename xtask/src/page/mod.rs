@@ -36,6 +36,12 @@ pub struct PageArgs {
     /// PKCS#11 module to use in place of SoftHSM, with its settings below /etc/nitrokey
     #[arg(long, env = "CASCADE_PAGE_MODULE")]
     module: Option<PathBuf>,
+    /// Folder with the packages of a former release: the upgrade from it is walked too
+    #[arg(long, env = "CASCADE_PAGE_PREVIOUS")]
+    previous: Option<PathBuf>,
+    /// Debian release of the machine
+    #[arg(long, default_value = host::SUITE, value_parser = ["bookworm", "trixie"])]
+    suite: String,
 }
 
 impl PageArgs {
@@ -43,6 +49,7 @@ impl PageArgs {
     pub fn built() -> PageArgs {
         PageArgs {
             no_build: true,
+            suite: host::SUITE.into(),
             ..PageArgs::default()
         }
     }
@@ -90,7 +97,7 @@ pub fn walk(args: &PageArgs) -> Result<Outcome, String> {
     let next = build.all()?;
     println!("packages: {} s", begun.elapsed().as_secs());
 
-    let root = host::fresh_root()?;
+    let root = host::fresh_root(&args.suite)?;
     println!("root file system: {} s", begun.elapsed().as_secs());
     host::give(&root, "root/now", &packages)?;
     host::give(&root, "root/next", &next)?;
@@ -98,9 +105,21 @@ pub fn walk(args: &PageArgs) -> Result<Outcome, String> {
         host::give(&root, "root/module", std::slice::from_ref(module))?;
     }
 
+    let states = crate::root().join("integration/data/states/schema-1.tar.gz");
+    host::give(&root, "root/states", &[states])?;
+    let previous = args
+        .previous
+        .as_deref()
+        .map(host::packages_in)
+        .transpose()?;
+    if let Some(packages) = &previous {
+        host::give(&root, "root/previous", packages)?;
+    }
+
     let mut walk = Walk::new(Machine::boot(&root)?);
     walk.packages.clone_from(&packages);
     walk.hsm = packages.len() > 1;
+    walk.previous = previous.is_some();
     walk.foreign_module = args.module.is_some();
     let result = all(&mut walk);
     let (passed, failed) = walk.end(&result);

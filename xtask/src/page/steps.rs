@@ -7,7 +7,7 @@ use super::machine::Machine;
 use super::walk::{Step, Walk, check, code, done, equal, names, says, until};
 
 /// What the page types for its zone.
-const ZONE_FILE: &str = "mkdir /etc/cascade/zones
+pub const ZONE_FILE: &str = "mkdir /etc/cascade/zones
 cat > /etc/cascade/zones/example.net << EOF
 example.net.    3600    IN      SOA     ns.example.net. username.example.net. 1 86400 7200 2419200 300
 example.net.            IN      NS      ns
@@ -15,7 +15,7 @@ ns                      IN      A       192.0.2.1
 EOF
 chown -R cascade: /etc/cascade/zones";
 
-const MODULE: &str = "/usr/lib/x86_64-linux-gnu/nethsm-pkcs11.so";
+pub const MODULE: &str = "/usr/lib/x86_64-linux-gnu/nethsm-pkcs11.so";
 
 /// The report of a zone that is published and at rest; what differs from run to run is masked.
 fn report(zone: &str, policy: &str) -> String {
@@ -140,6 +140,23 @@ fn daemon(walk: &mut Walk) -> Step {
             says(
                 m.sh("stat -c '%a %U' /run/cascade/control.sock"),
                 "666 cascade\n",
+            )
+        },
+    )?;
+    walk.row(
+        "5.4",
+        "systemctl status says what a user of Debian expects",
+        |m| {
+            let said = done(m.sh("systemctl status cascaded --no-pager"))?;
+            names(
+                &said.stdout,
+                &[
+                    "cascaded.service - Cascade DNSSEC signer",
+                    "Active: active (running)",
+                    "Docs: man:cascaded(1)",
+                    "Status: \"serving\"",
+                    "Cascade is fully initialized",
+                ],
             )
         },
     )?;

@@ -13,6 +13,8 @@ pub struct Walk {
     pub hsm: bool,
     /// A vendor's module takes the place of SoftHSM.
     pub foreign_module: bool,
+    /// Packages of a former release lie in /root/previous.
+    pub previous: bool,
     /// On the host.
     pub packages: Vec<PathBuf>,
     passed: usize,
@@ -26,6 +28,7 @@ impl Walk {
             machine,
             hsm: false,
             foreign_module: false,
+            previous: false,
             packages: Vec::new(),
             passed: 0,
         }

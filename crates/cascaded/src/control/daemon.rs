@@ -202,6 +202,7 @@ pub fn health(d: &Daemon) -> Health {
         let view = z.view();
         zone_checks(&z, &view, now, &mut checks);
         key_checks(d, &z, &view, now, &mut checks);
+        secondary_checks(d, &z, &view, now, &mut checks);
     }
     let failed = d
         .counters
@@ -320,6 +321,33 @@ fn key_checks(
     }
 }
 
+fn secondary_checks(
+    d: &Daemon,
+    z: &ZoneHandle,
+    view: &View,
+    now: cascade_time::Timestamp,
+    out: &mut Vec<Check>,
+) {
+    for t in crate::secondaries::troubles(d, z, view, now) {
+        out.push(Check {
+            check: t.check.into(),
+            subject: Some(Subject {
+                kind: SubjectKind::Zone,
+                name: z.name.clone(),
+            }),
+            level: match t.critical {
+                true => Level::Critical,
+                false => Level::Warning,
+            },
+            since: t.since,
+            acts: Some(Acts::Operator),
+            detail: t.detail,
+            action: Some(format!("cascade zone status --detailed {}", z.name)),
+            last_run: Some(now),
+        });
+    }
+}
+
 fn zone_checks(z: &ZoneHandle, view: &View, now: cascade_time::Timestamp, out: &mut Vec<Check>) {
     let subject = Some(Subject {
         kind: SubjectKind::Zone,
@@ -338,6 +366,7 @@ fn zone_checks(z: &ZoneHandle, view: &View, now: cascade_time::Timestamp, out: &
             AlertKey::Storage => "storage",
             AlertKey::Clock => "clock",
             AlertKey::DespiteVerification => "verification",
+            AlertKey::SecondaryAhead => "secondary-lag",
             _ => "zone",
         };
         out.push(Check {

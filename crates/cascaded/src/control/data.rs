@@ -148,25 +148,86 @@ fn find(
     })
 }
 
+/// As [`find`], and what is kept on disk alone.
+fn find_or_read(
+    d: &Daemon,
+    z: &ZoneHandle,
+    view: &View,
+    name: &str,
+    stage: Stage,
+) -> Answer<Arc<ZoneVersion>> {
+    let missing = match find(z, view, Some(name), Some(stage)) {
+        Err(p) if p.kind == ProblemType::VersionNotFound => p,
+        other => return other,
+    };
+    let pz = &view.row.zone;
+    let live = pz.live.as_ref().map(|l| l.version);
+    let number = |prefix: &str| name.strip_prefix(prefix)?.parse::<u64>().ok();
+    let (id, serial) = (number("v").map(VersionId), number("serial:"));
+    let kept = pz.retained.iter().find(|r| match name {
+        "previous" => Some(r.version) != live,
+        _ => id == Some(r.version) || id == Some(r.of) || serial == Some(u64::from(r.serial.0)),
+    });
+    let Some(kept) = kept else {
+        let have: Vec<String> = pz
+            .retained
+            .iter()
+            .map(|r| format!("{} (serial {})", r.version, r.serial))
+            .collect();
+        let text = match have.is_empty() {
+            true => "none that was published is kept".to_string(),
+            false => format!("kept are {}", have.join(", ")),
+        };
+        return Err(Problem {
+            detail: format!("zone '{}' has no version '{name}': {text}", z.name),
+            ..missing
+        });
+    };
+    let lost = |why: String| {
+        Problem::new(
+            ProblemType::VersionNotFound,
+            format!(
+                "version {} of zone '{}' is kept on disk and cannot be read back: {why}",
+                kept.version, z.name
+            ),
+        )
+        .subject(SubjectKind::Version, name)
+    };
+    let segments = &view.row.segments;
+    let segment = segments.iter().rev().find(|s| s.holds(kept.version.0));
+    let unsigned = stage == Stage::Unsigned || id == Some(kept.of);
+    let soa = view.row.sources.get(&kept.version.0);
+    // As much memory as a load: not more of them at the same time than of those.
+    let turn = tokio::runtime::Handle::current().block_on(d.loads.acquire());
+    let read = d.pool.install(|| -> Result<Arc<ZoneVersion>, String> {
+        let signed = match (view.versions.get(&kept.version), segment) {
+            (Some(v), _) => v.clone(),
+            (None, Some(s)) => crate::zone::read_one(&d.files, z.id, s, kept.version)?,
+            (None, None) => return Err("no file holds it".into()),
+        };
+        if !unsigned {
+            return Ok(signed);
+        }
+        let (ttl, hex) = soa.ok_or("the SOA of its source was not kept")?;
+        let soa = data_encoding::HEXLOWER.decode(hex.as_bytes());
+        let soa = soa.map_err(|e| e.to_string())?;
+        let half = signed.to_unsigned((*ttl, soa));
+        half.map(Arc::new).map_err(|e| e.to_string())
+    });
+    drop(turn);
+    read.map_err(lost)
+}
+
 fn is_dnssec(t: Rtype) -> bool {
     t.is_denial_or_signature()
 }
 
-pub fn diff(z: &ZoneHandle, q: &DiffQuery) -> Answer<Diff> {
+/// Versions that were let go from memory are read back from their files. Blocking.
+pub fn diff(d: &Daemon, z: &ZoneHandle, q: &DiffQuery) -> Answer<Diff> {
     let view = z.view();
     let stage = q.stage.unwrap_or(Stage::Signed);
-    let from = find(
-        z,
-        &view,
-        Some(q.from.as_deref().unwrap_or("previous")),
-        Some(stage),
-    )?;
-    let to = find(
-        z,
-        &view,
-        Some(q.to.as_deref().unwrap_or("current")),
-        Some(stage),
-    )?;
+    let from = find_or_read(d, z, &view, q.from.as_deref().unwrap_or("previous"), stage)?;
+    let to = find_or_read(d, z, &view, q.to.as_deref().unwrap_or("current"), stage)?;
     let limit = q.limit.unwrap_or(DIFF_LIMIT);
     let mut counts = DiffCounts::default();
     let mut changes = Vec::new();

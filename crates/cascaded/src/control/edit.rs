@@ -10,6 +10,7 @@ use cascade_policy::{Effect, KeyChange, effects};
 use sha2::{Digest, Sha256};
 
 use super::operations::Goal;
+use super::plan::sentence;
 use super::zones::{
     ask, ask_with, check_source, policy_for_new_zones, show, source_text, warnings,
 };
@@ -23,6 +24,8 @@ struct Plan {
     /// Old and new policy, where it changes.
     policy: Option<(String, ActivePolicy)>,
     changes: Vec<KeyChange>,
+    /// Rolls that begin.
+    rolls: Vec<String>,
     source: bool,
 }
 
@@ -55,12 +58,15 @@ pub async fn edit(
         shown.warnings = warnings(d, &new.file.policy);
     }
     if dry_run {
-        let would = plan.changes.iter().map(|c| Warning {
-            policy: edit.policy.clone(),
-            code: None,
-            detail: sentence(c),
-            action: None,
-        });
+        let texts = plan.changes.iter().map(sentence);
+        let would = texts
+            .chain(plan.rolls.iter().cloned())
+            .map(|detail| Warning {
+                policy: edit.policy.clone(),
+                code: None,
+                detail,
+                action: None,
+            });
         shown.warnings.extend(would);
         if let Some(name) = &edit.policy {
             shown.policy = name.clone();
@@ -70,13 +76,14 @@ pub async fn edit(
         }
         return Ok(Done::Now(shown));
     }
-    if plan.changes.iter().any(|c| c.confirm) {
+    if plan.changes.iter().any(|c| c.confirm) || !plan.rolls.is_empty() {
         let consent = Confirm {
             confirm: edit.confirm.clone(),
             yes: edit.yes,
             comment: None,
         };
-        let texts = plan.changes.iter().map(sentence).collect();
+        let texts = plan.changes.iter().map(sentence);
+        let texts = texts.chain(plan.rolls.iter().cloned()).collect();
         need_consent(&consent, &plan.id(z), texts)?;
     }
     let operation = carry_out(d, z, caller, edit, &plan).await?;
@@ -99,17 +106,22 @@ fn plan(d: &Daemon, z: &ZoneHandle, edit: &ZoneEdit) -> Answer<Plan> {
         return Ok(Plan {
             policy: None,
             changes: Vec::new(),
+            rolls: Vec::new(),
             source,
         });
     };
     let new = policy_for_new_zones(d, name)?;
-    let changes = match d.policy(&old_name) {
-        Some(old) => effects(&old.file.policy, &new.file.policy),
-        None => Vec::new(),
+    let (changes, rolls) = match d.policy(&old_name) {
+        Some(old) => (
+            effects(&old.file.policy, &new.file.policy),
+            super::Plan::of_zone(d, z, &old.file, &new.file).effects(),
+        ),
+        None => (Vec::new(), Vec::new()),
     };
     Ok(Plan {
         policy: Some((old_name, new)),
         changes,
+        rolls,
         source,
     })
 }
@@ -198,20 +210,4 @@ async fn carry_out(
         operation = Some(d.operations.begin(z, "zone-edit", goal, mark, d.now()));
     }
     Ok(operation)
-}
-
-/// One difference and what it does, for people.
-fn sentence(c: &KeyChange) -> String {
-    let value = |v: &Option<String>| v.clone().unwrap_or_else(|| "not set".into());
-    let what = match c.effect {
-        Effect::None => "in force at once",
-        Effect::Refresh => "signatures take it as they are refreshed",
-        Effect::Resign => "the zone is signed anew",
-        Effect::Roll => "concerns keys: holds for keys made from now on, keys in use stay",
-        Effect::Parent => {
-            "concerns keys and the DS at the parent: holds for keys made from now on, keys in use stay"
-        }
-        Effect::Destroy => "something goes that cannot come back",
-    };
-    format!("{}: {} -> {}: {what}", c.key, value(&c.old), value(&c.new))
 }

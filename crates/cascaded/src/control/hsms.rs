@@ -9,7 +9,7 @@ use cascade_api::Role;
 use cascade_api::common::{Confirm, List, PageQuery, SubjectKind, Warning};
 use cascade_api::hsm::{
     Endpoint as ApiEndpoint, Hsm, HsmAdd, HsmAdded, HsmBench, HsmBenchRun, HsmBenchZone,
-    HsmBenched, HsmEdit, HsmInstance, HsmTest, HsmTestKey, HsmTestStep, HsmTested,
+    HsmBenched, HsmEdit, HsmInstance, HsmManaged, HsmTest, HsmTestKey, HsmTestStep, HsmTested,
 };
 use cascade_api::{Problem, ProblemType};
 use cascade_archive::{Change, Table};
@@ -22,6 +22,7 @@ use cascade_policy::parse_policy;
 use super::{Answer, bug, need_consent, policies};
 use crate::daemon::Daemon;
 use crate::hsm::bench::{self, ThrowAway};
+use crate::hsm::bridge::Bridge;
 use crate::hsm::device::{Condition, Device};
 use crate::hsm::events::{keys_in, names};
 use crate::hsm::row::{BadOption, HsmRow};
@@ -91,6 +92,7 @@ fn one(d: &Daemon, id: &str) -> Option<Hsm> {
         settings: settings(&row),
         has_credentials: row.add.username.is_some() || row.add.password.is_some(),
         tls: row.tls_word().into(),
+        managed: d.hsms.managed(id),
         instances: (0..instances.len()).map(|i| instance(&device, i)).collect(),
         algorithms: row.algorithms.clone().unwrap_or_default(),
         policies: users.policies,
@@ -130,7 +132,7 @@ fn instance(device: &Device, i: usize) -> HsmInstance {
 /// Everything but secrets.
 fn settings(row: &HsmRow) -> Vec<String> {
     let a = &row.add;
-    let Ok(s) = row.settings() else {
+    let Ok(s) = row.settings(None) else {
         return Vec::new();
     };
     let labels = row.labels();
@@ -167,6 +169,18 @@ fn settings(row: &HsmRow) -> Vec<String> {
 
 // ---- add, edit, remove
 
+/// Which code runs on this host is not for those to say who cannot log in to it.
+pub fn may_manage(caller: &Caller, managed: Option<&HsmManaged>) -> Answer<()> {
+    if managed.is_none() || caller.from == "unix" {
+        return Ok(());
+    }
+    Err(Problem::new(
+        ProblemType::NotAllowed,
+        "a PKCS#11 module is chosen on the daemon's own host, over its Unix socket",
+    )
+    .action("run the command there"))
+}
+
 pub async fn add(d: &Arc<Daemon>, add: HsmAdd, dry_run: bool) -> Answer<HsmAdded> {
     let connect = add.connect;
     let id = add.hsm.clone();
@@ -181,8 +195,9 @@ pub async fn add(d: &Arc<Daemon>, add: HsmAdd, dry_run: bool) -> Answer<HsmAdded
         return Err(exists());
     }
     let mut warnings = Vec::new();
+    let bridge = start_bridge(d, &row).await?;
     if connect {
-        contact(&mut row, &mut warnings).await?;
+        contact(&mut row, bridge.as_ref(), &mut warnings).await?;
     }
     let answer = HsmAdded {
         hsm: id.clone(),
@@ -205,15 +220,23 @@ pub async fn add(d: &Arc<Daemon>, add: HsmAdd, dry_run: bool) -> Answer<HsmAdded
         )
         .action("cascade hsm remove <id>"));
     }
-    keep(d, row).await?;
+    keep(d, row, bridge).await?;
     Ok(answer)
 }
 
-async fn keep(d: &Arc<Daemon>, row: HsmRow) -> Answer<()> {
+async fn keep(d: &Arc<Daemon>, row: HsmRow, bridge: Option<Arc<Bridge>>) -> Answer<()> {
     let change = Change::put(Table::Hsms, &row.add.hsm, &row).map_err(bug)?;
     super::commit(d, vec![change]).await?;
-    d.hsms.put(row).map_err(refused)?;
+    d.hsms.put(row, bridge).map_err(refused)?;
     Ok(())
+}
+
+/// The bridge of a managed HSM; it ends again if nobody keeps it.
+async fn start_bridge(d: &Arc<Daemon>, row: &HsmRow) -> Answer<Option<Arc<Bridge>>> {
+    // Waits for a thread that starts a process.
+    let (d, row) = (d.clone(), row.clone());
+    let started = tokio::task::spawn_blocking(move || d.hsms.bridge(&row));
+    started.await.map_err(bug)?.map_err(refused)
 }
 
 fn endpoints(row: &HsmRow) -> Vec<ApiEndpoint> {
@@ -226,17 +249,27 @@ fn endpoints(row: &HsmRow) -> Vec<ApiEndpoint> {
 }
 
 /// Finds out what the server is; every instance must be reached and do what is needed.
-async fn contact(row: &mut HsmRow, warnings: &mut Vec<Warning>) -> Answer<()> {
+async fn contact(
+    row: &mut HsmRow,
+    bridge: Option<&Arc<Bridge>>,
+    warnings: &mut Vec<Warning>,
+) -> Answer<()> {
     let id = row.add.hsm.clone();
-    for endpoint in row.settings().map_err(refused)?.endpoints {
+    let settings = |row: &HsmRow| {
+        let local = bridge.map(|b| b.local());
+        row.settings(local).map_err(refused)
+    };
+    for endpoint in settings(row)?.endpoints {
         // The key of the first instance holds for the others.
-        let settings = row.settings().map_err(refused)?;
-        let info = patient_probe(&settings, &endpoint)
-            .await
-            .map_err(|e| unreachable(&id, &row.add, &e))?;
+        let settings = settings(row)?;
+        let info = match (patient_probe(&settings, &endpoint).await, bridge) {
+            (Ok(info), _) => info,
+            (Err(e), Some(bridge)) => return Err(out_of_order(&id, bridge, e).await),
+            (Err(e), None) => return Err(unreachable(&id, &row.add, &e)),
+        };
         capable(&id, &endpoint, &info, warnings)?;
-        if row.tls_word() == "unverified" && row.first_seen.is_none() {
-            row.set_first_seen(info.key);
+        if let (Some(key), "unverified", None) = (info.key, row.tls_word(), &row.first_seen) {
+            row.set_first_seen(key);
         }
         row.vendor = Some(info.vendor);
         row.algorithms = info.algorithms;
@@ -297,6 +330,37 @@ fn refused(e: BadOption) -> Problem {
     Problem::new(ProblemType::InvalidValue, e.what).action(e.action)
 }
 
+/// What a person can do about a managed bridge that does not work.
+async fn out_of_order(id: &str, bridge: &Arc<Bridge>, e: DialError) -> Problem {
+    let lost = matches!(e, DialError::Connect { .. } | DialError::Protocol { .. });
+    let bridge = bridge.clone();
+    let end = match lost {
+        true => tokio::task::spawn_blocking(move || bridge.imminent_end()).await,
+        false => Ok(None),
+    };
+    let end = end.ok().flatten();
+    let (kind, what, action) = match (&e, end) {
+        (DialError::Login { .. }, _) => (
+            ProblemType::HsmLoginFailed,
+            e.to_string(),
+            "check --token (label of the token, or slot id or index) and the PIN in --pin-file",
+        ),
+        (_, Some(end)) => (
+            ProblemType::HsmUnreachable,
+            format!("the bridge {end}"),
+            "check the module, and what it needs in --module-env; the log of cascaded has all that it said",
+        ),
+        _ => (
+            ProblemType::HsmUnreachable,
+            e.to_string(),
+            "look at the HSM; the log of cascaded has what the module said",
+        ),
+    };
+    Problem::new(kind, format!("HSM '{id}': {what}"))
+        .subject(SubjectKind::Hsm, id)
+        .action(action)
+}
+
 /// What a person can do about a server that was not reached.
 fn unreachable(id: &str, add: &HsmAdd, e: &DialError) -> Problem {
     let kind = match e {
@@ -336,8 +400,9 @@ fn unreachable(id: &str, add: &HsmAdd, e: &DialError) -> Problem {
 pub async fn edit(d: &Arc<Daemon>, id: &str, edit: HsmEdit, dry_run: bool) -> Answer<Hsm> {
     let (old, _) = known(d, id)?;
     let mut row = changed(&old, &edit)?;
+    let bridge = start_bridge(d, &row).await?;
     if edit.connect {
-        contact(&mut row, &mut Vec::new()).await?;
+        contact(&mut row, bridge.as_ref(), &mut Vec::new()).await?;
     }
     if dry_run {
         return show(d, id);
@@ -352,7 +417,7 @@ pub async fn edit(d: &Arc<Daemon>, id: &str, edit: HsmEdit, dry_run: bool) -> An
         .action(format!("cascade hsm show {id}, then try again")));
     }
     row.undestroyed = now.undestroyed;
-    keep(d, row).await?;
+    keep(d, row, bridge).await?;
     show(d, id)
 }
 
@@ -387,6 +452,17 @@ fn changed(old: &HsmRow, edit: &HsmEdit) -> Answer<HsmRow> {
     }
     take!(username password connect_timeout_secs read_timeout_secs write_timeout_secs);
     take!(max_response_bytes connections in_flight label);
+    if let Some(managed) = &edit.managed {
+        // What the bridge is not told anew it keeps, as everything else.
+        let env = match managed.env.is_empty() {
+            true => add.managed.take().map(|m| m.env).unwrap_or_default(),
+            false => managed.env.clone(),
+        };
+        add.managed = Some(HsmManaged {
+            module: managed.module.clone(),
+            env,
+        });
+    }
     if let Some(tls) = &edit.tls {
         add.tls = tls.clone();
     }
@@ -481,7 +557,7 @@ pub async fn test(d: &Arc<Daemon>, caller: &Caller, id: &str, test: HsmTest) -> 
         )
         .action(format!("cascade hsm test {id}")));
     }
-    let settings = row.settings().map_err(refused)?;
+    let settings = device.pool().settings().clone();
     let mut steps = Vec::new();
     for endpoint in &settings.endpoints {
         let begin = tokio::time::Instant::now();

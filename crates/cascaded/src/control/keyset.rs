@@ -11,7 +11,7 @@ use cascade_api::keys::{
 use cascade_api::zones::{KeyRole as ApiRole, Why};
 use cascade_api::{Problem, ProblemType};
 use cascade_keys::{
-    Alert, Assumptions, Class, Command, Delegation, Event, Facts, KeyPolicy, Refusal, Role, Step,
+    Alert, Assumptions, Class, Command, Delegation, Event, KeyPolicy, Refusal, Role, Step,
     Strategy, What, ZoneKeys, decide, forecast,
 };
 use cascade_time::{Timestamp, format_span};
@@ -27,17 +27,26 @@ const ORDER_BOUND: Duration = Duration::from_secs(30);
 /// For looks that were asked for.
 const LOOK_BOUND: Duration = Duration::from_secs(40);
 const YEAR: Duration = Duration::from_secs(365 * 86_400);
-/// What signing and servers are assumed to take in forecasts, and what a parent does.
-pub const ASSUMED: Assumptions = Assumptions {
+/// What servers and a parent are assumed to take in forecasts.
+const ASSUMED: Assumptions = Assumptions {
     parent: Duration::from_secs(86_400),
-    signing: Duration::from_secs(3600),
+    signing: Duration::ZERO,
     servers: Duration::from_secs(600),
 };
+
+/// What is assumed in forecasts under this policy: a change of zone-signing keys takes its
+/// `key-roll-time`.
+pub fn assumed(policy: &cascade_policy::Policy) -> Assumptions {
+    Assumptions {
+        signing: policy.signer.key_roll_time,
+        ..ASSUMED
+    }
+}
 
 pub fn rolls(d: &Daemon, z: &ZoneHandle, page: &PageQuery) -> Answer<List<Roll>> {
     let view = z.view();
     let rules = rules(d, z)?;
-    let all = report::rolls(&z.name, &view.row.keys, &rules, d.now());
+    let all = report::rolls(&z.name, &view.row.keys, &rules, &view.key_facts, d.now());
     Ok(List::page(all, page, |r| r.roll_type.clone()))
 }
 
@@ -118,17 +127,18 @@ fn shown(d: &Daemon, z: &ZoneHandle, class: Class) -> Option<Roll> {
     let row = &view.row.keys;
     let rules = d.key_policy(&view.row.zone.settings.policy)?;
     let roll = row.zone.roll(class)?;
-    Some(report::roll(&z.name, row, &rules, roll, d.now()))
+    let facts = &view.key_facts;
+    Some(report::roll(&z.name, row, &rules, facts, roll, d.now()))
 }
 
 pub async fn import(
-    d: &Daemon,
+    d: &Arc<Daemon>,
     z: &ZoneHandle,
     caller: &Caller,
     r: &KeyImport,
 ) -> Answer<KeyImported> {
     let first = z.view().row.keys.zone.next_num;
-    let list = super::zones::imports(&r.imports)?;
+    let list = super::zones::imports(d, &r.imports).await?;
     order(z, caller, KeyOrder::Import(list)).await?;
     let view = z.view();
     let row = &view.row.keys;
@@ -166,6 +176,18 @@ pub async fn backed_up(d: &Daemon, z: &ZoneHandle, caller: &Caller, key: &str) -
     let num = super::data::find_key(z, &z.view().row.keys, key)?.num;
     order(z, caller, KeyOrder::Command(Command::BackedUp { key: num })).await?;
     super::data::key(d, z, key)
+}
+
+/// Takes a key out of the trash: the next roll of its role uses it.
+pub async fn restore(d: &Daemon, z: &ZoneHandle, caller: &Caller, key: &str) -> Answer<Key> {
+    let num = super::data::find_key(z, &z.view().row.keys, key)?.num;
+    order(
+        z,
+        caller,
+        KeyOrder::Command(Command::RestoreKey { key: num }),
+    )
+    .await?;
+    super::data::key(d, z, &num.to_string())
 }
 
 /// Looks at all servers and waits for what they say.
@@ -284,6 +306,8 @@ pub async fn emergency(
 
 pub async fn timeline(d: &Daemon, z: &Arc<ZoneHandle>, q: &TimelineQuery) -> Answer<Timeline> {
     let rules = rules(d, z)?;
+    let policy = d.policy(&z.view().row.zone.settings.policy);
+    let guess = policy.map_or(ASSUMED, |p| assumed(&p.file.policy));
     let now = d.now();
     let until = q.until.unwrap_or(now + YEAR * 3);
     let view = z.view();
@@ -299,7 +323,7 @@ pub async fn timeline(d: &Daemon, z: &Arc<ZoneHandle>, q: &TimelineQuery) -> Ans
     }
     let row = view.row.keys.clone();
     // Years of rolls take a moment.
-    let coming = tokio::task::spawn_blocking(move || coming(row, &rules, now, until))
+    let coming = tokio::task::spawn_blocking(move || coming(row, &rules, now, until, &guess))
         .await
         .map_err(bug)?;
     items.extend(coming);
@@ -316,8 +340,9 @@ fn coming(
     rules: &KeyPolicy,
     now: Timestamp,
     until: Timestamp,
+    guess: &Assumptions,
 ) -> Vec<TimelineItem> {
-    let events = forecast(&row.zone, rules, now, until, &ASSUMED);
+    let events = forecast(&row.zone, rules, now, until, guess);
     let mut out = Vec::new();
     for e in &events {
         let item = match e {
@@ -363,20 +388,17 @@ pub fn explain(d: &Daemon, z: &ZoneHandle, view: &View, now: Timestamp, why: &mu
     let Some(rules) = d.key_policy(&view.row.zone.settings.policy) else {
         return;
     };
-    let facts = Facts {
-        clock_held: view.row.zone.clock_unsafe.is_some(),
-        paused: view.row.zone.modes.maintenance.is_some(),
-        ..Facts::default()
-    };
+    let facts = &view.key_facts;
     let parent = &row.zone.parent;
     let reachable = matches!(parent.delegation, Delegation::Ours | Delegation::Linked);
     let parent_waits = reachable && parent.wanted_at.is_some() && parent.followed_at.is_none();
     let roll = row.zone.rolls.first();
-    let text = cascade_keys::why(&z.name, &row.zone, &rules, &facts, now);
+    let text = cascade_keys::why(&z.name, &row.zone, &rules, facts, now);
     let text = text.strip_prefix(&format!("{}: ", z.name)).unwrap_or(&text);
     let text = text.split(" Next look or step ").next().unwrap_or(text);
     let text = text.trim_end_matches('.');
-    if roll.is_none() && !parent_waits && !parent.vanished {
+    let waits = text.contains("waits for ");
+    if !waits && !parent_waits && !parent.vanished {
         // Nothing waits; what comes next is told after how it is.
         if let Some((_, next)) = text.split_once("Next: ") {
             why.summary.push_str(&format!("; next: {next}"));
@@ -385,7 +407,7 @@ pub fn explain(d: &Daemon, z: &ZoneHandle, view: &View, now: Timestamp, why: &mu
     }
     why.summary = text.to_string();
     why.since = None;
-    let shown = roll.map(|r| report::roll(&z.name, row, &rules, r, now));
+    let shown = roll.map(|r| report::roll(&z.name, row, &rules, facts, r, now));
     let asks_parent = shown
         .as_ref()
         .is_some_and(|r| r.waits_for.as_deref() == Some("parent"));
@@ -440,6 +462,9 @@ async fn order(z: &ZoneHandle, caller: &Caller, order: KeyOrder) -> Answer<()> {
         Ok(Ok(Err(KeyRefusal::Import(e)))) => Err(Problem::new(ProblemType::ImportMismatch, e)
             .subject(SubjectKind::Zone, &z.name)
             .state("nothing was imported")),
+        Ok(Ok(Err(KeyRefusal::Unusable(e)))) => Err(Problem::new(ProblemType::InUse, e)
+            .subject(SubjectKind::Zone, &z.name)
+            .state("nothing has changed")),
         Ok(Ok(Err(KeyRefusal::Storage))) => Err(Problem::new(
             ProblemType::StorageFull,
             "the change could not be made durable; nothing has changed",

@@ -11,7 +11,9 @@ mod hsms;
 mod inventory;
 pub mod keyset;
 mod operations;
+mod plan;
 mod policies;
+mod rollback;
 mod tokens;
 mod tsig;
 mod update;
@@ -34,11 +36,12 @@ use cascade_api::policies::{
     Policy, PolicyCheck, PolicyCheckRequest, PolicyItem, PolicyPlan, PolicyPlanRequest,
     PolicyReload, PolicyReloaded,
 };
-use cascade_api::status::ZoneStatus;
+use cascade_api::status::{Pin, ZoneStatus};
 use cascade_api::zones::{
     Diff, DiffQuery, ExportQuery, HistoryEntry, HistoryFilter, Maintenance, MaintenanceRequest,
-    OverrideRequest, ReloadRequest, ResignRequest, ReviewDecision, UpdateRequest, Updated, Verdict,
-    Version, Why, Zone, ZoneAdd, ZoneEdit, ZoneFilter, ZoneItem, ZoneRemove,
+    OverrideRequest, PinRequest, ReloadRequest, ResignRequest, ReviewDecision, RollbackRequest,
+    UpdateRequest, Updated, Verdict, Version, Why, Zone, ZoneAdd, ZoneEdit, ZoneFilter, ZoneItem,
+    ZoneRemove,
 };
 use cascade_api::{Problem, ProblemType, Route};
 use cascade_archive::{AuditEntry, Change};
@@ -48,6 +51,7 @@ use crate::http::{Backend, Caller, Done, Identity, Streamed};
 use crate::zone::ZoneHandle;
 
 pub use operations::Operations;
+pub use plan::Plan;
 pub use tokens::Tokens;
 
 type Answer<T> = Result<T, Problem>;
@@ -201,7 +205,8 @@ impl Backend for Control {
     }
     async fn zone_diff(&self, zone: String, query: DiffQuery) -> Answer<Diff> {
         let z = self.zone(&zone)?;
-        tokio::task::spawn_blocking(move || data::diff(&z, &query))
+        let d = self.d.clone();
+        tokio::task::spawn_blocking(move || data::diff(&d, &z, &query))
             .await
             .map_err(bug)?
     }
@@ -308,6 +313,33 @@ impl Backend for Control {
             request.comment,
             &result,
         );
+        result
+    }
+    async fn zone_rollback(
+        &self,
+        caller: Caller,
+        zone: String,
+        request: RollbackRequest,
+        dry_run: bool,
+    ) -> Answer<Accepted> {
+        let z = self.zone(&zone)?;
+        let result = rollback::rollback(&self.d, &z, &caller, &request, dry_run).await;
+        if !dry_run {
+            let subject = format!("{} {}", z.name, request.to);
+            self.audit(&caller, "zone.rollback", &subject, request.comment, &result);
+        }
+        result
+    }
+    async fn pin_on(&self, caller: Caller, zone: String, request: PinRequest) -> Answer<Pin> {
+        let z = self.zone(&zone)?;
+        let result = rollback::pin(&self.d, &z, &caller, &request).await;
+        self.audit(&caller, "zone.pin", &z.name, request.comment, &result);
+        result
+    }
+    async fn pin_off(&self, caller: Caller, zone: String, comment: Option<String>) -> Answer<()> {
+        let z = self.zone(&zone)?;
+        let result = rollback::unpin(&z, &caller).await;
+        self.audit(&caller, "zone.unpin", &z.name, comment, &result);
         result
     }
     async fn maintenance_on(
@@ -417,6 +449,19 @@ impl Backend for Control {
         self.audit(&caller, "key.backed-up", &subject, comment, &result);
         result
     }
+    async fn key_restore(
+        &self,
+        caller: Caller,
+        zone: String,
+        key: String,
+        comment: Option<String>,
+    ) -> Answer<Key> {
+        let z = self.zone(&zone)?;
+        let result = keyset::restore(&self.d, &z, &caller, &key).await;
+        let subject = format!("{} {key}", z.name);
+        self.audit(&caller, "key.restore", &subject, comment, &result);
+        result
+    }
     async fn emergency(
         &self,
         caller: Caller,
@@ -450,7 +495,7 @@ impl Backend for Control {
         request: PolicyReload,
         dry_run: bool,
     ) -> Answer<PolicyReloaded> {
-        let result = crate::policies::reload(&self.d, dry_run).await;
+        let result = crate::policies::reload(&self.d, &request, dry_run).await;
         if !dry_run {
             self.audit(
                 &caller,
@@ -483,7 +528,10 @@ impl Backend for Control {
     }
     async fn hsm_add(&self, caller: Caller, add: HsmAdd, dry_run: bool) -> Answer<HsmAdded> {
         let (subject, comment) = (add.hsm.clone(), add.comment.clone());
-        let result = hsms::add(&self.d, add, dry_run).await;
+        let result = match hsms::may_manage(&caller, add.managed.as_ref()) {
+            Ok(()) => hsms::add(&self.d, add, dry_run).await,
+            Err(refusal) => Err(refusal),
+        };
         if !dry_run {
             self.audit(&caller, "hsm.add", &subject, comment, &result);
         }
@@ -497,7 +545,10 @@ impl Backend for Control {
         dry_run: bool,
     ) -> Answer<Hsm> {
         let comment = edit.comment.clone();
-        let result = hsms::edit(&self.d, &hsm, edit, dry_run).await;
+        let result = match hsms::may_manage(&caller, edit.managed.as_ref()) {
+            Ok(()) => hsms::edit(&self.d, &hsm, edit, dry_run).await,
+            Err(refusal) => Err(refusal),
+        };
         if !dry_run {
             self.audit(&caller, "hsm.edit", &hsm, comment, &result);
         }
@@ -620,7 +671,7 @@ async fn commit(d: &Arc<Daemon>, changes: Vec<Change>) -> Answer<()> {
 
 /// What a call that needs consent answers without it. A plan that was agreed to holds only as long
 /// as it is still the plan.
-fn need_consent(given: &Confirm, plan: &str, effects: Vec<String>) -> Answer<()> {
+pub fn need_consent(given: &Confirm, plan: &str, effects: Vec<String>) -> Answer<()> {
     match &given.confirm {
         Some(agreed) if agreed == plan => Ok(()),
         Some(agreed) => Err(Problem::new(

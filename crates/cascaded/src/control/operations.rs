@@ -40,6 +40,8 @@ pub enum Goal {
     Reset,
     /// This content, or newer, published.
     Candidate(VersionId),
+    /// This content published, though newer content was.
+    Rollback(VersionId),
     /// The live version signed again.
     Upkeep,
     /// The live version in accord with policy and keys.
@@ -289,7 +291,8 @@ fn judge(name: &str, goal: Goal, view: &View, since: &[HistoryEntry]) -> Judged 
     match goal {
         Goal::Load { patient } => facts.load(patient, false),
         Goal::Reset => facts.load(false, true),
-        Goal::Candidate(v) => facts.candidate(v, since),
+        Goal::Candidate(v) => facts.candidate(v, false, since),
+        Goal::Rollback(v) => facts.candidate(v, true, since),
         Goal::Upkeep => facts.upkeep(),
         Goal::Accord => facts.accord(),
     }
@@ -333,7 +336,7 @@ impl Facts<'_> {
                 H::NewVersion => {
                     let rest = after.get(i + 1..).unwrap_or_default();
                     return match e.version {
-                        Some(v) => self.candidate(v, rest),
+                        Some(v) => self.candidate(v, false, rest),
                         None => self.running(self.step()),
                     };
                 }
@@ -353,12 +356,14 @@ impl Facts<'_> {
     }
 
     /// Content on its way to be published; `after`: the history since it came in.
-    fn candidate(&self, v: VersionId, after: &[HistoryEntry]) -> Judged {
-        if self.zone.live.as_ref().is_some_and(|l| l.of >= v) {
+    /// `exact`: newer content is another one.
+    fn candidate(&self, v: VersionId, exact: bool, after: &[HistoryEntry]) -> Judged {
+        let is = |of: VersionId| if exact { of == v } else { of >= v };
+        if self.zone.live.as_ref().is_some_and(|l| is(l.of)) {
             return done("published");
         }
         let parked = self.zone.candidate.parked();
-        if self.zone.candidate.cand().is_some_and(|c| c.version >= v) {
+        if self.zone.candidate.cand().is_some_and(|c| is(c.version)) {
             return match parked {
                 Candidate::Rejected { by, reason, .. } => {
                     let why = format!("the version was rejected by {by}: {reason}");

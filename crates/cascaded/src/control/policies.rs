@@ -5,18 +5,17 @@ use std::sync::Arc;
 
 use cascade_api::common::{List, PageQuery, SubjectKind};
 use cascade_api::policies::{
-    PlannedRoll, Policy, PolicyCheck, PolicyCheckRequest, PolicyItem, PolicyPlan,
-    PolicyPlanRequest, PolicyState,
+    Policy, PolicyCheck, PolicyCheckRequest, PolicyItem, PolicyPlan, PolicyPlanRequest, PolicyState,
 };
 use cascade_api::zones::{Origin, Setting};
 use cascade_api::{Problem, ProblemType};
 use cascade_policy::{Content, DirEntry, PolicyFile, PolicySet, print_effective};
 
-use cascade_time::Timestamp;
-
+use super::plan::Plan;
 use super::{Answer, bug};
 use crate::daemon::{ActivePolicy, Daemon};
 use crate::policies::{executable, finding, lint_context, read_dir};
+use crate::zone::ZoneHandle;
 
 /// Texts in the policy directory by policy name.
 pub(super) async fn on_disk(d: &Daemon) -> BTreeMap<String, String> {
@@ -213,64 +212,15 @@ pub async fn plan(d: &Arc<Daemon>, request: &PolicyPlanRequest) -> Answer<Policy
         )
         .action("cascade policy check")
     })?;
-    let now = d.now();
-    let mut items = Vec::new();
-    for z in d.zone_list() {
-        let view = z.view();
-        let name = &view.row.zone.settings.policy;
-        let asked = request.policies.is_empty() || request.policies.contains(name);
-        if !asked || request.zone.as_ref().is_some_and(|w| *w != z.name) {
-            continue;
-        }
-        let (Some(old), Some(file)) = (d.key_policy(name), loaded.set.get(name)) else {
-            continue;
-        };
-        let new = crate::keys::key_policy(&file.policy, &d.conf().config);
-        items.extend(planned(&z.name, name, &view.row.keys.zone, &old, &new, now));
-    }
-    Ok(PolicyPlan { items })
-}
-
-fn planned(
-    zone: &str,
-    policy: &str,
-    keys: &cascade_keys::ZoneKeys,
-    old: &cascade_keys::KeyPolicy,
-    new: &cascade_keys::KeyPolicy,
-    now: Timestamp,
-) -> Vec<PlannedRoll> {
-    use cascade_keys::Event;
-    let before = cascade_keys::wishes(keys, old, now);
-    let kept = |kind| before.iter().any(|w| w.kind == kind && w.at <= now);
-    let fresh: Vec<_> = cascade_keys::wishes(keys, new, now)
-        .into_iter()
-        .filter(|w| w.at <= now && !kept(w.kind) && keys.roll(w.kind.class()).is_none())
-        .collect();
-    let until = now + std::time::Duration::from_secs(365 * 86_400);
-    let coming = cascade_keys::forecast(keys, new, now, until, &super::keyset::ASSUMED);
-    fresh
-        .into_iter()
-        .map(|w| {
-            let class = w.kind.class();
-            let started = coming.iter().find_map(|e| match e {
-                Event::RollStarted { roll } if roll.kind == w.kind => Some(roll.started_at),
-                _ => None,
-            });
-            let ends_at = coming.iter().find_map(|e| match e {
-                Event::RollDone { class: c, at } if *c == class && Some(*at) >= started => {
-                    Some(*at)
-                }
-                _ => None,
-            });
-            PlannedRoll {
-                zone: zone.to_string(),
-                policy: policy.to_string(),
-                kind: crate::keys::report::kind(class),
-                roll_type: w.kind.word().to_string(),
-                starts_at: started.unwrap_or(w.at),
-                ends_at,
-                needs_parent: class != cascade_keys::Class::Zsk && keys.parent.linked_at.is_some(),
-            }
-        })
-        .collect()
+    let wanted = |z: &ZoneHandle| {
+        let name = z.view().row.zone.settings.policy.clone();
+        (request.policies.is_empty() || request.policies.contains(&name))
+            && request.zone.as_ref().is_none_or(|w| *w == z.name)
+    };
+    let plan = Plan::of_policies(d, &loaded.set, wanted);
+    Ok(PolicyPlan {
+        plan: Some(plan.id()),
+        effects: plan.effects(),
+        items: plan.rolls,
+    })
 }

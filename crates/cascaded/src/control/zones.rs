@@ -12,6 +12,7 @@ use cascade_api::zones::{
 };
 use cascade_api::{Problem, ProblemType, Role};
 use cascade_archive::{Change, Table};
+use cascade_crypto::{Algorithm, KeyError, StoredKey};
 use cascade_loader::{ParsedFile, RecordList};
 use cascade_pipeline::event::Subject;
 use cascade_pipeline::settings::OnReject;
@@ -22,10 +23,11 @@ use cascade_zone::{Name, Rtype, Serial, ZoneId};
 use super::operations::Goal;
 use super::{Answer, bug, need_consent};
 use crate::daemon::{ActivePolicy, Daemon, random};
+use crate::hsm::store::HsmStore;
 use crate::http::Caller;
 use cascade_keys::Role as KeyRole;
 
-use crate::keys::{Import as KeyImport, KeysRow, zone_ref};
+use crate::keys::{Bundle, Import as KeyImport, KeysRow, zone_ref};
 use crate::status::zone_state;
 use crate::zone::{self, Mark, Message, NotDone, Reports, ZoneHandle, ZoneRow};
 
@@ -123,7 +125,7 @@ fn refusal(z: &ZoneHandle, r: &Refusal) -> Problem {
 
 /// The answer of a command under which work follows. It counts as queued when somebody has to do
 /// something before it goes on; what only waits for other work of the zone goes on by itself.
-fn accepted(z: &ZoneHandle, a: cascade_pipeline::Accepted, operation: String) -> Accepted {
+pub fn accepted(z: &ZoneHandle, a: cascade_pipeline::Accepted, operation: String) -> Accepted {
     // The document says by a member of its own that it is queued.
     let note = a.note.strip_prefix("queued: ").unwrap_or(&a.note);
     Accepted {
@@ -167,7 +169,7 @@ fn item(z: &ZoneHandle, now: cascade_time::Timestamp) -> ZoneItem {
         policy: pz.settings.policy.clone(),
         state: zone_state(&view),
         serial: live.map(|l| l.serial.0),
-        runway_secs: live.map(|l| now.secs_until(l.min_exp)),
+        runway_secs: runway(&view, now),
         notes: pz.alerts.values().map(|a| a.text.clone()).collect(),
     }
 }
@@ -294,7 +296,7 @@ pub fn why(d: &Daemon, z: &ZoneHandle) -> Why {
     let view = z.view();
     let pz = &view.row.zone;
     let now = d.now();
-    let runway = pz.live.as_ref().map(|l| now.secs_until(l.min_exp));
+    let runway = runway(&view, now);
     let next_at = cascade_pipeline::next_deadline(pz);
     let mut evidence = Vec::new();
     let note = |what: &str, text: String| Evidence {
@@ -311,6 +313,9 @@ pub fn why(d: &Daemon, z: &ZoneHandle) -> Why {
     }
     if let Some(k) = &view.keys_wait {
         evidence.push(note("keys", k.clone()));
+    }
+    if let Some(text) = crate::secondaries::canary_text(d, z.id) {
+        evidence.push(note("canary", text));
     }
     let missed = crate::hsm::events::missed(d, &view);
     if let Some(m) = &missed {
@@ -375,6 +380,13 @@ pub fn why(d: &Daemon, z: &ZoneHandle) -> Why {
     why
 }
 
+/// Until the first signature in service expires.
+fn runway(view: &zone::View, now: cascade_time::Timestamp) -> Option<i64> {
+    let live = view.row.zone.live.as_ref()?;
+    view.has_signatures(live.version)
+        .then(|| now.secs_until(live.min_exp))
+}
+
 fn healthy(view: &zone::View, now: cascade_time::Timestamp) -> String {
     let pz = &view.row.zone;
     match &pz.live {
@@ -382,6 +394,10 @@ fn healthy(view: &zone::View, now: cascade_time::Timestamp) -> String {
             "serial {} stays published: newer content of {} could not be loaded",
             l.serial,
             source_text(&view.row.source)
+        ),
+        Some(l) if !view.has_signatures(l.version) => format!(
+            "published as serial {}, without DNSSEC as its policy says",
+            l.serial
         ),
         Some(l) => format!(
             "published as serial {}; signatures are refreshed at {} and valid for {}",
@@ -428,15 +444,6 @@ pub async fn add(d: &Arc<Daemon>, caller: &Caller, add: ZoneAdd, dry_run: bool) 
     if let Some(z) = d.zone(&name) {
         return Err(exists(&z));
     }
-    if add.restore_keys {
-        return Err(Problem::new(
-            ProblemType::InvalidValue,
-            "keys kept from an earlier removal cannot be taken back by this release",
-        )
-        .action(format!(
-            "import them from the directory of the old zone: cascade zone add {name} --import-csk-file <path>"
-        )));
-    }
     if let Source::Update {
         path: None,
         name_servers,
@@ -451,7 +458,7 @@ pub async fn add(d: &Arc<Daemon>, caller: &Caller, add: ZoneAdd, dry_run: bool) 
     // Looked at again below; told before the trouble of reading files.
     policy_for_new_zones(d, &add.policy)?;
     check_source(d, &apex, &add.source, add.allow_missing).await?;
-    let imports = imports(&add.imports)?;
+    let imports = imports(d, &add.imports).await?;
     // From here on no policy goes, and nobody else adds the same zone.
     let _policies_stay = d.reloading.read().await;
     let _alone = Adding::begin(d, &name)?;
@@ -459,7 +466,33 @@ pub async fn add(d: &Arc<Daemon>, caller: &Caller, add: ZoneAdd, dry_run: bool) 
         return Err(exists(&z));
     }
     let policy = policy_for_new_zones(d, &add.policy)?;
-    let id = ZoneId(random());
+    let bundle = kept_keys(d, &apex).await?;
+    if add.restore_keys {
+        if bundle.is_none() {
+            return Err(Problem::new(
+                ProblemType::KeyNotFound,
+                format!("no keys of an earlier zone '{name}' are kept"),
+            )
+            .subject(SubjectKind::Zone, &name)
+            .action("leave --restore-keys out: new keys are made"));
+        }
+        if !add.imports.is_empty() {
+            return Err(Problem::new(
+                ProblemType::InvalidValue,
+                "keys are either taken back or imported, not both",
+            )
+            .action(format!(
+                "take them back, then import more with cascade keyset {name} import"
+            )));
+        }
+    }
+    let left_behind = bundle.as_ref().and_then(|(_, b)| left_behind(&name, b));
+    // Keys that are taken back stay those of the zone that they were made for.
+    let (id, taken) = match bundle {
+        Some((id, b)) if add.restore_keys => (id, Some(b)),
+        _ => (ZoneId(random()), None),
+    };
+    let restores = taken.is_some();
     let conf = d.conf();
     let settings = crate::settings::pipeline(&policy.file, policy.revision, &conf.config);
     let seed = u64::from_le_bytes(random());
@@ -471,7 +504,7 @@ pub async fn add(d: &Arc<Daemon>, caller: &Caller, add: ZoneAdd, dry_run: bool) 
         apex: apex.to_string(),
         source: add.source.clone(),
         added_at: d.now(),
-        keys: KeysRow::new(&apex),
+        keys: taken.map_or_else(|| KeysRow::new(&apex), Bundle::into_row),
         sources: Default::default(),
         segments: Vec::new(),
         content: Default::default(),
@@ -480,7 +513,8 @@ pub async fn add(d: &Arc<Daemon>, caller: &Caller, add: ZoneAdd, dry_run: bool) 
     if !imports.is_empty() {
         row = import_keys(d, row, apex.clone(), imports, dry_run).await?;
     }
-    let warnings = warnings(d, &policy.file.policy);
+    let mut warnings = warnings(d, &policy.file.policy);
+    warnings.extend(left_behind.filter(|_| !restores));
     if dry_run {
         return Ok(Zone {
             zone: name,
@@ -508,10 +542,12 @@ pub async fn add(d: &Arc<Daemon>, caller: &Caller, add: ZoneAdd, dry_run: bool) 
             resign: true,
         });
     }
-    if let Err(e) = store_new(d, &row, &name).await {
-        let (d, apex) = (d.clone(), apex.clone());
-        let undo = move || forget_keys(&d, zone_ref(id, &apex), &row.keys);
-        let _ = tokio::task::spawn_blocking(undo).await;
+    if let Err(e) = store_new(d, &row, &name, restores).await {
+        if !restores {
+            let (d, apex) = (d.clone(), apex.clone());
+            let undo = move || forget_keys(&d, zone_ref(id, &apex), &row.keys);
+            let _ = tokio::task::spawn_blocking(undo).await;
+        }
         return Err(e);
     }
     let entry = d.directory.add(
@@ -643,7 +679,7 @@ pub async fn check_source(
             ));
         }
         Source::Servers { servers } => {
-            return match crate::transfer::primaries(servers, &d.tsig.keys()) {
+            return match crate::transfer::primaries(servers, &d.tsig.keys(), None) {
                 Ok(_) => Ok(()),
                 Err(e) => Err(Problem::new(ProblemType::InvalidValue, e)),
             };
@@ -757,24 +793,78 @@ fn other_zone(path: &std::path::Path, apex: &Name) -> Option<String> {
     ))
 }
 
-pub fn imports(list: &[Import]) -> Answer<Vec<KeyImport>> {
-    list.iter()
-        .map(|i| match i {
-            Import::Public { path } => Ok(KeyImport::Public { path: path.clone() }),
-            Import::File { role, public, .. } => Ok(KeyImport::File {
-                role: match role {
-                    ApiRole::Ksk => KeyRole::Ksk,
-                    ApiRole::Zsk => KeyRole::Zsk,
-                    ApiRole::Csk => KeyRole::Csk,
-                },
+/// What is to be imported. Keys in HSMs are looked at and proven here, so that no zone has to wait
+/// for an HSM.
+pub async fn imports(d: &Arc<Daemon>, list: &[Import]) -> Answer<Vec<KeyImport>> {
+    let role = |role: &ApiRole| match role {
+        ApiRole::Ksk => KeyRole::Ksk,
+        ApiRole::Zsk => KeyRole::Zsk,
+        ApiRole::Csk => KeyRole::Csk,
+    };
+    let mut all = Vec::new();
+    for import in list {
+        all.push(match import {
+            Import::Public { path } => KeyImport::Public { path: path.clone() },
+            Import::File {
+                role: r, public, ..
+            } => KeyImport::File {
+                role: role(r),
                 path: public.clone(),
-            }),
-            Import::Kmip { hsm, .. } => Err(Problem::new(
-                ProblemType::HsmNotFound,
-                format!("keys that are in HSM '{hsm}' already cannot be imported by this release"),
-            )),
-        })
-        .collect()
+            },
+            Import::Kmip { role: r, .. } => KeyImport::Stored {
+                role: role(r),
+                key: in_hsm(d, import).await?,
+            },
+        });
+    }
+    Ok(all)
+}
+
+/// A key that is in an HSM already.
+async fn in_hsm(d: &Arc<Daemon>, import: &Import) -> Answer<StoredKey> {
+    let Import::Kmip {
+        role,
+        hsm,
+        public_id,
+        private_id,
+        algorithm,
+        flags,
+    } = import
+    else {
+        return Err(super::bug("a key that is in no HSM"));
+    };
+    let mismatch = |what: String| {
+        Problem::new(ProblemType::ImportMismatch, what).state("nothing was imported")
+    };
+    let Some(device) = d.hsms.device(hsm) else {
+        return Err(super::hsms::not_found(d, hsm));
+    };
+    // RFC 4034 §2.1.1: zone key, and SEP for keys that the parent vouches for.
+    let wanted = match role {
+        ApiRole::Ksk | ApiRole::Csk => 257,
+        ApiRole::Zsk => 256,
+    };
+    if *flags != wanted {
+        return Err(mismatch(format!(
+            "flags {flags} do not fit the role it is imported for; KSK and CSK have 257, ZSK 256"
+        )));
+    }
+    let algorithm = Algorithm::from_number(*algorithm)
+        .filter(|a| a.is_available())
+        .ok_or_else(|| mismatch(format!("algorithm {algorithm} cannot be used for signing")))?;
+    let (public, private, flags) = (public_id.clone(), private_id.clone(), *flags);
+    let work = tokio::task::spawn_blocking(move || {
+        HsmStore::new(device).adopt(&public, &private, algorithm, flags)
+    });
+    work.await.map_err(bug)?.map_err(|e| match &e {
+        KeyError::Away { store, .. } => Problem::new(ProblemType::HsmUnreachable, e.to_string())
+            .subject(SubjectKind::Hsm, store)
+            .action(format!("cascade hsm test {store}"))
+            .state("nothing was imported"),
+        KeyError::NotFound(id) => mismatch(format!("HSM '{hsm}' has no object {id}"))
+            .action(format!("cascade hsm inventory {hsm} --orphans")),
+        _ => mismatch(e.to_string()),
+    })
 }
 
 async fn import_keys(
@@ -821,16 +911,44 @@ fn forget_keys(d: &Daemon, zone: cascade_crypto::ZoneRef<'_>, keys: &KeysRow) {
 
 /// Removes the zone's directory of keys if nothing is in it.
 fn remove_empty(d: &Daemon, zone: cascade_crypto::ZoneRef<'_>) {
-    let dir = d.config.config.keys_dir().join(zone.id.to_string());
-    let _ = std::fs::remove_dir(dir);
+    crate::keys::bundle::remove_empty(d.config.config.keys_dir().as_std_path(), zone.id);
 }
 
-async fn store_new(d: &Arc<Daemon>, row: &ZoneRow, name: &str) -> Answer<()> {
+/// Keys of an earlier zone of this name.
+async fn kept_keys(d: &Arc<Daemon>, apex: &Name) -> Answer<Option<(ZoneId, Bundle)>> {
+    let (d, apex) = (d.clone(), apex.clone());
+    tokio::task::spawn_blocking(move || Bundle::newest(&d.state, &apex))
+        .await
+        .map_err(bug)?
+        .map_err(bug)
+}
+
+/// New keys beside a DS of the old ones make a bogus zone, so whoever adds it is told.
+fn left_behind(name: &str, bundle: &Bundle) -> Option<Warning> {
+    let parent = &bundle.keys.zone.parent;
+    (!parent.shown.is_empty()).then(|| Warning {
+        policy: None,
+        code: None,
+        detail: format!(
+            "the parent had a DS of the zone's earlier keys when it was removed on {}; those keys are kept",
+            bundle.removed_at.to_human()
+        ),
+        action: Some(format!(
+            "to go on with them: cascade zone remove {name}, then cascade zone add {name} --restore-keys …"
+        )),
+    })
+}
+
+/// `restores`: the zone has its keys from the bundle under its id, which is used up.
+async fn store_new(d: &Arc<Daemon>, row: &ZoneRow, name: &str, restores: bool) -> Answer<()> {
     let id = row.zone.id.to_string();
-    let changes = vec![
+    let mut changes = vec![
         Change::put(Table::Zones, &id, row).map_err(bug)?,
         Change::put(Table::Names, name, &id).map_err(bug)?,
     ];
+    if restores {
+        changes.push(Bundle::forget(row.zone.id));
+    }
     super::commit(d, changes).await
 }
 
@@ -857,18 +975,7 @@ pub async fn remove(d: &Daemon, z: &ZoneHandle, caller: &Caller, r: &ZoneRemove)
         KeysOnRemoval::Keep => Keep::Keys,
         KeysOnRemoval::Purge => Keep::Purge,
     };
-    if keys == Keep::Purge {
-        let consent = Confirm {
-            confirm: r.confirm.clone(),
-            yes: r.yes,
-            comment: None,
-        };
-        let effects = vec![format!(
-            "the keys of zone '{}' are destroyed; signatures cannot be made again",
-            z.name
-        )];
-        need_consent(&consent, &format!("remove-{}", z.id), effects)?;
-    }
+    consent_to_removal(z, keys, r)?;
     ask(z, caller, Command::Remove { keys }).await?;
     // Durable already; who asks next should find the name free, if the disk lets it.
     let gone = async {
@@ -878,6 +985,39 @@ pub async fn remove(d: &Daemon, z: &ZoneHandle, caller: &Caller, r: &ZoneRemove)
     };
     let _ = tokio::time::timeout(REMOVAL_BOUND, gone).await;
     Ok(())
+}
+
+/// A zone that a DS leads to turns bogus when it goes away, and keys that are destroyed never come
+/// back: the first is agreed to by any consent, both together only by one that names the DS.
+fn consent_to_removal(z: &ZoneHandle, keys: Keep, r: &ZoneRemove) -> Answer<()> {
+    let view = z.view();
+    let row = &view.row.keys;
+    let ds: Vec<String> = match row.zone.parent.shown.is_empty() {
+        true => Vec::new(),
+        false => row.parent_ds.iter().map(|d| d.text()).collect(),
+    };
+    let mut effects = Vec::new();
+    if keys == Keep::Purge {
+        effects.push(format!(
+            "the keys of zone '{}' are destroyed; signatures cannot be made again",
+            z.name
+        ));
+    }
+    effects.extend(ds.iter().map(|text| {
+        format!("the parent has DS {text}: validating resolvers fail for the zone until it is gone there")
+    }));
+    if effects.is_empty() {
+        return Ok(());
+    }
+    let seen = crate::settings::digest(ds.join(",").as_bytes());
+    let plan = format!("remove-{}-{seen:?}", z.id);
+    let named = keys == Keep::Purge && !ds.is_empty();
+    let consent = Confirm {
+        confirm: r.confirm.clone(),
+        yes: r.yes && !named,
+        comment: None,
+    };
+    need_consent(&consent, &plan, effects)
 }
 
 pub async fn reload(

@@ -57,6 +57,7 @@ impl ThrowAway {
             spec: KeySpec::new(algorithm),
             taken_tags: &[],
             tag_range: 0..=u16::MAX,
+            labelling: cascade_crypto::Labelling::Auto,
             now: device.now(),
         })?;
         Ok(ThrowAway {

@@ -146,6 +146,8 @@ pub struct Counts {
 /// A key of this HSM that is in use.
 pub struct Held {
     pub target: Target,
+    /// Whether the halves belong together is somebody's claim: nothing else hangs on the proof.
+    trial: bool,
     proof: Mutex<Proof>,
 }
 
@@ -261,6 +263,13 @@ impl Device {
             .filter_map(|i| i.server.as_ref())
             .peekable();
         servers.peek().is_some() && servers.all(|s| s.limits.digests)
+    }
+
+    /// One name for both halves of a pair is taken as the key's name.
+    pub fn shares_names(&self) -> bool {
+        let instances = self.instances();
+        let mut servers = instances.iter().filter_map(|i| i.server.as_ref());
+        servers.any(|s| s.limits.shared_name)
     }
 
     /// Changes with every arrival of an instance.
@@ -429,6 +438,7 @@ impl Device {
         }
         let new = Arc::new(Held {
             target: target.clone(),
+            trial: false,
             proof: Mutex::new(Proof::Needed),
         });
         held.insert(target.private, new.clone());
@@ -537,6 +547,17 @@ impl Device {
             .unwrap_or(Err(SignFailure::Timeout))
     }
 
+    /// Whether two halves that somebody names belong together; the HSM is not to blame if they do
+    /// not. For threads that may block.
+    pub fn try_out(self: &Arc<Self>, target: Target) -> Result<(), SignFailure> {
+        let held = Held {
+            target,
+            trial: true,
+            proof: Mutex::new(Proof::Needed),
+        };
+        self.prove_now(&Arc::new(held))
+    }
+
     /// Proves and waits, unless the key has just done so. For threads that may block.
     pub fn prove(self: &Arc<Self>, held: &Arc<Held>) -> Result<(), SignFailure> {
         let (send, receive) = std_mpsc::channel();
@@ -579,6 +600,7 @@ impl Device {
                 group: 0,
                 instance,
                 again: false,
+                blame: !held.trial,
             };
             let target = held.target.clone();
             let done: cascade_crypto::Completion = Box::new(move |_, result| {
@@ -617,6 +639,9 @@ impl Device {
             Ok(()) => {
                 self.counts.proved.fetch_add(1, Ordering::Relaxed);
                 self.facts.lock().last_proof = Some(now);
+            }
+            Err(SignFailure::Unproven { why, .. }) if held.trial => {
+                tracing::warn!(hsm = %self.id, "HSM '{}': {why}; it is not imported", self.id);
             }
             Err(SignFailure::Unproven { why, .. }) => {
                 self.counts.unproved.fetch_add(1, Ordering::Relaxed);

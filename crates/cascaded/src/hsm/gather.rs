@@ -40,6 +40,8 @@ pub struct How {
     pub instance: Option<usize>,
     /// Wrong signatures are asked for again.
     pub again: bool,
+    /// Wrong signatures are the HSM's fault, and not that of whoever named the key.
+    pub blame: bool,
 }
 
 struct Gather {
@@ -126,7 +128,9 @@ impl Gather {
         }
         let bad = wrong.len();
         if bad > 0 {
-            self.device.note_wrong(instance, bad, &self.target.dnskey);
+            if self.how.blame {
+                self.device.note_wrong(instance, bad, &self.target.dnskey);
+            }
             if self.how.again && attempt < ATTEMPTS {
                 self.send(wrong, attempt + 1);
                 return self.finish(n - bad);

@@ -59,6 +59,10 @@ impl SigningKey for HsmKey {
     fn mode(&self) -> Mode<'_> {
         Mode::Queued(self)
     }
+    /// Where a wrong one is counted, asked for again and may close the HSM: see `gather`.
+    fn is_verified(&self) -> bool {
+        true
+    }
 }
 
 impl QueuedSigner for HsmKey {
@@ -83,6 +87,7 @@ impl QueuedSigner for HsmKey {
             group,
             instance: None,
             again: true,
+            blame: true,
         };
         self.device.sign(&self.held, batch, how, done);
         Ticket(group)

@@ -8,6 +8,9 @@ use sha2::{Digest, Sha256};
 /// Shortest room for a zone's name: a hash alone takes eight octets.
 const LEAST: usize = 8;
 
+/// Octets of a name that may take the place of an id.
+const ID_MAX: usize = 64;
+
 /// How labels are made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LabelRule {
@@ -44,6 +47,17 @@ impl LabelRule {
         self.put_together(zone, &format!("-{role}-{hex}{}", side.suffix()))
     }
 
+    /// One name for both halves, to stay: `<prefix><zone>-<role>-<8 hex>`. It may become the id.
+    pub fn lasting(&self, zone: &Name, role: Role, random: [u8; 4]) -> String {
+        let hex = data_encoding::HEXLOWER.encode(&random);
+        let max = self.max.min(ID_MAX);
+        let short = LabelRule {
+            prefix: self.prefix.clone(),
+            max,
+        };
+        short.put_together(zone, &format!("-{role}-{hex}"))
+    }
+
     /// The zone's name gives way, never what stands behind it.
     fn put_together(&self, zone: &Name, rest: &str) -> String {
         let zone = zone.to_lowercase().without_dot();
@@ -61,6 +75,18 @@ impl LabelRule {
 
     /// Flags of the key that a label of ours was made for, if it is one of this zone's.
     pub fn role_of(&self, zone: &Name, label: &str) -> Option<Role> {
+        let lasting = |role| {
+            let (_, hex) = label.rsplit_once('-')?;
+            let random = data_encoding::HEXLOWER.decode(hex.as_bytes()).ok()?;
+            let made = self.lasting(zone, role, random.try_into().ok()?);
+            (made == label).then_some(role)
+        };
+        if let Some(role) = [Role::Ksk, Role::Zsk, Role::Csk]
+            .into_iter()
+            .find_map(lasting)
+        {
+            return Some(role);
+        }
         let body = label
             .strip_suffix(Side::Public.suffix())
             .or_else(|| label.strip_suffix(Side::Private.suffix()))?;
@@ -131,6 +157,10 @@ mod tests {
         assert_eq!(early, "example.net-zsk-01020304-pub");
         assert_eq!(r.role_of(&zone, &label), Some(Role::Ksk));
         assert_eq!(r.role_of(&zone, &early), Some(Role::Zsk));
+        let lasting = r.lasting(&zone, Role::Csk, [1, 2, 3, 4]);
+        assert_eq!(lasting, "example.net-csk-01020304");
+        assert_eq!(r.role_of(&zone, &lasting), Some(Role::Csk));
+        assert!(rule("p-", 255).lasting(&zone, Role::Csk, [0; 4]).len() <= ID_MAX);
         let other = Name::parse("example.org").unwrap();
         assert_eq!(r.role_of(&other, &label), None);
         assert_eq!(r.role_of(&zone, "something else"), None);

@@ -73,12 +73,10 @@ fn look(
 ) {
     let instances = device.instances();
     if let Trust::FirstSeen(None) = device.pool().settings().trust
-        && let Some(server) = instances.iter().find_map(|i| i.server.as_ref())
+        && let Some(key) = instances.iter().find_map(|i| i.server.as_ref()?.key)
     {
-        device.tell(Event::FirstSeen {
-            hsm: device.id.clone(),
-            key: server.key,
-        });
+        let hsm = device.id.clone();
+        device.tell(Event::FirstSeen { hsm, key });
     }
     if device.note_departure()
         && let Condition::Away { why, .. } = device.condition()

@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use cascade_api::hsm::{HsmAdd, HsmTls, TlsVerify};
+use cascade_api::hsm::{HsmAdd, HsmManaged, HsmTls, TlsVerify};
 use cascade_kmip::Credential;
 use cascade_kmip::link::{
-    Endpoint, Identity, LinkSettings, Timeouts, Trust, certificate_digest, show_digest,
+    Endpoint, Identity, LinkSettings, Local, Timeouts, Trust, certificate_digest, show_digest,
 };
 use cascade_time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -15,6 +15,9 @@ use zeroize::Zeroizing;
 use super::label::LabelRule;
 
 const ENDPOINTS_MAX: usize = 16;
+const ENVIRONMENT_MAX: usize = 32;
+/// What a managed bridge is called where others have an address.
+pub const MANAGED: &str = "managed bridge";
 const PERIOD_MAX: u64 = 600;
 const RESPONSE: std::ops::RangeInclusive<u64> = 1024..=1 << 20;
 const CONNECTIONS_MAX: u32 = 64;
@@ -60,7 +63,10 @@ impl HsmRow {
     /// Checks everything that can be checked without the server.
     pub fn new(add: HsmAdd, now: Timestamp) -> Result<HsmRow, BadOption> {
         check_id(&add.hsm)?;
-        check_endpoints(&add)?;
+        match &add.managed {
+            Some(managed) => check_managed(&add, managed)?,
+            None => check_endpoints(&add)?,
+        }
         check_numbers(&add)?;
         check_tls(&add.tls)?;
         let row = HsmRow {
@@ -71,22 +77,28 @@ impl HsmRow {
             undestroyed: Vec::new(),
             added_at: now,
         };
-        row.settings()?;
+        row.settings(None)?;
         Ok(row)
     }
 
-    pub fn settings(&self) -> Result<LinkSettings, BadOption> {
+    /// `local`: the way to the managed bridge, if it is one.
+    pub fn settings(&self, local: Option<Local>) -> Result<LinkSettings, BadOption> {
         let a = &self.add;
         let secs = |n: Option<u64>, default: Duration| n.map_or(default, Duration::from_secs);
         let usual = Timeouts::default();
-        let endpoints = a.endpoints.iter().map(|e| Endpoint {
+        let named = a.endpoints.iter().map(|e| Endpoint {
             host: e.host.clone(),
             port: e.port,
+        });
+        let managed = a.managed.iter().map(|_| Endpoint {
+            host: MANAGED.into(),
+            port: 0,
         });
         let credential = a.username.as_ref().or(a.password.as_ref().map(|p| &p.0));
         let secret = |s: &cascade_api::hsm::Secret| Zeroizing::new(s.0.clone());
         Ok(LinkSettings {
-            endpoints: endpoints.collect(),
+            endpoints: named.chain(managed).collect(),
+            local,
             trust: self.trust()?,
             identity: match (&a.tls.client_pem, &a.tls.client_key_pem) {
                 (Some(certificate), Some(key)) => Some(Identity {
@@ -125,6 +137,9 @@ impl HsmRow {
 
     /// How its TLS is judged, in a word.
     pub fn tls_word(&self) -> &'static str {
+        if self.add.managed.is_some() {
+            return "none";
+        }
         match self.add.tls.verify {
             TlsVerify::Full => "verified",
             TlsVerify::Pinned => "pinned",
@@ -196,6 +211,51 @@ fn check_id(id: &str) -> Result<(), BadOption> {
         format!("'{id}' cannot be the id of an HSM"),
         "use up to 63 letters, digits, '.', '_' and '-', beginning with a letter or digit; 'none' means files",
     ))
+}
+
+fn check_managed(add: &HsmAdd, managed: &HsmManaged) -> Result<(), BadOption> {
+    if !add.endpoints.is_empty() || add.tls != HsmTls::default() {
+        return Err(bad(
+            "a managed bridge has neither addresses nor TLS",
+            "give either a PKCS#11 module or a host",
+        ));
+    }
+    if !managed.module.starts_with('/') || managed.module.contains(char::is_control) {
+        return Err(bad(
+            format!(
+                "'{}' is no absolute path of a PKCS#11 module",
+                managed.module.escape_debug()
+            ),
+            "write for example /usr/lib/softhsm/libsofthsm2.so",
+        ));
+    }
+    if add.username.is_none() {
+        return Err(bad(
+            "which token of the module is meant?",
+            "--token <LABEL>, or the id or index of its slot",
+        ));
+    }
+    if managed.env.len() > ENVIRONMENT_MAX {
+        return Err(bad(
+            "the module's environment is too large",
+            format!("set at most {ENVIRONMENT_MAX} variables"),
+        ));
+    }
+    match managed.env.iter().find(|(n, v)| !is_variable(n, v)) {
+        Some((name, _)) => Err(bad(
+            format!("the variable '{}' cannot be set", name.escape_debug()),
+            "use letters, digits and '_'; variables of the dynamic linker stay as they are",
+        )),
+        None => Ok(()),
+    }
+}
+
+/// What loads code into a process is not a module's setting.
+fn is_variable(name: &str, value: &str) -> bool {
+    let first = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    let linker = name.starts_with("LD_") || name == "GLIBC_TUNABLES" || name == "GCONV_PATH";
+    first && plain && !linker && !value.contains('\0') && name.len() + value.len() <= 4096
 }
 
 fn check_endpoints(add: &HsmAdd) -> Result<(), BadOption> {
@@ -300,11 +360,11 @@ mod tests {
             "tls": {"verify": "none"}
         }));
         let row = HsmRow::new(add, Timestamp::EPOCH).unwrap();
-        assert!(!format!("{row:?} {:?}", row.settings()).contains("123456"));
+        assert!(!format!("{row:?} {:?}", row.settings(None)).contains("123456"));
         assert_eq!(row.tls_word(), "unverified");
         let stored: HsmRow = serde_json::from_str(&serde_json::to_string(&row).unwrap()).unwrap();
         assert_eq!(stored, row);
-        let settings = stored.settings().unwrap();
+        let settings = stored.settings(None).unwrap();
         assert_eq!(settings.connections, 4);
         let password = settings.credential.unwrap().password.unwrap();
         assert_eq!(password.as_str(), "123456");
@@ -342,5 +402,38 @@ mod tests {
             assert!(row.is_err(), "{key} {value}");
         }
         assert!(HsmRow::new(add(good), Timestamp::EPOCH).is_ok());
+    }
+
+    #[test]
+    fn managed_bridges() {
+        let good = serde_json::json!({
+            "hsm": "h", "username": "LocalHSM", "password": "123456",
+            "managed": {"module": "/usr/lib/m.so", "env": {"SOFTHSM2_CONF": "/etc/s.conf"}}
+        });
+        let row = HsmRow::new(add(good.clone()), Timestamp::EPOCH).unwrap();
+        assert_eq!(row.tls_word(), "none");
+        let settings = row.settings(None).unwrap();
+        let names: Vec<String> = settings.endpoints.iter().map(|e| e.to_string()).collect();
+        assert_eq!(names, [MANAGED]);
+        let end = serde_json::json!([{"host": "127.0.0.1", "port": 5696}]);
+        for (key, value) in [
+            ("endpoints", end),
+            ("username", serde_json::Value::Null),
+            ("tls", serde_json::json!({"verify": "none"})),
+            ("managed", serde_json::json!({"module": "m.so"})),
+            (
+                "managed",
+                serde_json::json!({"module": "/m.so", "env": {"LD_PRELOAD": "/x.so"}}),
+            ),
+            (
+                "managed",
+                serde_json::json!({"module": "/m.so", "env": {"A=B": "x"}}),
+            ),
+        ] {
+            let mut changed = good.clone();
+            changed[key] = value.clone();
+            let row = HsmRow::new(add(changed), Timestamp::EPOCH);
+            assert!(row.is_err(), "{key} {value}");
+        }
     }
 }

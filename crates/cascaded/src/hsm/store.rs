@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use cascade_crypto::{
-    Algorithm, Dnskey, KeyError, KeyStore, NewKey, SignFailure, SigningKey, StoredKey, ZoneRef,
+    Algorithm, Dnskey, KeyError, KeyStore, Labelling, NewKey, SignFailure, SigningKey, StoredKey,
+    ZoneRef,
 };
 use cascade_kmip::PublicKey;
 use cascade_kmip::client::{Answer, ask};
@@ -52,11 +53,9 @@ impl HsmStore {
 
     /// Makes a pair, activates it and reads its public half back in another request.
     fn make(&self, want: &NewKey<'_>) -> Result<(Pair, Dnskey), KeyError> {
-        let labels = self.device.labels();
-        let random: [u8; 4] = crate::daemon::random();
-        let label = |side| labels.provisional(want.zone.name, want.role, random, side);
+        let (private, public) = self.first_names(want);
         let kind = kind_of(want.spec);
-        let request = ask::create_key_pair(kind, &label(Side::Private), &label(Side::Public));
+        let request = ask::create_key_pair(kind, &private, &public);
         let made = self.device.ask(request);
         let pair = match made.map_err(|e| self.error("make a key", &e))? {
             ResponsePayload::CreateKeyPair { private, public } => Pair { public, private },
@@ -68,6 +67,21 @@ impl HsmStore {
                 self.drop_pair(&pair);
                 Err(e)
             }
+        }
+    }
+
+    /// The names of the halves when they are made.
+    fn first_names(&self, want: &NewKey<'_>) -> (String, String) {
+        let labels = self.device.labels();
+        let random: [u8; 4] = crate::daemon::random();
+        let label = |side| labels.provisional(want.zone.name, want.role, random, side);
+        match want.labelling {
+            Labelling::After => (String::new(), String::new()),
+            Labelling::AtCreation if self.device.shares_names() => {
+                let name = labels.lasting(want.zone.name, want.role, random);
+                (name.clone(), name)
+            }
+            Labelling::AtCreation | Labelling::Auto => (label(Side::Private), label(Side::Public)),
         }
     }
 
@@ -102,7 +116,7 @@ impl HsmStore {
 
     /// Names both halves after zone and tag, where the token lets us.
     fn name(&self, pair: &Pair, want: &NewKey<'_>, tag: u16) {
-        if self.device.can_rename() == Some(false) {
+        if want.labelling == Labelling::AtCreation || self.device.can_rename() == Some(false) {
             return;
         }
         let labels = self.device.labels();
@@ -179,6 +193,36 @@ impl HsmStore {
             reference: reference.to_string(),
             dnskey,
         })
+    }
+
+    /// A key that is in the HSM already, by the server's names of its halves. Its kind and a proof
+    /// decide whether it is what it is said to be; nothing in the HSM is changed. For threads that
+    /// may block.
+    ///
+    /// # Errors
+    /// What it is instead, or why nobody knows.
+    pub fn adopt(
+        &self,
+        public: &str,
+        private: &str,
+        algorithm: Algorithm,
+        flags: u16,
+    ) -> Result<StoredKey, KeyError> {
+        let key = self.public_key(public)?;
+        let other = || KeyError::Refused {
+            store: self.device.id.clone(),
+            operation: "give the key",
+            why: format!("{public} is a key of another kind than {algorithm}"),
+        };
+        let dnskey = dnskey_of(flags, algorithm, &key).ok_or_else(other)?;
+        let pair = Pair {
+            public: public.to_string(),
+            private: private.to_string(),
+        };
+        let stored = self.stored(&pair, dnskey)?;
+        let target = self.target_of(&stored)?;
+        self.device.try_out(target).map_err(|e| self.failed(e))?;
+        Ok(stored)
     }
 
     /// Proves that the private half belongs to the public octets. For threads that may block.

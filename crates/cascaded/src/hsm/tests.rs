@@ -105,6 +105,7 @@ impl Bench {
             spec,
             taken_tags: &[],
             tag_range: 0..=65535,
+            labelling: cascade_crypto::Labelling::Auto,
             now: Timestamp::EPOCH,
         })
     }

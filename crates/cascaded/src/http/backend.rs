@@ -23,11 +23,12 @@ use cascade_api::policies::{
     Policy, PolicyCheck, PolicyCheckRequest, PolicyItem, PolicyPlan, PolicyPlanRequest,
     PolicyReload, PolicyReloaded,
 };
-use cascade_api::status::ZoneStatus;
+use cascade_api::status::{Pin, ZoneStatus};
 use cascade_api::zones::{
     Diff, DiffQuery, ExportQuery, HistoryEntry, HistoryFilter, Maintenance, MaintenanceRequest,
-    OverrideRequest, ReloadRequest, ResignRequest, ReviewDecision, UpdateRequest, Updated, Verdict,
-    Version, Why, Zone, ZoneAdd, ZoneEdit, ZoneFilter, ZoneItem, ZoneRemove,
+    OverrideRequest, PinRequest, ReloadRequest, ResignRequest, ReviewDecision, RollbackRequest,
+    UpdateRequest, Updated, Verdict, Version, Why, Zone, ZoneAdd, ZoneEdit, ZoneFilter, ZoneItem,
+    ZoneRemove,
 };
 use cascade_api::{Problem, ProblemType, Roles, Route};
 use tokio::sync::mpsc;
@@ -214,6 +215,25 @@ pub trait Backend: Send + Sync + 'static {
         stage: Stage,
         request: OverrideRequest,
     ) -> impl Future<Output = Answer<Accepted>> + Send;
+    fn zone_rollback(
+        &self,
+        caller: Caller,
+        zone: String,
+        request: RollbackRequest,
+        dry_run: bool,
+    ) -> impl Future<Output = Answer<Accepted>> + Send;
+    fn pin_on(
+        &self,
+        caller: Caller,
+        zone: String,
+        request: PinRequest,
+    ) -> impl Future<Output = Answer<Pin>> + Send;
+    fn pin_off(
+        &self,
+        caller: Caller,
+        zone: String,
+        comment: Option<String>,
+    ) -> impl Future<Output = Answer<()>> + Send;
     fn maintenance_on(
         &self,
         caller: Caller,
@@ -283,6 +303,15 @@ pub trait Backend: Send + Sync + 'static {
         absent()
     }
     fn key_backed_up(
+        &self,
+        _caller: Caller,
+        _zone: String,
+        _key: String,
+        _comment: Option<String>,
+    ) -> impl Future<Output = Answer<Key>> + Send {
+        absent()
+    }
+    fn key_restore(
         &self,
         _caller: Caller,
         _zone: String,

@@ -80,6 +80,18 @@ pub async fn dispatch<B: Backend>(b: &B, mut r: Request) -> Answered {
         R::ZoneUpdate => ok(&b.zone_update(caller, r.zone(), r.json()?, dry).await?),
         R::ZoneResign => accepted(b.zone_resign(caller, r.zone(), r.json()?).await?),
         R::ZoneReset => accepted(b.zone_reset(caller, r.zone(), r.json()?).await?),
+        R::ZoneRollback => {
+            let done = b.zone_rollback(caller, r.zone(), r.json()?, dry).await?;
+            match dry {
+                true => ok(&done),
+                false => accepted(done),
+            }
+        }
+        R::PinOn => ok(&b.pin_on(caller, r.zone(), r.json()?).await?),
+        R::PinOff => {
+            let comment = r.query::<Commented>()?.comment;
+            gone(b.pin_off(caller, r.zone(), comment).await)
+        }
         R::ReviewApprove => review(b, r, Verdict::Approved).await,
         R::ReviewReject => review(b, r, Verdict::Rejected).await,
         R::ReviewOverride => {
@@ -116,6 +128,12 @@ pub async fn dispatch<B: Backend>(b: &B, mut r: Request) -> Answered {
             let comment = r.json::<Commented>()?.comment;
             ok(&b
                 .key_backed_up(caller, r.zone(), r.param("k"), comment)
+                .await?)
+        }
+        R::KeyRestore => {
+            let comment = r.json::<Commented>()?.comment;
+            ok(&b
+                .key_restore(caller, r.zone(), r.param("k"), comment)
                 .await?)
         }
         R::Emergency => ok(&b.emergency(caller, r.zone(), r.json()?).await?),

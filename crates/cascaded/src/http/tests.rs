@@ -7,7 +7,7 @@ use cascade_api::common::*;
 use cascade_api::daemon::*;
 use cascade_api::keys::*;
 use cascade_api::policies::*;
-use cascade_api::status::ZoneStatus;
+use cascade_api::status::{Pin, ZoneStatus};
 use cascade_api::zones::*;
 use cascade_api::{Access, Method, Problem, ProblemType, ROUTES, Role, Roles, Route, RouteId};
 use cascade_time::Timestamp;
@@ -193,6 +193,26 @@ impl Backend for Double {
         _: OverrideRequest,
     ) -> Answer<Accepted> {
         accepted(zone)
+    }
+    async fn zone_rollback(
+        &self,
+        _: Caller,
+        zone: String,
+        _: RollbackRequest,
+        _: bool,
+    ) -> Answer<Accepted> {
+        accepted(zone)
+    }
+    async fn pin_on(&self, _: Caller, _: String, request: PinRequest) -> Answer<Pin> {
+        Ok(Pin {
+            version: "v1".into(),
+            since: at(),
+            until: request.until,
+            by: None,
+        })
+    }
+    async fn pin_off(&self, _: Caller, _: String, _: Option<String>) -> Answer<()> {
+        Ok(())
     }
     async fn maintenance_on(
         &self,

@@ -1,6 +1,7 @@
 //! Keys of zones: their durable row, where their private halves are, and what a version is signed
 //! with. What becomes of them is decided by `cascade_keys`; here it is carried out.
 
+pub mod bundle;
 mod notes;
 mod plan;
 mod policy;
@@ -8,6 +9,7 @@ pub mod report;
 mod ring;
 mod row;
 
+pub use bundle::Bundle;
 pub use notes::{note, wanted_text};
 pub use plan::{
     Loaded, derived_apex, ds_rdata, gate_parent, own_keys, parent_breaks, publication, signer_set,

@@ -26,6 +26,10 @@ pub fn note(event: &Event, row: &KeysRow) -> Option<(HistoryKind, String)> {
             "{} was brought back, because the parent has its DS",
             name(key)
         )),
+        Event::KeyRecovered { key, .. } => changed(format!(
+            "{} is out of the trash; the next roll of its role takes it",
+            name(key)
+        )),
         Event::KeyDropped { key, .. } => changed(format!("{} leaves", name(key))),
         Event::KeyCompromised { key, .. } => changed(format!("{} is compromised", name(key))),
         Event::KeyTrashed { key, .. } => changed(format!("{} is in the trash", name(key))),
@@ -59,7 +63,10 @@ pub fn note(event: &Event, row: &KeysRow) -> Option<(HistoryKind, String)> {
             format!("{class}: {who} vouches for what servers show, with TTL {ttl}"),
         ),
         Event::IslandLeft { .. } => changed("the DS is wanted again".into()),
-        Event::ParentTold { .. } => (HistoryKind::DsWanted, "the DS hook succeeded".into()),
+        Event::ParentTold { .. } => (
+            HistoryKind::DsWanted,
+            "the parent was told of its DS set".into(),
+        ),
         Event::ParentReminded { .. } => (HistoryKind::DsWanted, "reminded of the parent".into()),
         Event::ClockStepped { by_secs, .. } => changed(format!(
             "the clock was stepped forward by {by_secs} s; waits grow by it"

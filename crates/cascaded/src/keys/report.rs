@@ -6,8 +6,8 @@ use cascade_api::keys as api;
 use cascade_api::zones::{Evidence, KeyRole};
 use cascade_crypto::Dnskey;
 use cascade_keys::{
-    ASSUMED_DS_TTL, Class, Free, Home, Key, KeyNum, KeyPolicy, KeyState, Origin, Role, Roll,
-    Served, Step, SweepReport, Verdict, What, due_at, is_automatic, is_published, next_look,
+    ASSUMED_DS_TTL, Class, Facts, Free, Home, Key, KeyNum, KeyPolicy, KeyState, Origin, Role, Roll,
+    Served, Step, SweepReport, Verdict, What, Whom, due_at, is_automatic,
 };
 use cascade_time::Timestamp;
 
@@ -163,42 +163,63 @@ pub fn kind(class: Class) -> api::RollKind {
     }
 }
 
-pub fn rolls(zone: &str, row: &KeysRow, rules: &KeyPolicy, now: Timestamp) -> Vec<api::Roll> {
+pub fn rolls(
+    zone: &str,
+    row: &KeysRow,
+    rules: &KeyPolicy,
+    facts: &Facts,
+    now: Timestamp,
+) -> Vec<api::Roll> {
     let rolls = row.zone.rolls.iter();
-    rolls.map(|r| roll(zone, row, rules, r, now)).collect()
+    rolls
+        .map(|r| roll(zone, row, rules, facts, r, now))
+        .collect()
 }
 
 pub fn roll(
     zone: &str,
     row: &KeysRow,
     rules: &KeyPolicy,
+    facts: &Facts,
     roll: &Roll,
     now: Timestamp,
 ) -> api::Roll {
     let keys = &row.zone;
     let ids = |nums: &[KeyNum]| nums.iter().map(KeyNum::to_string).collect();
+    let tags = |nums: &[KeyNum]| -> Vec<u16> {
+        let keys = nums.iter().filter_map(|n| keys.key(*n));
+        keys.map(Key::tag).collect()
+    };
     let looks: Vec<&SweepReport> = awaited(roll)
         .into_iter()
         .filter_map(|w| keys.look(w))
         .filter(|l| l.started >= roll.since)
         .collect();
     let last_look = looks.iter().map(|l| l.ended).max();
-    let waits = waits_for(row, rules, roll, now);
-    let is_looking = matches!(waits, "servers" | "parent");
+    let waiting = cascade_keys::waiting(keys, rules, facts, roll, now);
+    let is_looking = matches!(waiting.whom, Whom::Servers | Whom::Parent);
     let automatic = is_automatic(rules, roll);
+    let rows = roll.kind.rows();
+    let place = rows.iter().position(|r| r.stage == roll.stage);
     api::Roll {
         zone: Some(zone.to_string()),
         kind: kind(roll.class()),
         roll_type: roll.kind.word().into(),
         state: roll.state().into(),
+        step: Some(place.map_or(0, |i| i as u32 + 1)),
+        steps: Some(rows.len() as u32),
         old: ids(&roll.old),
         new: ids(&roll.new),
-        waits_for: Some(waits.into()),
+        old_tags: tags(&roll.old),
+        new_tags: tags(&roll.new),
+        waits_for: Some(whom_word(&waiting.whom).into()),
+        why: Some(waiting.text),
         since: Some(roll.since),
         started_at: Some(roll.started_at),
         earliest_at: earliest(row, rules, roll),
         last_look,
-        next_look: is_looking.then(|| next_look(roll.since, last_look)),
+        next_look: waiting.next.filter(|_| is_looking),
+        next_check: waiting.next,
         automatic: Some(automatic),
         next_command: (!automatic).then(|| command(zone, row, roll, now)),
         evidence: looks.into_iter().flat_map(|l| evidence(row, l)).collect(),
@@ -206,23 +227,17 @@ pub fn roll(
     }
 }
 
-/// Whom or what the step waits for, in one word.
-fn waits_for(row: &KeysRow, rules: &KeyPolicy, roll: &Roll, now: Timestamp) -> &'static str {
-    if roll.row().is_some() && !is_published(&row.zone, rules, now) {
-        return "signer";
+/// Whom or what a step waits for, in the API's word.
+fn whom_word(whom: &Whom) -> &'static str {
+    match whom {
+        Whom::Servers => "servers",
+        Whom::Signer => "signer",
+        Whom::Parent => "parent",
+        Whom::Caches => "caches",
+        Whom::Token(_) => "token",
+        Whom::Backup => "backup",
+        Whom::Operator => "operator",
     }
-    let text = cascade_keys::waits_for(&row.zone, rules, roll);
-    const WORDS: [(&str, &str); 7] = [
-        ("name servers", "servers"),
-        ("signing", "signer"),
-        ("parent", "parent"),
-        ("caches", "caches"),
-        ("backup", "backup"),
-        ("new keys", "token"),
-        ("you", "operator"),
-    ];
-    let found = WORDS.iter().find(|(part, _)| text.contains(part));
-    found.map_or("servers", |(_, word)| word)
 }
 
 fn awaited(roll: &Roll) -> Vec<What> {

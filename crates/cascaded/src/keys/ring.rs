@@ -4,10 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use cascade_crypto::{
-    FileKeyStore, KeyError, KeySpec, NewKey, Role as KeyKind, SigningKey, StoredKey, ZoneRef,
+    FileKeyStore, KeyError, KeySpec, Labelling, NewKey, Role as KeyKind, SigningKey, StoredKey,
+    ZoneRef,
 };
 use cascade_keys::{Event, Home, Key, KeyNum, Origin, Role, Times};
-use cascade_policy::{KeyAlgorithm, Policy};
+use cascade_policy::{KeyAlgorithm, KeyLabel, Policy};
 use cascade_time::Timestamp;
 use cascade_zone::{KeyId, Name, ZoneId};
 
@@ -17,8 +18,18 @@ use crate::stores::KeyStores;
 /// A key to be imported, as the control API names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Import {
-    File { role: Role, path: String },
-    Public { path: String },
+    File {
+        role: Role,
+        path: String,
+    },
+    Public {
+        path: String,
+    },
+    /// In an HSM, where it was looked at and has proven itself already.
+    Stored {
+        role: Role,
+        key: StoredKey,
+    },
 }
 
 /// Makes, finds and loads the keys of zones, each in its store.
@@ -95,6 +106,7 @@ impl Keyring {
                 spec: spec_of(want.algorithm, policy.key_manager.generation.algorithm)?,
                 taken_tags: &taken,
                 tag_range: tags.first..=tags.last,
+                labelling: labelling(policy.key_manager.generation.key_label),
                 now,
             })?,
         };
@@ -193,6 +205,7 @@ impl Keyring {
                 }
                 (stored, *role)
             }
+            Import::Stored { role, key } => (key.clone(), *role),
         };
         let k = &stored.dnskey;
         let same = |r: &Key| r.is_same_key(k.algorithm_number(), k.public_key());
@@ -207,6 +220,8 @@ impl Keyring {
             _ => Origin::Imported,
         };
         let mut key = key(id, num, role, &stored, origin, now);
+        // Somebody else made it, and may use it elsewhere.
+        key.decoupled = matches!(import, Import::Stored { .. });
         if first && role != Role::Foreign {
             key.times.published_at = Some(now);
             key.times.active_at = Some(now);
@@ -231,6 +246,43 @@ impl Keyring {
         let stored = row.stored(key).ok_or_else(bad)?;
         let store = self.stores.of_reference(&stored.reference)?;
         Ok(store.load(key.id, zone, &stored)?)
+    }
+
+    /// Brings file pairs where their rows say: into the trash, or out of it. Keys can be used and
+    /// destroyed in either place, so what fails is only told.
+    pub fn tidy(&self, zone: ZoneRef<'_>, row: &KeysRow) -> Vec<KeyringError> {
+        let ours = |k: &&Key| k.role != Role::Foreign && !k.decoupled;
+        let left = |k: &&Key| k.times.destroyed_at.is_none();
+        let keys = row.zone.keys.iter().filter(ours).filter(left);
+        keys.filter_map(|k| self.put(zone, row, k, k.times.trashed_at.is_some()).err())
+            .collect()
+    }
+
+    /// All keys of a zone that is removed go to the trash.
+    pub fn set_all_aside(&self, zone: ZoneRef<'_>, row: &KeysRow) -> Vec<KeyringError> {
+        let ours = |k: &&Key| k.role != Role::Foreign && !k.decoupled;
+        let keys = row.zone.keys.iter().filter(ours);
+        keys.filter_map(|k| self.put(zone, row, k, true).err())
+            .collect()
+    }
+
+    fn put(
+        &self,
+        zone: ZoneRef<'_>,
+        row: &KeysRow,
+        key: &Key,
+        aside: bool,
+    ) -> Result<(), KeyringError> {
+        if key.home != Home::File {
+            return Ok(());
+        }
+        let stored = row.stored(key).ok_or(KeyringError::BadRow(key.num))?;
+        let store = self.stores.of_reference(&stored.reference)?;
+        match aside {
+            true => store.set_aside(zone, &stored)?,
+            false => store.bring_back(zone, &stored)?,
+        }
+        Ok(())
     }
 
     /// Destroys one key; one that is somebody else's is only forgotten.
@@ -281,6 +333,14 @@ fn kind_of(role: Role) -> Option<KeyKind> {
         Role::Csk => KeyKind::Csk,
         Role::Foreign => return None,
     })
+}
+
+fn labelling(policy: KeyLabel) -> Labelling {
+    match policy {
+        KeyLabel::Auto => Labelling::Auto,
+        KeyLabel::AtCreation => Labelling::AtCreation,
+        KeyLabel::After => Labelling::After,
+    }
 }
 
 /// Size comes from the policy as long as it has the same algorithm.
@@ -408,6 +468,37 @@ mod tests {
         assert!(!make(&ring, zone, &mut row, Role::Zsk).is_same_key(13, &lost.public_key));
         assert!(make(&ring, zone, &mut row, Role::Ksk).is_same_key(13, &lost.public_key));
         assert!(!make(&ring, zone, &mut row, Role::Ksk).is_same_key(13, &lost.public_key));
+    }
+
+    #[test]
+    fn pairs_are_where_their_rows_say() {
+        let dir = tempfile::tempdir().unwrap();
+        let ring = ring(dir.path());
+        let name = Name::parse("example").unwrap();
+        let zone = zone_ref(ZoneId([9; 16]), &name);
+        let mut row = KeysRow::new(&name);
+        let num = make(&ring, zone, &mut row, Role::Zsk).num;
+        let file = row
+            .reference(num)
+            .strip_prefix("file://")
+            .unwrap()
+            .to_owned();
+        let (at, trash) = (Path::new(&file), Path::new(&file).with_file_name("trash"));
+        let aside = trash.join(at.file_name().unwrap());
+        let now = Timestamp::from_secs(1_800_000_000);
+        let is_at = |p: &Path| p.is_file() && p.with_extension("private").is_file();
+        row.apply(&Event::KeyTrashed { key: num, at: now });
+        assert!(ring.tidy(zone, &row).is_empty());
+        assert!(is_at(&aside) && !at.exists());
+        assert!(ring.load(zone, &row, num).is_ok(), "usable where it is");
+        row.apply(&Event::KeyRecovered { key: num, at: now });
+        assert!(ring.tidy(zone, &row).is_empty() && ring.tidy(zone, &row).is_empty());
+        assert!(is_at(at) && !aside.exists());
+        // Destroyed wherever it is.
+        row.apply(&Event::KeyTrashed { key: num, at: now });
+        assert!(ring.tidy(zone, &row).is_empty());
+        ring.destroy(zone, &row, num).unwrap();
+        assert!(!aside.exists() && !aside.with_extension("private").exists());
     }
 
     #[test]

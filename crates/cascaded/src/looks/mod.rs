@@ -3,6 +3,8 @@
 
 mod answers;
 mod message;
+mod push;
+pub mod sample;
 mod servers;
 mod transport;
 
@@ -20,8 +22,10 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+pub use push::{Push, push};
+
 use answers::Shown;
-use transport::Asker;
+pub use transport::Asker;
 
 /// Between two questions to one address: at most 20 a second, so that a parent of 100,000 zones is
 /// not flooded.

@@ -33,7 +33,7 @@ pub async fn find(look: &Look, asker: &Asker) -> Vec<Server> {
     if !named.is_empty() {
         return named.iter().map(configured).collect();
     }
-    let resolvers = resolvers(look).await;
+    let resolvers = resolvers(&look.resolvers).await;
     let mut names = match look.what {
         What::Ds => match parent_of(&look.zone, &resolvers, asker).await {
             Some((_, names)) => names,
@@ -131,9 +131,42 @@ fn is_public(ip: IpAddr) -> bool {
     }
 }
 
-async fn resolvers(look: &Look) -> Vec<SocketAddr> {
-    if !look.resolvers.is_empty() {
-        return look.resolvers.clone();
+/// Addresses of the servers in the apex NS RRset, but for the one that the SOA names as primary
+/// (RFC 1996 §2): glue of the zone itself, else what `configured` resolvers or the system's say.
+pub async fn of_ns(
+    version: &ZoneVersion,
+    configured: &[SocketAddr],
+    asker: &Asker,
+) -> Vec<SocketAddr> {
+    let resolvers = resolvers(configured).await;
+    let mut out = Vec::new();
+    for name in secondary_names(version) {
+        let found = match own_addresses(version, &name) {
+            Some(own) => own,
+            None => addresses(&name, &resolvers, asker).await,
+        };
+        let fresh = found.into_iter().filter(|ip| is_public(*ip));
+        out.extend(fresh.map(|ip| SocketAddr::new(ip, PORT)));
+    }
+    out.sort();
+    out.dedup();
+    out.truncate(MAX_NAMES);
+    out
+}
+
+fn secondary_names(version: &ZoneVersion) -> Vec<Name> {
+    let soa = version.soa();
+    let len = cascade_zone::name::wire_len(soa).unwrap_or(0);
+    let mname = soa.get(..len).and_then(|n| Name::from_wire(n).ok());
+    let mut names = apex_ns(version);
+    names.retain(|n| Some(n) != mname.as_ref());
+    names.truncate(MAX_NAMES);
+    names
+}
+
+async fn resolvers(configured: &[SocketAddr]) -> Vec<SocketAddr> {
+    if !configured.is_empty() {
+        return configured.to_vec();
     }
     let text = tokio::fs::read_to_string("/etc/resolv.conf").await;
     system_resolvers(&text.unwrap_or_default())

@@ -6,10 +6,10 @@ use cascade_loader::xfr::{
     self, Ask, Decision, Probe, Query, ReadOptions, Reader, Received, XfrError, XfrRequest, decide,
 };
 use cascade_loader::{
-    Attempt, Checks, Code, Level, LoadReport, LoadResult, Outcome, Progress, Severity,
+    Attempt, Checks, Code, Level, LoadReport, LoadResult, Outcome, Progress, Severity, ZonemdCheck,
 };
 use cascade_time::Timestamp;
-use cascade_zone::{Name, Serial, VersionId, ZoneId, ZoneVersion};
+use cascade_zone::{Name, Rtype, Serial, VersionId, ZoneId, ZoneVersion};
 
 use super::io::{self, AskError};
 use super::{Failed, Primary};
@@ -32,6 +32,8 @@ pub struct Fetch {
     pub trigger: &'static str,
     /// IXFR that failed before.
     pub failed_ixfr: Option<Failed>,
+    /// The newest whole zone from this source had no ZONEMD record.
+    pub no_zonemd: bool,
 }
 
 /// How it ended.
@@ -40,6 +42,7 @@ pub struct Fetched {
     /// Seconds left at the primary, when it said so (RFC 7314).
     pub expire: Option<u32>,
     pub failed_ixfr: Option<Failed>,
+    pub no_zonemd: bool,
 }
 
 /// Asks and transfers. Does not end before the primaries answered or their time was over.
@@ -47,6 +50,7 @@ pub async fn fetch(job: Fetch, d: &Daemon, progress: &Arc<Progress>) -> Fetched 
     let run = Run {
         started: d.now(),
         failed_ixfr: job.failed_ixfr,
+        no_zonemd: job.no_zonemd,
         job: Arc::new(job),
         d,
         progress,
@@ -63,6 +67,7 @@ struct Run<'a> {
     started: Timestamp,
     attempts: Vec<Attempt>,
     failed_ixfr: Option<Failed>,
+    no_zonemd: bool,
     expire: Option<u32>,
 }
 
@@ -162,6 +167,13 @@ impl Run<'_> {
         let query = |edns| self.query(&Ask::Soa { edns }, p);
         let clock = self.d.clock.as_ref();
         let mut q = query(Some(random()));
+        if p.tls.is_some() {
+            let answer = io::probe_stream(p, &q, clock).await;
+            return match answer.as_ref().is_err_and(AskError::is_edns_refusal) {
+                true => io::probe_stream(p, &query(None), clock).await,
+                false => answer,
+            };
+        }
         let mut answer = io::probe_udp(p.addr, &q, tries, clock).await;
         if answer.as_ref().is_err_and(AskError::is_edns_refusal) {
             // RFC 6891 §7: a server that does not know EDNS.
@@ -170,7 +182,7 @@ impl Run<'_> {
         }
         match answer? {
             Some(probe) => Ok(probe),
-            None => io::probe_tcp(p.addr, &q, clock).await,
+            None => io::probe_stream(p, &q, clock).await,
         }
     }
 
@@ -185,6 +197,7 @@ impl Run<'_> {
         let ours = self.ours();
         if let (Some(current), Some(c), false) = (&current, ours, self.job.forced)
             && Failed::allows(self.failed_ixfr, p.addr, c)
+            && self.differences_will_do()
         {
             match self.ixfr(p, current, announced).await {
                 Ixfr::Outcome(outcome) => return Some(*outcome),
@@ -197,6 +210,16 @@ impl Run<'_> {
             }
         }
         self.axfr(p, announced).await
+    }
+
+    /// A digest is over all records, and of those that a signer makes itself none are kept: with
+    /// `loader.zonemd` differences are taken only from a source that is known to have no digest.
+    fn differences_will_do(&self) -> bool {
+        match self.job.read.zonemd {
+            ZonemdCheck::Off => true,
+            ZonemdCheck::IfPresent => self.no_zonemd,
+            ZonemdCheck::Required => false,
+        }
     }
 
     async fn ixfr(
@@ -242,6 +265,14 @@ impl Run<'_> {
                 self.note(p, "IXFR", text, started);
                 return Ixfr::NoDifferences;
             }
+            Received::Delta(delta)
+                if self.job.read.zonemd != ZonemdCheck::Off
+                    && delta.tally.stripped.contains_key(&Rtype::ZONEMD.0) =>
+            {
+                let text = "brings a ZONEMD record, which only the whole zone can show right";
+                self.note(p, "IXFR", text.into(), started);
+                return Ixfr::NoDifferences;
+            }
             whole_or_delta => self.apply(p, whole_or_delta).await,
         };
         match applied {
@@ -252,6 +283,7 @@ impl Run<'_> {
             }
             Ok(outcome) => {
                 self.note(p, "IXFR", "complete".into(), started);
+                self.saw(&outcome);
                 Ixfr::Outcome(Box::new(outcome))
             }
             Err(e) => {
@@ -285,6 +317,7 @@ impl Run<'_> {
                         "complete".to_string()
                     }
                 };
+                self.saw(&outcome);
                 self.note(p, "AXFR", text, started);
                 Some(outcome)
             }
@@ -292,6 +325,14 @@ impl Run<'_> {
                 self.note(p, "AXFR", e, started);
                 None
             }
+        }
+    }
+
+    /// Remembers whether a whole zone had a digest.
+    fn saw(&mut self, outcome: &Outcome) {
+        let report = outcome.report();
+        if report.kind == "AXFR" && report.result != LoadResult::Failed {
+            self.no_zonemd = report.zonemd == "absent";
         }
     }
 
@@ -303,7 +344,7 @@ impl Run<'_> {
     ) -> Result<Received, AskError> {
         let _pass = self.d.transfers.enter(p.addr.ip()).await;
         let clock = self.d.clock.as_ref();
-        io::transfer(p.addr, query, reader, clock, self.progress).await
+        io::transfer(p, query, reader, clock, self.progress).await
     }
 
     /// Makes a version, on the compute pool and within the bound of loads.
@@ -320,6 +361,7 @@ impl Run<'_> {
                 current: job.current.as_deref(),
                 same_source: job.same_source,
                 checks: &job.checks,
+                zonemd: job.read.zonemd,
                 trigger: job.trigger,
                 source: &source,
                 started,
@@ -389,6 +431,7 @@ impl Run<'_> {
             outcome,
             expire: self.expire,
             failed_ixfr: self.failed_ixfr,
+            no_zonemd: self.no_zonemd,
         }
     }
 }

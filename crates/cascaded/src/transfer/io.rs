@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -9,10 +10,16 @@ use cascade_loader::Progress;
 use cascade_loader::xfr::{Probe, ProbeAnswer, Query, Reader, Received, Step, XfrError};
 use cascade_time::Clock;
 use cascade_wire::frame::Frames;
+use rustls::pki_types::ServerName;
 use thiserror::Error;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::{Primary, Tls};
+use crate::xot::{self, Auth};
 
 /// Pauses of a SOA question over UDP: so many tries (loading spec §8.1).
 const TRIES: [Duration; 3] = [
@@ -40,6 +47,8 @@ pub enum AskError {
     Silent(u64),
     #[error("no connection within {} s", CONNECT.as_secs())]
     NoConnection,
+    #[error("TLS: {0}")]
+    Tls(String),
     #[error("the connection failed: {0}")]
     Io(#[from] io::Error),
     #[error("the server closed the connection: {0}")]
@@ -117,14 +126,14 @@ async fn ask_once(
     }
 }
 
-/// Asks for the SOA over TCP.
-pub async fn probe_tcp(
-    addr: SocketAddr,
+/// Asks for the SOA over TCP, or over TLS where the primary is asked so.
+pub async fn probe_stream(
+    p: &Primary,
     query: &Query,
     clock: &dyn Clock,
 ) -> Result<Probe, AskError> {
-    let mut stream = connect(addr).await?;
-    send(&mut stream, &query.octets).await?;
+    let mut stream = connect(p).await?;
+    send(stream.as_mut(), &query.octets).await?;
     let mut frames = Frames::new(usize::from(u16::MAX));
     loop {
         if let Ok(Some(msg)) = frames.next_message() {
@@ -145,14 +154,14 @@ pub async fn probe_tcp(
 
 /// One transfer over a connection of its own.
 pub async fn transfer(
-    addr: SocketAddr,
+    p: &Primary,
     query: &Query,
     mut reader: Reader,
     clock: &dyn Clock,
     progress: &Progress,
 ) -> Result<Received, AskError> {
-    let mut stream = connect(addr).await?;
-    send(&mut stream, &query.octets).await?;
+    let mut stream = connect(p).await?;
+    send(stream.as_mut(), &query.octets).await?;
     let mut frames = Frames::new(usize::from(u16::MAX));
     let started = clock.monotonic();
     let (mut window, mut window_octets) = (started, 0u64);
@@ -196,20 +205,67 @@ pub async fn transfer(
     }
 }
 
-async fn connect(addr: SocketAddr) -> Result<TcpStream, AskError> {
-    let stream = timeout(CONNECT, TcpStream::connect(addr))
+/// TCP, or TLS over it.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
+async fn connect(p: &Primary) -> Result<Box<dyn Stream>, AskError> {
+    let stream = timeout(CONNECT, TcpStream::connect(p.addr))
         .await
         .map_err(|_| AskError::NoConnection)??;
     stream.set_nodelay(true)?;
+    match &p.tls {
+        None => Ok(Box::new(stream)),
+        Some(tls) => Ok(Box::new(secure(stream, p.addr, tls).await?)),
+    }
+}
+
+/// RFC 9103 §7: TLS 1.3, the token `dot`, and a server that is who it shall be. There is no other
+/// way to a primary that is asked over TLS.
+async fn secure(
+    stream: TcpStream,
+    addr: SocketAddr,
+    tls: &Tls,
+) -> Result<TlsStream<TcpStream>, AskError> {
+    let (auth, ca) = (tls.auth.clone(), tls.ca.clone());
+    let made = tokio::task::spawn_blocking(move || xot::client(&auth, ca.as_deref())).await;
+    let (config, refusal) = made
+        .map_err(|e| AskError::Tls(e.to_string()))?
+        .map_err(AskError::Tls)?;
+    let name = match &tls.auth {
+        Auth::Name(name) => {
+            ServerName::try_from(name.clone()).map_err(|e| AskError::Tls(e.to_string()))?
+        }
+        Auth::Pin(_) | Auth::Any => ServerName::from(addr.ip()),
+    };
+    let handshake = TlsConnector::from(Arc::new(config)).connect(name, stream);
+    let stream = timeout(CONNECT, handshake).await.map_err(|_| {
+        AskError::Tls(format!(
+            "the handshake took longer than {} s",
+            CONNECT.as_secs()
+        ))
+    })?;
+    let stream = stream.map_err(|e| {
+        let why = refusal.take();
+        AskError::Tls(why.unwrap_or_else(|| format!("the handshake failed: {e}")))
+    })?;
+    if stream.get_ref().1.alpn_protocol() != Some(xot::ALPN) {
+        let text = "the server does not select the protocol 'dot' (ALPN, RFC 9103 §7.1)";
+        return Err(AskError::Tls(text.into()));
+    }
     Ok(stream)
 }
 
-async fn send(stream: &mut TcpStream, msg: &[u8]) -> Result<(), AskError> {
+async fn send(stream: &mut dyn Stream, msg: &[u8]) -> Result<(), AskError> {
     let len = u16::try_from(msg.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
     // In one write: some servers do not like a length alone (RFC 7766 §8).
     let mut out = len.to_be_bytes().to_vec();
     out.extend_from_slice(msg);
-    match timeout(IDLE, stream.write_all(&out)).await {
+    let sent = async {
+        stream.write_all(&out).await?;
+        stream.flush().await
+    };
+    match timeout(IDLE, sent).await {
         Ok(sent) => Ok(sent?),
         Err(_) => Err(AskError::Silent(IDLE.as_secs())),
     }

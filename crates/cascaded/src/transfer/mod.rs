@@ -8,6 +8,7 @@ mod io;
 mod limits;
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cascade_api::zones::{Source, SourceServer};
@@ -19,13 +20,25 @@ use cascade_zone::{Name, Serial};
 pub use fetch::{Fetch, Fetched, fetch};
 pub use limits::Gate;
 
+use crate::xot::Auth;
+
 /// A server that the zone's content comes from.
 #[derive(Debug, Clone)]
 pub struct Primary {
     pub addr: SocketAddr,
     pub key: Option<Arc<TsigKey>>,
+    /// Over TLS, and never otherwise (RFC 9103).
+    pub tls: Option<Tls>,
     /// Address, port and key as people write them.
     pub text: String,
+}
+
+/// How a primary proves itself over TLS.
+#[derive(Debug, Clone)]
+pub struct Tls {
+    pub auth: Auth,
+    /// Authorities; absent: the system's.
+    pub ca: Option<PathBuf>,
 }
 
 /// An IXFR that failed: asked for so often, it is not tried again until a whole transfer worked.
@@ -39,21 +52,25 @@ pub struct Failed {
 /// Failures of one IXFR before it is left.
 const IXFR_TRIES: u32 = 2;
 
-/// The primaries of a source, with the keys that the daemon has now.
+/// The primaries of a source, with the keys that the daemon has now. `ca`: `loader.tls.ca-path`.
 ///
 /// # Errors
 /// Names the server that cannot be used, and what to do.
-pub fn primaries(servers: &[SourceServer], keys: &TsigKeys) -> Result<Vec<Primary>, String> {
-    servers.iter().map(|s| primary(s, keys)).collect()
+pub fn primaries(
+    servers: &[SourceServer],
+    keys: &TsigKeys,
+    ca: Option<&Path>,
+) -> Result<Vec<Primary>, String> {
+    servers.iter().map(|s| primary(s, keys, ca)).collect()
 }
 
-fn primary(s: &SourceServer, keys: &TsigKeys) -> Result<Primary, String> {
+fn primary(s: &SourceServer, keys: &TsigKeys, ca: Option<&Path>) -> Result<Primary, String> {
     let text = server_text(s);
-    if s.tls_name.is_some() {
-        return Err(format!(
-            "{text}: transfers over TLS are not built yet; use TCP with a TSIG key"
-        ));
-    }
+    let auth = s.tls_name.as_deref().map(Auth::parse).transpose();
+    let tls = auth.map_err(|e| format!("{text}: {e}"))?.map(|auth| Tls {
+        auth,
+        ca: ca.map(Path::to_path_buf),
+    });
     let ip: IpAddr = s
         .address
         .parse()
@@ -75,6 +92,7 @@ fn primary(s: &SourceServer, keys: &TsigKeys) -> Result<Primary, String> {
     Ok(Primary {
         addr: SocketAddr::new(ip, s.port),
         key,
+        tls,
         text,
     })
 }
@@ -159,20 +177,28 @@ mod tests {
             server("192.0.2.1", 53, Some("K1")),
             server("::1", 5353, None),
         ];
-        let made = primaries(&list, &keys).unwrap();
+        let made = primaries(&list, &keys, None).unwrap();
         assert_eq!(made[0].text, "192.0.2.1:53^K1");
         assert!(made[0].key.is_some());
         assert_eq!(made[1].text, "[::1]:5353");
-        let e = primaries(&[server("192.0.2.1", 53, Some("k2"))], &keys).unwrap_err();
+        let e = primaries(&[server("192.0.2.1", 53, Some("k2"))], &keys, None).unwrap_err();
         assert!(e.contains("cascade tsig add k2"), "{e}");
-        assert!(primaries(&[server("ns.example", 53, None)], &keys).is_err());
-        assert!(primaries(&[server("192.0.2.1", 0, None)], &keys).is_err());
+        assert!(primaries(&[server("ns.example", 53, None)], &keys, None).is_err());
+        assert!(primaries(&[server("192.0.2.1", 0, None)], &keys, None).is_err());
         let tls = SourceServer {
             tls_name: Some("ns1.example".into()),
             ..server("192.0.2.1", 853, Some("k1"))
         };
         assert_eq!(server_text(&tls), "tls:192.0.2.1:853#ns1.example^k1");
-        assert!(primaries(&[tls], &keys).is_err());
+        let made = primaries(std::slice::from_ref(&tls), &keys, None).unwrap();
+        let how = made[0].tls.as_ref().map(|t| t.auth.clone());
+        assert_eq!(how, Some(Auth::Name("ns1.example".into())));
+        let bad = SourceServer {
+            tls_name: Some("pin-sha256=no".into()),
+            ..tls
+        };
+        let e = primaries(&[bad], &keys, None).unwrap_err();
+        assert!(e.starts_with("tls:192.0.2.1:853#pin-sha256=no^k1: "), "{e}");
     }
 
     #[test]

@@ -150,7 +150,8 @@ pub(super) enum Done {
     /// Content that is to be signed again, its id, and what was read back.
     /// Requests judged, for a version that the pipeline asked for.
     Content(JobId, VersionId, Box<super::update::Content>),
-    UpdatesBeside(super::update::Beside),
+    /// For the source of this number.
+    UpdatesBeside(u64, super::update::Beside),
     Recalled(
         Box<cascade_pipeline::action::StartSign>,
         VersionId,
@@ -195,6 +196,8 @@ pub(super) struct Actor {
     pub updates: super::update::Updates,
     /// History that becomes durable with the step that ends the work at hand.
     pub unwritten: super::defer::Unwritten,
+    /// The canary of the version that is served.
+    pub canary: super::announce::Canary,
     pub done: mpsc::UnboundedSender<Done>,
     replies: HashMap<RequestId, (Reply, Mark)>,
     next_request: u64,
@@ -248,6 +251,7 @@ fn spawn(d: &Arc<Daemon>, mut row: ZoneRow, apex: Name, restored: bool) -> Arc<Z
             verifying: None,
             keys_wait: None,
             content: None,
+            key_facts: Default::default(),
             bug: None,
         }),
     });
@@ -263,6 +267,7 @@ fn spawn(d: &Arc<Daemon>, mut row: ZoneRow, apex: Name, restored: bool) -> Arc<Z
         identity: None,
         primaries: super::fetch::Primaries::default(),
         store: super::store::Store::default(),
+        canary: Default::default(),
         export: super::export::Export::default(),
         updates: super::update::Updates::default(),
         unwritten: super::defer::Unwritten::default(),
@@ -295,6 +300,7 @@ fn spawn(d: &Arc<Daemon>, mut row: ZoneRow, apex: Name, restored: bool) -> Arc<Z
                 verifying: None,
                 keys_wait: None,
                 content: None,
+                key_facts: Default::default(),
                 bug: Some("internal fault; see the log".into()),
             }));
         }
@@ -317,6 +323,13 @@ impl Actor {
             Box::pin(self.perform(actions, now)).await;
             // What came from the disk is checked, but serving comes first.
             self.sweep_after = Some(now + self.sweep_turn());
+        }
+        // For keys that an earlier zone of this name left, and after a start if there is a trash:
+        // keys are usable wherever their files are, so what a crash left behind can wait.
+        let trashed = |k: &cascade_keys::Key| k.times.trashed_at.is_some();
+        let keys = &self.row.keys.zone.keys;
+        if !keys.is_empty() && (!restored || keys.iter().any(trashed)) {
+            self.tidy_key_files();
         }
         Box::pin(self.keys_turn()).await;
         if !restored {
@@ -415,6 +428,7 @@ impl Actor {
             Message::Storage { full: true } => self.apply(Event::StorageFull).await,
             Message::Storage { full: false } => self.apply(Event::StorageOk).await,
             Message::Behind => self.remind(),
+            Message::Told(event) => self.apply(*event).await,
             Message::Stop => return false,
         }
         true
@@ -434,6 +448,8 @@ impl Actor {
             self.apply(Event::Request(Request { id, by, command }))
                 .await;
         }
+        // Other secondaries may be watched now.
+        self.watch_live();
     }
 
     pub(super) fn policy(&self) -> Option<ActivePolicy> {
@@ -587,6 +603,7 @@ impl Actor {
             verifying: None,
             keys_wait: self.desk.wait.clone(),
             content: self.update_head(),
+            key_facts: self.key_facts(),
             bug: None,
         };
         for r in self.running.values() {

@@ -7,23 +7,72 @@ use cascade_publisher::watch::WatchCommand;
 use cascade_zone::VersionId;
 
 use super::actor::Actor;
+use crate::secondaries::{self, Flight};
+
+/// The task that waits for the canary; ends with its owner.
+#[derive(Default)]
+pub(super) struct Canary(Option<tokio::task::AbortHandle>);
+
+impl Canary {
+    pub fn stop(&mut self) {
+        if let Some(task) = self.0.take() {
+            task.abort();
+        }
+    }
+}
+
+impl Drop for Canary {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
 
 impl Actor {
     pub(super) fn send_notify(&mut self, version: VersionId) {
+        self.canary.stop();
         let (Some(v), Some(policy)) = (self.version(version), self.policy()) else {
             return;
         };
         let out = &policy.file.policy.server.outbound;
+        let all = self.targets(&out.send_notify_to, out.watched());
+        let targets = match &out.canary {
+            None => all,
+            Some(c) => {
+                let first = self.targets(std::slice::from_ref(&c.target), &[c.target.clone()]);
+                let others = all.into_iter().filter(|t| t.addr != c.target.addr);
+                let flight = Flight {
+                    zone: self.me.id,
+                    name: self.me.name.clone(),
+                    version: v.clone(),
+                    canary: c.target.clone(),
+                    hold: c.hold,
+                    others: others.collect(),
+                };
+                let (d, ns) = (self.d.clone(), out.notify_ns);
+                let task = tokio::spawn(async move {
+                    let (zone, version) = (flight.zone, flight.version.clone());
+                    let good = secondaries::fly(d.clone(), flight).await;
+                    if good && ns {
+                        secondaries::tell_ns(d, zone, version).await;
+                    }
+                });
+                self.canary.0 = Some(task.abort_handle());
+                first
+            }
+        };
         let command = NotifyCommand::Published {
             zone: self.me.id,
             apex: self.me.apex.clone(),
             serial: v.serial(),
             soa_ttl: v.soa_ttl(),
             soa: v.soa().to_vec(),
-            targets: self.targets(&out.send_notify_to, out.watched()),
+            targets,
         };
         if self.d.notify.try_send(command).is_err() {
             tracing::warn!(zone = %self.me.name, "NOTIFY queue is full; secondaries find the version by their refresh timer");
+        }
+        if out.notify_ns && out.canary.is_none() {
+            tokio::spawn(secondaries::tell_ns(self.d.clone(), self.me.id, v));
         }
     }
 
@@ -34,13 +83,19 @@ impl Actor {
         };
         let out = &policy.file.policy.server.outbound;
         let refresh = v.soa_fields().map_or(3600, |s| s.refresh);
+        let mut watched = out.watched().to_vec();
+        if let Some(c) = &out.canary
+            && watched.iter().all(|t| t.addr != c.target.addr)
+        {
+            watched.push(c.target.clone());
+        }
         self.tell_watch(WatchCommand::Published {
             zone: self.me.id,
             apex: self.me.apex.clone(),
             serial: v.serial(),
             refresh: Duration::from_secs(refresh.into()),
             resumed,
-            targets: self.targets(out.watched(), out.watched()),
+            targets: self.targets(&watched, &watched),
         });
     }
 
@@ -49,6 +104,15 @@ impl Actor {
             let (watch, command) = (self.d.watch.clone(), e.into_inner());
             // Many zones at once, after a start; at most one of these per zone and step.
             tokio::spawn(async move { watch.send(command).await });
+        }
+    }
+
+    /// The secondaries of what is served, by the policy as it is now.
+    pub(super) fn watch_live(&mut self) {
+        let live = self.row.zone.live.as_ref();
+        let serving = live.filter(|l| l.serving == cascade_pipeline::state::Serving::Yes);
+        if let Some(v) = serving.map(|l| l.version) {
+            self.watch(v, true);
         }
     }
 

@@ -14,9 +14,9 @@ use crate::looks::{Look, Looked, look};
 
 /// Between two rounds while too few answer, and the longest.
 const AGAIN: Duration = Duration::from_secs(5);
+const AGAIN_AT_LEAST: Duration = Duration::from_secs(300);
 /// Servers that only the zone itself names are given this long.
 const UNNAMED: Duration = Duration::from_secs(4);
-const AGAIN_AT_LEAST: Duration = Duration::from_secs(300);
 /// Keys of servers that are named in a message.
 const TOLD: usize = 4;
 
@@ -38,7 +38,9 @@ impl Actor {
             return self.later(Event::ServersAsked(Asked::Known));
         };
         let Some(policy) = self.policy() else {
-            return;
+            let name = &self.row.zone.settings.policy;
+            let text = format!("policy '{name}', which names its servers, is not loaded");
+            return self.answer_later(round, Asked::Silent { text });
         };
         let p = &policy.file.policy;
         let named = told_or_watched(&[
@@ -71,9 +73,7 @@ impl Actor {
         self.asking_servers = true;
         let (d, done) = (self.d.clone(), self.done.clone());
         tokio::spawn(async move {
-            if round > 0 {
-                tokio::time::sleep((AGAIN * round).min(AGAIN_AT_LEAST)).await;
-            }
+            tokio::time::sleep(pause(round)).await;
             let both = async {
                 tokio::join!(
                     look(asked(What::Rrsig), &d.looks, d.clock.clone()),
@@ -94,6 +94,16 @@ impl Actor {
         });
     }
 
+    /// Nobody can be asked now.
+    fn answer_later(&mut self, round: u32, asked: Asked) {
+        self.asking_servers = true;
+        let done = self.done.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(pause(round)).await;
+            let _ = done.send(Done::ServersAsked(round, asked));
+        });
+    }
+
     pub(super) async fn servers_asked(&mut self, round: u32, asked: Asked) {
         self.asking_servers = false;
         match &asked {
@@ -108,6 +118,11 @@ impl Actor {
         self.apply(Event::ServersAsked(asked)).await;
         self.ask_servers(round.saturating_add(1));
     }
+}
+
+/// Before a round.
+fn pause(round: u32) -> Duration {
+    AGAIN.saturating_mul(round).min(AGAIN_AT_LEAST)
 }
 
 fn told_or_watched(lists: &[&[Target]]) -> Vec<Target> {

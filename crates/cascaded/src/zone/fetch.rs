@@ -22,6 +22,8 @@ use crate::transfer::{Failed, Fetch, Fetched, fetch, primaries};
 pub(super) struct Primaries {
     pub refresh: Refresh,
     failed_ixfr: Option<Failed>,
+    /// The newest whole transfer had no ZONEMD record.
+    no_zonemd: bool,
     /// The version that the newest transfer made.
     newest: Option<VersionId>,
 }
@@ -125,7 +127,9 @@ impl Actor {
         now: Timestamp,
     ) {
         self.primaries.refresh.begun();
-        let list = primaries(servers, &self.d.tsig.keys());
+        let conf = self.d.conf();
+        let ca = conf.config.loader.tls.ca_path.as_ref();
+        let list = primaries(servers, &self.d.tsig.keys(), ca.map(|p| p.as_std_path()));
         let policy = self.policy();
         let (list, policy) = match (list, policy) {
             (Ok(list), Some(policy)) => (list, policy),
@@ -150,9 +154,11 @@ impl Actor {
                 max_ttl: jobs::max_ttl(&policy.file.policy),
                 max_size: loader.max_size.0,
                 max_records: loader.max_records,
+                zonemd: jobs::zonemd_check(loader.zonemd),
             },
             trigger: self.trigger(forced),
             failed_ixfr: self.primaries.failed_ixfr,
+            no_zonemd: self.primaries.no_zonemd,
         };
         let progress = Arc::new(cascade_loader::Progress::default());
         let (d, done, p) = (self.d.clone(), self.done.clone(), progress.clone());
@@ -205,6 +211,7 @@ impl Actor {
         }
         let now = self.d.now();
         self.primaries.failed_ixfr = fetched.failed_ixfr;
+        self.primaries.no_zonemd = fetched.no_zonemd;
         let soa = match &fetched.outcome {
             LoadOutcome::Loaded { version: v, .. } => {
                 self.primaries.newest = Some(version);

@@ -6,18 +6,18 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cascade_crypto::Class;
+use cascade_crypto::{Class, ZonemdHash};
 use cascade_loader::{
     Checks, Diagnostic, IncludeMode, Level, LoadReport, LoadRequest, Outcome as LoadOutcome,
-    ParseOptions, Severity, SourceIdentity, load_bytes, load_file,
+    ParseOptions, Severity, SourceIdentity, ZonemdCheck, load_bytes, load_file,
 };
 use cascade_pipeline::Fault;
 use cascade_pipeline::state::Reason;
 use cascade_policy as policy;
 use cascade_signer::serial::SerialInput;
 use cascade_signer::{
-    ClockGuard, DenialPlan, Job, KeepRefresh, KeyPace, Occasion, Resigned, Scope, SerialPolicy,
-    SignError, Signed, SigningPlan, Times, TimesError, next_serial, sign, sign_from,
+    ClockGuard, DenialPlan, Job, KeepRefresh, KeyPace, Left, Occasion, Resigned, Scope,
+    SerialPolicy, SignError, Signed, SigningPlan, Times, TimesError, next_serial, sign, sign_from,
 };
 use cascade_time::{Clock, Timestamp};
 use cascade_verifier::{
@@ -32,6 +32,8 @@ use crate::keys::{self, Loaded};
 const BUILT_AT: Timestamp = Timestamp::from_secs(1_735_689_600);
 /// Most signatures refreshed in one version by software keys (`signer.refresh-batch`, its default).
 const REFRESH_BATCH: u64 = 250_000;
+/// How often upkeep looks at a version without DNSSEC.
+const UNSIGNED_LOOK: Duration = Duration::from_secs(365 * 86_400);
 /// For one batch of a token.
 const TOKEN_WAIT: Duration = Duration::from_secs(30);
 
@@ -66,6 +68,7 @@ pub fn load(
             policy::Include::Anywhere => IncludeMode::Anywhere,
             policy::Include::Off => IncludeMode::Off,
         },
+        zonemd: zonemd_check(p.loader.zonemd),
         max_size: p.loader.max_size.0,
         chunk: None,
     };
@@ -85,6 +88,15 @@ pub fn load(
         Some(text) => load_bytes(&request, text.clone().into_bytes(), clock, progress),
         None => load_file(&request, clock, progress),
     })
+}
+
+/// What is asked of the source's own digest.
+pub fn zonemd_check(check: policy::ZonemdCheck) -> ZonemdCheck {
+    match check {
+        policy::ZonemdCheck::Off => ZonemdCheck::Off,
+        policy::ZonemdCheck::IfPresent => ZonemdCheck::IfPresent,
+        policy::ZonemdCheck::Required => ZonemdCheck::Required,
+    }
 }
 
 /// TTLs above are lowered.
@@ -152,6 +164,8 @@ pub struct SignInput {
     pub requested_at: Timestamp,
     pub reasons: BTreeSet<Reason>,
     pub class: Class,
+    /// Since when another set of keys is to sign the zone, if that may take its time.
+    pub keys_change_since: Option<Timestamp>,
 }
 
 /// What a signing came to.
@@ -203,12 +217,20 @@ pub fn sign_version(
     if let Some(note) = serial.note {
         tracing::warn!(zone = %input.base.apex(), serial = serial.serial.0, "{note}");
     }
+    if input.keys.apex.unsigned {
+        return unsigned_version(input, serial.serial, pool, clock, progress, now);
+    }
     let apex = keys::signer_set(input.base.apex(), &input.keys, &keys::apex_times(p), now);
     let plan = SigningPlan {
         version: input.version,
         serial: serial.serial,
         apex,
         denial: denial(&p.signer.denial),
+        zonemd: match p.signer.zonemd {
+            policy::Zonemd::Off => None,
+            policy::Zonemd::Sha384 => Some(ZonemdHash::Sha384),
+            policy::Zonemd::Sha512 => Some(ZonemdHash::Sha512),
+        },
         times: times(p),
         clock: ClockGuard {
             built_at: BUILT_AT,
@@ -227,6 +249,7 @@ pub fn sign_version(
     let failed = |e: SignError| (fault(&e), e.to_string());
     let whole = |signed: Box<Signed>| {
         let due = next_due(&signed.version, p, now).map_err(|e| failed(e.into()))?;
+        let due = paced(due, &signed.left, p, now);
         Ok(SignEnd::Signed(signed, due))
     };
     let Some(prev) = &input.prev else {
@@ -235,9 +258,9 @@ pub fn sign_version(
     };
     match sign_from(prev, &input.base, &plan, &scope(input), &job, now).map_err(failed)? {
         Resigned::Signed(signed, _) => whole(signed),
-        Resigned::Nothing(_) => {
+        Resigned::Nothing(left) => {
             let due = next_due(prev, p, now).map_err(|e| failed(e.into()))?;
-            Ok(SignEnd::Nothing(due))
+            Ok(SignEnd::Nothing(paced(due, &left, p, now)))
         }
     }
 }
@@ -247,14 +270,59 @@ pub fn reason(r: &Reason) -> String {
     format!("{r:?}").to_lowercase()
 }
 
+/// A version without DNSSEC. There is nothing in it to refresh.
+fn unsigned_version(
+    input: &SignInput,
+    serial: Serial,
+    pool: &rayon::ThreadPool,
+    clock: &dyn Clock,
+    progress: &cascade_signer::Progress,
+    now: Timestamp,
+) -> Result<SignEnd, (Fault, String)> {
+    let due = now + UNSIGNED_LOOK;
+    let by_themselves = [Reason::Refresh, Reason::Keys, Reason::Policy];
+    let same = input
+        .prev
+        .as_ref()
+        .is_some_and(|p| !p.is_signed() && p.unsigned_id() == input.base.id());
+    if input.upkeep && same && input.reasons.iter().all(|r| by_themselves.contains(r)) {
+        return Ok(SignEnd::Nothing(due));
+    }
+    let job = Job {
+        pool,
+        clock,
+        progress,
+        class: input.class,
+        token_wait: TOKEN_WAIT,
+    };
+    let reasons = input.reasons.iter().map(reason).collect();
+    let at = input.requested_at;
+    let done = cascade_signer::unsign(&input.base, input.version, serial, at, reasons, &job, now);
+    let signed = done.map_err(|e| (fault(&e), e.to_string()))?;
+    Ok(SignEnd::Signed(Box::new(signed), due))
+}
+
+/// `due`, or when a change of keys that is not yet all through the zone goes on.
+fn paced(due: Timestamp, left: &Left, p: &policy::Policy, now: Timestamp) -> Timestamp {
+    let tick = cascade_signer::key_tick(secs(p.signer.key_roll_time));
+    match left.keys {
+        0 => due,
+        _ => due.min(now + Duration::from_secs(tick.into())),
+    }
+}
+
 /// What a job does beside following the content: a change of content leaves upkeep to upkeep, so
 /// that it costs what it is worth.
 fn scope(input: &SignInput) -> Scope {
     let p = &input.policy.policy;
     let remain = key_set_remain(p);
+    let pace = match (input.keys_change_since, secs(p.signer.key_roll_time)) {
+        (Some(since), over) if over > 0 => KeyPace::Spread { since, over },
+        _ => KeyPace::AtOnce,
+    };
     if !input.upkeep {
         let keys = match input.reasons.contains(&Reason::Keys) {
-            true => KeyPace::AtOnce,
+            true => pace,
             false => KeyPace::Later,
         };
         return Scope {
@@ -271,6 +339,7 @@ fn scope(input: &SignInput) -> Scope {
             n => n,
         },
         even_if_equal: input.reasons.iter().any(|r| !by_themselves.contains(r)),
+        keys: pace,
         ..Scope::everything(remain)
     }
 }
@@ -350,6 +419,8 @@ pub struct GateKeys {
     pub cds_alone: bool,
     /// Algorithms of DNSKEY RRsets in caches.
     pub cached_algorithms: Vec<u8>,
+    /// There is to be no DNSSEC at all.
+    pub unsigned: bool,
 }
 
 pub struct VerifyInput {
@@ -407,6 +478,7 @@ fn judge(
         delete_ds_ordered: input.keys.delete_ds_ordered,
         cdnskey: !input.keys.cds_alone,
         cached_algorithms: input.keys.cached_algorithms,
+        unsigned: input.keys.unsigned,
         live_serial: input.live.map(|l| l.0),
         highest_serial: input.highest,
         engine,
@@ -440,8 +512,9 @@ fn judge(
         answers: answers
             .as_ref()
             .map(|a| a as &dyn cascade_verifier::Answers),
+        // A version made before the policy asked for a digest is still as it was meant to be.
+        zonemd_required: engine == Engine::Auto && s.zonemd != policy::Zonemd::Off,
         sample_seed: input.sample_seed,
-        ..Params::file()
     };
     let Some(before) = input.before else {
         return pool.install(|| verify_full(input.version, &params, now));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use cascade_keys::{DsRecord, Event, Scope, Subject, What, judge};
+use cascade_keys::{DsRecord, Event, KeyNum, Scope, Subject, What, judge};
 use cascade_zone::{Rtype, ZoneVersion};
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -14,11 +14,13 @@ use super::{KeyOrder, KeyRefusal, KeyReply};
 use crate::daemon::ActivePolicy;
 use crate::hooks::{self, End};
 use crate::keys::{Import, ds_rdata, key_policy, zone_ref};
-use crate::looks::{Look, Looked, look};
+use crate::looks::{Look, Looked, Push, look, push};
 
 /// A registrar's program may take this long.
 const HOOK_BOUND: Duration = Duration::from_secs(300);
 const HOOK_OUTPUT: usize = 64 * 1024;
+/// Looks that show nothing new are stored this often.
+const LOOK_STORED: Duration = Duration::from_secs(6 * 3600);
 
 impl Actor {
     pub(super) fn start_look(&mut self, what: What, scope: Scope, policy: &ActivePolicy) {
@@ -65,19 +67,41 @@ impl Actor {
         self.desk.done(Subject::Look(what));
         let Some(policy) = self.policy() else { return };
         let rules = key_policy(&policy.file.policy, &self.d.conf().config);
+        let mut ds = self.row.keys.parent_ds.clone();
         if what == What::Ds {
             if !found.referral.is_empty() {
                 self.desk.referral = found.referral;
             }
-            if let Some(ds) = found.ds {
-                self.row.keys.parent_ds = ds;
-            }
+            ds = found.ds.unwrap_or(ds);
         }
         let report = judge(&self.row.keys.zone, &rules, &found.sweep);
         for m in &report.members {
             tracing::debug!(zone = %self.me.name, what = ?what, server = m.server, address = m.address, verdict = ?m.verdict, "{}", m.found);
         }
-        self.keys_commit(vec![Event::Swept(report)]).await;
+        self.take_look(Event::Swept(report), ds).await;
+    }
+
+    /// Looks are many, and most show what the one before showed: those wait for the next write, or
+    /// some hours.
+    async fn take_look(&mut self, swept: Event, parent_ds: Vec<DsRecord>) {
+        let now = self.d.now();
+        let mut next = self.row.keys.zone.clone();
+        next.apply(&swept);
+        let known = self.row.keys.parent_ds == parent_ds
+            && next.is_same_but_for_look_times(&self.row.keys.zone);
+        let late = self
+            .desk
+            .look_stored
+            .is_none_or(|at| now.since(at) >= LOOK_STORED);
+        if known && !late {
+            self.row.keys.zone = next;
+            return;
+        }
+        let before = std::mem::replace(&mut self.row.keys.parent_ds, parent_ds);
+        match self.keys_commit(vec![swept]).await {
+            true => self.desk.look_stored = Some(now),
+            false => self.row.keys.parent_ds = before,
+        }
     }
 
     pub(super) async fn key_order(&mut self, order: KeyOrder, by: &str, reply: KeyReply) {
@@ -103,9 +127,28 @@ impl Actor {
             }
             KeyOrder::Import(list) => return self.import_keys(list, by).await,
         };
+        let mut events = events;
+        if let [Event::KeyRecovered { key, .. }] = events[..] {
+            // Not before it can still be used.
+            self.prove_key(key).await.map_err(KeyRefusal::Unusable)?;
+            events.push(Event::KeyProved { key, at: now });
+        }
         match self.keys_commit_with(events, Some(by)).await {
             true => Ok(()),
             false => Err(KeyRefusal::Storage),
+        }
+    }
+
+    /// Loads a private half, which proves that it belongs to the public one.
+    async fn prove_key(&self, num: KeyNum) -> Result<(), String> {
+        let (d, id, apex) = (self.d.clone(), self.me.id, self.me.apex.clone());
+        let row = self.row.keys.clone();
+        let work = tokio::task::spawn_blocking(move || {
+            d.keyring.load(zone_ref(id, &apex), &row, num).map(drop)
+        });
+        match work.await {
+            Ok(done) => done.map_err(|e| e.to_string()),
+            Err(e) => Err(e.to_string()),
         }
     }
 
@@ -139,7 +182,8 @@ impl Actor {
         Some(self.versions.get(&live.version)?.version().clone())
     }
 
-    /// Runs the policy's program. It may run twice after a crash.
+    /// Runs the policy's program and updates the parent's server, whichever the policy has. Both
+    /// may happen twice after a crash.
     pub(super) fn start_telling(
         &mut self,
         add: &[DsRecord],
@@ -147,12 +191,59 @@ impl Actor {
         set: &[DsRecord],
         policy: &ActivePolicy,
     ) {
+        let hook = self.ds_hook(add, remove, set, policy);
+        let km = &policy.file.policy.key_manager;
+        let update = km.ds.push.as_ref().map(|p| Push {
+            server: p.server,
+            tsig_key: p.tsig_key.clone(),
+            zone: self.me.apex.clone(),
+            before: self.row.keys.parent_ds.clone(),
+            set: set.to_vec(),
+            ttl: secs(km.records.ttl),
+        });
+        if hook.is_none() && update.is_none() {
+            return;
+        }
+        self.desk.begin(Subject::Parent);
+        let (d, done) = (self.d.clone(), self.done.clone());
+        let wanted_at = self.row.keys.zone.parent.wanted_at;
+        let (tsig, bound) = (
+            crate::servers::tsig_keys(&self.d),
+            self.d.conf().config.key_manager.check_timeout,
+        );
+        tokio::spawn(async move {
+            let mut end = Ok(());
+            if let Some(run) = hook {
+                let Ok(_turn) = d.hooks.acquire().await else {
+                    return;
+                };
+                // Never fired: its verdict is always wanted.
+                let (_keep, kill) = oneshot::channel();
+                end = match hooks::run(run, kill).await {
+                    End::Verdict(cascade_pipeline::Verdict::Approve) => Ok(()),
+                    End::Verdict(other) => Err(format!("the DS hook said {other:?}")),
+                    End::Failed(why) => Err(why),
+                };
+            }
+            if let (Ok(()), Some(update)) = (&end, update) {
+                end = push(&update, tsig, d.looks.clone(), d.clock.clone(), bound).await;
+            }
+            let _ = done.send(Done::Key(Box::new(KeyDone::Told(wanted_at, end))));
+        });
+    }
+
+    /// The policy's program with what it is told.
+    fn ds_hook(
+        &self,
+        add: &[DsRecord],
+        remove: &[DsRecord],
+        set: &[DsRecord],
+        policy: &ActivePolicy,
+    ) -> Option<hooks::Run> {
         let p = &policy.file.policy;
         let hook = p.key_manager.ds.hook.as_ref();
-        let Some(command) = hook.and_then(|h| h.command(false)) else {
-            return;
-        };
-        let ttl = u32::try_from(p.key_manager.records.ttl.as_secs()).unwrap_or(u32::MAX);
+        let command = hook.and_then(|h| h.command(false))?;
+        let ttl = secs(p.key_manager.records.ttl);
         let owner = self.me.apex.to_lowercase();
         let lines = |rtype: Rtype, rdatas: Vec<Vec<u8>>| {
             let text = |r: &Vec<u8>| crate::text::record(owner.as_wire(), rtype, ttl, r);
@@ -170,29 +261,13 @@ impl Actor {
         put("CDS", ds(Rtype::CDS, set));
         put("DNSKEY", lines(Rtype::DNSKEY, dnskey));
         super::hook::pass_on(&self.d.conf().config.hooks.environment, &mut environment);
-        self.desk.begin(Subject::Parent);
-        let (d, done, zone) = (self.d.clone(), self.done.clone(), self.me.name.clone());
-        let wanted_at = self.row.keys.zone.parent.wanted_at;
-        tokio::spawn(async move {
-            let Ok(_turn) = d.hooks.acquire().await else {
-                return;
-            };
-            // Never fired: its verdict is always wanted.
-            let (_keep, kill) = oneshot::channel();
-            let run = hooks::Run {
-                zone,
-                command,
-                environment,
-                timeout: HOOK_BOUND,
-                max_output: HOOK_OUTPUT,
-            };
-            let end = match hooks::run(run, kill).await {
-                End::Verdict(cascade_pipeline::Verdict::Approve) => Ok(()),
-                End::Verdict(other) => Err(format!("the DS hook said {other:?}")),
-                End::Failed(why) => Err(why),
-            };
-            let _ = done.send(Done::Key(Box::new(KeyDone::Told(wanted_at, end))));
-        });
+        Some(hooks::Run {
+            zone: self.me.name.clone(),
+            command,
+            environment,
+            timeout: HOOK_BOUND,
+            max_output: HOOK_OUTPUT,
+        })
     }
 
     pub(super) async fn told(
@@ -210,8 +285,12 @@ impl Actor {
             Ok(()) => self.desk.done(Subject::Parent),
             Err(e) => {
                 tracing::warn!(zone = %self.me.name, "the parent was not told and is told again later: {e}");
-                self.desk.failed(Subject::Parent, now);
+                self.desk.failed(Subject::Parent, &e, now);
             }
         }
     }
+}
+
+fn secs(d: Duration) -> u32 {
+    u32::try_from(d.as_secs()).unwrap_or(u32::MAX)
 }

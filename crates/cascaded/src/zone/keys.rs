@@ -37,6 +37,8 @@ pub(super) struct Desk {
     in_flight: BTreeSet<Subject>,
     retry_at: BTreeMap<Subject, Timestamp>,
     attempts: BTreeMap<Subject, u32>,
+    /// Why the last attempt failed.
+    errors: BTreeMap<Subject, String>,
     /// The apex set that the pipeline was asked to build.
     building: Option<ApexSet>,
     /// Private halves are being loaded for this set.
@@ -47,6 +49,12 @@ pub(super) struct Desk {
     pub referral: Vec<cascade_zone::Name>,
     /// `keyset check`: every look is due.
     pub look_now: bool,
+    /// Key files are being moved to or from the trash.
+    tidying: bool,
+    /// And must be looked at again after that.
+    tidy_again: bool,
+    /// When a look was last made durable.
+    pub look_stored: Option<Timestamp>,
     /// Why there are no keys to sign with.
     pub wait: Option<String>,
     pub deadline: Option<Timestamp>,
@@ -62,6 +70,8 @@ pub(super) enum KeyDone {
         made: Result<(Key, Place), String>,
     },
     Destroyed(KeyNum, Result<(), String>),
+    /// Key files are where the state says, but for these.
+    Tidied(Vec<String>),
     Looked(crate::looks::Looked),
     /// When the DS set that the parent was told became wanted.
     Told(Option<Timestamp>, Result<(), String>),
@@ -76,11 +86,13 @@ impl Desk {
         self.in_flight.remove(&subject);
         self.retry_at.remove(&subject);
         self.attempts.remove(&subject);
+        self.errors.remove(&subject);
     }
 
     /// Retried from a minute up to an hour, for ever.
-    pub(super) fn failed(&mut self, subject: Subject, now: Timestamp) {
+    pub(super) fn failed(&mut self, subject: Subject, why: &str, now: Timestamp) {
         self.in_flight.remove(&subject);
+        self.errors.insert(subject, why.to_string());
         let n = self.attempts.entry(subject).or_insert(0);
         let wait = (FIRST_RETRY << (*n).min(10)).min(LAST_RETRY);
         *n = n.saturating_add(1);
@@ -122,7 +134,7 @@ impl Actor {
         self.note_publication().await;
         for _ in 0..ROUNDS {
             let now = self.d.now();
-            let facts = self.key_facts(&rules, now);
+            let facts = self.fresh_facts(&rules, now);
             let mut again = false;
             for action in next_action(&self.row.keys.zone, &rules, &facts, now) {
                 match action {
@@ -137,24 +149,31 @@ impl Actor {
         self.desk.look_now = false;
         self.keep_loaded(&rules).await;
         let now = self.d.now();
-        let facts = self.key_facts(&rules, now);
+        let facts = self.fresh_facts(&rules, now);
         self.desk.deadline = next_deadline(&self.row.keys.zone, &rules, &facts, now);
         self.explain_missing(&rules, &facts, now).await;
     }
 
-    pub(super) fn key_facts(&mut self, rules: &KeyPolicy, now: Timestamp) -> Facts {
+    fn fresh_facts(&mut self, rules: &KeyPolicy, now: Timestamp) -> Facts {
         let wanted = self.row.keys.zone.apex_set(rules, now);
         if self.desk.building.is_some() && self.desk.building != wanted {
             // What failed or waits was another set.
             self.desk.building = None;
             self.desk.done(Subject::Build);
         }
+        self.key_facts()
+    }
+
+    /// What the key manager is told besides its own state.
+    pub(super) fn key_facts(&self) -> Facts {
         Facts {
             clock_held: self.row.zone.clock_unsafe.is_some(),
             paused: self.row.zone.modes.maintenance.is_some(),
             look_now: self.desk.look_now,
             in_flight: self.desk.in_flight.clone(),
             retry_at: self.desk.retry_at.clone(),
+            errors: self.desk.errors.clone(),
+            signs_next: self.row.zone.live.as_ref().map(|l| l.next_due),
         }
     }
 
@@ -197,7 +216,13 @@ impl Actor {
         let mut records = Vec::new();
         for event in &events {
             if let Some((kind, text)) = keys::note(event, &self.row.keys) {
-                tracing::info!(zone = %self.me.name, "{text}");
+                match event {
+                    // Somebody lets validators depend on a key that we had given up.
+                    Event::KeyRestored { .. } => {
+                        tracing::error!(critical = true, zone = %self.me.name, "{text}");
+                    }
+                    _ => tracing::info!(zone = %self.me.name, "{text}"),
+                }
                 records.push(ZoneAction::Record(self.key_entry(kind, text, by)));
             }
             self.row.keys.apply(event);
@@ -212,6 +237,17 @@ impl Actor {
         }
         if self.write_or_log(&records).await {
             self.audit_keys(&records, by);
+            let moves = |e: &Event| {
+                matches!(
+                    e,
+                    Event::KeyTrashed { .. }
+                        | Event::KeyRestored { .. }
+                        | Event::KeyRecovered { .. }
+                )
+            };
+            if events.iter().any(moves) {
+                self.tidy_key_files();
+            }
             return true;
         }
         self.row.keys = before;
@@ -356,6 +392,19 @@ impl Actor {
         });
     }
 
+    /// Brings key files where the state says. One at a time: two could undo each other's moves.
+    pub(super) fn tidy_key_files(&mut self) {
+        if self.desk.tidying {
+            self.desk.tidy_again = true;
+            return;
+        }
+        self.desk.tidying = true;
+        self.key_job(|d, zone, row| {
+            let left = d.keyring.tidy(zone, row);
+            KeyDone::Tidied(left.iter().map(ToString::to_string).collect())
+        });
+    }
+
     /// Blocking work with the zone's key stores.
     fn key_job(
         &self,
@@ -382,14 +431,14 @@ impl Actor {
                 self.keys_commit(vec![proved]).await;
             }
             KeyDone::Proved(num, Err(e)) => {
-                self.desk.failed(Subject::Prove(num), now);
+                self.desk.failed(Subject::Prove(num), &e, now);
                 self.no_keys(format!("key {num} did not prove itself: {e}"))
                     .await;
             }
             KeyDone::Made { role, roll, made } => match made {
                 Ok((key, place)) => self.take_key(key, place, roll, now).await,
                 Err(e) => {
-                    self.desk.failed(Subject::Generate(role), now);
+                    self.desk.failed(Subject::Generate(role), &e, now);
                     self.no_keys(e).await;
                 }
             },
@@ -403,7 +452,16 @@ impl Actor {
                 if !self.desk.attempts.contains_key(&Subject::Destroy(num)) {
                     tracing::warn!(zone = %self.me.name, "key {num} could not be destroyed and is tried again: {e}");
                 }
-                self.desk.failed(Subject::Destroy(num), now);
+                self.desk.failed(Subject::Destroy(num), &e, now);
+            }
+            KeyDone::Tidied(left) => {
+                self.desk.tidying = false;
+                for why in left {
+                    tracing::warn!(zone = %self.me.name, "a key file stays where it is until the next start: {why}");
+                }
+                if std::mem::take(&mut self.desk.tidy_again) {
+                    self.tidy_key_files();
+                }
             }
             KeyDone::Looked(found) => self.looked(found).await,
             KeyDone::Told(wanted_at, end) => self.told(wanted_at, end).await,
@@ -434,7 +492,8 @@ impl Actor {
         } else {
             // The pair is found again by the next attempt.
             self.row.keys.places.remove(&num);
-            self.desk.failed(subject, now);
+            self.desk
+                .failed(subject, "the state could not be written", now);
         }
     }
 
@@ -486,7 +545,7 @@ impl Actor {
             Some(e) => {
                 self.desk.load_retry = Some(now + Duration::from_secs(FIRST_RETRY));
                 if self.desk.building.is_some() {
-                    self.desk.failed(Subject::Build, now);
+                    self.desk.failed(Subject::Build, &e, now);
                 }
                 self.no_keys(e).await;
             }

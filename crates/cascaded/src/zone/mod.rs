@@ -38,6 +38,7 @@ use crate::keys::KeysRow;
 pub use actor::{start, start_restored};
 pub use answers::Candidate;
 pub use jobs::{checks, diagnostic_line, load_error, max_ttl};
+pub use store::read_one;
 
 /// Requests that wait for a zone; beyond it the caller is told that it is busy.
 pub const MAILBOX: usize = 64;
@@ -116,6 +117,8 @@ pub struct View {
     pub keys_wait: Option<String>,
     /// The content that the next update builds on.
     pub content: Option<Arc<ZoneVersion>>,
+    /// What the key manager was told of the world, with what failed and when it is tried again.
+    pub key_facts: cascade_keys::Facts,
     /// The task of the zone has panicked: it is halted alone.
     pub bug: Option<String>,
 }
@@ -193,6 +196,8 @@ pub enum KeyOrder {
 pub enum KeyRefusal {
     Refused(cascade_keys::Refusal),
     Import(String),
+    /// The private half is not there, or not the right one.
+    Unusable(String),
     Storage,
     /// The zone's policy is not loaded.
     NoPolicy,
@@ -226,8 +231,17 @@ pub enum Message {
     Storage { full: bool },
     /// A secondary was found behind after a start.
     Behind,
+    /// Something that another part of the daemon found out.
+    Told(Box<cascade_pipeline::Event>),
     /// The daemon stops: end after the current step.
     Stop,
+}
+
+impl View {
+    /// A version that is not at hand is taken to be as versions are.
+    pub fn has_signatures(&self, version: VersionId) -> bool {
+        self.versions.get(&version).is_none_or(|v| v.is_signed())
+    }
 }
 
 impl ZoneHandle {

@@ -24,6 +24,31 @@ use super::{SignRow, guard, jobs};
 use crate::daemon::{QUICK_OCTETS, QUICK_UNITS};
 use crate::keys::{gate_parent, own_keys, parent_breaks};
 
+/// Nothing in a version without DNSSEC expires; by then it is another version.
+const NEVER: std::time::Duration = std::time::Duration::from_secs(20 * 365 * 86_400);
+
+/// Keys of a zone that is removed, for `zone add --restore-keys`. It may be called twice.
+fn keep_keys(
+    d: &crate::daemon::Daemon,
+    zone: cascade_crypto::ZoneRef<'_>,
+    rows: &crate::keys::KeysRow,
+) -> Result<(), String> {
+    if rows.zone.keys.is_empty() {
+        return Ok(());
+    }
+    let bundle = crate::keys::Bundle {
+        apex: zone.name.to_string(),
+        removed_at: d.now(),
+        keys: rows.clone(),
+    };
+    let kept = bundle.keep(zone.id).and_then(|c| d.state.commit(vec![c]));
+    kept.map_err(|e| e.to_string())?;
+    for left in d.keyring.set_all_aside(zone, rows) {
+        tracing::warn!(zone = %zone.name, "a key file of the removed zone stays where it is: {left}");
+    }
+    Ok(())
+}
+
 impl Actor {
     pub(super) async fn perform(&mut self, actions: Vec<Action>, now: Timestamp) {
         for action in actions {
@@ -273,6 +298,7 @@ impl Actor {
                 .map(|v| v.made_at() - offset),
             requested_at: now,
             reasons: s.reasons.clone(),
+            keys_change_since: self.row.keys.zone.signers_change_since(),
             class: match s.runway {
                 RunwayClass::Critical | RunwayClass::Emergency => Class::Critical,
                 _ if s.upkeep => Class::Normal,
@@ -397,8 +423,9 @@ impl Actor {
             let zone = crate::keys::zone_ref(id, &apex);
             let purged = match keys {
                 Keep::Purge => d.keyring.purge(zone, &rows).map_err(|e| e.to_string()),
-                Keep::Keys => Ok(()),
+                Keep::Keys => keep_keys(&d, zone, &rows),
             };
+            crate::keys::bundle::remove_empty(d.config.config.keys_dir().as_std_path(), id);
             let removed = purged.and_then(|()| {
                 d.files
                     .set_zone_aside(id)
@@ -416,6 +443,8 @@ impl Actor {
             .d
             .notify
             .try_send(NotifyCommand::Forget { zone: self.me.id });
+        self.canary.stop();
+        self.d.known.forget(self.me.id);
         self.tell_watch(WatchCommand::Forget { zone: self.me.id });
         self.gone = true;
     }
@@ -579,6 +608,7 @@ impl Actor {
             delete_ds_ordered: apex.cds == cascade_keys::Cds::Delete,
             cds_alone: !apex.cdnskey && matches!(apex.cds, cascade_keys::Cds::Keys(_)),
             cached_algorithms: row.zone.cached_algorithms(self.d.now()),
+            unsigned: apex.unsigned,
         }
     }
 
@@ -617,7 +647,7 @@ impl Actor {
             Done::Exported(version, result) => self.exported(version, result),
             Done::Snapshotted(result) => self.snapshotted(result),
             Done::Content(job, version, c) => self.content_made(job, version, *c).await,
-            Done::UpdatesBeside(end) => self.updates_beside(end).await,
+            Done::UpdatesBeside(source, end) => self.updates_beside(source, end),
             Done::Recalled(s, unsigned, result) => self.recalled(*s, unsigned, result),
             Done::Saved(Ok(())) => _ = self.save_row().await,
             Done::Saved(Err(e)) => {
@@ -655,6 +685,9 @@ impl Actor {
                 self.persist_panicked(job);
                 self.d.counters.panics.fetch_add(1, Ordering::Relaxed);
                 tracing::error!(zone = %self.me.name, "internal fault in a job: {error}");
+                if job == super::update::BESIDE {
+                    return self.beside_panicked();
+                }
                 self.apply(Event::TaskPanicked { job, error }).await;
             }
         }
@@ -743,7 +776,10 @@ impl Actor {
                     .counters
                     .signatures
                     .fetch_add(report.signatures, Ordering::Relaxed);
-                let min_exp = v.earliest_expiration().unwrap_or(now);
+                let min_exp = match v.is_signed() {
+                    true => v.earliest_expiration().unwrap_or(now),
+                    false => now + NEVER,
+                };
                 let mut reviewed = v.content_fingerprint();
                 reviewed.add(cascade_zone::Fingerprint(
                     u128::from(with.set.apex) << 64 | u128::from(self.row.zone.settings.signing),

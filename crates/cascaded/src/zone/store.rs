@@ -674,7 +674,11 @@ fn rest(octets: u64) {
     std::thread::sleep(Duration::from_secs_f64(octets as f64 / SNAPSHOT_RATE));
 }
 
-fn read_one(
+/// One published version from its file.
+///
+/// # Errors
+/// Why it cannot be had.
+pub fn read_one(
     files: &ZoneFiles,
     zone: ZoneId,
     segment: &Segment,

@@ -20,14 +20,15 @@ pub fn query() -> RequestPayload {
     ])
 }
 
-/// Both halves get a name, as some servers want one. The curve is told by algorithm and
-/// length: Cryptographic Domain Parameters are unknown to several servers.
+/// Names of the halves, as some servers want them; an empty one is none. The curve is told by
+/// algorithm and length: Cryptographic Domain Parameters are unknown to several servers.
 pub fn create_key_pair(kind: KeyKind, private: &str, public: &str) -> RequestPayload {
     let half = |name: &str, mask| {
-        vec![
-            Attribute::from(AttributeValue::text_name(name)),
-            AttributeValue::CryptographicUsageMask(mask).into(),
-        ]
+        let name = (!name.is_empty()).then(|| AttributeValue::text_name(name));
+        let all = name
+            .into_iter()
+            .chain([AttributeValue::CryptographicUsageMask(mask)]);
+        all.map(Attribute::from).collect()
     };
     RequestPayload::CreateKeyPair(CreateKeyPair {
         common: vec![

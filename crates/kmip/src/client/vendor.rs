@@ -17,6 +17,9 @@ pub struct Vendor {
     pub away: Option<&'static str>,
     /// Takes Digested Data (KMIP 1.4 §4.31).
     pub digests: bool,
+    /// Takes one name for both halves of a pair, and makes it the key's own where labels cannot be
+    /// changed. Elsewhere names are unique (KMIP 1.4 §3.2).
+    pub shared_name: bool,
 }
 
 const KNOWN: &[Vendor] = &[
@@ -26,6 +29,7 @@ const KNOWN: &[Vendor] = &[
         max_batch: MAX_BATCH,
         away: Some("HSM unavailable"),
         digests: true,
+        shared_name: true,
     },
     // Takes batches, performs them one after the other, and reads one request at a time.
     Vendor {
@@ -34,6 +38,7 @@ const KNOWN: &[Vendor] = &[
         max_batch: 32,
         away: None,
         digests: false,
+        shared_name: false,
     },
 ];
 
@@ -44,6 +49,7 @@ const UNKNOWN: Vendor = Vendor {
     max_batch: 1,
     away: None,
     digests: false,
+    shared_name: false,
 };
 
 impl Vendor {

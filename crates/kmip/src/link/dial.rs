@@ -6,13 +6,12 @@ use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use thiserror::Error;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 
-use super::settings::{Endpoint, LinkSettings, Trust};
+use super::settings::{Endpoint, LinkSettings, Local, Trust};
 use super::tls::{self, BadTls, show_digest};
 use crate::client::{
     AnswerError, Broken, Client, ClientSettings, Missing, Vendor, ask, missing_operations,
@@ -31,9 +30,9 @@ pub struct ServerInfo {
     pub missing: Missing,
     /// Mnemonics of DNSSEC algorithms, if the server says so.
     pub algorithms: Option<Vec<String>>,
-    /// SHA-256 of its certificate and of the certificate's key.
-    pub certificate: [u8; 32],
-    pub key: [u8; 32],
+    /// SHA-256 of its certificate and of the certificate's key; `None` without TLS.
+    pub certificate: Option<[u8; 32]>,
+    pub key: Option<[u8; 32]>,
 }
 
 /// Why there is no connection.
@@ -85,7 +84,11 @@ fn shown(subject: &Option<String>) -> String {
         .map_or(String::new(), |s| format!(" of '{s}'"))
 }
 
-pub(super) type Stream = TlsStream<TcpStream>;
+/// Octets to and from the server, whatever is below.
+pub(super) trait Octets: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Octets for T {}
+
+pub(super) type Stream = Box<dyn Octets>;
 
 /// A connection that is ready for work.
 pub(super) struct Dialled {
@@ -113,7 +116,13 @@ pub(super) async fn dial(
     if let (Trust::FirstSeen(None), Some(key)) = (&settings.trust, known) {
         settings.trust = Trust::FirstSeen(Some(key));
     }
-    let (mut stream, seen) = secure(&settings, endpoint).await?;
+    let (mut stream, seen) = match &settings.local {
+        Some(local) => (beside(local, endpoint)?, None),
+        None => {
+            let (stream, seen) = secure(&settings, endpoint).await?;
+            (stream, Some(seen))
+        }
+    };
     let mut client = Client::new(ClientSettings {
         // The first version that can be asked which versions there are (KMIP 1.4 §4.26).
         version: Version::V1_1,
@@ -139,14 +148,29 @@ pub(super) async fn dial(
         limits,
         version,
         vendor,
-        certificate: seen.certificate,
-        key: seen.key,
+        certificate: seen.as_ref().map(|s| s.certificate),
+        key: seen.as_ref().map(|s| s.key),
     });
     Ok(Dialled {
         stream,
         client,
         info,
     })
+}
+
+fn beside(local: &Local, endpoint: &Endpoint) -> Result<Stream, DialError> {
+    let connect = || -> io::Result<UnixStream> {
+        let stream = local.connect()?;
+        stream.set_nonblocking(true)?;
+        UnixStream::from_std(stream)
+    };
+    match connect() {
+        Ok(stream) => Ok(Box::new(stream)),
+        Err(e) => Err(DialError::Connect {
+            endpoint: endpoint.clone(),
+            why: io_text(&e),
+        }),
+    }
 }
 
 async fn secure(
@@ -178,7 +202,7 @@ async fn secure(
         .map_err(|_| late("the TLS handshake"))?;
     let seen = seen.lock().ok().and_then(|s| s.clone());
     match (shaken, seen) {
-        (Ok(stream), Some(seen)) => Ok((stream, seen)),
+        (Ok(stream), Some(seen)) => Ok((Box::new(stream), seen)),
         (Ok(_), None) => Err(DialError::Tls {
             endpoint: endpoint.clone(),
             why: "the server showed no certificate".into(),

@@ -178,7 +178,7 @@ impl Shared {
         if let Some(i) = self.instances.get(instance) {
             i.max_batch
                 .store(info.limits.max_batch.max(1), Ordering::Relaxed);
-            *lock(&i.known_key) = Some(info.key);
+            *lock(&i.known_key) = info.key;
         }
         self.queue.open(instance);
         self.change(instance, |s| {

@@ -1,6 +1,9 @@
 //! What a pool is told.
 
 use std::fmt;
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::time::Duration;
 
 use zeroize::Zeroizing;
@@ -17,9 +20,11 @@ pub struct Endpoint {
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.host.contains(':') {
-            true => write!(f, "[{}]:{}", self.host, self.port),
-            false => write!(f, "{}:{}", self.host, self.port),
+        match (self.host.contains(':'), self.port) {
+            // Not an address: see `Local`.
+            (_, 0) => f.write_str(&self.host),
+            (true, port) => write!(f, "[{}]:{port}", self.host),
+            (false, port) => write!(f, "{}:{port}", self.host),
         }
     }
 }
@@ -48,6 +53,27 @@ impl fmt::Debug for Identity {
     }
 }
 
+/// A way to a server on this host that needs neither address nor TLS: each call gives a new
+/// connection, or the reason why there is none. It must not block.
+#[derive(Clone)]
+pub struct Local(Arc<dyn Fn() -> io::Result<UnixStream> + Send + Sync>);
+
+impl Local {
+    pub fn new(connect: impl Fn() -> io::Result<UnixStream> + Send + Sync + 'static) -> Local {
+        Local(Arc::new(connect))
+    }
+
+    pub(super) fn connect(&self) -> io::Result<UnixStream> {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Local {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Local(..)")
+    }
+}
+
 /// How long each phase may take.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Timeouts {
@@ -72,6 +98,8 @@ impl Default for Timeouts {
 pub struct LinkSettings {
     /// Instances that hold the same keys; at least one.
     pub endpoints: Vec<Endpoint>,
+    /// Taken instead of addresses and TLS; the one endpoint is a name for people then.
+    pub local: Option<Local>,
     pub trust: Trust,
     pub identity: Option<Identity>,
     pub credential: Option<Credential>,
@@ -91,6 +119,7 @@ impl LinkSettings {
                 host: host.to_string(),
                 port,
             }],
+            local: None,
             trust: Trust::Authorities(None),
             identity: None,
             credential: None,

@@ -13,6 +13,7 @@ use crate::code::{Checks, Code, Level};
 use crate::diag::Diagnostic;
 use crate::load::Outcome;
 use crate::report::{Delta as Counts, LoadReport};
+use crate::zonemd::{self, ZonemdCheck};
 
 /// Everything that making a version of a transfer needs to know.
 #[derive(Debug, Clone, Copy)]
@@ -27,6 +28,8 @@ pub struct XfrRequest<'a> {
     /// `current` came from this source: a serial that goes back is an error.
     pub same_source: bool,
     pub checks: &'a Checks,
+    /// What is asked of the source's own digest; the records must have been kept for it.
+    pub zonemd: ZonemdCheck,
     /// For the report: what asked for the transfer, from where it came, when it began.
     pub trigger: &'a str,
     pub source: &'a str,
@@ -36,6 +39,15 @@ pub struct XfrRequest<'a> {
 /// Makes a version of a whole zone, on the current thread pool.
 pub fn apply(request: &XfrRequest<'_>, full: Full, clock: &dyn Clock) -> Outcome {
     let mut at = begin(request, "AXFR".to_string(), &full.tally, clock);
+    if let Some(received) = &full.received {
+        let verdict = zonemd::check(request.apex, std::slice::from_ref(received));
+        at.zonemd(&verdict, request.zonemd);
+        if at.report.diagnostics.has_errors() {
+            return Outcome::Failed {
+                report: at.failed(),
+            };
+        }
+    }
     let Some(version) = at.build(full.batches, false, &Unplaced(request.apex)) else {
         return Outcome::Failed {
             report: at.failed(),

@@ -15,6 +15,8 @@ use super::delta::Delta;
 use super::error::XfrError;
 use super::probe::{check_header, is_question, refused};
 use super::query::Query;
+use crate::sink::RecordSink;
+use crate::zonemd::{AsReceived, ZonemdCheck};
 
 /// Octets of records in one batch: so large that batches are worth a task each.
 const BATCH: usize = 16 << 20;
@@ -32,6 +34,8 @@ pub struct ReadOptions {
     pub max_size: u64,
     /// Most records (`loader.max-records`); 0 is unlimited.
     pub max_records: u64,
+    /// The source's own digest (`loader.zonemd`): not off, and records are kept as received.
+    pub zonemd: ZonemdCheck,
 }
 
 impl Default for ReadOptions {
@@ -41,6 +45,7 @@ impl Default for ReadOptions {
             max_ttl: None,
             max_size: 0,
             max_records: 0,
+            zonemd: ZonemdCheck::Off,
         }
     }
 }
@@ -76,6 +81,8 @@ pub struct Full {
     pub serial: Serial,
     pub batches: Vec<RecordBatch>,
     pub tally: Tally,
+    /// All records as they came, if they are to be digested.
+    pub received: Option<AsReceived>,
 }
 
 /// Whether more is to come.
@@ -115,6 +122,8 @@ pub struct Reader {
     tally: Tally,
     batches: Vec<RecordBatch>,
     delta: Delta,
+    /// Of a whole zone, if its digest is asked for.
+    received: Option<AsReceived>,
     owner: NameBuf,
     key: Vec<u8>,
     case: Option<Vec<u8>>,
@@ -145,6 +154,7 @@ impl Reader {
             tally: Tally::default(),
             batches: Vec::new(),
             delta: Delta::default(),
+            received: (options.zonemd != ZonemdCheck::Off).then(AsReceived::default),
             owner: NameBuf::new(),
             key: Vec::new(),
             case: None,
@@ -196,6 +206,7 @@ impl Reader {
                 serial,
                 batches: self.batches,
                 tally: self.tally,
+                received: self.received,
             })),
             At::End => {
                 self.delta.close(serial, self.tally);
@@ -365,6 +376,7 @@ impl Reader {
         let serial = self.first_serial();
         let Some(have) = self.have else {
             self.at = At::Whole;
+            self.keep(Rtype::SOA, ttl);
             return self.push(Rtype::SOA, ttl);
         };
         self.at = match serial.newer_than(have) {
@@ -383,6 +395,7 @@ impl Reader {
         // Whole: the first SOA is content too, and was kept back until this was known.
         let second = std::mem::replace(&mut self.rdata, self.first.1.clone());
         let (key, case) = (std::mem::take(&mut self.key), self.case.take());
+        self.keep(Rtype::SOA, self.first.0);
         self.push(Rtype::SOA, self.first.0)?;
         (self.rdata, self.key, self.case) = (second, key, case);
         self.told = false;
@@ -491,7 +504,16 @@ impl Reader {
         drop
     }
 
+    /// For the digest: the record as it came.
+    fn keep(&mut self, rtype: Rtype, ttl: u32) {
+        if let Some(received) = &mut self.received {
+            received.owner(&self.key, None);
+            received.push(rtype, ttl, &self.rdata);
+        }
+    }
+
     fn whole(&mut self, record: &RecordView<'_>) -> Result<(), XfrError> {
+        self.keep(record.rtype, record.ttl);
         if self.is_stripped(record.rtype) {
             return Ok(());
         }

@@ -194,6 +194,7 @@ pub fn request<'a>(
         current,
         same_source: true,
         checks,
+        zonemd: crate::zonemd::ZonemdCheck::Off,
         trigger: "test",
         source: "192.0.2.1:53",
         started: NOW,

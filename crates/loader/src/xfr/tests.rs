@@ -9,6 +9,7 @@ use super::testkit::*;
 use super::*;
 use crate::code::{Checks, Code, Level};
 use crate::load::Outcome;
+use crate::zonemd::ZonemdCheck;
 
 const MORE: &str =
     "www A 192.0.2.2\nwww A 192.0.2.3\nWWW2 TXT \"a\"\nsub NS ns.sub\nns.sub A 192.0.2.9\n";
@@ -776,5 +777,97 @@ proptest! {
         prop_assert!(read(axfr_reader(), &msgs).is_err());
         let _ = read(ixfr_reader(&v), &msgs);
         let _ = query(&Ask::Soa { edns: None }, None).probe(&msgs[0], NOW);
+    }
+}
+
+// ---- ZONEMD
+
+/// The records with a ZONEMD record after the SOA.
+fn with_digest(all: &[Rec]) -> Vec<Rec> {
+    use cascade_crypto::ZonemdHash;
+    let mut received = crate::zonemd::AsReceived::default();
+    for r in &all[..all.len() - 1] {
+        let key = cascade_zone::key::key_of(&apex(), &r.owner).unwrap();
+        crate::sink::RecordSink::owner(&mut received, &key, None);
+        received.push(r.rtype, r.ttl, &r.rdata);
+    }
+    let digest = crate::zonemd::digest_of(&apex(), &[received], ZonemdHash::Sha384);
+    let serial = cascade_zone::SoaFields::parse(&all[0].rdata)
+        .unwrap()
+        .serial;
+    let mut out = all.to_vec();
+    out.insert(
+        1,
+        Rec {
+            rtype: Rtype::ZONEMD,
+            rdata: ZonemdHash::Sha384.rdata(serial, &digest),
+            ..all[0].clone()
+        },
+    );
+    out
+}
+
+/// What a whole zone is taken for when its digest is asked for.
+fn digested(all: &[Rec], ixfr: bool, zonemd: ZonemdCheck) -> Outcome {
+    let options = ReadOptions {
+        zonemd,
+        max_ttl: Some(60),
+        ..ReadOptions::default()
+    };
+    let old = zone(&text(1, ""), 1);
+    let (apex, checks) = (apex(), Checks::default());
+    let ask = Ask::Ixfr {
+        soa_ttl: old.soa_ttl(),
+        soa: old.soa(),
+    };
+    let (reader, rtype) = match ixfr {
+        true => (
+            Reader::ixfr(query(&ask, None), old.serial(), options),
+            Rtype::IXFR,
+        ),
+        false => (Reader::axfr(query(&Ask::Axfr, None), options), Rtype::AXFR),
+    };
+    let Received::Full(full) = read(reader, &messages(all, rtype, &[3])).unwrap() else {
+        panic!("no whole zone");
+    };
+    let request = XfrRequest {
+        zonemd,
+        ..request(&apex, &checks, None)
+    };
+    crate::xfr::apply(&request, full, &SimClock::new(NOW))
+}
+
+#[test]
+fn a_transfer_is_compared_with_its_digest() {
+    let v = zone(&text(5, MORE), 1);
+    let plain = axfr(&v);
+    let good = with_digest(&plain);
+    for ixfr in [false, true] {
+        for check in [ZonemdCheck::IfPresent, ZonemdCheck::Required] {
+            let outcome = digested(&good, ixfr, check);
+            assert!(matches!(outcome, Outcome::Loaded { .. }), "{outcome:#?}");
+            assert!(outcome.report().zonemd.starts_with("verified"));
+            // A record that a signer drops is one that was digested all the same.
+            let mut other = good.clone();
+            other.insert(
+                2,
+                Rec {
+                    rtype: Rtype::NSEC3PARAM,
+                    rdata: vec![1, 0, 0, 0, 0],
+                    ..good[0].clone()
+                },
+            );
+            let outcome = digested(&other, ixfr, check);
+            assert!(matches!(outcome, Outcome::Failed { .. }), "{outcome:#?}");
+            let report = outcome.report();
+            assert_eq!(report.zonemd, "failed");
+            assert_eq!(report.diagnostics.kept[0].code, Code::ZONEMD);
+        }
+        let outcome = digested(&plain, ixfr, ZonemdCheck::IfPresent);
+        assert_eq!(outcome.report().zonemd, "absent");
+        let outcome = digested(&plain, ixfr, ZonemdCheck::Required);
+        assert!(matches!(outcome, Outcome::Failed { .. }));
+        let outcome = digested(&good, ixfr, ZonemdCheck::Off);
+        assert_eq!(outcome.report().zonemd, "skipped");
     }
 }

@@ -256,6 +256,43 @@ fn rollback_pins_and_unpin_lets_the_newest_go_on() {
 }
 
 #[test]
+fn a_secondary_that_is_ahead_is_told_and_overtaken() {
+    let mut w = world(ReviewMode::Off, ReviewMode::Off, OnReject::Discard);
+    w.run(MINUTE);
+    let live = w.zone.live.as_ref().unwrap().serial;
+    let ahead = |serial, raise| Event::SecondaryAhead {
+        serial,
+        server: "192.0.2.1:53".into(),
+        raise,
+    };
+    w.event(ahead(live, true));
+    assert!(w.zone.ahead.is_none(), "it has ours");
+    let theirs = cascade_zone::Serial(live.0 + 1000);
+    w.event(ahead(theirs, false));
+    let alert = &w.zone.alerts[&AlertKey::SecondaryAhead];
+    assert_eq!(alert.severity, Severity::Critical);
+    assert!(alert.text.contains("192.0.2.1:53"), "{}", alert.text);
+    assert_ne!(
+        w.zone.used_serial,
+        Some(theirs),
+        "the source's serials are kept"
+    );
+    w.event(ahead(cascade_zone::Serial(theirs.0 + 1), true));
+    // An older one is no news.
+    w.event(ahead(theirs, true));
+    assert_eq!(w.zone.used_serial, Some(cascade_zone::Serial(theirs.0 + 1)));
+    w.change();
+    w.run(MINUTE);
+    let next = w.zone.live.as_ref().unwrap().serial;
+    assert!(
+        next.newer_than(cascade_zone::Serial(theirs.0 + 1)),
+        "{next}"
+    );
+    assert!(w.zone.ahead.is_none());
+    assert!(!w.zone.alerts.contains_key(&AlertKey::SecondaryAhead));
+}
+
+#[test]
 fn maintenance_queues_and_its_end_starts_what_waits() {
     let mut w = world(ReviewMode::Off, ReviewMode::Off, OnReject::Discard);
     w.run(MINUTE);

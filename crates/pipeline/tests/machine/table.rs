@@ -356,6 +356,11 @@ fn events(z: &Zone, now: Timestamp) -> Vec<(String, Event)> {
         Event::ClockSafe,
         Event::DelegationConflict { what: error() },
         Event::DelegationOk,
+        Event::SecondaryAhead {
+            serial: Serial(1 << 20),
+            server: "192.0.2.1:53".into(),
+            raise: true,
+        },
         Event::Restored {
             candidate: Keepsake::None,
         },

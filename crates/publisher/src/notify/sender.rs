@@ -44,6 +44,13 @@ pub enum NotifyCommand {
         soa: Vec<u8>,
         targets: Vec<Target>,
     },
+    /// Further targets of a version that is served, beside those that know of it already. Nothing
+    /// happens if a newer one is served by now.
+    More {
+        zone: ZoneId,
+        serial: Serial,
+        targets: Vec<Target>,
+    },
     /// The zone was removed.
     Forget { zone: ZoneId },
     /// The watch saw a secondary serve this serial.
@@ -99,6 +106,7 @@ struct Job {
 
 struct Zone {
     apex: Name,
+    serial: Serial,
     soa_ttl: u32,
     soa: Vec<u8>,
     jobs: HashMap<SocketAddr, Job>,
@@ -202,6 +210,7 @@ impl NotifySender {
                     zone,
                     Zone {
                         apex,
+                        serial,
                         soa_ttl,
                         soa,
                         jobs: HashMap::new(),
@@ -210,6 +219,11 @@ impl NotifySender {
                     targets,
                 );
             }
+            NotifyCommand::More {
+                zone,
+                serial,
+                targets,
+            } => self.more(zone, serial, targets),
             NotifyCommand::Forget { zone } => {
                 for (addr, job) in self.zones.remove(&zone).map(|z| z.jobs).unwrap_or_default() {
                     self.by_id.remove(&(job.id, canonical(addr)));
@@ -252,6 +266,30 @@ impl NotifySender {
             fresh.jobs.insert(target.addr, job);
         }
         self.zones.insert(zone, fresh);
+    }
+
+    fn more(&mut self, zone: ZoneId, serial: Serial, targets: Vec<Target>) {
+        let now = self.clock.now();
+        let Some(served) = self.zones.get_mut(&zone).filter(|z| z.serial == serial) else {
+            return;
+        };
+        for target in targets {
+            if served.jobs.contains_key(&target.addr) {
+                continue;
+            }
+            let watched = self.settings.watched && target.watched;
+            let mut machine = Machine::new(serial, self.settings.give_up, watched);
+            let send = machine.published(serial, now, (self.random)());
+            self.queue.push_back((zone, target.addr, send));
+            let job = Job {
+                machine,
+                key: target.key,
+                queued: true,
+                id: 0,
+                tsig: None,
+            };
+            served.jobs.insert(target.addr, job);
+        }
     }
 
     /// A message that may answer a NOTIFY.
@@ -533,6 +571,51 @@ mod tests {
                 notice: acknowledged
             }
         );
+        drop(commands);
+        task.await.unwrap().unwrap();
+    }
+
+    /// Others are told of a version later, and only while it is the one that is served.
+    #[tokio::test]
+    async fn more_targets_of_the_same_version() {
+        let (commands, rx) = mpsc::channel(8);
+        let (tx, _events) = mpsc::channel(8);
+        let clock = Arc::new(Wall(tokio::time::Instant::now()));
+        let random = Box::new(|| 7);
+        let settings = SenderSettings::default();
+        let task = tokio::spawn(NotifySender::run(settings, clock, random, rx, tx));
+        let zone = ZoneId([1; 16]);
+        let published = |serial: u32| NotifyCommand::Published {
+            zone,
+            apex: Name::parse("example").unwrap(),
+            serial: Serial(serial),
+            soa_ttl: 60,
+            soa: [&[0u8; 2][..], &serial.to_be_bytes(), &[0; 16]].concat(),
+            targets: Vec::new(),
+        };
+        let later = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let more = |serial: u32| NotifyCommand::More {
+            zone,
+            serial: Serial(serial),
+            targets: vec![Target {
+                addr: later.local_addr().unwrap(),
+                key: None,
+                watched: false,
+            }],
+        };
+        for command in [published(7), published(8), more(7)] {
+            commands.send(command).await.unwrap();
+        }
+        let mut buf = [0u8; 1500];
+        let short = Duration::from_millis(300);
+        let told = tokio::time::timeout(short, later.recv_from(&mut buf)).await;
+        assert!(told.is_err(), "of a version that is gone");
+        commands.send(more(8)).await.unwrap();
+        let within = Duration::from_secs(5);
+        let told = tokio::time::timeout(within, later.recv_from(&mut buf)).await;
+        let (n, _) = told.unwrap().unwrap();
+        let request = Request::parse(&buf[..n]).unwrap();
+        assert_eq!(request.answer_serial, Some(8));
         drop(commands);
         task.await.unwrap().unwrap();
     }

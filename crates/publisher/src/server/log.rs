@@ -15,6 +15,7 @@ pub(crate) enum Kind {
     NotifyRefused,
     UpdateRefused,
     TransferFailed,
+    TlsFailed,
     Broken,
 }
 

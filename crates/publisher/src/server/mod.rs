@@ -6,6 +6,7 @@
 mod log;
 mod rate;
 mod tcp;
+mod tls;
 mod udp;
 mod update;
 
@@ -76,6 +77,7 @@ pub(crate) struct Shared {
     rate: RateLimit,
     stats: Arc<Stats>,
     log: LogGate,
+    tls: tls::Tls,
 }
 
 /// The running servers of one role.
@@ -95,6 +97,7 @@ impl Server {
             rate: RateLimit::default(),
             stats: Arc::default(),
             log: LogGate::default(),
+            tls: tls::Tls::default(),
         });
         Server {
             shared,
@@ -141,12 +144,29 @@ impl Server {
 
     /// Serves a listening TCP socket.
     pub fn serve_tcp(&mut self, listener: std::net::TcpListener) -> io::Result<SocketAddr> {
+        self.listen(listener, false)
+    }
+
+    /// Serves a listening TCP socket with TLS on every connection (RFC 7858, RFC 9103), by what
+    /// [`set_tls`](Server::set_tls) gave.
+    pub fn serve_tls(&mut self, listener: std::net::TcpListener) -> io::Result<SocketAddr> {
+        self.listen(listener, true)
+    }
+
+    /// Certificate, key and authorities of TLS from the next connection on; those that are open
+    /// stay. `None`: connections are closed at once.
+    pub fn set_tls(&self, config: Option<Arc<rustls::ServerConfig>>) {
+        self.shared.tls.config.store(config);
+    }
+
+    fn listen(&mut self, listener: std::net::TcpListener, tls: bool) -> io::Result<SocketAddr> {
         listener.set_nonblocking(true)?;
         let addr = listener.local_addr()?;
         let listener = tokio::net::TcpListener::from_std(listener)?;
         self.tasks.spawn(tcp::serve(
             self.shared.clone(),
             listener,
+            tls,
             self.stop.subscribe(),
         ));
         Ok(addr)

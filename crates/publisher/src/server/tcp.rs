@@ -8,7 +8,7 @@ use std::time::Duration;
 use cascade_wire::frame::{Frames, close_frame};
 use cascade_wire::{Header, opcode};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep, sleep, timeout};
@@ -31,10 +31,13 @@ const MAX_UPDATE: usize = 0xffff;
 const MAX_LATE: usize = 64;
 /// Answers are written once so much has gathered; reading waits meanwhile.
 const MAX_UNSENT: usize = 64 * 1024;
+/// For a peer to take the closing alert of TLS.
+const CLOSE: Duration = Duration::from_secs(2);
 
 pub(super) async fn serve(
     shared: Arc<Shared>,
     listener: TcpListener,
+    tls: bool,
     mut stop: watch::Receiver<bool>,
 ) {
     let mut connections = JoinSet::new();
@@ -63,11 +66,16 @@ pub(super) async fn serve(
         let client = Client {
             shared: shared.clone(),
             peer,
-            transport: Transport::Tcp,
+            transport: if tls { Transport::Tls } else { Transport::Tcp },
             tls_name: None,
             place,
         };
-        connections.spawn(client.run(stream, stop.clone()));
+        let stop = stop.clone();
+        if tls {
+            connections.spawn(client.secure(stream, stop));
+        } else {
+            connections.spawn(async move { client.run(stream, stop).await });
+        }
     }
     while connections.join_next().await.is_some() {}
 }
@@ -108,6 +116,31 @@ impl Drop for OpenGauge {
 }
 
 impl Client {
+    /// The same over TLS, once the handshake is done.
+    async fn secure(mut self, stream: TcpStream, mut stop: watch::Receiver<bool>) {
+        let shared = self.shared.clone();
+        let accepted = tokio::select! {
+            accepted = shared.tls.accept(stream) => accepted,
+            () = self.place.evicted() => return,
+            _ = stop.changed() => return,
+        };
+        let (mut stream, name) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                shared.stats.tls_failed.one();
+                let (peer, now) = (self.peer.ip(), shared.common.clock.now());
+                if shared.log.open(peer, Kind::TlsFailed, now) {
+                    tracing::info!(%peer, %error, "TLS handshake failed");
+                }
+                return;
+            }
+        };
+        self.tls_name = name;
+        self.run(&mut stream, stop).await;
+        // RFC 8446 §6.1: the end is told, or it looks like a cut.
+        let _ = timeout(CLOSE, stream.shutdown()).await;
+    }
+
     async fn run<S: AsyncRead + AsyncWrite + Unpin>(
         self,
         mut stream: S,
@@ -319,7 +352,11 @@ impl Client {
             return Ok(());
         }
         let limit = self.shared.common.connections.limits().idle;
-        let written = timeout(limit, stream.write_all(out)).await;
+        let written = timeout(limit, async {
+            stream.write_all(out).await?;
+            stream.flush().await
+        });
+        let written = written.await;
         out.clear();
         match written {
             Ok(Ok(())) => Ok(()),
@@ -336,7 +373,10 @@ impl Client {
     ) -> Result<(), End> {
         let shared = &self.shared;
         let (zone, peer) = (request.zone, request.peer);
-        let Some(_turn) = shared.common.transfers.turn(zone, peer).await else {
+        shared.stats.transfers_waiting.one();
+        let turn = shared.common.transfers.turn(zone, peer).await;
+        shared.stats.transfers_waiting.less(1);
+        let Some(_turn) = turn else {
             shared.stats.transfers_busy.one();
             request.busy(shared.common.clock.now(), out);
             return self.flush(stream, out).await;
@@ -346,10 +386,14 @@ impl Client {
             shared.stats.transfers_incremental.one();
         }
         shared.stats.transfers_running.one();
+        let began = shared.common.clock.monotonic();
         let mut transfer = Transfer::new(request);
         let result = self.send_all(stream, &mut transfer, stop).await;
         shared.stats.transfers_running.less(1);
         shared.stats.transfer_records.add(transfer.records);
+        let took = shared.common.clock.monotonic().saturating_sub(began);
+        let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        shared.stats.transfer_millis.add(millis);
         if result.is_ok() && transfer.is_complete() {
             shared.stats.transfers_done.one();
             return Ok(());
@@ -401,6 +445,14 @@ impl Client {
                 if current != Some(version) && age > times.retired {
                     return Err(End::Closed);
                 }
+            }
+            // What TLS still holds goes out before the next message.
+            tokio::select! {
+                flushed = timeout(times.stall, stream.flush()) => match flushed {
+                    Ok(Ok(())) => {}
+                    _ => return Err(End::Closed),
+                },
+                _ = stop.changed() => return Err(End::Stopped),
             }
             shared.stats.transfer_octets.add(message.len() as u64);
         }

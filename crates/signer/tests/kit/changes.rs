@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use cascade_crypto::Class;
 use cascade_crypto::dnskey::Role;
+use cascade_crypto::{Class, ZonemdHash};
 use cascade_signer::*;
 use cascade_time::{SimClock, Timestamp};
 use cascade_zone::{
@@ -12,7 +12,7 @@ use cascade_zone::{
 };
 use proptest::prelude::*;
 
-use super::verify::{sets, verified};
+use super::verify::{digested, sets, verified};
 use super::*;
 
 /// Content: order key -> type -> TTL, RDATA.
@@ -44,6 +44,8 @@ pub enum Step {
     Denial(DenialPlan),
     /// Other keys, and at which pace.
     Keys(usize, KeyPace),
+    /// Another digest of the zone, or none.
+    Zonemd(Option<ZonemdHash>),
 }
 
 fn any_key() -> impl Strategy<Value = Vec<u8>> {
@@ -121,6 +123,7 @@ pub fn any_sequence(steps: usize) -> impl Strategy<Value = Vec<Step>> {
         1 => (0u32..3, prop_oneof![4 => Just(300u32), 1 => Just(900)]).prop_map(|(r, m)| Step::Soa(r, m)),
         2 => (1u32..200).prop_map(Step::Wait),
         1 => prop_oneof![Just(DenialPlan::Nsec), any::<bool>().prop_map(nsec3)].prop_map(Step::Denial),
+        1 => prop::sample::select(vec![None, Some(ZonemdHash::Sha384), Some(ZonemdHash::Sha512)]).prop_map(Step::Zonemd),
         1 => (0..KEY_CHOICES, any_pace()).prop_map(|(k, p)| Step::Keys(k, p)),
     ];
     (ops(60), prop::collection::vec(step, 1..steps)).prop_map(|(first, steps)| {
@@ -137,6 +140,7 @@ pub struct Sequence {
     pub prev: ZoneVersion,
     pub keys: Vec<ApexKey>,
     pub denial: DenialPlan,
+    pub zonemd: Option<ZonemdHash>,
     pub now: Timestamp,
     pub scope: Scope,
     /// All signatures are by the keys at hand.
@@ -182,6 +186,7 @@ impl Sequence {
             prev: signed,
             keys,
             denial,
+            zonemd: None,
             now: now(),
             scope: Scope::content(KEY_SET_REMAIN),
             settled: true,
@@ -264,6 +269,7 @@ impl Sequence {
                 self.scope.refresh = u64::MAX;
             }
             Step::Denial(denial) => self.denial = denial.clone(),
+            Step::Zonemd(hash) => self.zonemd = *hash,
             Step::Keys(choice, pace) => {
                 self.keys = key_choice(*choice);
                 self.scope.keys = *pace;
@@ -277,6 +283,7 @@ impl Sequence {
         SigningPlan {
             version: VersionId(self.next_id().0 + 1),
             serial: Serial(self.serial + 1),
+            zonemd: self.zonemd,
             ..plan_at(&self.base, &self.keys, self.denial.clone(), self.now)
         }
     }
@@ -333,7 +340,8 @@ impl Sequence {
         let all = records(version);
         let plain = |list: &[Rec]| -> Vec<Rec> {
             let mut out = list.to_vec();
-            out.retain(|r| r.rtype != Rtype::RRSIG);
+            // A digest goes over signatures, which are others.
+            out.retain(|r| r.rtype != Rtype::RRSIG && r.rtype != Rtype::ZONEMD);
             out
         };
         assert_eq!(plain(&all), plain(&records(&full.version)));
@@ -341,6 +349,7 @@ impl Sequence {
             self.check_keys(version, &full.version);
         }
         verified(version, &all, &mut self.cache);
+        digested(version, self.zonemd);
         let now = self.now.secs();
         for sig in all.iter().filter(|r| r.rtype == Rtype::RRSIG) {
             let time = |i: usize| u32::from_be_bytes(sig.rdata[i..i + 4].try_into().unwrap());
@@ -403,7 +412,7 @@ fn coverage(version: &ZoneVersion) -> BTreeSet<(String, Vec<u8>)> {
 /// Records without RRSIG, the SOA without its serial.
 fn masked(version: &ZoneVersion) -> Vec<Rec> {
     let mut all = records(version);
-    all.retain(|r| r.rtype != Rtype::RRSIG);
+    all.retain(|r| r.rtype != Rtype::RRSIG && r.rtype != Rtype::ZONEMD);
     for r in all.iter_mut().filter(|r| r.rtype == Rtype::SOA) {
         r.rdata = SoaFields::with_serial(&r.rdata, Serial(0));
     }

@@ -167,6 +167,7 @@ pub fn plan_at(
         serial: Serial(4711),
         apex: make_apex_set(base.apex(), keys, &options(), at).unwrap(),
         denial,
+        zonemd: None,
         times: Times::default(),
         clock: ClockGuard {
             built_at: at,

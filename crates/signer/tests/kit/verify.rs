@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cascade_crypto::Dnskey;
+use cascade_crypto::{Dnskey, ZonemdHash};
 use cascade_zone::{Name, Rtype, ZoneVersion, canon};
 
-use super::Rec;
+use super::{Rec, records};
 
 pub type Sets = BTreeMap<(Name, Rtype), Vec<Rec>>;
 
@@ -87,4 +87,59 @@ pub fn verified(
         );
     }
     found
+}
+
+/// The digest is the one that its own words describe, by a plain reading of RFC 8976 §3.3; or there
+/// is none.
+pub fn digested(version: &ZoneVersion, hash: Option<ZonemdHash>) {
+    use sha2::Digest;
+    let apex = version.apex_lower();
+    let all = records(version);
+    let stated: Vec<&Rec> = all.iter().filter(|r| r.rtype == Rtype::ZONEMD).collect();
+    let Some(hash) = hash else {
+        assert!(stated.is_empty());
+        return;
+    };
+    assert_eq!(stated.len(), 1);
+    let mut order: Vec<(Vec<Vec<u8>>, Rtype, Vec<u8>, u32, Vec<u8>)> = Vec::new();
+    for r in &all {
+        let owner = r.owner.to_ascii_lowercase();
+        let covered = r.rdata.get(..2) == Some(&Rtype::ZONEMD.0.to_be_bytes()[..]);
+        let skip = r.rtype == Rtype::ZONEMD || (r.rtype == Rtype::RRSIG && covered);
+        if skip && owner == apex {
+            continue;
+        }
+        let mut labels = Vec::new();
+        let mut rest = &owner[..];
+        while let [n, tail @ ..] = rest {
+            if *n == 0 {
+                break;
+            }
+            let (label, tail) = tail.split_at(*n as usize);
+            labels.push(label.to_vec());
+            rest = tail;
+        }
+        labels.reverse();
+        let mut rdata = Vec::new();
+        canon::push_canonical(r.rtype, &r.rdata, &mut rdata);
+        order.push((labels, r.rtype, rdata, r.ttl, owner));
+    }
+    order.sort();
+    let mut octets = Vec::new();
+    for (_, rtype, rdata, ttl, owner) in &order {
+        octets.extend_from_slice(owner);
+        octets.extend_from_slice(&rtype.0.to_be_bytes());
+        octets.extend_from_slice(&[0, 1]);
+        octets.extend_from_slice(&ttl.to_be_bytes());
+        octets.extend_from_slice(&(rdata.len() as u16).to_be_bytes());
+        octets.extend_from_slice(rdata);
+    }
+    let digest = match hash {
+        ZonemdHash::Sha384 => sha2::Sha384::digest(&octets).to_vec(),
+        ZonemdHash::Sha512 => sha2::Sha512::digest(&octets).to_vec(),
+    };
+    let serial = version.serial().0.to_be_bytes();
+    let want = [&serial[..], &[1, hash.number()], &digest].concat();
+    assert_eq!(stated[0].rdata, want);
+    assert_eq!(stated[0].ttl, version.soa_ttl());
 }

@@ -9,7 +9,7 @@ use crate::common::{SEED, change, seed_with_serial};
 use crate::validity::judge;
 
 /// The template with the page's edit, and more. An edit that names a section works behind its head.
-fn policy(site: &Site, name: &str, edits: &[(&str, &str)]) {
+pub fn policy(site: &Site, name: &str, edits: &[(&str, &str)]) {
     let mut text = site.ok(&["template", "policy"]);
     let hsm = ("#hsm-server-id = ", "hsm-server-id = ");
     for (from, to) in std::iter::once(&hsm).chain(edits) {
@@ -24,7 +24,7 @@ fn policy(site: &Site, name: &str, edits: &[(&str, &str)]) {
     site.write(&format!("policies/{name}.toml"), &text);
 }
 
-fn add_hsm(site: &Site, id: &str, bridge: &Bridge) -> String {
+pub fn add_hsm(site: &Site, id: &str, bridge: &Bridge) -> String {
     let port = bridge.port().to_string();
     site.ok(&[
         "hsm",
@@ -41,7 +41,7 @@ fn add_hsm(site: &Site, id: &str, bridge: &Bridge) -> String {
     ])
 }
 
-fn add_zone(site: &Site, zone: &str, text: &str) {
+pub fn add_zone(site: &Site, zone: &str, text: &str) {
     let file = site.write(&format!("zones/{zone}"), text);
     let source = file.to_str().unwrap();
     let said = site.ok(&[
@@ -51,7 +51,7 @@ fn add_zone(site: &Site, zone: &str, text: &str) {
 }
 
 /// The page's steps 13 to 18.
-fn walk(bridge: &Bridge, edits: &[(&str, &str)]) -> Site {
+pub fn walk(bridge: &Bridge, edits: &[(&str, &str)]) -> Site {
     let site = Site::started();
     policy(&site, "nethsm", edits);
     let reload = site.cascade(&["policy", "reload"]).expect(0);

@@ -8,8 +8,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use std::cell::RefCell;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use cascade_e2e::primary::{KEY, Primary, SECRET};
 use cascade_e2e::{Server, Site, until, within};
 use serde_json::Value;
 
@@ -38,6 +40,8 @@ struct World {
     follows: bool,
     /// The parent names the zone's servers.
     delegated: bool,
+    /// Lines of `[signer]`.
+    signer: String,
 }
 
 impl World {
@@ -96,6 +100,7 @@ impl World {
             asked: 0,
             follows: true,
             delegated,
+            signer: "key-roll-time = \"1m\"\n".to_string(),
         };
         world.child_policy(lines);
         world.site.start();
@@ -135,7 +140,8 @@ impl World {
                  [key-manager]\npublication-nameservers = [{servers}]\n\
                  [key-manager.ds]\nparent-nameservers = [\"127.0.0.1:{parent}\"]\n{ds}\
                  [key-manager.observe]\nmargin = \"1m\"\n\
-                 [key-manager.records]\nttl = \"5m\"\n{lines}"
+                 [key-manager.records]\nttl = \"5m\"\n[signer]\n{}{lines}",
+                self.signer
             ),
         );
     }
@@ -164,7 +170,13 @@ impl World {
         if wanted == self.ds {
             return;
         }
-        self.ds = wanted;
+        self.give_ds(wanted);
+    }
+
+    /// The parent has these DS records from now on.
+    #[track_caller]
+    fn give_ds(&mut self, ds: Vec<String>) {
+        self.ds = ds;
         self.serial += 1;
         self.write_parent();
         self.site.ok(&["zone", "reload", "test"]);
@@ -648,7 +660,7 @@ fn the_hook_tells_the_parent_until_it_succeeds() {
     assert_eq!(parts[2], "");
     assert!(parts[3].contains(" CDS "), "{lines:?}");
     let history = world.site.ok(&["zone", "history", ZONE, "--kind", "key"]);
-    assert!(history.contains("the DS hook succeeded"), "{history}");
+    assert!(history.contains("the parent was told"), "{history}");
 }
 
 #[test]
@@ -825,4 +837,506 @@ fn cds_stands_as_the_policy_says() {
         count(w, "CDS") == 0
     });
     assert_eq!(count(&world, "DNSKEY"), 2, "signed as before");
+}
+
+/// Days pass, and the daemon does what is due.
+fn days(world: &World, n: u64) {
+    for _ in 0..n {
+        world.site.advance(Duration::from_secs(86_400));
+        std::thread::sleep(Duration::from_millis(250));
+    }
+}
+
+/// The file pair of a key: where its reference says, and in the trash.
+fn key_files(world: &World, tag: u64) -> (PathBuf, PathBuf) {
+    let keys = world.site.json(&["keyset", ZONE, "list", "--all"]);
+    let items = keys["items"].as_array().cloned().unwrap_or_default();
+    let key = items
+        .iter()
+        .find(|k| k["tag"] == tag)
+        .expect("it is listed");
+    let path = key["reference"].as_str().unwrap().strip_prefix("file://");
+    let path = PathBuf::from(path.unwrap());
+    let aside = path.with_file_name("trash").join(path.file_name().unwrap());
+    (path, aside)
+}
+
+fn is_pair(path: &Path) -> bool {
+    path.is_file() && path.with_extension("private").is_file()
+}
+
+#[test]
+fn a_key_goes_to_the_trash_and_back_and_is_destroyed_in_the_end() {
+    let mut world = World::new("[key-manager.zsk]\nvalidity = \"forever\"\n");
+    world.link();
+    let before = world.tags("active");
+    world.site.ok(&["keyset", ZONE, "zsk", "start-roll"]);
+    world.roll("zsk", &[]);
+    let old = *before.difference(&world.tags("active")).next().unwrap();
+    let tag = old.to_string();
+    let (place, aside) = key_files(&world, old);
+    assert!(is_pair(&place));
+    // Not a key that has left: nothing to restore.
+    let stays = world.tags("active");
+    let ksk = before.intersection(&stays).next().unwrap();
+    let refused = world
+        .site
+        .cascade(&["keyset", ZONE, "restore-key", &ksk.to_string()]);
+    refused.expect(1).complains(&["has not left the zone"]);
+    days(&world, 8);
+    until("the pair is in the trash", || is_pair(&aside).then_some(()));
+    assert!(!place.exists());
+    let list = world.site.ok(&["keyset", ZONE, "list", "--all"]);
+    assert!(list.contains("in the trash"), "{list}");
+    let said = world.site.ok(&["keyset", ZONE, "restore-key", &tag]);
+    assert_eq!(said, format!("Restored key {tag} in zone {ZONE}\n"));
+    until("the pair is back", || is_pair(&place).then_some(()));
+    assert_eq!(world.tags("generated"), BTreeSet::from([old]));
+    let other = world
+        .tags("active")
+        .difference(&before)
+        .copied()
+        .next()
+        .unwrap();
+    world.site.ok(&["keyset", ZONE, "zsk", "start-roll"]);
+    world.roll("zsk", &["await-rrsig-expired"]);
+    assert!(
+        world.tags("active").contains(&old),
+        "the old key signs again"
+    );
+    // The one in between: a week, and the retention of 30 days.
+    let (_, aside) = key_files(&world, other);
+    days(&world, 8);
+    until("the pair is in the trash", || is_pair(&aside).then_some(()));
+    let now = world.site.now();
+    world.site.kill();
+    world.site.begin_at(now);
+    world.site.start();
+    days(&world, 31);
+    until("the pair is destroyed", || {
+        (!aside.exists() && !aside.with_extension("private").exists()).then_some(())
+    });
+    let gone = world
+        .site
+        .cascade(&["keyset", ZONE, "restore-key", &other.to_string()]);
+    gone.expect(3);
+}
+
+#[test]
+fn a_ds_that_comes_back_brings_its_key_back() {
+    let mut world = World::new("[key-manager.zsk]\nvalidity = \"forever\"\n");
+    world.link();
+    let old_ds = world.ds.clone();
+    let old: u64 = tag(&old_ds[0]).unwrap().parse().unwrap();
+    world.site.ok(&["keyset", ZONE, "ksk", "start-roll"]);
+    world.roll("ksk", &[]);
+    let keys = |w: &World| w.site.ask(&[ZONE, "DNSKEY"]).rdata("DNSKEY").len();
+    until("the old key has left", || (keys(&world) == 2).then_some(()));
+    days(&world, 8);
+    let (_, aside) = key_files(&world, old);
+    until("it is in the trash", || is_pair(&aside).then_some(()));
+    // A registrar brings an old ticket to its end: its DS alone.
+    let new_ds = world.ds.clone();
+    world.give_ds(old_ds);
+    days(&world, 2);
+    until("its key is there again", || {
+        (keys(&world) == 3).then_some(())
+    });
+    let signers = |w: &World| {
+        let sigs = w.site.ask(&["+dnssec", ZONE, "DNSKEY"]).rdata("RRSIG");
+        let tag = |s: &String| s.split(' ').nth(6).and_then(|t| t.parse::<u64>().ok());
+        sigs.iter().filter_map(tag).collect::<BTreeSet<_>>()
+    };
+    assert!(signers(&world).contains(&old), "{:?}", signers(&world));
+    let serial = world.site.served_serial(ZONE);
+    until("the secondaries are up to date", || {
+        let same = |s: &Server| s.ask(&[ZONE, "SOA"]).serial() >= Some(serial);
+        world.secondaries.iter().all(same).then_some(())
+    });
+    let resolver = world.resolver();
+    resolver.must_validate(ZONE, "SOA", "by the DS of the key that came back");
+    let history = world.site.ok(&["zone", "history", ZONE, "--kind", "key"]);
+    assert!(history.contains("was brought back"), "{history}");
+    assert!(world.site.log().contains("was brought back"));
+    // When it has gone from the parent and from caches, the key leaves again.
+    world.give_ds(new_ds);
+    days(&world, 3);
+    until("the key has left again", || {
+        (keys(&world) == 2).then_some(())
+    });
+}
+
+#[test]
+fn a_zone_that_is_added_again_takes_its_keys_back() {
+    let mut world = World::new("");
+    world.link();
+    let keys = world.tags("active");
+    let files: Vec<_> = keys.iter().map(|t| key_files(&world, *t)).collect();
+    let ds = tag(&world.ds[0]).unwrap();
+    // Validating resolvers would fail: not without consent.
+    let refused = world.site.cascade(&["zone", "remove", ZONE]);
+    refused.expect(1).complains(&["the parent has DS", &ds]);
+    world.site.ok(&["zone", "remove", ZONE, "--yes"]);
+    assert!(
+        files
+            .iter()
+            .all(|(place, aside)| !place.exists() && is_pair(aside))
+    );
+    let file = world.site.path(&format!("zones/{ZONE}"));
+    let file = file.to_str().unwrap().to_owned();
+    let plain = ["zone", "add", ZONE, "--source", &file, "--policy", "child"];
+    let dry = world.site.cascade(&[&plain[..], &["--dry-run"]].concat());
+    dry.expect(0)
+        .complains(&["the parent had a DS of the zone's earlier keys"]);
+    world.site.ok(&[&plain[..], &["--restore-keys"]].concat());
+    world.site.await_published(ZONE, 1);
+    assert_eq!(world.tags("active"), keys);
+    until("the pairs are back", || {
+        files.iter().all(|(place, _)| is_pair(place)).then_some(())
+    });
+    let serial = world.site.served_serial(ZONE);
+    until("the secondaries are up to date", || {
+        let same = |s: &Server| s.ask(&[ZONE, "SOA"]).serial() >= Some(serial);
+        world.secondaries.iter().all(same).then_some(())
+    });
+    world
+        .resolver()
+        .must_validate(ZONE, "SOA", "with the keys taken back");
+    // Rolls go on with them.
+    world.site.ok(&["keyset", ZONE, "zsk", "start-roll"]);
+    world.roll("zsk", &PRE_PUBLISH);
+    // Destroying them needs more than a yes: the DS has to be agreed to.
+    let path = format!("/v1/zones/{ZONE}?keys=purge&yes=true");
+    let refused = world.site.request("DELETE", &path, Some("")).unwrap();
+    assert_eq!(refused.status, 409, "{}", refused.json());
+    assert_eq!(
+        refused.json()["type"],
+        "urn:cascade:problem:confirmation-required"
+    );
+    assert!(refused.json()["effects"].to_string().contains(&ds));
+    world
+        .site
+        .ok(&["zone", "remove", ZONE, "--purge-keys", "--yes"]);
+    assert!(
+        !files
+            .iter()
+            .any(|(place, aside)| place.exists() || aside.exists())
+    );
+    let none = world
+        .site
+        .cascade(&[&plain[..], &["--restore-keys"]].concat());
+    none.expect(3).complains(&["no keys of an earlier zone"]);
+}
+
+#[test]
+fn a_change_of_the_zone_signing_key_takes_its_time() {
+    let mut world = World::new("");
+    // Some thousand names, in some dozens of leaves.
+    let mut text = child_zone().replace(" u 1 60", " u 2 60");
+    for i in 0..4000 {
+        text.push_str(&format!("host{i} A 192.0.2.{}\n", i % 250 + 1));
+    }
+    world.site.write(&format!("zones/{ZONE}"), &text);
+    world.site.ok(&["zone", "reload", ZONE]);
+    // Rightly held: a zone does not grow a thousandfold every day.
+    world
+        .site
+        .await_status(ZONE, "held", |s| s["state"] == "unsigned-review");
+    world.site.ok(&["zone", "approve", "--unsigned", ZONE, "2"]);
+    world.site.await_published(ZONE, 2);
+    world.link();
+    world.signer = "key-roll-time = \"6h\"\n".to_string();
+    world.child_policy("");
+    world.site.ok(&["policy", "reload", "--yes"]);
+    let before = world.tags("active");
+    world.site.ok(&["keyset", ZONE, "zsk", "start-roll"]);
+    until("the roll has begun", || {
+        (!world.rolls().is_empty()).then_some(())
+    });
+    world.drive("the new key may sign", Duration::from_secs(7200), |w| {
+        w.states() == ["zsk await-rrsig-seen"]
+    });
+    let old: Vec<String> = before.iter().map(u64::to_string).collect();
+    // Signatures over A records, and how many of them are still by the old key.
+    let share = |w: &World| {
+        let copy = w.site.path("transferred");
+        cascade_e2e::transfer(w.site.publication_port(), ZONE, &copy).unwrap();
+        let text = std::fs::read_to_string(&copy).unwrap();
+        let tags: Vec<&str> = text
+            .lines()
+            .filter_map(|l| l.split("RRSIG").nth(1)?.trim().strip_prefix("A "))
+            .filter_map(|rest| rest.split_whitespace().nth(5))
+            .collect();
+        let by_old = tags.iter().filter(|t| old.iter().any(|o| o == *t)).count();
+        by_old as f64 / tags.len() as f64
+    };
+    let began = world.site.now();
+    let mut shares = vec![share(&world)];
+    while shares.last() > Some(&0.0) && shares.len() < 60 {
+        world.site.advance(Duration::from_secs(600));
+        let serial = world.site.served_serial(ZONE);
+        within(Duration::from_millis(800), || {
+            (world.site.served_serial(ZONE) != serial).then_some(())
+        });
+        shares.push(share(&world));
+    }
+    let hours = (world.site.now() - began) as f64 / 3600.0;
+    assert!((4.9..=7.0).contains(&hours), "{hours} h: {shares:?}");
+    assert!(shares.is_sorted_by(|a, b| a >= b), "{shares:?}");
+    // Evenly: half of it after half of the time.
+    let half = shares[shares.len() / 2];
+    assert!((0.3..=0.7).contains(&half), "{shares:?}");
+    judge_now(&world);
+    world.roll("zsk", &["await-rrsig-expired"]);
+    assert_eq!(world.tags("removed").len(), 1);
+}
+
+/// With a resolver: programs without an option for the time cannot judge a zone of another year.
+fn judge_now(world: &World) {
+    let serial = world.site.served_serial(ZONE);
+    until("the secondaries are up to date", || {
+        let same = |s: &Server| s.ask(&[ZONE, "SOA"]).serial() >= Some(serial);
+        world.secondaries.iter().all(same).then_some(())
+    });
+    let resolver = world.resolver();
+    for i in (0..4000).step_by(250) {
+        resolver.must_validate(
+            &format!("host{i}.{ZONE}"),
+            "A",
+            "in the middle of the change",
+        );
+    }
+}
+
+#[test]
+fn looks_that_show_nothing_new_are_not_written() {
+    let mut world = World::new("");
+    world.follows = false;
+    world.drive("first keys settle", Duration::from_secs(7200), |w| {
+        w.rolls().is_empty()
+    });
+    // The parent is asked for a DS and does nothing: every half hour somebody looks.
+    let looked = |w: &World| w.site.ok(&["--json", "zone", "why", ZONE]);
+    // The parent's own first keys settle as well.
+    for _ in 0..5 {
+        world.site.advance(Duration::from_secs(1801));
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    let written = |w: &World| {
+        let state = w.site.path("state/state.redb");
+        std::fs::metadata(state).unwrap().modified().unwrap()
+    };
+    let (before, at) = (looked(&world), written(&world));
+    for _ in 0..3 {
+        world.site.advance(Duration::from_secs(1801));
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    assert_ne!(looked(&world), before, "the looks are shown");
+    assert_eq!(written(&world), at, "and not written");
+}
+
+/// Whether a resolver takes answers for secure, insecure or bogus.
+fn judged(resolver: &Server, name: &str) -> &'static str {
+    let answer = resolver.ask(&["+dnssec", name, "A"]);
+    match (answer.status.as_str(), answer.has_flag("ad")) {
+        ("NOERROR", true) => "secure",
+        ("NOERROR", false) if !answer.answer.is_empty() => "insecure",
+        _ => "bogus",
+    }
+}
+
+/// The clock goes on until `done`; nobody, with old data in the cache or with none, sees bogus
+/// answers. What was seen, without repetitions.
+#[track_caller]
+fn never_bogus(world: &mut World, what: &str, done: impl Fn(&World) -> bool) -> Vec<&'static str> {
+    let mut seen = Vec::new();
+    for _ in 0..400 {
+        if done(world) {
+            return seen;
+        }
+        let before = world.states();
+        let primed = world.resolver();
+        for rtype in ["DNSKEY", "DS", "SOA"] {
+            primed.ask(&["+dnssec", ZONE, rtype]);
+        }
+        world.site.advance(Duration::from_secs(STRIDE));
+        within(Duration::from_millis(400), || {
+            (world.states() != before).then_some(())
+        });
+        for resolver in [primed, world.resolver()] {
+            let name = world.fresh_name();
+            let verdict = judged(&resolver, &name);
+            let now = world.states();
+            assert_ne!(
+                verdict,
+                "bogus",
+                "{what}: {before:?} -> {now:?}\n{}",
+                resolver.log()
+            );
+            if seen.last() != Some(&verdict) {
+                seen.push(verdict);
+            }
+        }
+    }
+    panic!(
+        "{what} does not come: {}",
+        world.site.ok(&["zone", "why", ZONE])
+    );
+}
+
+#[test]
+fn a_zone_goes_without_dnssec_and_comes_back() {
+    let mut world = World::new("");
+    world.link();
+    let count = |w: &World, rtype: &str| w.site.ask(&[ZONE, rtype]).rdata(rtype).len();
+    // Ordered at once, and not done at once: a DS leads to the zone.
+    world.signer.push_str("mode = \"unsigned\"\n");
+    world.child_policy("");
+    let asked = world.site.cascade(&["policy", "reload"]);
+    asked.expect(1).complains(&["signer.mode"]);
+    world.site.ok(&["policy", "reload", "--yes"]);
+    let seen = never_bogus(&mut world, "nothing", |w| {
+        w.site
+            .ok(&["zone", "why", ZONE])
+            .contains("cds = \"delete\"")
+    });
+    assert!(!seen.contains(&"insecure"), "{seen:?}");
+    // A DS that was asked for counts as on its way for the time of `remind-after`.
+    let ds = "cds = \"delete\"\nremind-after = \"10m\"\n";
+    world.child_policy_with("", ds);
+    world.site.ok(&["policy", "reload", "--yes"]);
+    never_bogus(&mut world, "the delete form", |w| {
+        w.site.ask(&[ZONE, "CDS"]).rdata("CDS") == ["0 0 0 00"]
+    });
+    for _ in 0..8 {
+        let before = world.site.now();
+        never_bogus(&mut world, "time", |w| w.site.now() > before);
+    }
+    assert_eq!(
+        count(&world, "DNSKEY"),
+        2,
+        "signed as long as the DS is there"
+    );
+    let why = world.site.ok(&["zone", "why", ZONE]);
+    assert!(why.contains("waits for the parent"), "{why}");
+    world.give_ds(Vec::new());
+    // Not before no cache has the DS; then one version without DNSSEC.
+    never_bogus(&mut world, "an unsigned zone", |w| count(w, "DNSKEY") == 0);
+    let seen = never_bogus(&mut world, "the end of the way", |w| w.states().is_empty());
+    assert!(!seen.contains(&"secure"), "{seen:?}");
+    let copy = world.site.path("transferred");
+    cascade_e2e::transfer(world.site.publication_port(), ZONE, &copy).unwrap();
+    let text = std::fs::read_to_string(&copy).unwrap();
+    for word in ["RRSIG", "NSEC", "DNSKEY", "CDS", "CDNSKEY"] {
+        assert!(!text.contains(word), "{word} in\n{text}");
+    }
+    let status = world.site.status(ZONE);
+    assert!(status["signatures"].is_null(), "{status}");
+    let health = world.site.cascade(&["health"]);
+    assert!(!health.stdout.contains(ZONE), "{}", health.stdout);
+    // A restart and a new content change nothing about it.
+    let now = world.site.now();
+    world.site.kill();
+    world.site.begin_at(now);
+    world.site.start();
+    let text = child_zone().replace(" u 1 60", " u 2 60") + "new A 192.0.2.9\n";
+    world.site.write(&format!("zones/{ZONE}"), &text);
+    world.site.ok(&["zone", "reload", ZONE]);
+    world.site.await_published(ZONE, 2);
+    assert_eq!(count(&world, "DNSKEY"), 0);
+    never_bogus(&mut world, "the new name", |w| {
+        w.secondaries[0]
+            .ask(&[&format!("new.{ZONE}"), "A"])
+            .rdata("A")
+            .len()
+            == 1
+    });
+    // And back: first keys, and a DS when no cache has unsigned data.
+    world.signer = "key-roll-time = \"1m\"\n".to_string();
+    world.child_policy("");
+    world.site.ok(&["policy", "reload", "--yes"]);
+    never_bogus(&mut world, "signed again", |w| count(w, "DNSKEY") == 2);
+    never_bogus(&mut world, "first keys settle", |w| w.states().is_empty());
+    world.put_ds();
+    let seen = never_bogus(&mut world, "the DS is seen", |w| {
+        let keys = w.site.json(&["keyset", ZONE, "list"]);
+        keys["items"].to_string().contains("\"at_parent\":\"seen\"")
+    });
+    assert_eq!(seen.last(), Some(&"secure"), "{seen:?}");
+}
+
+/// In real time, because the parent's server checks the time of signed updates: with TTLs of a
+/// second a roll takes some looks.
+#[test]
+fn a_parent_that_takes_updates_is_updated() {
+    let mut site = Site::new();
+    let parent = "$ORIGIN test.\n$TTL 1\n@ SOA ns u 1 60 30 86400 1\n@ NS ns\nns A 127.0.0.1\n\
+                  example NS ns1.example\nns1.example A 127.0.0.1\n";
+    let Some(parent) = Primary::updatable(site.folder(), "test", parent) else {
+        eprintln!("named is not installed");
+        return;
+    };
+    let (own, port) = (site.publication_port(), parent.port());
+    site.policy(
+        "child",
+        &format!(
+            "[key-manager]\npublication-nameservers = [\"127.0.0.1:{own}\"]\n\
+             [key-manager.ds]\nparent-nameservers = [\"127.0.0.1:{port}\"]\n\
+             push = {{ server = \"127.0.0.1:{port}\", tsig-key = \"{KEY}\" }}\n\
+             [key-manager.observe]\nmargin = \"1s\"\n[key-manager.records]\nttl = \"1s\"\n\
+             [signer]\nkey-roll-time = \"1s\"\n"
+        ),
+    );
+    site.start();
+    site.ok(&["tsig", "add", KEY, "hmac-sha256", SECRET]);
+    site.ok(&["policy", "reload"]);
+    let text = child_zone()
+        .replace("$TTL 300", "$TTL 1")
+        .replace("86400 300", "86400 1");
+    let file = site.write(&format!("zones/{ZONE}"), &text.replace("@ NS ns2\n", ""));
+    add(&site, ZONE, "child", &file);
+    site.await_published(ZONE, 1);
+    let at_parent = || -> BTreeSet<String> {
+        let shown = cascade_e2e::dig(port, &[ZONE, "DS"]).rdata("DS");
+        let tag = |r: &String| Some(r.split(' ').next()?.to_string());
+        shown.iter().filter_map(tag).collect()
+    };
+    let wanted = || -> BTreeSet<String> {
+        let get = site.ok(&["keyset", ZONE, "get", "ds"]);
+        get.lines().filter_map(tag).collect()
+    };
+    let first = wanted();
+    until_within(Duration::from_secs(120), "the first DS is there", || {
+        (at_parent() == first).then_some(())
+    });
+    let linked = || {
+        site.json(&["keyset", ZONE, "list"])["items"]
+            .to_string()
+            .contains("\"seen\"")
+    };
+    until_within(Duration::from_secs(60), "it is seen", || {
+        linked().then_some(())
+    });
+    site.ok(&["keyset", ZONE, "ksk", "start-roll"]);
+    until_within(
+        Duration::from_secs(300),
+        "the KSK is rolled, DS and all",
+        || {
+            let path = format!("/v1/zones/{ZONE}/rolls");
+            let rolls = site.request("GET", &path, None).ok()?.json();
+            let ended = rolls["items"].as_array().is_some_and(Vec::is_empty);
+            (ended && at_parent() != first).then_some(())
+        },
+    );
+    assert_eq!(at_parent(), wanted());
+    let history = site.ok(&["zone", "history", ZONE, "--kind", "key"]);
+    assert!(history.contains("the parent was told"), "{history}");
+}
+
+#[track_caller]
+fn until_within(limit: Duration, what: &str, done: impl FnMut() -> Option<()>) {
+    assert!(
+        within(limit, done).is_some(),
+        "not within {limit:?}: {what}"
+    );
 }

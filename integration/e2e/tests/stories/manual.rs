@@ -1,5 +1,6 @@
 //! The manual, typed in: every box of it says how it is tested, and these tests do that.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -189,6 +190,92 @@ fn every_link_leads_somewhere() {
         }
     }
     assert!(count > 5);
+}
+
+/// Words of the form `cascade_…`, between anything.
+fn metrics_in(text: &str) -> BTreeSet<String> {
+    let part = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    text.split(|c| !part(c))
+        .filter(|w| w.starts_with("cascade_") && w.len() > "cascade_".len())
+        // Names of our crates have the same form.
+        .filter(|w| {
+            !Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join("../../crates")
+                .join(&w[8..])
+                .exists()
+        })
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn the_manual_has_every_metric_and_every_alert_of_the_code() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let read = |path: &str| fs::read_to_string(root.join(path)).unwrap();
+    let quoted = |text: &str| -> BTreeSet<String> {
+        let strings = text.split('"').skip(1).step_by(2);
+        strings
+            .filter(|s| !s.contains(char::is_whitespace))
+            .flat_map(metrics_in)
+            .collect()
+    };
+    let mut emitted = quoted(&read("crates/cascaded/src/metrics.rs"));
+    for file in fs::read_dir(root.join("crates/cascaded/src/metrics")).unwrap() {
+        emitted.extend(quoted(&fs::read_to_string(file.unwrap().path()).unwrap()));
+    }
+    assert!(emitted.len() > 30, "{emitted:?}");
+    let page = read("docs/manual/src/metrics.md");
+    let rows: BTreeSet<String> = page
+        .lines()
+        .filter_map(|l| l.strip_prefix("| `")?.split('`').next())
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(rows, emitted, "metrics.md (left) and the code (right)");
+    for path in [
+        "packaging/monitoring/alerts.yml",
+        "packaging/monitoring/dashboard.json",
+    ] {
+        let named = metrics_in(&read(path));
+        let unknown: Vec<_> = named.difference(&emitted).collect();
+        assert!(named.len() > 5 && unknown.is_empty(), "{path}: {unknown:?}");
+    }
+    // What is served is what the code was searched for.
+    let site = Site::started();
+    let served = site.request("GET", "/metrics", None).unwrap();
+    let helped: BTreeSet<String> = served
+        .body
+        .lines()
+        .filter_map(|l| l.strip_prefix("# HELP ")?.split(' ').next())
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(helped, emitted, "served (left) and the code (right)");
+
+    let source = read("crates/pipeline/src/alert.rs");
+    let (_, body) = source.split_once("pub enum AlertKey {").unwrap();
+    let (keys, _) = body.split_once('}').unwrap();
+    let keys: Vec<String> = keys
+        .split(',')
+        .map(|k| k.trim())
+        .filter(|k| !k.is_empty())
+        .map(|k| {
+            let mut out = String::new();
+            for c in k.chars() {
+                if c.is_ascii_uppercase() && !out.is_empty() {
+                    out.push('-');
+                }
+                out.push(c.to_ascii_lowercase());
+            }
+            out
+        })
+        .collect();
+    assert!(keys.len() > 15, "{keys:?}");
+    let page = read("docs/manual/src/alerts.md");
+    for key in keys {
+        assert!(
+            page.contains(&format!("\n| `{key}` | ")),
+            "alerts.md has no row for {key}"
+        );
+    }
 }
 
 #[test]

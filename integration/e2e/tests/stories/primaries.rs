@@ -183,7 +183,7 @@ fn a_source_that_cannot_be_used_is_refused_at_once() {
         assert!(said.stderr.contains(what), "{said}");
     };
     refused("192.0.2.1^nokey", "TSIG key 'nokey' is not known");
-    refused("tls:192.0.2.1#ns1.example", "TLS");
+    refused("tls:192.0.2.1#pin-sha256=short", "32 octets");
 }
 
 /// A site with the liar's zone published at this serial.

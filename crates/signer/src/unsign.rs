@@ -1,0 +1,81 @@
+//! A version without DNSSEC: the content as it is, under a serial of ours (keys.md §8.8).
+
+use cascade_time::Timestamp;
+use cascade_zone::denial::Denial;
+use cascade_zone::sign::Draft;
+use cascade_zone::slots::KeyTable;
+use cascade_zone::version::{SoaFields, ZoneVersion};
+use cascade_zone::{Rtype, Serial, VersionId};
+
+use crate::job::{Job, Stage};
+use crate::plan::PlanError;
+use crate::report::SignReport;
+use crate::scope::Left;
+use crate::sign::{SignError, Signed};
+
+/// Types that only DNSSEC has a use for, at the apex.
+const APEX_TYPES: [Rtype; 5] = [
+    Rtype::DNSKEY,
+    Rtype::CDS,
+    Rtype::CDNSKEY,
+    Rtype::NSEC3PARAM,
+    Rtype::ZONEMD,
+];
+
+/// Makes the version of `base` that has no keys, no signatures and no denial of existence.
+///
+/// # Errors
+/// `base` is signed already, or has no SOA; nothing was changed.
+pub fn unsign(
+    base: &ZoneVersion,
+    version: VersionId,
+    serial: Serial,
+    requested_at: Timestamp,
+    reasons: Vec<String>,
+    job: &Job<'_>,
+    now: Timestamp,
+) -> Result<Signed, SignError> {
+    let started = job.clock.monotonic();
+    if base.is_signed() {
+        return Err(PlanError::NotUnsigned.into());
+    }
+    let ttl = base.soa_ttl();
+    let soa = SoaFields::with_serial(base.soa(), serial);
+    let gone = APEX_TYPES.iter().map(|t| (*t, ttl, Vec::new()));
+    let sets = gone.chain([(Rtype::SOA, ttl, vec![soa])]).collect();
+    job.progress.enter(Stage::Inserting);
+    let draft = Draft::new(base, version, now, sets, KeyTable::default(), Denial::None)?;
+    let units = draft.version().unit_count();
+    let none = std::iter::repeat_with(|| None).take(units).collect();
+    let version = job.pool.install(|| draft.finish(none, None))?;
+    job.progress.enter(Stage::Finished);
+    let total = job.clock.monotonic().saturating_sub(started);
+    let report = SignReport {
+        requested_at,
+        started_at: now,
+        finished_at: now + total,
+        records: base.sums().records,
+        collect_time: total,
+        sort_time: Default::default(),
+        denial_records: 0,
+        denial_time: Default::default(),
+        signatures: 0,
+        sign_time: Default::default(),
+        insert_time: Default::default(),
+        total_time: total,
+        threads: 1,
+        action: "finished".to_owned(),
+        scope: "unsigned".to_owned(),
+        reasons,
+        kept: 0,
+        dropped: 0,
+        keys: Vec::new(),
+        min_exp: None,
+        next_due: None,
+    };
+    Ok(Signed {
+        version,
+        report,
+        left: Left::default(),
+    })
+}
