@@ -69,8 +69,9 @@ struct Lane {
 
 impl Lane {
     fn new(lane: u32) -> Lane {
-        let site = site_with_policy("[server.outbound]\nmax-diffs-size = 100\n");
-        let hosts = if lane == 0 { 300 } else { 60 };
+        // As many differences as fit beside a zone of this size, so that none is joined with others.
+        let site = site_with_policy("[server.outbound]\nmax-diffs = 40\nmax-diffs-size = 100\n");
+        let hosts = if lane == 0 { 600 } else { 300 };
         add(&site, ZONE, &content(hosts, 1));
         site.await_published(ZONE, 1);
         let copy = Follower::new(site.publication_port(), ZONE).unwrap();
