@@ -11,6 +11,16 @@ check:
 unit:
     cargo xtask test --only unit
 
+# The scenarios of integration/sim, a sample of faults in each.
+sim:
+    cargo xtask test --only sim
+
+# All of them with every fault at every stage, random worlds, and small worlds as a whole.
+year seeds="1":
+    cargo run --release --locked --package cascade-sim -- run integration/sim --all --seeds {{seeds}} --reached
+    cargo run --release --locked --package cascade-sim -- explore --count 5000
+    cargo run --release --locked --package cascade-sim -- small --fault
+
 conformance:
     cargo xtask test --only conformance
 

@@ -24,6 +24,7 @@ enum Suite {
     Tidy,
     Clippy,
     Unit,
+    Sim,
     Doc,
     Conformance,
     E2e,
@@ -41,6 +42,7 @@ const ALL: &[Suite] = &[
     Suite::Layers,
     Suite::Tidy,
     Suite::Unit,
+    Suite::Sim,
     Suite::Conformance,
     Suite::E2e,
     Suite::Interop,
@@ -57,6 +59,7 @@ impl Suite {
             Suite::Tidy => "tidy",
             Suite::Clippy => "clippy",
             Suite::Unit => "unit and property tests",
+            Suite::Sim => "simulated key rolls",
             Suite::Doc => "documentation tests",
             Suite::Conformance => "conformance",
             Suite::E2e => "end to end",
@@ -96,7 +99,7 @@ impl Suite {
                 "--locked",
                 "--quiet",
             ])),
-            Suite::Unit | Suite::Conformance | Suite::E2e if nextest => self.nextest(),
+            Suite::Unit | Suite::Sim | Suite::Conformance | Suite::E2e if nextest => self.nextest(),
             Suite::Unit => tests(cargo(&[
                 "test",
                 "--workspace",
@@ -107,7 +110,7 @@ impl Suite {
                 "--locked",
                 "--no-fail-fast",
             ])),
-            Suite::Conformance | Suite::E2e => {
+            Suite::Sim | Suite::Conformance | Suite::E2e => {
                 println!(
                     "(ran with the unit tests: cargo-nextest, which can tell them apart, is not installed)"
                 );
@@ -122,7 +125,8 @@ impl Suite {
         let filter = match self {
             Suite::Conformance => "package(cascade-conformance)",
             Suite::E2e => "package(cascade-e2e)",
-            _ => "not (package(cascade-conformance) | package(cascade-e2e))",
+            Suite::Sim => "package(cascade-sim)",
+            _ => "not (package(cascade-conformance) | package(cascade-e2e) | package(cascade-sim))",
         };
         // What a conformance test prints is its summary: how many zones, judged by whom.
         let show = if self == Suite::Conformance {
@@ -174,7 +178,12 @@ pub fn run(args: &TestArgs) -> Result<bool, String> {
     if chosen.iter().any(|s| {
         matches!(
             s,
-            Suite::Unit | Suite::Conformance | Suite::E2e | Suite::Interop | Suite::Page
+            Suite::Unit
+                | Suite::Sim
+                | Suite::Conformance
+                | Suite::E2e
+                | Suite::Interop
+                | Suite::Page
         )
     }) {
         // Programs and tests in one go, so that they share one choice of features. The end-to-end

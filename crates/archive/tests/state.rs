@@ -374,3 +374,43 @@ fn a_copy_says_so_until_that_was_seen_to() {
     assert!(!s.is_copy().unwrap());
     assert_eq!(s.get(Table::Zones, "k002").unwrap(), Some(thing(2)));
 }
+
+#[test]
+fn a_full_disk_is_noted_and_the_reserve_comes_back_with_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let (s, _) = State::open(&Disk::new(), dir.path()).unwrap();
+    let reserve = dir.path().join("ballast");
+    if !s.look_for_room().unwrap() {
+        // The machine of this test has a full disk itself.
+        return;
+    }
+    assert!(reserve.exists() && !s.is_full());
+    s.note_full().unwrap();
+    assert!(!reserve.exists() && s.is_full());
+    // What must be made durable still is.
+    s.commit(vec![put(1)]).unwrap();
+    assert!(s.look_for_room().unwrap());
+    assert!(reserve.exists() && !s.is_full());
+    drop(s);
+    let (s, _) = State::open(&Disk::new(), dir.path()).unwrap();
+    assert_eq!(s.get::<Thing>(Table::Zones, "k001").unwrap(), Some(thing(1)));
+}
+
+/// Many values are decoded by several threads, and stay in order.
+#[test]
+fn a_long_list_keeps_its_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let (s, _) = State::open(&Disk::new(), dir.path()).unwrap();
+    s.commit((0..500).map(put).collect()).unwrap();
+    let all: Vec<(String, Thing)> = s.list(Table::Zones, None, usize::MAX).unwrap();
+    let numbers: Vec<u64> = all.iter().map(|(_, t)| t.n).collect();
+    assert_eq!(numbers, (0..500).collect::<Vec<_>>());
+    s.commit(vec![Change::Put {
+        table: Table::Zones,
+        key: "k250".into(),
+        value: b"not JSON".to_vec(),
+    }])
+    .unwrap();
+    let broken = s.list::<Thing>(Table::Zones, None, usize::MAX).unwrap_err();
+    assert!(broken.to_string().contains("k250"), "{broken}");
+}

@@ -342,6 +342,21 @@ fn servers(d: &Daemon, p: &mut Page) {
             );
         }
     }
+    p.counter(
+        "cascade_updates_total",
+        "DNS UPDATE requests for zones that take them, by answer.",
+    );
+    let publication = stats.iter().filter(|(r, _)| *r == Role::Publication);
+    for (result, get) in [
+        (
+            "taken",
+            (|s| s.updates_taken.get()) as fn(&cascade_publisher::Stats) -> u64,
+        ),
+        ("refused", |s| s.updates_refused.get()),
+    ] {
+        let n: u64 = publication.clone().map(|(_, s)| get(s)).sum();
+        p.line("cascade_updates_total", &[("result", result)], n as f64);
+    }
     p.counter("cascade_transfers_total", "Zone transfers by result.");
     for (role, s) in &stats {
         for (result, n) in [

@@ -250,7 +250,12 @@ pub(crate) fn list(live: &mut Live, label: Option<&str>) -> Result<Vec<ObjectInf
                 })),
                 // Destroyed meanwhile by somebody else.
                 Err(fault) if fault.class == Class::Handle => {}
-                Err(fault) => return Err(fault.into()),
+                // SoftHSM says of such an object no more than that something went wrong.
+                Err(fault) => {
+                    if all(live, &template)?.contains(&handle) {
+                        return Err(fault.into());
+                    }
+                }
             }
         }
     }

@@ -7,7 +7,7 @@ use cascade_time::Timestamp;
 use crate::event::{Event, Publication};
 use crate::key::{Key, KeyNum, Times};
 use crate::observe::Delegation;
-use crate::roll::{Class, Goal, Roll, RollType, Seen, Stage};
+use crate::roll::{Class, Goal, Met, Roll, RollType, Seen, Stage, Witness};
 use crate::state::{Published, ZoneKeys};
 use crate::ttl::Served;
 
@@ -310,6 +310,14 @@ impl ZoneKeys {
         let (data_at, data_serial) = old
             .filter(|o| o.any == p.any && o.all == p.all && o.data_ttl == p.data_ttl)
             .map_or((p.at, p.serial), |o| (o.data_at, o.data_serial));
+        if old.is_some_and(|o| o.apex.dnskey != p.apex.dnskey) {
+            // What servers showed was the set before: a look that came between the step and the
+            // version that carries it is no evidence for it.
+            for r in &mut self.rolls {
+                let stale = |m: &Met| m.seen == Seen::Dnskey && m.witness == Witness::Sweep;
+                r.met.retain(|m| !stale(m));
+            }
+        }
         for k in &mut self.keys {
             if p.apex.dnskey.contains(&k.num) {
                 k.times.published_at.get_or_insert(p.at);
@@ -396,12 +404,19 @@ impl ZoneKeys {
                     && !p.any.contains(&k.num)
                     && self.goal(k) == Goal::NONE
                     && !self.is_incoming(k.num)
+                    && !self.is_held_by_ds(k.num)
             })
             .map(|k| k.num)
             .collect();
         for n in gone {
             self.with_key(n, |k| k.times.removed_at = Some(at));
         }
+    }
+
+    /// Under double-DS a key has left when its DS has, not when its DNSKEY has.
+    fn is_held_by_ds(&self, num: KeyNum) -> bool {
+        let holds = |r: &Roll| r.kind == RollType::KskDoubleDs && r.old.contains(&num);
+        self.rolls.iter().any(holds)
     }
 
     fn is_incoming(&self, num: KeyNum) -> bool {

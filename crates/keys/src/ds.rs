@@ -6,6 +6,7 @@ use sha2::Digest;
 
 use crate::hex;
 use crate::key::Key;
+use crate::mutants::{Mutant, is};
 
 /// A DS record as a parent showed it, or as wanted.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
@@ -44,7 +45,11 @@ impl DsRecord {
 /// Whether the RRset makes `key` a secure entry point: SHA-1 does not count (RFC 9905).
 pub fn present(owner: &[u8], key: &Key, set: &[DsRecord]) -> bool {
     set.iter()
-        .any(|ds| matches!(ds.digest_type, 2 | 4) && fits(owner, key, ds))
+        .any(|ds| (matches!(ds.digest_type, 2 | 4) || sha1(ds)) && fits(owner, key, ds))
+}
+
+fn sha1(ds: &DsRecord) -> bool {
+    is(Mutant::Sha1IsPresent) && ds.digest_type == 1
 }
 
 /// Whether nothing in the RRset can be a DS of `key`; one of unknown digest type with its tag and
@@ -64,7 +69,8 @@ pub fn at_or_past(serial: u32, required: u32) -> bool {
 fn fits(owner: &[u8], key: &Key, ds: &DsRecord) -> bool {
     ds.algorithm == key.algorithm
         && ds.tag == key.tag()
-        && digest(owner, &key.dnskey_rdata(), ds.digest_type).is_some_and(|d| d == ds.digest)
+        && (is(Mutant::DsByTag)
+            || digest(owner, &key.dnskey_rdata(), ds.digest_type).is_some_and(|d| d == ds.digest))
 }
 
 fn digest(owner: &[u8], rdata: &[u8], digest_type: u8) -> Option<Vec<u8>> {

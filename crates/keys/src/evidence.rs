@@ -5,6 +5,7 @@ use std::time::Duration;
 use cascade_time::Timestamp;
 
 use crate::key::KeyNum;
+use crate::mutants::{Mutant, is};
 use crate::observe::{Delegation, SweepReport, What};
 use crate::roll::{Class, Met, Roll, RollType, Seen, Witness};
 use crate::state::ZoneKeys;
@@ -85,7 +86,11 @@ impl ZoneKeys {
         self.looks.retain(|l| l.what != report.what);
         self.looks.push(report.clone());
         self.looks.sort_by_key(|l| l.what);
-        let end = report.ended;
+        let end = if is(Mutant::LastAtStart) {
+            report.started
+        } else {
+            report.ended
+        };
         match (report.what, report.passed) {
             (What::Dnskey, Some(x)) => {
                 let like = Served::Dnskey(Vec::new());

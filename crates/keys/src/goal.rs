@@ -4,6 +4,7 @@ use cascade_time::Timestamp;
 
 use crate::apex::{ApexSet, Cds};
 use crate::key::{Key, KeyNum, Origin, Role};
+use crate::mutants::{Mutant, is};
 use crate::observe::{Delegation, What};
 use crate::policy::{CdsPolicy, KeyPolicy};
 use crate::roll::{Goal, RollType, Stage};
@@ -13,7 +14,8 @@ impl ZoneKeys {
     /// What `key` has to do now. All goals together are the apex set.
     pub fn goal(&self, key: &Key) -> Goal {
         let mut g = self.raw_goal(key).masked(key.role);
-        if self.settled_at.is_none() || self.island {
+        let settled = self.settled_at.is_some() || is(Mutant::DsWantedAtOnce);
+        if !settled || self.island {
             g.ds = false;
         }
         g
@@ -81,6 +83,26 @@ impl ZoneKeys {
     }
 
     fn raw_goal(&self, key: &Key) -> Goal {
+        let mut g = self.true_goal(key);
+        let mut rolls = self.rolls.iter().filter(|r| r.stage != Stage::Keys);
+        let early = |r: &crate::roll::Roll| matches!(r.stage, Stage::P1 | Stage::C1);
+        if is(Mutant::OldKskLeavesInP2)
+            && rolls.any(|r| r.stage == Stage::P2 && g.sign_dnskey && r.old.contains(&key.num))
+        {
+            g.dnskey = false;
+            g.sign_dnskey = false;
+        } else if is(Mutant::OneSignerInP1) && rolls.any(|r| early(r) && r.new.contains(&key.num)) {
+            g.sign_dnskey = false;
+        } else if is(Mutant::LiberalAlgorithm)
+            && rolls.any(|r| r.kind == RollType::Algorithm && early(r) && r.new.contains(&key.num))
+        {
+            g.dnskey = true;
+            g.sign_dnskey = true;
+        }
+        g
+    }
+
+    fn true_goal(&self, key: &Key) -> Goal {
         let t = &key.times;
         if self.unsigned || t.destroyed_at.is_some() || t.trashed_at.is_some() {
             return Goal::NONE;
@@ -96,7 +118,7 @@ impl ZoneKeys {
             ..Goal::NONE
         };
         let at_hand = Goal {
-            sign_dnskey: true,
+            sign_dnskey: !is(Mutant::StandbyKskSilent),
             ..published_only
         };
         if let Some(roll) = self.rolls.iter().find(|r| r.new.contains(&key.num)) {
@@ -163,7 +185,9 @@ impl ZoneKeys {
                     .parent
                     .followed_at
                     .is_some_and(|f| f.saturating_add(policy.margin) <= now);
-                if reachable && (waits || !followed) {
+                let ended = is(Mutant::CdsEndsWithAnyRoll)
+                    && self.keys.iter().any(|k| k.times.gone_at.is_some());
+                if reachable && (waits || !followed) && !ended {
                     wanted()
                 } else {
                     Cds::None

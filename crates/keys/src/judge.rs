@@ -4,6 +4,7 @@ use cascade_time::Timestamp;
 
 use crate::ds::{DsRecord, absent, at_or_past, present};
 use crate::key::{Key, KeyNum, key_tag};
+use crate::mutants::{Mutant, is};
 use crate::observe::{
     Answer, Delegation, DsShown, MAX_MEMBERS, Member, MemberReport, Referral, Sweep, SweepReport,
     Verdict, What,
@@ -14,7 +15,12 @@ use crate::state::ZoneKeys;
 
 /// Judges a sweep against what is published and wanted.
 pub fn judge(zone: &ZoneKeys, policy: &KeyPolicy, sweep: &Sweep) -> SweepReport {
-    let members = &sweep.members[..sweep.members.len().min(MAX_MEMBERS)];
+    let most = if is(Mutant::OneServer) {
+        1
+    } else {
+        MAX_MEMBERS
+    };
+    let members = &sweep.members[..sweep.members.len().min(most)];
     let q = Quorum::new(zone, policy, sweep, members);
     let expected = |m: &Member| expected(zone, &m.answer);
     let current = q.is_current();
@@ -24,7 +30,7 @@ pub fn judge(zone: &ZoneKeys, policy: &KeyPolicy, sweep: &Sweep) -> SweepReport 
     for roll in &zone.rolls {
         let Some(row) = roll.row() else { continue };
         for s in row.seen.iter().filter(|s| What::of(**s) == sweep.what) {
-            let ok = sweep.started >= roll.since
+            let ok = (sweep.started >= roll.since || is(Mutant::OldSweepsCount))
                 && match sweep.what {
                     What::Ds => {
                         q.pass(|m| ds_seen(zone, roll, *s, &m.answer)).is_some()
@@ -138,7 +144,8 @@ impl<'a> Quorum<'a> {
             match self.verdict(m, m.answer.is_answer() && agrees(m)) {
                 Verdict::Match => matches += 1,
                 Verdict::Mismatch | Verdict::NoAnswer => return None,
-                Verdict::Excused => excused_silent |= m.answer != Answer::NoRoute,
+                // Nobody knows what a server shows that was never reached.
+                Verdict::Excused => excused_silent |= !self.is_seen_elsewhere(m),
             }
         }
         if matches == 0 {
@@ -148,10 +155,14 @@ impl<'a> Quorum<'a> {
             return Some(0);
         }
         // A secondary that is cut off stops answering after SOA EXPIRE (RFC 1034 §4.3.5).
-        (matches * 2 >= self.members.len()).then(|| self.expire())
+        (matches * 2 >= self.members.len()).then(|| if is(Mutant::NoX) { 0 } else { self.expire() })
     }
 
     fn verdict(&self, m: &Member, agrees: bool) -> Verdict {
+        let matched = |r: &MemberReport| r.verdict == Verdict::Match;
+        if is(Mutant::TwoSweepsAsOne) && self.memory(m).is_some_and(matched) {
+            return Verdict::Match;
+        }
         if m.answer.is_answer() {
             return if agrees {
                 Verdict::Match
@@ -160,16 +171,8 @@ impl<'a> Quorum<'a> {
             };
         }
         match &m.answer {
-            Answer::NoRoute => {
-                let other = self
-                    .members
-                    .iter()
-                    .any(|o| o.server == m.server && o.answer.is_answer());
-                if other {
-                    return Verdict::Excused;
-                }
-            }
-            Answer::Silent => {}
+            Answer::NoRoute if self.is_seen_elsewhere(m) => return Verdict::Excused,
+            Answer::NoRoute | Answer::Silent => {}
             // A server that speaks is not cut off, and may answer others.
             _ => return Verdict::NoAnswer,
         }
@@ -188,6 +191,12 @@ impl<'a> Quorum<'a> {
         } else {
             Verdict::NoAnswer
         }
+    }
+
+    /// No route for this address family, and the same server answers over the other.
+    fn is_seen_elsewhere(&self, m: &Member) -> bool {
+        let same = |o: &Member| o.server == m.server && o.answer.is_answer();
+        m.answer == Answer::NoRoute && self.members.iter().any(same)
     }
 
     fn expire(&self) -> u64 {
@@ -232,7 +241,15 @@ fn expected(zone: &ZoneKeys, answer: &Answer) -> bool {
                 && p.apex.dnskey.iter().all(|n| {
                     zone.key(*n).is_some_and(|k| {
                         keys.iter().any(|s| {
-                            s.flags == k.flags() && k.is_same_key(s.algorithm, &s.public_key)
+                            let same = k.is_same_key(s.algorithm, &s.public_key);
+                            let tag = || {
+                                let mut rdata = s.flags.to_be_bytes().to_vec();
+                                rdata.extend([3, s.algorithm]);
+                                rdata.extend(&s.public_key);
+                                key_tag(&rdata)
+                            };
+                            s.flags == k.flags()
+                                && (same || is(Mutant::CompareByTag) && tag() == k.tag())
                         })
                     })
                 })
@@ -268,6 +285,7 @@ fn ds_seen(zone: &ZoneKeys, roll: &Roll, seen: Seen, answer: &Answer) -> bool {
             .all(|n| zone.key(*n).is_some_and(|k| test(&zone.owner, k, set)))
     };
     match seen {
+        Seen::DsSwapped if is(Mutant::OldDsMayStay) => all(&roll.new, present),
         Seen::DsSwapped => all(&roll.new, present) && all(&roll.old, absent),
         Seen::DsBoth => all(&roll.new, present) && all(&roll.old, present),
         Seen::DsOldGone => all(&roll.old, absent),

@@ -45,6 +45,10 @@ mod forecast;
 mod why;
 
 mod hex;
+#[cfg(feature = "mutants")]
+pub mod mutants;
+#[cfg(not(feature = "mutants"))]
+mod mutants;
 mod policy;
 #[cfg(test)]
 mod testkit;

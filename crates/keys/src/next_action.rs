@@ -12,6 +12,7 @@ use crate::apex::ApexSet;
 use crate::ds::DsRecord;
 use crate::event::Event;
 use crate::key::{Home, Key, KeyNum, Origin, Role};
+use crate::mutants::{Mutant, is};
 use crate::observe::{Delegation, Scope, What};
 use crate::policy::{Auto, CdsPolicy, KeyPolicy};
 use crate::roll::{Class, Roll, RollType, Seen, Stage, Step, Strategy};
@@ -211,7 +212,8 @@ impl<'a> Plan<'a> {
             .is_some_and(|a| zone.published.as_ref().is_none_or(|q| q.apex != *a));
         p.renewal();
         let mut events = p.restores();
-        if !facts.clock_held && !facts.paused {
+        let held = facts.clock_held && !is(Mutant::HeldClockIsIgnored);
+        if !held && !facts.paused {
             events.extend(p.steps());
             if events.is_empty() {
                 events.extend(p.starts());
@@ -266,7 +268,7 @@ impl<'a> Plan<'a> {
         let Some(p) = &self.zone.published else {
             return;
         };
-        if p.apex.unsigned {
+        if p.apex.unsigned || is(Mutant::RollsStopRenewal) && !self.zone.rolls.is_empty() {
             return;
         }
         let s = self.policy.apex_signatures;
@@ -298,7 +300,8 @@ impl<'a> Plan<'a> {
                 && !k.standby
                 && !self.zone.rolls.iter().any(|r| r.new.contains(&k.num));
             let away = left.is_some_and(|l| look.started >= l) || spare;
-            if shown && away && !k.restored && !self.zone.island {
+            let restores = !self.zone.island && !is(Mutant::RestoreNothing);
+            if shown && away && !k.restored && restores {
                 out.push(Event::KeyRestored {
                     key: k.num,
                     at: self.now,
@@ -398,7 +401,7 @@ impl<'a> Plan<'a> {
                 continue;
             }
             // One that waits for its turn is not overtaken by lesser ones.
-            let free = |c: &Class| class.may_run_with(*c);
+            let free = |c: &Class| class.may_run_with(*c) || is(Mutant::AllRollsTogether);
             let running = self.zone.rolls.iter().map(Roll::class);
             if !running.chain(waiting.iter().copied()).all(|c| free(&c)) {
                 waiting.push(class);
@@ -485,6 +488,7 @@ impl<'a> Plan<'a> {
                 .as_ref()
                 .is_some_and(|p| p.any.contains(&n));
             let ok = k.role == Role::Foreign
+                || is(Mutant::NoProof)
                 || signs_already
                 || k.proved_at
                     .is_some_and(|at| self.now.since(at) <= FRESH_PROOF);

@@ -9,6 +9,7 @@ use crate::apex::ApexSet;
 use crate::ds::{DsRecord, absent, present};
 use crate::hex;
 use crate::key::{Key, KeyNum, KeyState, Origin, Role};
+use crate::mutants::{Mutant, is};
 use crate::observe::{Delegation, Scope, SweepReport, What};
 use crate::policy::{CdsPolicy, KeyPolicy};
 use crate::roll::{Class, Dying, Roll, Seen, Strategy};
@@ -231,6 +232,7 @@ impl ZoneKeys {
     /// The margin a roll waits after observed steps.
     pub fn margin(&self, policy: &KeyPolicy, roll: &Roll) -> Duration {
         match roll.strategy {
+            _ if is(Mutant::NoMargin) => Duration::ZERO,
             Strategy::Normal => policy.margin,
             Strategy::Safe | Strategy::Fast => policy.margin.min(Duration::from_secs(300)),
         }
@@ -241,14 +243,27 @@ impl ZoneKeys {
         let Some(row) = roll.row() else {
             return Vec::new();
         };
-        if roll.strategy == Strategy::Fast {
+        let (kind, stage) = (roll.kind, roll.stage);
+        if roll.strategy == Strategy::Fast || is(Mutant::SkipWait { kind, stage }) {
             return Vec::new();
         }
         row.expired
             .iter()
             .map(|d| CacheWait {
                 dying: *d,
-                free: self.free(*d, roll, self.margin(policy, roll)),
+                free: match self.free(*d, roll, self.margin(policy, roll)) {
+                    Free::At { at, ttl }
+                        if is(Mutant::ShortWait {
+                            kind,
+                            stage,
+                            dying: *d,
+                        }) =>
+                    {
+                        let at = at.saturating_sub(Duration::from_secs(u64::from(ttl)));
+                        Free::At { at, ttl }
+                    }
+                    free => free,
+                },
             })
             .collect()
     }

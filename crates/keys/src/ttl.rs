@@ -16,6 +16,7 @@ use cascade_time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::key::KeyNum;
+use crate::mutants::{Mutant, is};
 
 /// Assumed TTL of a DS RRset that was never seen: parents use up to two days.
 pub const ASSUMED_DS_TTL: u32 = 172_800;
@@ -158,7 +159,13 @@ impl TtlLog {
             let Some(gone) = e.gone() else {
                 return Free::Served;
             };
-            let at = gone.saturating_add(margin);
+            let mut at = gone.saturating_add(margin);
+            if is(Mutant::NewTtl) {
+                let class = e.what.class();
+                let newest = self.entries.iter().rfind(|o| o.what.class() == class);
+                let ttl = newest.map_or(e.ttl, |o| o.ttl).min(e.ttl);
+                at = at.saturating_sub(Duration::from_secs(u64::from(e.ttl - ttl)));
+            }
             match result {
                 Free::At { at: best, .. } if best >= at => {}
                 _ => result = Free::At { at, ttl: e.ttl },
@@ -185,6 +192,9 @@ impl TtlLog {
     /// The clock was stepped forward: waits become longer by the step, never shorter than the
     /// time that really passed.
     pub fn lengthen(&mut self, by: Duration) {
+        if is(Mutant::ForwardStepEndsWaits) {
+            return;
+        }
         for e in self.entries.iter_mut().filter(|e| e.last.is_some()) {
             e.extra = e.extra.saturating_add(by.as_secs());
         }

@@ -6,6 +6,7 @@ use cascade_time::Timestamp;
 
 use crate::ds::DsRecord;
 use crate::key::KeyNum;
+use crate::mutants::{Mutant, is};
 use crate::next_action::{Action, Plan, is_published};
 use crate::observe::{Delegation, Scope, What, next_look};
 use crate::roll::{Stage, Strategy};
@@ -195,6 +196,10 @@ impl Plan<'_> {
             let (Some(removed), None) = (t.removed_at, t.destroyed_at) else {
                 continue;
             };
+            if is(Mutant::DestroyAtOnce) {
+                self.at(self.now, || Action::DestroyKey { key: k.num });
+                continue;
+            }
             if k.restored || self.zone.parent.shown.contains(&k.num) {
                 continue;
             }

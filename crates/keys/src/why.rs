@@ -442,6 +442,13 @@ pub enum Alert {
     DsOfLostKey { key: KeyNum, ds: Vec<DsRecord> },
     /// A DS that fits no key of the zone.
     ForeignDs,
+    /// A DS is at the parent before it was asked for; `alone`: without one that leads to a key
+    /// that all caches know.
+    EarlyDs {
+        key: KeyNum,
+        alone: bool,
+        until: Option<Timestamp>,
+    },
     /// The parent has not followed for longer than `remind_after`.
     ParentLate { since: Timestamp },
     /// A roll takes longer than the key it replaces was to live.
@@ -450,7 +457,10 @@ pub enum Alert {
 
 impl Alert {
     pub fn is_critical(&self) -> bool {
-        matches!(self, Alert::DsVanished | Alert::DsOfLostKey { .. })
+        matches!(
+            self,
+            Alert::DsVanished | Alert::DsOfLostKey { .. } | Alert::EarlyDs { alone: true, .. }
+        )
     }
 
     pub fn text(&self) -> String {
@@ -461,6 +471,11 @@ impl Alert {
                 ds.iter().map(DsRecord::text).collect::<Vec<_>>().join(", ")
             ),
             Alert::ForeignDs => "the parent has a DS that fits no key of this zone".to_string(),
+            Alert::EarlyDs { key, until, .. } => format!(
+                "the parent has a DS of key {key} before it was asked for; caches may hold data \
+                 that do not fit it{}",
+                until.map_or(String::new(), |u| format!(" until {}", u.to_human()))
+            ),
             Alert::ParentLate { since } => format!(
                 "the parent has not followed since {}; see: get ds",
                 since.to_human()
@@ -492,6 +507,7 @@ pub fn alerts(zone: &ZoneKeys, policy: &KeyPolicy, now: Timestamp) -> Vec<Alert>
     if parent.foreign && parent.delegation != Delegation::Elsewhere {
         out.push(Alert::ForeignDs);
     }
+    out.extend(early_ds(zone, policy, now));
     let reachable = matches!(parent.delegation, Delegation::Ours | Delegation::Linked);
     if let (Some(since), None, true) = (parent.wanted_at, parent.followed_at, reachable)
         && now.since(since) >= policy.remind_after
@@ -508,6 +524,28 @@ pub fn alerts(zone: &ZoneKeys, policy: &KeyPolicy, now: Timestamp) -> Vec<Alert>
             out.push(Alert::RollTooLong {
                 class: roll.class(),
             });
+        }
+    }
+    out
+}
+
+/// Keys on their way in whose DS is there already.
+fn early_ds(zone: &ZoneKeys, policy: &KeyPolicy, now: Timestamp) -> Vec<Alert> {
+    let parent = &zone.parent;
+    let led = parent.wanted.iter().any(|n| parent.shown.contains(n));
+    let mut out = Vec::new();
+    for roll in &zone.rolls {
+        let ends = zone.cache_waits(policy, roll).into_iter();
+        let until = ends.filter_map(|w| match w.free {
+            Free::At { at, .. } if at > now => Some(at),
+            _ => None,
+        });
+        let until = until.max();
+        for key in roll.new.iter().copied() {
+            if parent.shown.contains(&key) && !parent.wanted.contains(&key) {
+                let alone = !led;
+                out.push(Alert::EarlyDs { key, alone, until });
+            }
         }
     }
     out

@@ -8,6 +8,7 @@ use std::time::Duration;
 use cascade_time::Timestamp;
 
 use crate::key::{Home, Key, KeyNum, Origin, Role};
+use crate::mutants::{Mutant, is};
 use crate::policy::{CdsPolicy, KeyPolicy, KskRoll, ZskRoll};
 use crate::roll::{Cause, Class, Roll, RollType, Stage, Strategy};
 use crate::state::ZoneKeys;
@@ -43,7 +44,7 @@ pub fn wishes(zone: &ZoneKeys, policy: &KeyPolicy, now: Timestamp) -> Vec<Wish> 
         push(RollType::GoInsecure, Cause::Policy, now);
     }
     let no_ds = zone.parent.shown.is_empty() && !zone.parent.foreign;
-    if policy.unsigned && zone.island && no_ds {
+    if policy.unsigned && (zone.island && no_ds || is(Mutant::UnsignAtOnce)) {
         let serving: Vec<KeyNum> = zone
             .keys
             .iter()

@@ -74,7 +74,8 @@ pub fn next_upkeep(
     }))
 }
 
-/// How often a change of keys that is spread over `over` seconds goes on, in seconds.
+/// How often a change of keys that is spread over `over` seconds goes on, in seconds: never more
+/// seldom than that.
 pub fn key_tick(over: u32) -> u32 {
-    (over / 144).max(600)
+    (over / 144).max(600).min(over.max(1))
 }

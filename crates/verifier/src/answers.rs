@@ -16,8 +16,11 @@ pub trait Answers: Sync {
     fn ask(&self, qname: &[u8], qtype: u16, out: &mut Vec<u8>) -> bool;
 }
 
-/// Names asked for beside those that changed.
-const SAMPLES: u64 = 32;
+/// Names asked for in a whole check.
+pub(crate) const SAMPLES: u64 = 32;
+/// The same after a change, beside what has changed. Each version asks for others, so that the cost
+/// of a small change is not that of the samples: a signature costs more than all else of it.
+pub(crate) const SAMPLES_OF_CHANGE: u64 = 4;
 /// Changed owners that are asked for, each in every way.
 const CHANGED: usize = 8;
 /// A type that no zone holds (RFC 6895 §3.1: private use).
@@ -46,12 +49,20 @@ pub(crate) enum Expected {
     },
 }
 
-pub(crate) fn check(ctx: &Context<'_>, source: &dyn Source, changed: &[Vec<u8>], sink: &mut Sink) {
+pub(crate) fn check(
+    ctx: &Context<'_>,
+    source: &dyn Source,
+    changed: &[Vec<u8>],
+    samples: u64,
+    sink: &mut Sink,
+) {
     let Some(answers) = ctx.params.answers else {
         return;
     };
-    let mut seed = ctx.params.sample_seed ^ 0x9e37_79b9_7f4a_7c15;
-    for i in 0..SAMPLES {
+    let serial = u64::from(ctx.apex.serial());
+    let mut seed = ctx.params.sample_seed ^ serial.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    // Few samples begin with another way each time.
+    for i in (0..samples).map(|i| serial.wrapping_add(i)) {
         let owner = pick(ctx, source, &mut seed);
         ask(ctx, source, answers, &owner, i, sink);
     }

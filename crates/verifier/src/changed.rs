@@ -92,7 +92,8 @@ pub(crate) fn run(
     check_cover(&ctx, &tally, &mut total.sink);
     check_sums(&ctx, source, &tally, &mut total.sink);
     zonemd::check(&ctx, source, &mut total.sink);
-    crate::answers::check(&ctx, source, &change.owners, &mut total.sink);
+    let samples = crate::answers::SAMPLES_OF_CHANGE;
+    crate::answers::check(&ctx, source, &change.owners, samples, &mut total.sink);
     let ledger = Ledger::new(
         &tally,
         &ctx.keys,

@@ -57,8 +57,17 @@ pub(crate) fn validated(
                 let mut message = Vec::new();
                 push_message(&mut message, &sig, &group, set);
                 let keys = ctx.keys.candidates(sig.tag, sig.algorithm);
-                sig.signer == ctx.apex_name
-                    && ctx.keys.find_again(keys, &message, sig.signature).is_some()
+                if sig.signer != ctx.apex_name {
+                    return false;
+                }
+                // Many answers carry the same SOA and the same denial.
+                let known = [message.as_slice(), sig.signature].concat();
+                let good = ctx.is_known(&known)
+                    || ctx.keys.find_again(keys, &message, sig.signature).is_some();
+                if good {
+                    ctx.know(known);
+                }
+                good
             });
             if !valid {
                 let rtype = cascade_zone::Rtype(rtype);

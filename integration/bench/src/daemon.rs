@@ -117,13 +117,15 @@ fn expect(site: &Site, path: &str, body: &str, status: u16) -> Result<(), String
     }
 }
 
+/// Records of the zone as published; what is served shows on that page a moment later.
 fn records(site: &Site) -> Result<u64, String> {
-    let text = site.request("GET", "/metrics", None)?.body;
-    let line = text
-        .lines()
-        .find(|l| l.starts_with("cascade_zone_records{"));
-    let value = line.and_then(|l| l.rsplit(' ').next()?.parse::<f64>().ok());
-    value
+    let found = cascade_e2e::within(Duration::from_secs(10), || {
+        let text = site.request("GET", "/metrics", None).ok()?.body;
+        let mut lines = text.lines();
+        let line = lines.find(|l| l.starts_with("cascade_zone_records{"))?;
+        line.rsplit(' ').next()?.parse::<f64>().ok()
+    });
+    found
         .map(|v| v as u64)
         .ok_or_else(|| "no metric of records".into())
 }

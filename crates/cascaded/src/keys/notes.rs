@@ -63,7 +63,10 @@ pub fn note(event: &Event, row: &KeysRow) -> Option<(HistoryKind, String)> {
             format!("{class}: {who} vouches for what servers show, with TTL {ttl}"),
         ),
         Event::IslandLeft { .. } => changed("the DS is wanted again".into()),
-        Event::ParentTold { .. } => (HistoryKind::DsWanted, "the DS hook succeeded".into()),
+        Event::ParentTold { .. } => (
+            HistoryKind::DsWanted,
+            "the parent was told of its DS set".into(),
+        ),
         Event::ParentReminded { .. } => (HistoryKind::DsWanted, "reminded of the parent".into()),
         Event::ClockStepped { by_secs, .. } => changed(format!(
             "the clock was stepped forward by {by_secs} s; waits grow by it"

@@ -55,7 +55,7 @@ pub fn key_policy(p: &Policy, config: &policy::Config) -> KeyPolicy {
             CdsMode::Delete => CdsPolicy::Delete,
         },
         cdnskey: km.ds.cdnskey,
-        tell_parent: km.ds.hook.is_some(),
+        tell_parent: km.ds.hook.is_some() || km.ds.push.is_some(),
         remind_after: km.ds.remind_after,
         standby_ksk: km.generation.standby_ksk,
         standby_zsk: km.generation.standby_zsk,

@@ -3,6 +3,7 @@
 
 mod answers;
 mod message;
+mod push;
 pub mod sample;
 mod servers;
 mod transport;
@@ -20,6 +21,8 @@ use cascade_zone::{Name, ZoneVersion};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+
+pub use push::{Push, push};
 
 use answers::Shown;
 pub use transport::Asker;

@@ -83,13 +83,11 @@ pub async fn push(
     if !header.has(flag::QR) || header.id != id || header.opcode() != 5 {
         return Err(format!("{at}: not an answer to the update"));
     }
-    let rcode = header.rcode();
     // An error may come without a signature, and changes nothing; only success must be proved.
-    match signed.verify(&octets, clock.now()) {
-        Ok(_) if rcode == 0 => Ok(()),
-        Ok(_) | Err(_) if rcode != 0 => Err(format!("{at} says {}", rcode_text(rcode))),
-        Ok(_) => Ok(()),
-        Err(e) => Err(format!("{at}: the answer's signature is wrong: {e}")),
+    match (header.rcode(), signed.verify(&octets, clock.now())) {
+        (0, Ok(_)) => Ok(()),
+        (0, Err(e)) => Err(format!("{at}: the answer's signature is wrong: {e}")),
+        (rcode, _) => Err(format!("{at} says {}", rcode_text(rcode))),
     }
 }
 
@@ -129,7 +127,9 @@ fn update(id: u16, parent: &Name, push: &Push) -> Option<Vec<u8>> {
     let mut fits = true;
     let mut put = |c: &mut Composer<'_>, section, class, ttl, rdata: &[u8]| {
         let write = |o: &mut Vec<u8>| o.extend_from_slice(rdata);
-        fits &= c.record_with(section, owner, Rtype::DS, class, ttl, write);
+        fits &= c
+            .record_with(section, owner, Rtype::DS, class, ttl, write)
+            .is_ok();
     };
     // RFC 2136 §2.4.2: the RRset has exactly these values; §2.4.3: there is none.
     for ds in &push.before {
@@ -204,17 +204,16 @@ mod tests {
         let (old, new) = (ds_rdata(&ds(1)), ds_rdata(&ds(2)));
         assert_eq!(
             records(&message),
-            [
-                (1, IN, 0, old),
-                (2, ANY, 0, vec![]),
-                (2, IN, 300, new)
-            ]
+            [(1, IN, 0, old), (2, ANY, 0, vec![]), (2, IN, 300, new)]
         );
         // Nothing seen: there must be nothing. Nothing wanted: all goes.
         push.before.clear();
         push.set.clear();
         let message = update(7, &name("test"), &push).unwrap();
-        assert_eq!(records(&message), [(1, NONE, 0, vec![]), (2, ANY, 0, vec![])]);
+        assert_eq!(
+            records(&message),
+            [(1, NONE, 0, vec![]), (2, ANY, 0, vec![])]
+        );
         push.set = (0..500).map(ds).collect();
         assert!(update(7, &name("test"), &push).is_none());
     }

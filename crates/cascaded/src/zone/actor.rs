@@ -150,7 +150,8 @@ pub(super) enum Done {
     /// Content that is to be signed again, its id, and what was read back.
     /// Requests judged, for a version that the pipeline asked for.
     Content(JobId, VersionId, Box<super::update::Content>),
-    UpdatesBeside(super::update::Beside),
+    /// For the source of this number.
+    UpdatesBeside(u64, super::update::Beside),
     Recalled(
         Box<cascade_pipeline::action::StartSign>,
         VersionId,
@@ -323,8 +324,11 @@ impl Actor {
             // What came from the disk is checked, but serving comes first.
             self.sweep_after = Some(now + self.sweep_turn());
         }
-        // After a start, and for keys that an earlier zone of this name left.
-        if !self.row.keys.zone.keys.is_empty() {
+        // For keys that an earlier zone of this name left, and after a start if there is a trash:
+        // keys are usable wherever their files are, so what a crash left behind can wait.
+        let trashed = |k: &cascade_keys::Key| k.times.trashed_at.is_some();
+        let keys = &self.row.keys.zone.keys;
+        if !keys.is_empty() && (!restored || keys.iter().any(trashed)) {
             self.tidy_key_files();
         }
         Box::pin(self.keys_turn()).await;

@@ -14,7 +14,7 @@ use super::{KeyOrder, KeyRefusal, KeyReply};
 use crate::daemon::ActivePolicy;
 use crate::hooks::{self, End};
 use crate::keys::{Import, ds_rdata, key_policy, zone_ref};
-use crate::looks::{Look, Looked, look};
+use crate::looks::{Look, Looked, Push, look, push};
 
 /// A registrar's program may take this long.
 const HOOK_BOUND: Duration = Duration::from_secs(300);
@@ -182,7 +182,8 @@ impl Actor {
         Some(self.versions.get(&live.version)?.version().clone())
     }
 
-    /// Runs the policy's program. It may run twice after a crash.
+    /// Runs the policy's program and updates the parent's server, whichever the policy has. Both
+    /// may happen twice after a crash.
     pub(super) fn start_telling(
         &mut self,
         add: &[DsRecord],
@@ -190,12 +191,59 @@ impl Actor {
         set: &[DsRecord],
         policy: &ActivePolicy,
     ) {
+        let hook = self.ds_hook(add, remove, set, policy);
+        let km = &policy.file.policy.key_manager;
+        let update = km.ds.push.as_ref().map(|p| Push {
+            server: p.server,
+            tsig_key: p.tsig_key.clone(),
+            zone: self.me.apex.clone(),
+            before: self.row.keys.parent_ds.clone(),
+            set: set.to_vec(),
+            ttl: secs(km.records.ttl),
+        });
+        if hook.is_none() && update.is_none() {
+            return;
+        }
+        self.desk.begin(Subject::Parent);
+        let (d, done) = (self.d.clone(), self.done.clone());
+        let wanted_at = self.row.keys.zone.parent.wanted_at;
+        let (tsig, bound) = (
+            crate::servers::tsig_keys(&self.d),
+            self.d.conf().config.key_manager.check_timeout,
+        );
+        tokio::spawn(async move {
+            let mut end = Ok(());
+            if let Some(run) = hook {
+                let Ok(_turn) = d.hooks.acquire().await else {
+                    return;
+                };
+                // Never fired: its verdict is always wanted.
+                let (_keep, kill) = oneshot::channel();
+                end = match hooks::run(run, kill).await {
+                    End::Verdict(cascade_pipeline::Verdict::Approve) => Ok(()),
+                    End::Verdict(other) => Err(format!("the DS hook said {other:?}")),
+                    End::Failed(why) => Err(why),
+                };
+            }
+            if let (Ok(()), Some(update)) = (&end, update) {
+                end = push(&update, tsig, d.looks.clone(), d.clock.clone(), bound).await;
+            }
+            let _ = done.send(Done::Key(Box::new(KeyDone::Told(wanted_at, end))));
+        });
+    }
+
+    /// The policy's program with what it is told.
+    fn ds_hook(
+        &self,
+        add: &[DsRecord],
+        remove: &[DsRecord],
+        set: &[DsRecord],
+        policy: &ActivePolicy,
+    ) -> Option<hooks::Run> {
         let p = &policy.file.policy;
         let hook = p.key_manager.ds.hook.as_ref();
-        let Some(command) = hook.and_then(|h| h.command(false)) else {
-            return;
-        };
-        let ttl = u32::try_from(p.key_manager.records.ttl.as_secs()).unwrap_or(u32::MAX);
+        let command = hook.and_then(|h| h.command(false))?;
+        let ttl = secs(p.key_manager.records.ttl);
         let owner = self.me.apex.to_lowercase();
         let lines = |rtype: Rtype, rdatas: Vec<Vec<u8>>| {
             let text = |r: &Vec<u8>| crate::text::record(owner.as_wire(), rtype, ttl, r);
@@ -213,29 +261,13 @@ impl Actor {
         put("CDS", ds(Rtype::CDS, set));
         put("DNSKEY", lines(Rtype::DNSKEY, dnskey));
         super::hook::pass_on(&self.d.conf().config.hooks.environment, &mut environment);
-        self.desk.begin(Subject::Parent);
-        let (d, done, zone) = (self.d.clone(), self.done.clone(), self.me.name.clone());
-        let wanted_at = self.row.keys.zone.parent.wanted_at;
-        tokio::spawn(async move {
-            let Ok(_turn) = d.hooks.acquire().await else {
-                return;
-            };
-            // Never fired: its verdict is always wanted.
-            let (_keep, kill) = oneshot::channel();
-            let run = hooks::Run {
-                zone,
-                command,
-                environment,
-                timeout: HOOK_BOUND,
-                max_output: HOOK_OUTPUT,
-            };
-            let end = match hooks::run(run, kill).await {
-                End::Verdict(cascade_pipeline::Verdict::Approve) => Ok(()),
-                End::Verdict(other) => Err(format!("the DS hook said {other:?}")),
-                End::Failed(why) => Err(why),
-            };
-            let _ = done.send(Done::Key(Box::new(KeyDone::Told(wanted_at, end))));
-        });
+        Some(hooks::Run {
+            zone: self.me.name.clone(),
+            command,
+            environment,
+            timeout: HOOK_BOUND,
+            max_output: HOOK_OUTPUT,
+        })
     }
 
     pub(super) async fn told(
@@ -257,4 +289,8 @@ impl Actor {
             }
         }
     }
+}
+
+fn secs(d: Duration) -> u32 {
+    u32::try_from(d.as_secs()).unwrap_or(u32::MAX)
 }

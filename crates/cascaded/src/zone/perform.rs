@@ -647,7 +647,7 @@ impl Actor {
             Done::Exported(version, result) => self.exported(version, result),
             Done::Snapshotted(result) => self.snapshotted(result),
             Done::Content(job, version, c) => self.content_made(job, version, *c).await,
-            Done::UpdatesBeside(end) => self.updates_beside(end).await,
+            Done::UpdatesBeside(source, end) => self.updates_beside(source, end),
             Done::Recalled(s, unsigned, result) => self.recalled(*s, unsigned, result),
             Done::Saved(Ok(())) => _ = self.save_row().await,
             Done::Saved(Err(e)) => {
@@ -685,6 +685,9 @@ impl Actor {
                 self.persist_panicked(job);
                 self.d.counters.panics.fetch_add(1, Ordering::Relaxed);
                 tracing::error!(zone = %self.me.name, "internal fault in a job: {error}");
+                if job == super::update::BESIDE {
+                    return self.beside_panicked();
+                }
                 self.apply(Event::TaskPanicked { job, error }).await;
             }
         }

@@ -1081,7 +1081,7 @@ fn a_change_of_the_zone_signing_key_takes_its_time() {
         shares.push(share(&world));
     }
     let hours = (world.site.now() - began) as f64 / 3600.0;
-    assert!((5.5..=7.0).contains(&hours), "{hours} h: {shares:?}");
+    assert!((4.9..=7.0).contains(&hours), "{hours} h: {shares:?}");
     assert!(shares.is_sorted_by(|a, b| a >= b), "{shares:?}");
     // Evenly: half of it after half of the time.
     let half = shares[shares.len() / 2];
@@ -1118,7 +1118,7 @@ fn looks_that_show_nothing_new_are_not_written() {
     // The parent is asked for a DS and does nothing: every half hour somebody looks.
     let looked = |w: &World| w.site.ok(&["--json", "zone", "why", ZONE]);
     // The parent's own first keys settle as well.
-    for _ in 0..8 {
+    for _ in 0..5 {
         world.site.advance(Duration::from_secs(1801));
         std::thread::sleep(Duration::from_millis(300));
     }
@@ -1127,7 +1127,7 @@ fn looks_that_show_nothing_new_are_not_written() {
         std::fs::metadata(state).unwrap().modified().unwrap()
     };
     let (before, at) = (looked(&world), written(&world));
-    for _ in 0..4 {
+    for _ in 0..3 {
         world.site.advance(Duration::from_secs(1801));
         std::thread::sleep(Duration::from_millis(300));
     }
@@ -1201,7 +1201,9 @@ fn a_zone_goes_without_dnssec_and_comes_back() {
             .contains("cds = \"delete\"")
     });
     assert!(!seen.contains(&"insecure"), "{seen:?}");
-    world.child_policy_with("", "cds = \"delete\"\n");
+    // A DS that was asked for counts as on its way for the time of `remind-after`.
+    let ds = "cds = \"delete\"\nremind-after = \"10m\"\n";
+    world.child_policy_with("", ds);
     world.site.ok(&["policy", "reload", "--yes"]);
     never_bogus(&mut world, "the delete form", |w| {
         w.site.ask(&[ZONE, "CDS"]).rdata("CDS") == ["0 0 0 00"]

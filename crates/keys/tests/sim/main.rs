@@ -1,9 +1,0 @@
-//! Simulated rolls: years of them, with every cache state checked.
-
-mod hands;
-mod looks;
-mod mutants;
-mod random;
-mod rolls;
-mod timelines;
-mod world;

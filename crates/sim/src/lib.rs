@@ -1,0 +1,46 @@
+//! The decision code in a simulated world: parent, secondaries, caches, token and operator under a
+//! virtual clock, with an answer after every event to one question: could any validating resolver
+//! anywhere see bogus data now?
+//!
+//! The decisions are the product's own ([`cascade_keys::next_action`] and its siblings); all else
+//! is a model. Zone data are classes of RRsets, signatures are (key, dates), so a year of rolls
+//! takes milliseconds (level K of the simulator; there is no cryptography here). One seed decides
+//! everything that chance decides: a failure is a scenario and a number.
+//!
+//! ```text
+//! rng     config   world              chance by name; knobs; clock, queue and order of events
+//! daemon  servers  parent             who acts: the product, the zone's servers, the parent's
+//! reach   check    steps              what caches may hold; invariants; steps and their evidence
+//! scenario  run    failure            scenario files, their execution, what is left of a failure
+//! explore   small                     random worlds; every order of events in small ones
+//! ```
+
+mod config;
+mod rng;
+mod world;
+
+mod daemon;
+mod note;
+mod parent;
+mod servers;
+
+mod check;
+mod reach;
+mod steps;
+
+pub mod explore;
+pub mod failure;
+pub mod run;
+pub mod scenario;
+pub mod small;
+
+pub use check::{Broken, Rule};
+pub use config::{By, Config, Costs, Led, OWNER, default_policy, quiet_policy};
+pub use parent::Ds;
+pub use reach::{Content, list};
+pub use rng::Rng;
+pub use world::World;
+
+pub const MINUTE: u64 = 60;
+pub const HOUR: u64 = 3600;
+pub const DAY: u64 = 86_400;

@@ -1,0 +1,287 @@
+//! `sim`: runs scenarios, looks for failures in random worlds, and makes failures small.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a developer's program: it measures time itself"
+)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use cascade_keys::RollType;
+use cascade_sim::explore::random_scenario;
+use cascade_sim::failure::Failure;
+use cascade_sim::run::{Choice, choices, reached, run};
+use cascade_sim::scenario::{expand, parse};
+use cascade_sim::small::search;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "sim", about = "Key rolls in a simulated world")]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run scenario files, or all of a folder.
+    Run {
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// Only this seed; else those that the file names.
+        #[arg(long)]
+        seed: Option<u64>,
+        /// This many injected faults per scenario and seed.
+        #[arg(long, default_value_t = 6)]
+        sample: usize,
+        /// Every standard fault at every stage, and a crash after every action.
+        #[arg(long)]
+        all: bool,
+        /// More seeds than the files name: 0 up to this one.
+        #[arg(long)]
+        seeds: Option<u64>,
+        /// Which combinations of roll, stage and fault were reached.
+        #[arg(long)]
+        reached: bool,
+        /// Folder for files of failures.
+        #[arg(long, default_value = "target/sim")]
+        out: PathBuf,
+    },
+    /// Random worlds from a seed on.
+    Explore {
+        #[arg(long, default_value_t = 0)]
+        from: u64,
+        #[arg(long, default_value_t = 1000)]
+        count: u64,
+        /// Stop after so many hours.
+        #[arg(long)]
+        hours: Option<f64>,
+        #[arg(long, default_value = "target/sim")]
+        out: PathBuf,
+    },
+    /// Run a failure again.
+    Replay { failure: PathBuf },
+    /// Leave out of a failure what it does not need.
+    Shrink { failure: PathBuf },
+    /// A failure as text: the rule, the caches, the history, the scenario.
+    Show { failure: PathBuf },
+    /// All courses of each roll in a world of two servers on each side.
+    Small {
+        /// With a restart, a silent secondary or a dead token at any moment.
+        #[arg(long)]
+        fault: bool,
+        /// States after which a search is given up.
+        #[arg(long, default_value_t = 2_000_000)]
+        most: usize,
+    },
+}
+
+fn main() -> ExitCode {
+    let result = match Args::parse().command {
+        Command::Run {
+            files,
+            seed,
+            sample,
+            all,
+            seeds,
+            reached,
+            out,
+        } => {
+            let sample = if all { None } else { Some(sample) };
+            run_files(&files, seed, seeds, sample, reached, &out)
+        }
+        Command::Explore {
+            from,
+            count,
+            hours,
+            out,
+        } => explore(from, count, hours, &out),
+        Command::Replay { failure } => replay(&failure),
+        Command::Shrink { failure } => shrink(&failure),
+        Command::Show { failure } => read(&failure).map(|f| {
+            print!("{}", f.show());
+            true
+        }),
+        Command::Small { fault, most } => small(fault, most),
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("Error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run_files(
+    files: &[PathBuf],
+    seed: Option<u64>,
+    seeds: Option<u64>,
+    sample: Option<usize>,
+    report: bool,
+    out: &Path,
+) -> Result<bool, String> {
+    let (mut runs, mut failed, mut days) = (0usize, 0usize, 0u64);
+    let mut outcomes = Vec::new();
+    for file in scenario_files(files)? {
+        let begun = Instant::now();
+        let text = fs::read_to_string(&file).map_err(|e| format!("{}: {e}", file.display()))?;
+        let at = |e| format!("{}:{e}", file.display());
+        let mut bad = 0;
+        let before = runs;
+        for text in expand(&text).map_err(at)? {
+            let scenario = parse(&text).map_err(at)?;
+            let (first, last) = match (seed, seeds) {
+                (Some(s), _) => (s, s),
+                (None, Some(n)) => (0, n),
+                (None, None) => scenario.seeds,
+            };
+            for seed in first..=last {
+                for choice in choices(&scenario, seed, sample) {
+                    let o = run(&scenario, &choice);
+                    runs += 1;
+                    days += o.seconds / cascade_sim::DAY;
+                    if let Some(f) = Failure::of(&scenario.name, &text, &choice, &o) {
+                        bad += 1;
+                        keep(&f, out)?;
+                    }
+                    outcomes.push((choice, o.stages));
+                }
+            }
+        }
+        failed += usize::from(bad > 0);
+        println!(
+            "{:<28} {:>6} runs {:>4} failed {:>7.2} s",
+            file.file_stem().unwrap_or_default().to_string_lossy(),
+            runs - before,
+            bad,
+            begun.elapsed().as_secs_f64()
+        );
+    }
+    if report {
+        for (what, n) in reached(&outcomes) {
+            println!("reached {what}: {n}");
+        }
+    }
+    println!(
+        "{runs} runs, {} zone-years, {failed} scenarios failed",
+        days / 365
+    );
+    Ok(failed == 0)
+}
+
+/// Files as they are, folders as the scenarios in them, in the order of their names.
+fn scenario_files(given: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
+    let mut out = Vec::new();
+    for path in given {
+        if !path.is_dir() {
+            out.push(path.clone());
+            continue;
+        }
+        let entries = fs::read_dir(path).map_err(|e| format!("{}: {e}", path.display()))?;
+        let mut found: Vec<PathBuf> = entries
+            .filter_map(|e| Some(e.ok()?.path()))
+            .filter(|p| p.extension().is_some_and(|x| x == "scn"))
+            .collect();
+        found.sort();
+        out.extend(found);
+    }
+    Ok(out)
+}
+
+fn keep(f: &Failure, out: &Path) -> Result<(), String> {
+    let told = |e: std::io::Error| format!("{}: {e}", out.display());
+    fs::create_dir_all(out).map_err(told)?;
+    let path = out.join(format!("{}-{}.json", f.name, f.choice.seed));
+    let text = serde_json::to_string_pretty(f).map_err(|e| e.to_string())?;
+    fs::write(&path, text).map_err(told)?;
+    println!("{}: {}", f.name, f.broken);
+    println!("  with {}; kept as {}", f.choice, path.display());
+    Ok(())
+}
+
+fn read(path: &Path) -> Result<Failure, String> {
+    let text = fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
+    serde_json::from_str(&text).map_err(|e| format!("{}: not a failure: {e}", path.display()))
+}
+
+fn replay(path: &Path) -> Result<bool, String> {
+    let f = read(path)?;
+    let o = f.replay().map_err(|e| format!("{}:{e}", path.display()))?;
+    match &o.broken {
+        Some(b) if *b == f.broken => println!("the same: {b}"),
+        Some(b) => println!("another failure: {b}\nwas: {}", f.broken),
+        None => println!("no failure any more; was: {}", f.broken),
+    }
+    Ok(o.broken.is_none())
+}
+
+fn shrink(path: &Path) -> Result<bool, String> {
+    let f = read(path)?;
+    let small = f.shrink().map_err(|e| format!("{}:{e}", path.display()))?;
+    let text = serde_json::to_string_pretty(&small).map_err(|e| e.to_string())?;
+    let to = path.with_extension("small.json");
+    fs::write(&to, text).map_err(|e| format!("{}: {e}", to.display()))?;
+    print!("{}", small.show());
+    println!("kept as {}", to.display());
+    Ok(true)
+}
+
+fn explore(from: u64, count: u64, hours: Option<f64>, out: &Path) -> Result<bool, String> {
+    let begun = Instant::now();
+    let (mut runs, mut failed, mut days) = (0u64, 0u64, 0u64);
+    for seed in from..from.saturating_add(count) {
+        if hours.is_some_and(|h| begun.elapsed().as_secs_f64() > h * 3600.0) {
+            break;
+        }
+        let text = random_scenario(seed);
+        let scenario = parse(&text).map_err(|e| format!("explored-{seed}:{e}"))?;
+        let choice = Choice {
+            seed,
+            restart: seed % 4 == 3,
+            ..Choice::default()
+        };
+        let o = run(&scenario, &choice);
+        runs += 1;
+        days += o.seconds / cascade_sim::DAY;
+        if let Some(f) = Failure::of(&scenario.name, &text, &choice, &o) {
+            failed += 1;
+            keep(&f, out)?;
+        }
+    }
+    println!("{runs} worlds, {} zone-years, {failed} failed", days / 365);
+    Ok(failed == 0)
+}
+
+fn small(fault: bool, most: usize) -> Result<bool, String> {
+    let pairs: [&[RollType]; 8] = [
+        &[RollType::ZskPrePublish],
+        &[RollType::ZskDoubleSignature],
+        &[RollType::KskDoubleSignature],
+        &[RollType::KskDoubleDs],
+        &[RollType::Csk],
+        &[RollType::Algorithm],
+        &[RollType::GoInsecure],
+        &[RollType::KskDoubleSignature, RollType::ZskPrePublish],
+    ];
+    let mut good = true;
+    for kinds in pairs {
+        let begun = Instant::now();
+        let s = search(kinds, fault, most)?;
+        println!(
+            "{kinds:?}: {} states, {} transitions, at most {} ticks, {:.1} s",
+            s.states,
+            s.transitions,
+            s.deepest,
+            begun.elapsed().as_secs_f64()
+        );
+        if let Some(b) = s.broken {
+            good = false;
+            println!("BROKEN {b}\n{}", s.course.join("\n"));
+        }
+    }
+    Ok(good)
+}

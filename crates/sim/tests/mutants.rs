@@ -1,0 +1,159 @@
+//! Wrong rules in the product, each of which a named scenario must notice. One that survives is a
+//! gap in the scenarios.
+
+use std::fs;
+use std::path::Path;
+
+use cascade_keys::mutants::{Mutant, with};
+use cascade_keys::{Dying, RollType, Stage};
+use cascade_sim::run::{Choice, run};
+use cascade_sim::scenario::{expand, parse};
+use cascade_sim::{Rule, World};
+
+/// The rules that failed in the scenario with this mutant, over its combinations and two seeds.
+fn caught(m: Mutant, text: &str) -> Option<Rule> {
+    for text in expand(text).expect("good") {
+        let scenario = parse(&text).expect("good");
+        for seed in scenario.seeds.0..=scenario.seeds.1 {
+            let choice = Choice {
+                seed,
+                ..Choice::default()
+            };
+            let o = with(m, || run(&scenario, &choice));
+            if let Some(b) = o.broken {
+                return Some(b.rule);
+            }
+        }
+    }
+    None
+}
+
+fn file(name: &str) -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../integration/sim");
+    let path = folder.join(format!("{name}.scn"));
+    fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+#[test]
+fn wrong_rules_are_noticed_by_name() {
+    use Mutant::*;
+    let list: &[(Mutant, &str)] = &[
+        (CompareByTag, "m-same-tag-at-a-server"),
+        (DsByTag, "s37-wrong-digest"),
+        (NoMargin, "s14-hidden-node"),
+        (NoX, "s12-one-of-four-dead"),
+        (NewTtl, "s17-dnskey-ttl-changes"),
+        (LastAtStart, "m-slow-looks"),
+        (TwoSweepsAsOne, "s13-flipping-servers"),
+        (OneServer, "s33-parent-servers-apart"),
+        (OldKskLeavesInP2, "s30-ksk-double-signature"),
+        (OneSignerInP1, "s30-ksk-double-signature"),
+        (StandbyKskSilent, "s69-emergency-safe"),
+        (LiberalAlgorithm, "s52-algorithm"),
+        (CdsEndsWithAnyRoll, "s39-ksk-and-zsk-overlap"),
+        (ForwardStepEndsWaits, "s62-clock-steps"),
+        (UnsignAtOnce, "s56-unsigned"),
+        (RestoreNothing, "s40-late-old-ds"),
+        (DestroyAtOnce, "s40-late-old-ds"),
+        (Sha1IsPresent, "s34-digests-that-do-not-count"),
+        (OldDsMayStay, "s32-old-ds-left"),
+        (DsWantedAtOnce, "s01-first-ds-by-cds"),
+        (RollsStopRenewal, "s66-paused"),
+        (NoProof, "i3-nl-2012-signer-dies"),
+        (HeldClockIsIgnored, "s62-clock-steps"),
+        (AllRollsTogether, "s54-algorithm-wish-queues"),
+    ];
+    let mut survivors = Vec::new();
+    for (m, name) in list {
+        match caught(*m, &file(name)) {
+            Some(rule) => println!("{m:?}: {rule} in {name}"),
+            None => survivors.push((*m, *name)),
+        }
+    }
+    assert_eq!(survivors, []);
+}
+
+/// Worlds in which each of the TTLs in turn decides; the margin is slack on top of the formula and
+/// is left out.
+fn rolls_with_every_ttl(kind: RollType) -> Vec<String> {
+    let begin = match kind {
+        RollType::FirstKeys => String::new(),
+        RollType::GoInsecure => "at 8d policy cds=delete unsigned=yes\n".into(),
+        RollType::Unsign => return Vec::new(),
+        RollType::Algorithm => "at 8d policy algorithm=15\n".into(),
+        RollType::Csk => "at 8d policy use-csk=yes\n".into(),
+        RollType::KskDoubleSignature => "at 8d operator start-roll ksk\n".into(),
+        RollType::KskDoubleDs => {
+            "policy ksk-roll=double-ds\nat 8d operator start-roll ksk\n".into()
+        }
+        RollType::ZskPrePublish => "at 8d operator start-roll zsk\n".into(),
+        RollType::ZskDoubleSignature => {
+            "policy zsk-roll=double-signature\nat 8d operator start-roll zsk\n".into()
+        }
+    };
+    let class = kind.class().word();
+    let mut out = Vec::new();
+    for (data, ds, dnskey) in [("2d", "1h", "1h"), ("1h", "2d", "1h"), ("1h", "1h", "2d")] {
+        out.push(format!(
+            "scenario ttls\nzone policy=quiet data-ttl={data} resign=10m\n\
+             parent ds-ttl={ds} copy=1s,1s\nsecondaries lags=20s\n\
+             policy ttl={dnskey} margin=0s\n{begin}\
+             at 8d expect published=yes\nwithin 20d expect roll {class} done\nrun 28d\n"
+        ));
+    }
+    out
+}
+
+#[test]
+fn every_wait_that_is_one_ttl_too_short_is_noticed() {
+    let (mut survivors, mut count) = (Vec::new(), 0);
+    for kind in RollType::ALL {
+        for row in kind.rows() {
+            for dying in row.expired {
+                count += 1;
+                let m = short(kind, row.stage, *dying);
+                let worlds = rolls_with_every_ttl(kind);
+                if !worlds.iter().any(|w| caught(m, w).is_some()) {
+                    survivors.push(m);
+                }
+            }
+        }
+    }
+    assert_eq!(survivors, []);
+    assert_eq!(count, 17, "waits in all tables");
+}
+
+#[test]
+fn every_wait_that_is_skipped_is_noticed() {
+    let mut survivors = Vec::new();
+    for kind in RollType::ALL {
+        for row in kind.rows().iter().filter(|r| !r.expired.is_empty()) {
+            let stage = row.stage;
+            let m = Mutant::SkipWait { kind, stage };
+            let worlds = rolls_with_every_ttl(kind);
+            if !worlds.iter().any(|w| caught(m, w).is_some()) {
+                survivors.push(m);
+            }
+        }
+    }
+    assert_eq!(survivors, []);
+}
+
+#[test]
+fn without_a_mutant_the_same_worlds_hold() {
+    for kind in RollType::ALL {
+        for text in rolls_with_every_ttl(kind) {
+            let scenario = parse(&text).expect("good");
+            let o = run(&scenario, &Choice::default());
+            assert_eq!(o.broken, None, "{kind:?} {text}\n{}", lines(&o.world));
+        }
+    }
+}
+
+fn short(kind: RollType, stage: Stage, dying: Dying) -> Mutant {
+    Mutant::ShortWait { kind, stage, dying }
+}
+
+fn lines(w: &World) -> String {
+    w.lines.join("\n")
+}
