@@ -425,7 +425,10 @@ impl World {
         // an eighth of remain-time only makes them due earlier.
         let due = p.apex_expires - self.policy.apex_signatures.remain;
         let since = due.max(self.calm.signing);
-        if self.skew == 0 && self.wall() > due && self.now.since(since) > Duration::from_secs(2 * HOUR) {
+        if self.skew == 0
+            && self.wall() > due
+            && self.now.since(since) > Duration::from_secs(2 * HOUR)
+        {
             self.fail(Rule::W19, "apex signatures are not renewed".into());
         }
     }
