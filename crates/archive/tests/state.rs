@@ -393,7 +393,10 @@ fn a_full_disk_is_noted_and_the_reserve_comes_back_with_room() {
     assert!(reserve.exists() && !s.is_full());
     drop(s);
     let (s, _) = State::open(&Disk::new(), dir.path()).unwrap();
-    assert_eq!(s.get::<Thing>(Table::Zones, "k001").unwrap(), Some(thing(1)));
+    assert_eq!(
+        s.get::<Thing>(Table::Zones, "k001").unwrap(),
+        Some(thing(1))
+    );
 }
 
 /// Many values are decoded by several threads, and stay in order.
