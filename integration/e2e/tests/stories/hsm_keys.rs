@@ -1,7 +1,5 @@
 //! Keys in HSMs: of every algorithm, named when they are made, and made by somebody else.
 
-use std::process::Command;
-
 use cascade_e2e::bridge::{LABEL, PIN};
 use cascade_e2e::{Bridge, Said, Site};
 use serde_json::Value;
