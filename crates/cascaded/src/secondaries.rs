@@ -399,7 +399,7 @@ mod tests {
 
     #[test]
     fn samples_are_hourly_and_sooner_after_a_bad_one() {
-        let at = |secs| Timestamp::from_secs(1_700_000_000 + secs);
+        let at = |secs: i64| Timestamp::from_secs(1_700_000_000 + secs);
         let last = |bogus: bool| Sampled {
             at: at(0),
             serial: Serial(5),

@@ -1,6 +1,7 @@
 //! The candidate lane: newest content on its way to become live.
 
 use cascade_time::Timestamp;
+use cascade_zone::Serial;
 
 use crate::backoff::{delay, of_fault};
 use crate::event::{Fault, GuardOutcome, Loaded, SignResult};
