@@ -390,7 +390,9 @@ impl World {
 
     /// W21: a day has room for so many actions and no more.
     fn count(&mut self, action: &Action) {
+        // What cannot be stored is asked again every ten minutes, and is not what this is about.
         if self.config.restart
+            || self.within(self.config.disk_full)
             || matches!(
                 action,
                 Action::BuildVersion { .. } | Action::RenewApex { .. }

@@ -258,22 +258,26 @@ impl<'a> Runner<'a> {
                 let Some(d) = self.due.pop() else { break };
                 self.perform(d);
             }
-            let dues = self.due.last().map(|d| d.at);
-            let ends = self.withins.iter().map(|w| w.0);
-            let until = ends.chain(dues).chain([self.end]).min().unwrap_or(self.end);
-            let until = until.max(age);
-            let until = self.world.start + Duration::from_secs(until);
-            self.world.advance(until);
+            self.world.settle();
             self.look_at_events();
             self.judge_conditions();
             if self.world.broken.is_some() {
                 return;
             }
+            if self.due.last().is_some_and(|d| d.at <= age) {
+                continue;
+            }
+            let dues = self.due.last().map(|d| d.at);
+            let ends = self.withins.iter().map(|w| w.0);
+            let until = ends.chain(dues).chain([self.end]).min().unwrap_or(self.end);
+            let until = until.max(age);
+            let until = self.world.start + Duration::from_secs(until);
             let idle = self.due.last().is_none_or(|d| d.at > self.end);
-            if self.world.age() >= self.end && idle {
+            if age >= self.end && idle {
                 self.judge_forecasts();
                 return;
             }
+            self.world.proceed(until);
         }
     }
 

@@ -262,12 +262,19 @@ impl World {
 
     /// All that happens at this moment, then on to the next; false at `end` and when broken.
     pub fn advance(&mut self, end: Timestamp) -> bool {
+        self.settle() && self.proceed(end)
+    }
+
+    /// All that the daemon does at this moment, and the checks; false when broken.
+    pub fn settle(&mut self) -> bool {
         self.work();
         self.read_by_person();
         self.check();
-        if self.broken.is_some() {
-            return false;
-        }
+        self.broken.is_none()
+    }
+
+    /// On to the next moment at which something comes; false at `end`.
+    pub fn proceed(&mut self, end: Timestamp) -> bool {
         let world = self.queue.first_key_value().map(|(k, _)| k.0);
         let next = [self.own_deadline(), world, self.reach_deadline()];
         match next.into_iter().flatten().min() {
