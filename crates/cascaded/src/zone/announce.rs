@@ -38,7 +38,10 @@ impl Actor {
         let targets = match &out.canary {
             None => all,
             Some(c) => {
-                let first = self.targets(std::slice::from_ref(&c.target), std::slice::from_ref(&c.target));
+                let first = self.targets(
+                    std::slice::from_ref(&c.target),
+                    std::slice::from_ref(&c.target),
+                );
                 let others = all.into_iter().filter(|t| t.addr != c.target.addr);
                 let flight = Flight {
                     zone: self.me.id,
