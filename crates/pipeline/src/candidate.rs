@@ -919,8 +919,8 @@ impl Machine {
             serial,
             server: line(&server),
         });
-        if raise && self.z.used_serial.is_none_or(|u| serial.newer_than(u)) {
-            self.z.used_serial = Some(serial);
+        if raise {
+            self.use_serial(serial);
         }
     }
 

@@ -1,7 +1,6 @@
 //! What one run knows before it looks at the first owner: the apex.
 
-use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use cascade_time::Timestamp;
 
@@ -121,8 +120,6 @@ pub(crate) struct Context<'a> {
     pub(crate) now_wire: u32,
     /// Least seconds to expiration of a signature met in this run.
     pub(crate) min_remaining: u32,
-    /// Signatures with what they sign that sample answers have shown to be valid.
-    known: Mutex<HashSet<Vec<u8>>>,
 }
 
 impl<'a> Context<'a> {
@@ -165,19 +162,7 @@ impl<'a> Context<'a> {
             now_wire: now.to_wire(),
             min_remaining: params.min_remaining,
             params,
-            known: Mutex::default(),
         }
-    }
-
-    pub(crate) fn is_known(&self, signed: &[u8]) -> bool {
-        // A poisoned lock only means that another thread panicked between two insertions.
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.contains(signed)
-    }
-
-    pub(crate) fn know(&self, signed: Vec<u8>) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.insert(signed);
     }
 
     pub(crate) fn denial_state(&self) -> DenialState {
