@@ -14,7 +14,7 @@ impl Rng {
         Rng(h)
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -24,7 +24,7 @@ impl Rng {
 
     /// Below `n`; 0 for `n` = 0.
     pub fn below(&mut self, n: u64) -> u64 {
-        if n == 0 { 0 } else { self.next() % n }
+        if n == 0 { 0 } else { self.draw() % n }
     }
 
     /// True once in `n` on average; never for 0.
@@ -46,7 +46,7 @@ mod tests {
     fn streams_are_repeatable_and_apart() {
         let draw = |name| {
             let mut r = Rng::stream(7, name);
-            [r.next(), r.next(), r.below(10)]
+            [r.draw(), r.draw(), r.below(10)]
         };
         assert_eq!(draw("parent"), draw("parent"));
         assert_ne!(draw("parent"), draw("disk"));

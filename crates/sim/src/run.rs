@@ -422,7 +422,7 @@ impl<'a> Runner<'a> {
         let age = w.age();
         w.mix(&format!("{age} {deed:?}"));
         match deed {
-            Deed::Order(order, answer) => return self.order(order, answer, line),
+            Deed::Order(order, answer) => self.order(order, answer, line),
             Deed::Policy(pairs) => apply_policy(&mut w.policy, pairs),
             Deed::DataTtl(ttl) => w.set_data_ttl(*ttl),
             Deed::Led(led) => w.config.led = *led,

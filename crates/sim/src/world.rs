@@ -356,7 +356,7 @@ impl World {
         let tie = if self.config.seed == 0 {
             0
         } else {
-            self.order.next()
+            self.order.draw()
         };
         self.queue.insert((at, tie, self.sequence), what);
     }
