@@ -14,8 +14,9 @@ impl ZoneKeys {
     /// What `key` has to do now. All goals together are the apex set.
     pub fn goal(&self, key: &Key) -> Goal {
         let mut g = self.raw_goal(key).masked(key.role);
-        let settled = self.settled_at.is_some() || is(Mutant::DsWantedAtOnce);
-        if !settled || self.island {
+        if is(Mutant::DsWantedAtOnce) && key.role.signs_keys() {
+            g.ds = true;
+        } else if self.settled_at.is_none() || self.island {
             g.ds = false;
         }
         g

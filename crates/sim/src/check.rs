@@ -238,10 +238,16 @@ impl World {
         };
         let wall = self.wall();
         let ends = |dying: &dyn Fn(&Served) -> bool| self.zone.log.free(dying, margin).holds(wall);
+        // Sets that a running roll waits for.
+        let rolls = self.zone.rolls.iter();
+        let used: BTreeSet<KeyNum> = rolls
+            .flat_map(|r| r.old.iter().chain(&r.new))
+            .copied()
+            .collect();
         let mut wrong = None;
         for i in all {
             let content = self.reach.content(*i);
-            for n in self.keys.keys() {
+            for n in &used {
                 let early = match content {
                     Content::Dnskey(k, _) if !k.is_empty() => {
                         let has = k.contains(n);

@@ -100,7 +100,7 @@ fn fourth_quarter() {
 
 #[test]
 fn equal_seeds_are_equal_histories_whatever_is_written_down() {
-    let text = fs::read_to_string(folder().join("s30-ksk-double-signature.scn")).expect("there");
+    let text = fs::read_to_string(folder().join("s85-slow-token.scn")).expect("there");
     let text = expand(&text).expect("good").remove(0);
     let mut scenario = parse(&text).expect("good");
     let hash = |s: &_, seed| {
