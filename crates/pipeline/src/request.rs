@@ -435,6 +435,11 @@ impl Machine {
             let cmds = vec![self.cmd("history")];
             return Err(self.refusal(RefusalCode::UnknownVersion, &why, cmds));
         };
+        // The same content under another serial, by an earlier rollback or by upkeep.
+        if self.z.live.as_ref().is_some_and(|l| l.of == r.of) {
+            let why = format!("the content of {to} is live");
+            return Err(self.refusal(RefusalCode::UnknownVersion, &why, vec![self.cmd("pin")]));
+        }
         if let Some(c) = self.z.candidate.cand().cloned() {
             let about = About::version(c.version, c.source_serial).actor(&by.name);
             self.record(HistoryKind::Superseded, about);
