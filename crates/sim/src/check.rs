@@ -448,7 +448,9 @@ impl World {
             || self.config.keep_old
             || !self.config.digests.iter().any(|d| matches!(d, 2 | 4))
             || !self.reach.unwanted.is_empty()
-            || self.zone.parent.vanished;
+            || self.zone.parent.vanished
+            // A double-DS roll of an island waits for a DS that comes with the way back.
+            || self.zone.island;
         if stuck {
             self.calm.all = self.now;
             return;
