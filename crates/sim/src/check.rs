@@ -223,7 +223,9 @@ impl World {
 
     /// W10: what a cache may hold is not free in the log.
     fn check_log(&mut self, all: &[Id]) {
-        if self.operator_lied || self.facts.clock_held || self.config.led != Led::Here {
+        // A version that was published when the power went is told after the restart.
+        let untold = !self.up || !self.unreported.is_empty();
+        if untold || self.operator_lied || self.facts.clock_held || self.config.led != Led::Here {
             return;
         }
         let hurry = self
