@@ -14,6 +14,8 @@ use crate::worker::explain;
 
 /// Handles that are asked for at once.
 const FIND_BATCH: NonZeroUsize = NonZeroUsize::new(256).expect("not zero");
+/// Looks at an object that gives no sound answer; one that is being made is whole within some.
+const DESCRIBE_ATTEMPTS: u32 = 8;
 /// Objects of one class that are looked at.
 pub const MAX_OBJECTS: usize = 200_000;
 /// Longest label that is written, in octets.
@@ -243,23 +245,40 @@ pub(crate) fn list(live: &mut Live, label: Option<&str>) -> Result<Vec<ObjectInf
         }
         for handle in all(live, &template)? {
             live.beat();
-            match describe(live, handle, half) {
-                // NetHSM takes a label in a template for an id, or does not look at it.
-                Ok(object) => found.extend(object.filter(|object| {
-                    label.is_none_or(|wanted| object.label.as_deref() == Some(wanted))
-                })),
-                // Destroyed meanwhile by somebody else.
-                Err(fault) if fault.class == Class::Handle => {}
-                // SoftHSM says of such an object no more than that something went wrong.
-                Err(fault) => {
-                    if all(live, &template)?.contains(&handle) {
-                        return Err(fault.into());
-                    }
+            let object = describe_changing(live, handle, half, &template)?;
+            // NetHSM takes a label in a template for an id, or does not look at it.
+            found.extend(object.filter(|object| {
+                label.is_none_or(|wanted| object.label.as_deref() == Some(wanted))
+            }));
+        }
+    }
+    Ok(found)
+}
+
+/// As [`describe`], of an object that somebody else may be making or destroying: SoftHSM says of
+/// either no more than that something went wrong. `None` also if it is gone.
+fn describe_changing(
+    live: &mut Live,
+    handle: ObjectHandle,
+    half: Half,
+    template: &[Attribute],
+) -> Result<Option<ObjectInfo>, Trouble> {
+    let mut attempts = 0;
+    loop {
+        match describe(live, handle, half) {
+            Ok(object) => return Ok(object),
+            Err(fault) if fault.class == Class::Handle => return Ok(None),
+            Err(fault) => {
+                if !all(live, template)?.contains(&handle) {
+                    return Ok(None);
+                }
+                attempts += 1;
+                if attempts == DESCRIBE_ATTEMPTS {
+                    return Err(fault.into());
                 }
             }
         }
     }
-    Ok(found)
 }
 
 /// `None` if the object has no id that could name it.

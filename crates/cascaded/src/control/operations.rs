@@ -216,7 +216,7 @@ fn look(d: &Daemon, n: u64, entry: Entry) -> Answer<Operation> {
                     let view = z.view();
                     counts = view.signing.as_ref().map(|p| p.units());
                     let since = history(d, entry.zone, entry.mark)?;
-                    judge(&entry.name, entry.goal, &view, &since)
+                    judge(&entry.name, entry.goal, entry.mark, &view, &since)
                 }
             };
             let over = judged.state.is_over();
@@ -265,7 +265,7 @@ struct Facts<'a> {
 }
 
 /// How the operation stands, from what the zone shows and its history since the request.
-fn judge(name: &str, goal: Goal, view: &View, since: &[HistoryEntry]) -> Judged {
+fn judge(name: &str, goal: Goal, mark: u64, view: &View, since: &[HistoryEntry]) -> Judged {
     let zone = &view.row.zone;
     let facts = Facts {
         name,
@@ -274,6 +274,9 @@ fn judge(name: &str, goal: Goal, view: &View, since: &[HistoryEntry]) -> Judged 
         since,
         behind: since.last().is_some_and(|e| e.seq >= zone.next_entry),
     };
+    // Entries of steps that become durable with a later one; the history shows no more than so many.
+    let written = since.last().map_or(mark, |e| e.seq + 1);
+    let ahead = written < zone.next_entry && (since.len() as u64) < ENTRIES;
     if view.bug.is_some() {
         let detail = format!("zone '{name}' is halted by an internal fault; the log has more");
         return facts.ended(
@@ -284,8 +287,8 @@ fn judge(name: &str, goal: Goal, view: &View, since: &[HistoryEntry]) -> Judged 
     if matches!(zone.candidate, Candidate::Removing { .. }) {
         return removed(name);
     }
-    if facts.behind {
-        // In a moment the view has what the history has.
+    if facts.behind || ahead {
+        // In a moment the one has what the other has.
         return facts.running(facts.step());
     }
     match goal {

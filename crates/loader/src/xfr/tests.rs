@@ -861,7 +861,8 @@ fn a_transfer_is_compared_with_its_digest() {
             assert!(matches!(outcome, Outcome::Failed { .. }), "{outcome:#?}");
             let report = outcome.report();
             assert_eq!(report.zonemd, "failed");
-            assert_eq!(report.diagnostics.kept[0].code, Code::ZONEMD);
+            let codes: Vec<Code> = report.diagnostics.kept.iter().map(|d| d.code).collect();
+            assert!(codes.contains(&Code::ZONEMD), "{codes:?}");
         }
         let outcome = digested(&plain, ixfr, ZonemdCheck::IfPresent);
         assert_eq!(outcome.report().zonemd, "absent");

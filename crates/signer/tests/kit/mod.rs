@@ -60,7 +60,7 @@ pub fn rdata(rtype: Rtype, words: &[&str], apex: &Name) -> Vec<u8> {
                 .flat_map(|w| [&[w.len() as u8], w.as_bytes()].concat())
                 .collect()
         }
-        Rtype::DS => {
+        Rtype::DS | Rtype::CDS => {
             let mut out = (num(0) as u16).to_be_bytes().to_vec();
             out.extend([num(1) as u8, num(2) as u8]);
             out.extend(HEXLOWER.decode(words[3].to_lowercase().as_bytes()).unwrap());
