@@ -40,7 +40,12 @@ fn one(folder: &Path) -> Vec<(&'static str, String)> {
 
 /// The token of [`one`], open.
 fn test(name: &str, body: impl FnOnce(&Bench)) {
-    isolated(name, one, |_| body(&Bench::load(&softhsm_module())));
+    isolated(name, one, |_| {
+        let bench = Bench::load(&softhsm_module());
+        body(&bench);
+        // SoftHSM tears itself down when the process ends, and no thread may be in it then.
+        bench.hsm.finish(Duration::from_secs(10));
+    });
 }
 
 /// OpenSC's view from outside.
