@@ -80,12 +80,12 @@ fn every_version_has_its_digest_and_others_find_it_right() {
         assert!(digest(&second).contains(&format!("ZONEMD {serial} 1 1 ")));
         // Off, and gone from the zone; then the other hash.
         for (value, has) in [("off", false), ("sha512", true)] {
+            let before = site.served_serial(ZONE);
             site.policy(
                 "p",
                 &format!("[signer]\nzonemd = \"{value}\"\ndenial.type = \"{denial}\"\n"),
             );
             site.ok(&["policy", "reload"]);
-            let before = site.served_serial(ZONE);
             until("the policy's digest", || {
                 (site.served_serial(ZONE) != before).then_some(())
             });
