@@ -88,20 +88,7 @@ impl Daemon {
     fn with(mut bridge: Bridge, settings: &str) -> Daemon {
         bridge.restart_with(settings);
         let site = Site::started();
-        let port = bridge.port().to_string();
-        site.ok(&[
-            "hsm",
-            "add",
-            "--insecure",
-            "--username",
-            LABEL,
-            "--password",
-            PIN,
-            "--port",
-            &port,
-            "token",
-            "127.0.0.1",
-        ]);
+        bridge.add_to(&site, LABEL, "token", &[]).expect(0);
         Daemon { bridge, site }
     }
 

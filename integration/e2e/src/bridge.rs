@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use crate::site::beside_us;
-use crate::{Ports, within};
+use crate::{Ports, Said, Site, within};
 
 pub const PIN: &str = "123456";
 pub const LABEL: &str = "LocalHSM";
@@ -34,6 +34,14 @@ pub struct Bridge {
 }
 
 impl Bridge {
+    /// `hsm add` of this bridge under `id`, with further arguments.
+    pub fn add_to(&self, site: &Site, username: &str, id: &str, more: &[&str]) -> Said {
+        let port = self.port().to_string();
+        let login = ["--username", username, "--password", PIN, "--port", &port];
+        let ends = [id, "127.0.0.1"];
+        site.cascade(&[&["hsm", "add", "--insecure"], &login[..], more, &ends].concat())
+    }
+
     /// A running bridge in front of a SoftHSM token; `None`, with a line that says so, where SoftHSM
     /// or the program is missing.
     ///

@@ -171,22 +171,7 @@ fn well_again(site: &Site) {
 
 fn add_two(site: &Site, one: &Bridge, two: &Bridge) -> Said {
     let ends = [one, two].map(|b| format!("127.0.0.1:{}", b.port()));
-    let port = one.port().to_string();
-    site.cascade(&[
-        "hsm",
-        "add",
-        "--insecure",
-        "--username",
-        "0",
-        "--password",
-        PIN,
-        "--port",
-        &port,
-        "--endpoint",
-        &ends[1],
-        "kmip2pkcs11",
-        "127.0.0.1",
-    ])
+    one.add_to(site, "0", "kmip2pkcs11", &["--endpoint", &ends[1]])
 }
 
 #[test]
@@ -280,20 +265,7 @@ fn a_pin_that_is_changed_on_the_token() {
     site.await_published("example.net", 2);
     judge(&site, "example.net");
     // Whoever comes with another PIN is refused although the token is open, and disturbs nobody.
-    let port = bridge.port().to_string();
-    let other = site.cascade(&[
-        "hsm",
-        "add",
-        "--insecure",
-        "--username",
-        LABEL,
-        "--password",
-        PIN,
-        "--port",
-        &port,
-        "other",
-        "127.0.0.1",
-    ]);
+    let other = bridge.add_to(&site, LABEL, "other", &[]);
     assert!(
         other.code == Some(1) && other.stderr.contains("login refused"),
         "{other}"

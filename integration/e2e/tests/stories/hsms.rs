@@ -25,20 +25,7 @@ pub fn policy(site: &Site, name: &str, edits: &[(&str, &str)]) {
 }
 
 pub fn add_hsm(site: &Site, id: &str, bridge: &Bridge) -> String {
-    let port = bridge.port().to_string();
-    site.ok(&[
-        "hsm",
-        "add",
-        "--insecure",
-        "--username",
-        "0",
-        "--password",
-        PIN,
-        "--port",
-        &port,
-        id,
-        "127.0.0.1",
-    ])
+    bridge.add_to(site, "0", id, &[]).expect(0).stdout
 }
 
 pub fn add_zone(site: &Site, zone: &str, text: &str) {
