@@ -235,6 +235,12 @@ impl Actor {
             let kind = cascade_pipeline::history::HistoryKind::DsWanted;
             records.push(ZoneAction::Record(self.key_entry(kind, text, by)));
         }
+        let told = |e: &Event| matches!(e, Event::VersionPublished(_));
+        if records.is_empty() && by.is_none() && events.iter().all(told) {
+            // After a crash the version that is live says it again; until then the next commit has it.
+            self.note_unwritten();
+            return true;
+        }
         if self.write_or_log(&records).await {
             self.audit_keys(&records, by);
             let moves = |e: &Event| {
