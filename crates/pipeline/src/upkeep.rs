@@ -12,8 +12,8 @@ use crate::history::{HistoryKind, line};
 use crate::review::Outcome;
 use crate::settings::{ReviewMode, UpkeepReview};
 use crate::state::{
-    Candidate, Cause, Fp, Hook, JobId, KeySet, Reason, Report, Retry, Review, RunwayClass, Serving,
-    SignMode, Stage, UpJob, Upkeep, Work,
+    Beside, Candidate, Cause, Fp, Hook, JobId, KeySet, Reason, Report, Retry, Review, RunwayClass,
+    Serving, SignMode, Stage, UpJob, Upkeep, Work,
 };
 use crate::step::{About, Machine};
 
@@ -351,7 +351,7 @@ impl Machine {
         self.record_signed(&j, &result);
         self.z.pending.serial = None;
         let reasons = j.reasons.clone();
-        let signed = j.signed(result);
+        let signed = j.signed(result, self.z.live.as_ref());
         let up = Box::new(UpJob {
             signed,
             reasons,
@@ -376,6 +376,41 @@ impl Machine {
             if live.serving == Serving::AwaitResign {
                 live.serving = Serving::Yes;
             }
+        }
+    }
+
+    /// Part of what the policy asks for is in the making, so it stays a reason for upkeep. What else
+    /// comes goes first.
+    pub(crate) fn upkeep_deferred(
+        &mut self,
+        job: JobId,
+        next_due: Option<cascade_time::Timestamp>,
+        done: u64,
+        total: u64,
+    ) {
+        let Some((j, _)) = self.take_upkeep_signing(job) else {
+            return;
+        };
+        if self.z.beside.is_none() {
+            self.record(HistoryKind::DenialBuilding, About::default());
+        }
+        let since = self.z.beside.map_or(self.now, |b| b.since);
+        self.z.beside = Some(Beside { since, done, total });
+        let soonest = self.now + std::time::Duration::from_secs(NOTHING_AGAIN_SECS);
+        if let (Some(live), Some(due)) = (&mut self.z.live, next_due) {
+            live.next_due = due.max(soonest);
+            live.keys = j.keys;
+            if live.serving == Serving::AwaitResign {
+                live.serving = Serving::Yes;
+            }
+        }
+    }
+
+    /// Nothing is being built once live is what the policy asks for.
+    pub(crate) fn settle_beside(&mut self) {
+        let met = |l: &crate::state::Live| l.signing == self.z.settings.signing;
+        if self.z.beside.is_some() && self.z.live.as_ref().is_none_or(met) {
+            self.z.beside = None;
         }
     }
 

@@ -188,6 +188,10 @@ pub(super) struct Actor {
     pub desk: Desk,
     /// A signing that begins as soon as the keys are there.
     pub waits_for_keys: Option<cascade_pipeline::action::StartSign>,
+    /// A denial of existence that is not in service yet.
+    pub beside: super::beside::Shelf,
+    /// The signing before the one that runs: what is shown if that comes to no version.
+    pub sign_before: Option<super::SignRow>,
     pub identity: Option<(VersionId, SourceIdentity)>,
     pub primaries: super::fetch::Primaries,
     /// What is made durable, and in what it is kept.
@@ -264,6 +268,8 @@ fn spawn(d: &Arc<Daemon>, mut row: ZoneRow, apex: Name, restored: bool) -> Arc<Z
         keys: None,
         desk: Desk::default(),
         waits_for_keys: None,
+        beside: Default::default(),
+        sign_before: None,
         identity: None,
         primaries: super::fetch::Primaries::default(),
         store: super::store::Store::default(),

@@ -15,6 +15,7 @@ mod bad_policy;
 mod bad_source;
 mod bad_usage;
 mod common;
+mod denials;
 mod hooks;
 mod hsm_faults;
 mod hsm_keys;
