@@ -94,6 +94,8 @@ pub struct Daemon {
     /// What became of the last SIGHUP.
     pub reload: Mutex<ReloadOutcome>,
     pub started_at: Timestamp,
+    /// When ours end.
+    pub certificates: crate::certificates::Certificates,
     pub state: State,
     pub files: ZoneFiles,
     pub audit: Mutex<AuditLog>,

@@ -361,3 +361,56 @@ fn primaries_over_tls() {
     let text = site.ok(&["zone", "status", ZONE]);
     assert!(text.contains("#any"), "{text}");
 }
+
+/// Two weeks before the end an operator is told, in every place where operators look.
+#[test]
+fn certificates_that_end_are_told_of_before() {
+    let mut site = Site::new();
+    // 2030-01-01.
+    site.begin_at(1_893_456_000);
+    let made = Certificates::new(site.folder());
+    made.make("server", NAME, 2031);
+    let ports = Ports::take(1);
+    let more = format!(
+        "[server.tls]\nservers = [\"127.0.0.1:{}\"]\ncert-path = \"{}\"\nkey-path = \"{}\"\n",
+        ports.get(0),
+        made.file("server.crt"),
+        made.file("server.key"),
+    );
+    site.write("config.toml", &format!("{}{more}", site.config()));
+    site.start();
+    let health = || site.request("GET", "/v1/health", None).unwrap().body;
+    assert!(!health().contains("tls-expiry"), "{}", health());
+    let metrics = || site.request("GET", "/metrics", None).unwrap().body;
+    let end = "cascade_certificate_end_timestamp_seconds{usage=\"server.tls.cert-path\",file=\"";
+    assert!(metrics().contains(end), "{}", metrics());
+    let day = Duration::from_secs(86_400);
+    site.advance(352 * day);
+    let told = health();
+    assert!(
+        told.contains("tls-expiry") && told.contains("ends in 12 days"),
+        "{told}"
+    );
+    assert!(
+        told.contains("server.crt") && told.contains("systemctl reload"),
+        "{told}"
+    );
+    site.advance(13 * day);
+    let over = site.cascade(&["health"]);
+    assert!(
+        over.code != Some(0) && over.stdout.contains("ended at 2031-01-01"),
+        "{over}"
+    );
+    // It is no better when it is read again, and that is said.
+    site.signal(Signal::SIGHUP);
+    until("the complaint", || {
+        site.log()
+            .contains("nothing changed: the certificate of")
+            .then_some(())
+    });
+    made.make("server", NAME, 2120);
+    site.signal(Signal::SIGHUP);
+    until("the new one", || {
+        (!health().contains("tls-expiry")).then_some(())
+    });
+}
