@@ -413,7 +413,13 @@ impl Actor {
                 };
                 self.replies.insert(id, (reply, mark));
                 let old = source.map(|new| {
-                    let content = std::mem::take(&mut self.row.content);
+                    // A log of the old source's is as good as undone.
+                    let rollbacks = self.row.content.rollbacks.saturating_add(1);
+                    let fresh = super::update::OwnContent {
+                        rollbacks,
+                        ..Default::default()
+                    };
+                    let content = std::mem::replace(&mut self.row.content, fresh);
                     (std::mem::replace(&mut self.row.source, new), content)
                 });
                 let request = Request { id, by, command };
@@ -479,6 +485,7 @@ impl Actor {
         let changed = zone != before || actions.iter().any(|a| matches!(a, Action::Record(_)));
         self.row.zone = zone;
         self.note_own_content();
+        self.note_rollback(&before);
         for a in &actions {
             if let Action::SaveCandidate { unsigned, signed } = a {
                 self.save_candidate(*unsigned, *signed, now).await;
