@@ -289,7 +289,7 @@ impl Machine {
         if let Some(live) = self.z.live.as_mut().filter(|_| was && late)
             && live.serving == Serving::Yes
         {
-            live.serving = Serving::AwaitResign;
+            live.serving = Serving::SignFirst;
         }
         self.touch();
     }

@@ -136,9 +136,18 @@ pub enum Serving {
     Yes,
     /// Recovery found an older version only: served, but nobody is notified.
     RecoveredOld,
-    /// Signatures are damaged, or became late while the zone was not served: nothing is answered
-    /// before it is signed again.
+    /// Signatures are damaged: nothing is answered before it is signed again.
     AwaitResign,
+    /// Signatures ended or became late while the zone was not answered: it is signed again first. It
+    /// is answered as it is when that does not succeed, as it would be had it been answered all along.
+    SignFirst,
+}
+
+impl Serving {
+    /// Nothing is answered for now.
+    pub fn is_silent(self) -> bool {
+        matches!(self, Serving::AwaitResign | Serving::SignFirst)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -185,6 +185,7 @@ impl Machine {
             self.settle_candidate();
             self.settle_load();
             self.settle_upkeep();
+            self.settle_sign_first();
             self.settle_beside();
             if !self.changed {
                 break;

@@ -44,7 +44,7 @@ impl Machine {
     /// Class of the time left; a zone that is not answered before it is signed has none left.
     pub(crate) fn urgency(&self) -> RunwayClass {
         match &self.z.live {
-            Some(l) if l.serving == Serving::AwaitResign => RunwayClass::Emergency,
+            Some(l) if l.serving.is_silent() => RunwayClass::Emergency,
             _ => self.z.runway(self.now),
         }
     }
@@ -373,7 +373,7 @@ impl Machine {
             // The plan is met as it is.
             live.keys = j.keys;
             live.signing = j.signing;
-            if live.serving == Serving::AwaitResign {
+            if live.serving.is_silent() {
                 live.serving = Serving::Yes;
             }
         }
@@ -400,9 +400,23 @@ impl Machine {
         if let (Some(live), Some(due)) = (&mut self.z.live, next_due) {
             live.next_due = due.max(soonest);
             live.keys = j.keys;
-            if live.serving == Serving::AwaitResign {
+            if live.serving.is_silent() {
                 live.serving = Serving::Yes;
             }
+        }
+    }
+
+    /// Answers wait for signatures that are being made, and for nothing else.
+    pub(crate) fn settle_sign_first(&mut self) {
+        let under_way = matches!(
+            self.z.upkeep,
+            Upkeep::Signing { .. } | Upkeep::Verifying { .. } | Upkeep::Persisting { .. }
+        );
+        if let Some(live) = self.z.live.as_mut().filter(|_| !under_way)
+            && live.serving == Serving::SignFirst
+        {
+            live.serving = Serving::Yes;
+            self.touch();
         }
     }
 
@@ -619,7 +633,7 @@ impl Machine {
         live.keys = s.keys;
         live.signing = s.signing;
         live.despite_verification = None;
-        if live.serving == Serving::AwaitResign {
+        if live.serving.is_silent() {
             live.serving = Serving::Yes;
         }
         self.z.pending.rejections = 0;

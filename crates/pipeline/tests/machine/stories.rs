@@ -677,3 +677,37 @@ fn a_denial_that_nobody_wants_any_more_is_dropped() {
     assert_eq!((w.zone.beside, w.zone.live.clone()), (None, live));
     assert!(w.running.is_empty());
 }
+
+/// Off for so long that the signatures ended: nothing is answered with them while others are made, and
+/// when none can be made the zone is answered as it would be had it been on.
+#[test]
+fn signatures_that_ended_while_off_are_made_anew_first() {
+    for token_is_away in [false, true] {
+        let mut w = world(ReviewMode::Off, ReviewMode::Off, OnReject::Discard);
+        w.run(MINUTE);
+        let old = w.published;
+        w.now = w.now + 60 * 24 * HOUR;
+        w.crash();
+        let serial = w.zone.live.as_ref().unwrap().serial;
+        w.faults.sign = token_is_away.then_some(Fault::Token);
+        while matches!(w.zone.candidate, Candidate::Restoring { .. }) {
+            assert!(w.finish(0));
+        }
+        assert_eq!(w.zone.live.as_ref().unwrap().serving, Serving::SignFirst);
+        assert_eq!(w.published, None, "nothing is answered yet");
+        for _ in 0..6 {
+            if w.published.is_some() {
+                break;
+            }
+            w.finish(0);
+        }
+        let live = w.zone.live.as_ref().unwrap();
+        assert_eq!(live.serving, Serving::Yes);
+        assert_eq!(w.published == old, token_is_away);
+        assert_eq!(live.serial.newer_than(serial), !token_is_away);
+        w.faults.sign = None;
+        w.run(HOUR);
+        let live = w.zone.live.as_ref().unwrap();
+        assert!(live.min_exp > w.now && live.serving == Serving::Yes);
+    }
+}
