@@ -201,7 +201,11 @@ impl Backend for Control {
         Ok(data::versions(&*self.zone(&zone)?, &page))
     }
     async fn version(&self, zone: String, version: String) -> Answer<Version> {
-        data::version(&*self.zone(&zone)?, &version)
+        let z = self.zone(&zone)?;
+        let d = self.d.clone();
+        tokio::task::spawn_blocking(move || data::version(&d, &z, &version))
+            .await
+            .map_err(bug)?
     }
     async fn zone_diff(&self, zone: String, query: DiffQuery) -> Answer<Diff> {
         let z = self.zone(&zone)?;
@@ -211,7 +215,11 @@ impl Backend for Control {
             .map_err(bug)?
     }
     async fn zone_export(&self, zone: String, query: ExportQuery) -> Answer<Streamed> {
-        data::export(&*self.zone(&zone)?, &query)
+        let z = self.zone(&zone)?;
+        let d = self.d.clone();
+        tokio::task::spawn_blocking(move || data::export(&d, &z, &query))
+            .await
+            .map_err(bug)?
     }
     async fn zone_reload(
         &self,
