@@ -414,3 +414,54 @@ fn certificates_that_end_are_told_of_before() {
         (!health().contains("tls-expiry")).then_some(())
     });
 }
+
+/// NSD as the primary. Those that do not select the protocol `dot` must not be used (RFC 9103 §7.1):
+/// the operator is told why, and TCP, which would do, is never tried instead.
+#[test]
+fn nsd_as_a_primary_over_tls() {
+    let (site, made, _ports) = site(|c| {
+        c.make("primary", "ns1.primary.test", 2120);
+    });
+    policy(&site, "");
+    let (place, listen) = (site.path("nsd"), Ports::take(2));
+    fs::create_dir_all(&place).unwrap();
+    fs::write(place.join("zone"), SEED).unwrap();
+    let (shown, plain, secure) = (place.display(), listen.get(0), listen.get(1));
+    let (cert, key) = (made.file("primary.crt"), made.file("primary.key"));
+    let config = format!(
+        "server:\n  ip-address: 127.0.0.1@{plain}\n  ip-address: 127.0.0.1@{secure}\n  \
+         tls-port: {secure}\n  tls-service-pem: \"{cert}\"\n  tls-service-key: \"{key}\"\n  \
+         username: \"\"\n  chroot: \"\"\n  zonesdir: \"{shown}\"\n  pidfile: \"{shown}/pid\"\n  \
+         database: \"\"\n  xfrdfile: \"{shown}/xfrd\"\n  xfrdir: \"{shown}\"\n  \
+         zonelistfile: \"{shown}/zones\"\n  server-count: 1\n  verbosity: 2\nremote-control:\n  \
+         control-enable: no\nzone:\n  name: \"{ZONE}\"\n  zonefile: \"zone\"\n  \
+         provide-xfr: 127.0.0.1 NOKEY\n"
+    );
+    let Some(nsd) = Server::start("nsd", &["-d", "-c", "conf"], &place, &config) else {
+        return;
+    };
+    until("nsd", || dig(plain, &[ZONE, "SOA"]).serial());
+    let source = format!("tls:127.0.0.1:{secure}#ns1.primary.test");
+    site.ok(&["zone", "add", ZONE, "--policy", "p", "--source", &source]);
+    let status = site.await_status(ZONE, "taken or refused", |s| {
+        s["primaries"]["error"].is_string() || s["published"].is_object()
+    });
+    let Some(error) = status["primaries"]["error"].as_str() else {
+        eprintln!("nsd selects 'dot'");
+        site.await_published(ZONE, 1);
+        return;
+    };
+    assert!(error.contains("'dot' (ALPN, RFC 9103"), "{error}");
+    assert!(error.contains(&source), "{error}");
+    assert!(!nsd.log().contains("axfr for"), "{}", nsd.log());
+    assert!(
+        dig(site.publication_port(), &[ZONE, "SOA"])
+            .serial()
+            .is_none()
+    );
+    // Without TLS, when that is what is wanted.
+    let source = format!("127.0.0.1:{plain}");
+    site.ok(&["zone", "edit", ZONE, "--source", &source]);
+    site.ok(&["zone", "reload", ZONE]);
+    site.await_published(ZONE, 1);
+}
