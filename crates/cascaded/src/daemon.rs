@@ -148,6 +148,8 @@ pub struct Daemon {
     pub dns: Mutex<crate::servers::Running>,
     pub tsig: crate::tsig::Tsig,
     pub tokens: crate::control::Tokens,
+    /// One change at a time of the calls that wait for a second person.
+    pub second: Mutex<()>,
     pub operations: crate::control::Operations,
     pub counters: Counters,
     pub logging: crate::logging::Handle,

@@ -353,6 +353,7 @@ async fn serve(
         certificates: Default::default(),
         tsig,
         tokens,
+        second: Mutex::new(()),
         operations: crate::control::Operations::default(),
         live: ArcSwap::new(config.clone()),
         counters: Counters::default(),

@@ -279,7 +279,13 @@ pub fn diff(d: &Daemon, z: &ZoneHandle, q: &DiffQuery) -> Answer<Diff> {
 pub fn export(d: &Daemon, z: &ZoneHandle, q: &ExportQuery) -> Answer<Streamed> {
     let view = z.view();
     let stage = q.stage.unwrap_or(Stage::Signed);
-    let v = find_or_read(d, z, &view, q.version.as_deref().unwrap_or("current"), stage)?;
+    let v = find_or_read(
+        d,
+        z,
+        &view,
+        q.version.as_deref().unwrap_or("current"),
+        stage,
+    )?;
     let (tx, pieces) = mpsc::channel(EXPORT_QUEUE);
     let json = q.json;
     tokio::task::spawn_blocking(move || {

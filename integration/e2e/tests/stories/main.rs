@@ -31,6 +31,7 @@ mod recovery;
 mod restarts;
 mod reviews;
 mod rollbacks;
+mod second;
 mod secondaries;
 mod seed_page;
 mod serving;
