@@ -96,6 +96,8 @@ pub struct Daemon {
     /// What became of the last SIGHUP.
     pub reload: Mutex<ReloadOutcome>,
     pub started_at: Timestamp,
+    /// When ours end.
+    pub certificates: crate::certificates::Certificates,
     pub state: State,
     pub files: ZoneFiles,
     pub audit: Mutex<AuditLog>,
@@ -150,6 +152,8 @@ pub struct Daemon {
     pub dns: Mutex<crate::servers::Running>,
     pub tsig: crate::tsig::Tsig,
     pub tokens: crate::control::Tokens,
+    /// One change at a time of the calls that wait for a second person.
+    pub second: Mutex<()>,
     pub operations: crate::control::Operations,
     pub counters: Counters,
     pub logging: crate::logging::Handle,

@@ -5,6 +5,7 @@
 
 mod activation;
 mod args;
+mod certificates;
 mod control;
 mod daemon;
 mod hooks;

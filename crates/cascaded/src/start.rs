@@ -66,6 +66,10 @@ pub fn check_config(args: &Args) -> ExitCode {
             }
         }
     }
+    let now = cascade_program::clock::SystemClock::new().now();
+    let (ended, ending) = crate::certificates::judge(&config.config, now);
+    errors.extend(ended);
+    ending.iter().for_each(|w| eprintln!("warning: {w}"));
     let state = config.config.state_dir.as_std_path();
     if state.exists()
         && let Err(e) = check_state_dir(state)
@@ -349,8 +353,10 @@ async fn serve(
         dns: Mutex::default(),
         own_socket,
         reload: Mutex::default(),
+        certificates: Default::default(),
         tsig,
         tokens,
+        second: Mutex::new(()),
         operations: crate::control::Operations::default(),
         live: ArcSwap::new(config.clone()),
         counters: Counters::default(),
@@ -360,6 +366,8 @@ async fn serve(
         config: config.clone(),
         state,
     });
+    d.certificates.serve(&config.config);
+    tokio::spawn(crate::certificates::watch(d.clone()));
     tokio::spawn(crate::hsm::events::run(d.clone(), hsm_rx));
     start_watch(&d, watch_rx);
     tokio::spawn(watch_room(d.clone()));

@@ -188,6 +188,10 @@ pub(super) struct Actor {
     pub desk: Desk,
     /// A signing that begins as soon as the keys are there.
     pub waits_for_keys: Option<cascade_pipeline::action::StartSign>,
+    /// A denial of existence that is not in service yet.
+    pub beside: super::beside::Shelf,
+    /// The signing before the one that runs: what is shown if that comes to no version.
+    pub sign_before: Option<super::SignRow>,
     pub identity: Option<(VersionId, SourceIdentity)>,
     pub primaries: super::fetch::Primaries,
     /// What is made durable, and in what it is kept.
@@ -264,6 +268,8 @@ fn spawn(d: &Arc<Daemon>, mut row: ZoneRow, apex: Name, restored: bool) -> Arc<Z
         keys: None,
         desk: Desk::default(),
         waits_for_keys: None,
+        beside: Default::default(),
+        sign_before: None,
         identity: None,
         primaries: super::fetch::Primaries::default(),
         store: super::store::Store::default(),
@@ -409,7 +415,13 @@ impl Actor {
                 };
                 self.replies.insert(id, (reply, mark));
                 let old = source.map(|new| {
-                    let content = std::mem::take(&mut self.row.content);
+                    // A log of the old source's is as good as undone.
+                    let rollbacks = self.row.content.rollbacks.saturating_add(1);
+                    let fresh = super::update::OwnContent {
+                        rollbacks,
+                        ..Default::default()
+                    };
+                    let content = std::mem::replace(&mut self.row.content, fresh);
                     (std::mem::replace(&mut self.row.source, new), content)
                 });
                 let request = Request { id, by, command };
@@ -475,6 +487,7 @@ impl Actor {
         let changed = zone != before || actions.iter().any(|a| matches!(a, Action::Record(_)));
         self.row.zone = zone;
         self.note_own_content();
+        self.note_rollback(&before);
         for a in &actions {
             if let Action::SaveCandidate { unsigned, signed } = a {
                 self.save_candidate(*unsigned, *signed, now).await;

@@ -11,7 +11,7 @@ use cascade_keys::{
     Action, ApexSet, Event, Facts, Key, KeyNum, KeyPolicy, Role, Subject, is_published,
     next_action, next_deadline,
 };
-use cascade_pipeline::state::{Candidate, Serving};
+use cascade_pipeline::state::Candidate;
 use cascade_pipeline::{Action as ZoneAction, Event as ZoneEvent, Fault};
 use cascade_time::Timestamp;
 
@@ -187,7 +187,7 @@ impl Actor {
             return;
         };
         let known = self.row.keys.zone.published.as_ref().map(|p| p.version);
-        if known == Some(live.version.0) || live.serving == Serving::AwaitResign {
+        if known == Some(live.version.0) || live.serving.is_silent() {
             return;
         }
         let Some(held) = self.versions.get(&live.version) else {
