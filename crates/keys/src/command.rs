@@ -12,7 +12,7 @@ use crate::policy::KeyPolicy;
 use crate::roll::{Cause, Class, Roll, RollType, Seen, Stage, Step, Strategy};
 use crate::state::ZoneKeys;
 use crate::ttl::{Free, Served};
-use crate::wish::{begin, roll_type, wishes};
+use crate::wish::{begin, roll_for, wishes};
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Command {
@@ -225,8 +225,8 @@ fn start(
         Class::Csk if !has(Role::Csk) && !policy.use_csk => {
             return Err(Refusal::OtherLayout { has: Role::Ksk });
         }
-        Class::Ksk => roll_type(Role::Ksk, policy),
-        Class::Zsk => roll_type(Role::Zsk, policy),
+        Class::Ksk => roll_for(zone, Role::Ksk, policy),
+        Class::Zsk => roll_for(zone, Role::Zsk, policy),
         Class::Csk => RollType::Csk,
         Class::Algorithm => RollType::Algorithm,
         Class::FirstKeys | Class::Insecure => return Err(Refusal::NoRoll(class)),
@@ -427,7 +427,7 @@ fn remove(
         ));
     }
     // It leaves by the roll that replaces it, so it is never the last of its kind.
-    let kind = roll_type(key.role, policy);
+    let kind = roll_for(zone, key.role, policy);
     not_blocked(zone, policy, kind.class(), now)?;
     let roll = begin(zone, policy, kind, Cause::Operator, Strategy::Normal, now);
     Ok(vec![Event::RollStarted { roll }])
@@ -472,7 +472,10 @@ fn emergency(
             at: now,
         })
         .collect();
-    let kind = roll_type(role, policy);
+    let kind = match (roll_for(zone, role, policy), strategy) {
+        (RollType::KskDoubleDs, Strategy::Fast) => RollType::KskDoubleSignature,
+        (kind, _) => kind,
+    };
     let leaves = |r: &&Roll| leaked.iter().all(|k| r.old.contains(&k.num));
     if let Some(running) = zone.rolls.iter().find(leaves)
         && running.kind.class() != Class::Insecure

@@ -53,6 +53,9 @@ mod policy;
 #[cfg(test)]
 mod testkit;
 
+#[cfg(test)]
+mod double_ds;
+
 pub use apex::{ApexSet, Cds};
 pub use command::{Command, Refusal, decide};
 pub use drawing::drawing;
@@ -71,7 +74,8 @@ pub use observe::{
 };
 pub use policy::{Auto, CdsPolicy, KeyPolicy, KskRoll, RolePolicy, SignatureTimes, ZskRoll};
 pub use roll::{
-    Cause, Class, Dying, Goal, Met, Roll, RollType, Row, Seen, Stage, Step, Strategy, Witness,
+    Cause, Class, Dying, Goal, Instead, Met, Roll, RollType, Row, Seen, Stage, Step, Strategy,
+    Witness,
 };
 pub use state::{CacheWait, Parent, Published, ZoneKeys};
 pub use ttl::{ASSUMED_DS_TTL, Entry, Free, Served, TtlLog};

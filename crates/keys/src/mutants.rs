@@ -46,6 +46,8 @@ pub enum Mutant {
     StandbyKskSilent,
     /// In an algorithm roll keys and signatures come at once (RFC 6781 §4.1.4, liberal).
     LiberalAlgorithm,
+    /// In a double-DS roll CDS is signed by the key in the DNSKEY RRset alone.
+    CdsByDnskeyOnly,
     /// CDS is withdrawn once any roll has ended.
     CdsEndsWithAnyRoll,
     /// A confirmed forward step of the clock ends waits.

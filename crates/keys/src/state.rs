@@ -27,7 +27,7 @@ pub struct Published {
     pub any: Vec<KeyNum>,
     pub all: Vec<KeyNum>,
     pub data_ttl: u32,
-    /// First version and serial with these signers and this TTL.
+    /// First version and serial with these signers, this TTL, and this CDS.
     pub data_at: Timestamp,
     pub data_serial: u32,
     pub soa_expire: u32,
@@ -404,6 +404,9 @@ impl ZoneKeys {
                 roll.old.iter().filter(ksk).any(|n| ours.contains(n))
             }
             (Dying::AnyDs, Served::Ds { ours, foreign, .. }) => *foreign || !ours.is_empty(),
+            (Dying::CdsWithoutNew, Served::Cds(by)) => {
+                !by.is_empty() && roll.new.iter().filter(ksk).any(|n| !by.contains(n))
+            }
             _ => false,
         }
     }

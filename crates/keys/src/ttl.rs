@@ -42,6 +42,8 @@ pub enum Served {
     Data { any: Vec<KeyNum>, all: Vec<KeyNum> },
     /// Zone data without RRSIGs.
     Unsigned,
+    /// CDS and CDNSKEY RRsets signed by these keys; by none: there are no such RRsets.
+    Cds(Vec<KeyNum>),
 }
 
 impl Served {
@@ -50,6 +52,7 @@ impl Served {
             Served::Dnskey(_) => 0,
             Served::Ds { .. } => 1,
             Served::Data { .. } | Served::Unsigned => 2,
+            Served::Cds(_) => 3,
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::key::KeyNum;
 use crate::mutants::{Mutant, is};
 use crate::next_action::{Action, Plan, is_published};
 use crate::observe::{Delegation, Scope, What, next_look};
-use crate::roll::{Stage, Strategy};
+use crate::roll::{RollType, Stage, Strategy};
 use crate::ttl::{Free, Served};
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -68,7 +68,17 @@ impl Plan<'_> {
             },
             // Old content whose end in the servers has not been seen yet.
             What::Dnskey => self.is_open(|s| matches!(s, Served::Dnskey(_))),
-            What::Rrsig => self.is_open(|s| matches!(s, Served::Data { .. } | Served::Unsigned)),
+            What::Rrsig => {
+                // Both keys sign it from P1 on; only a double-DS roll waits for the old copies.
+                let cds = zone.rolls.iter().any(|r| {
+                    r.kind == RollType::KskDoubleDs && matches!(r.stage, Stage::P1 | Stage::C1)
+                });
+                self.is_open(|s| match s {
+                    Served::Data { .. } | Served::Unsigned => true,
+                    Served::Cds(_) => cds,
+                    _ => false,
+                })
+            }
         };
         if awaited || pending {
             // The delegation is asked for from the first publication on.

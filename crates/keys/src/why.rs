@@ -68,8 +68,11 @@ pub fn why(
     }
     if let Some(roll) = zone.rolls.first() {
         let w = waiting(zone, policy, facts, roll, now);
+        let instead = roll
+            .instead
+            .map_or(String::new(), |i| format!("; {}", i.words()));
         return format!(
-            "{name}: the {} ({}, {} -> {}) {} since {}.{}",
+            "{name}: the {} ({}, {} -> {}{instead}) {} since {}.{}",
             roll.class(),
             roll.kind.word(),
             tags(zone, &roll.old),
@@ -239,7 +242,8 @@ fn for_version(zone: &ZoneKeys, policy: &KeyPolicy, facts: &Facts, now: Timestam
     };
     let listed = apex
         .iter()
-        .flat_map(|a| a.dnskey.iter().chain(&a.zone_signers));
+        .flat_map(|a| [&a.dnskey, &a.zone_signers, &a.cds_signers])
+        .flatten();
     if let Some((n, _)) = listed.copied().collect::<Vec<_>>().iter().find_map(failed)
         && let Some(k) = zone.key(n)
     {

@@ -151,8 +151,11 @@ fn started(roll: &Roll, row: &KeysRow) -> String {
         old if old.is_empty() => String::new(),
         old => format!(", replaces {old}"),
     };
+    let instead = roll
+        .instead
+        .map_or(String::new(), |i| format!("; {}", i.words()));
     format!(
-        "{} ({}) started ({why}){old}",
+        "{} ({}) started ({why}){old}{instead}",
         roll.class(),
         roll.kind.word()
     )

@@ -213,7 +213,10 @@ pub fn roll(
         old_tags: tags(&roll.old),
         new_tags: tags(&roll.new),
         waits_for: Some(whom_word(&waiting.whom).into()),
-        why: Some(waiting.text),
+        why: Some(match roll.instead {
+            Some(i) => format!("{}; {}", waiting.text, i.words()),
+            None => waiting.text,
+        }),
         since: Some(roll.since),
         started_at: Some(roll.started_at),
         earliest_at: earliest(row, rules, roll),
