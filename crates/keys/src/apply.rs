@@ -49,7 +49,7 @@ impl ZoneKeys {
             Event::KeyTrashed { key, at } => {
                 self.with_key(*key, |k| k.times.trashed_at = Some(*at));
             }
-            Event::KeyDestroyed { key, at } => {
+            Event::KeyDestroyed { key, at } | Event::KeyForgotten { key, at } => {
                 self.with_key(*key, |k| k.times.destroyed_at = Some(*at));
                 self.forget_destroyed();
             }

@@ -21,11 +21,11 @@ const OLD: KeyNum = KeyNum(1);
 const NEW: KeyNum = KeyNum(3);
 const DAY: u64 = 86_400;
 
-fn t(secs: u64) -> Timestamp {
+pub(crate) fn t(secs: u64) -> Timestamp {
     Timestamp::from_secs(1_800_000_000 + secs as i64)
 }
 
-fn policy() -> KeyPolicy {
+pub(crate) fn policy() -> KeyPolicy {
     KeyPolicy {
         ksk_roll: KskRoll::DoubleDs,
         cds: CdsPolicy::Always,
@@ -36,7 +36,7 @@ fn policy() -> KeyPolicy {
 }
 
 /// A zone in service, linked to its parent or not, with its version out at the beginning.
-fn zone(policy: &KeyPolicy, linked: bool) -> ZoneKeys {
+pub(crate) fn zone(policy: &KeyPolicy, linked: bool) -> ZoneKeys {
     let mut z = ZoneKeys::new(b"\x07example\x00");
     for (num, role) in [(1, Role::Ksk), (2, Role::Zsk)] {
         let mut k: Key = key(num, role, 13);
@@ -61,7 +61,7 @@ fn zone(policy: &KeyPolicy, linked: bool) -> ZoneKeys {
     z
 }
 
-fn publish(z: &mut ZoneKeys, policy: &KeyPolicy, at: u64) {
+pub(crate) fn publish(z: &mut ZoneKeys, policy: &KeyPolicy, at: u64) {
     let apex = z.apex_set(policy, t(at)).expect("there is something");
     let serial = z.published.as_ref().map_or(1, |p| p.serial + 1);
     z.apply(&Event::VersionPublished(Publication {
@@ -92,7 +92,7 @@ fn swept(z: &mut ZoneKeys, what: What, at: u64) {
     }));
 }
 
-fn started(z: &mut ZoneKeys, policy: &KeyPolicy, kind: RollType, at: u64) {
+pub(crate) fn started(z: &mut ZoneKeys, policy: &KeyPolicy, kind: RollType, at: u64) {
     let roll = begin(z, policy, kind, Cause::Operator, Strategy::Normal, t(at));
     z.apply(&Event::RollStarted { roll });
     let mut new = key(NEW.0, Role::Ksk, 13);
@@ -105,7 +105,7 @@ fn started(z: &mut ZoneKeys, policy: &KeyPolicy, kind: RollType, at: u64) {
     });
 }
 
-fn step(z: &mut ZoneKeys, at: u64) {
+pub(crate) fn step(z: &mut ZoneKeys, at: u64) {
     let roll = z.roll(Class::Ksk).expect("runs").clone();
     z.apply(&step_event(&roll, t(at)));
 }

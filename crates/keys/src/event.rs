@@ -80,6 +80,11 @@ pub enum Event {
         key: KeyNum,
         at: Timestamp,
     },
+    /// Given up by order although its store did not destroy it.
+    KeyForgotten {
+        key: KeyNum,
+        at: Timestamp,
+    },
     RollStarted {
         roll: Roll,
     },
@@ -145,6 +150,7 @@ impl Event {
             Event::KeyCompromised { .. } => "key.compromised",
             Event::KeyTrashed { .. } => "key.trashed",
             Event::KeyDestroyed { .. } => "key.destroyed",
+            Event::KeyForgotten { .. } => "key.forgotten",
             Event::RollStarted { .. } => "roll.started",
             Event::RollStepped { .. } => "roll.step",
             Event::RollDone { .. } => "roll.done",
@@ -172,6 +178,7 @@ impl Event {
             | Event::KeyCompromised { at, .. }
             | Event::KeyTrashed { at, .. }
             | Event::KeyDestroyed { at, .. }
+            | Event::KeyForgotten { at, .. }
             | Event::RollStepped { at, .. }
             | Event::RollDone { at, .. }
             | Event::RollCancelled { at, .. }

@@ -96,6 +96,18 @@ impl ZoneKeys {
         } else {
             report.ended
         };
+        if report.went_back() {
+            // Caches may take the old from there again.
+            match report.what {
+                What::Dnskey => self.log.reopen(&Served::Dnskey(Vec::new())),
+                What::Rrsig => {
+                    self.log.reopen(&Served::Unsigned);
+                    self.log.reopen(&Served::Cds(Vec::new()));
+                }
+                // What a parent shows is logged as it is.
+                What::Ds => {}
+            }
+        }
         match (report.what, report.passed) {
             (What::Dnskey, Some(x)) => {
                 let like = Served::Dnskey(Vec::new());

@@ -277,6 +277,7 @@ impl Future<'_> {
             members: vec![Member {
                 server: "all servers".to_string(),
                 address: "forecast".to_string(),
+                nsid: None,
                 answer,
             }],
             parent_expire: None,

@@ -55,6 +55,10 @@ mod testkit;
 
 #[cfg(test)]
 mod double_ds;
+#[cfg(test)]
+mod removal;
+#[cfg(test)]
+mod steady;
 
 pub use apex::{ApexSet, Cds};
 pub use command::{Command, Refusal, decide};
@@ -69,8 +73,8 @@ pub use next_action::{
     step_event,
 };
 pub use observe::{
-    Answer, Delegation, DsShown, MAX_MEMBERS, Member, MemberReport, Referral, Scope, SeenKey,
-    Sweep, SweepReport, Verdict, What, next_look,
+    Answer, Delegation, DsShown, MAX_MEMBERS, Member, MemberReport, Referral, STEADY, Scope,
+    SeenKey, Sweep, SweepReport, Verdict, What, next_look, next_watch,
 };
 pub use policy::{Auto, CdsPolicy, KeyPolicy, KskRoll, RolePolicy, SignatureTimes, ZskRoll};
 pub use roll::{

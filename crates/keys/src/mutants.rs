@@ -36,6 +36,8 @@ pub enum Mutant {
     LastAtStart,
     /// What a server showed in the sweep before counts in this one.
     TwoSweepsAsOne,
+    /// A server that goes back to the old after it has shown the new is taken at its last word.
+    FlipsForgotten,
     /// The first server speaks for all.
     OneServer,
     /// The old KSK leaves the DNSKEY RRset as soon as the new DS is asked for.

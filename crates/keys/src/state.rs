@@ -190,6 +190,7 @@ impl ZoneKeys {
                 for m in &mut look.members {
                     m.first_asked = Timestamp::EPOCH;
                     m.last_answer = m.last_answer.map(|_| Timestamp::EPOCH);
+                    m.flipped_at = m.flipped_at.map(|_| Timestamp::EPOCH);
                 }
             }
             ZoneKeys {

@@ -148,6 +148,17 @@ impl TtlLog {
         self.close(end, extra, |e| e.what.class() == class && e.superseded);
     }
 
+    /// A server has gone back to something older: nobody knows which of the former contents, so
+    /// the end of none of them is sure any more.
+    pub fn reopen(&mut self, like: &Served) {
+        let class = like.class();
+        for e in &mut self.entries {
+            if e.what.class() == class && e.superseded {
+                e.last = None;
+            }
+        }
+    }
+
     /// A sweep of the parent's servers that ended at `end` showed only these contents.
     pub fn close_ds_except(&mut self, shown: &[(Served, u32)], end: Timestamp, extra: Duration) {
         self.close(end, extra, |e| {

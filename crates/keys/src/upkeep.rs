@@ -8,8 +8,8 @@ use crate::ds::DsRecord;
 use crate::key::KeyNum;
 use crate::mutants::{Mutant, is};
 use crate::next_action::{Action, Plan, is_published};
-use crate::observe::{Delegation, Scope, What, next_look};
-use crate::roll::{RollType, Stage, Strategy};
+use crate::observe::{Delegation, STEADY, Scope, What, next_look, next_watch};
+use crate::roll::{Roll, RollType, Stage, Strategy};
 use crate::ttl::{Free, Served};
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -87,12 +87,26 @@ impl Plan<'_> {
             } else {
                 since
             };
-            let next = next_look(since, last);
+            let mut next = next_look(since, last);
+            if let (Some(look), Some(last)) = (zone.look(what), last)
+                && look.is_unsteady()
+            {
+                next = next.min(last.saturating_add(STEADY / 6).max(since));
+            }
             let minute = last.map(|l| l.saturating_add(Duration::from_secs(60)));
             return Some(match minute {
                 Some(m) if hurry => next.min(m.max(since)),
                 _ => next,
             });
+        }
+        // What has left all servers must stay away while caches are waited for.
+        let watches = |r: &&Roll| {
+            r.row()
+                .is_some_and(|row| row.expired.iter().any(|d| d.look() == what))
+        };
+        let watched = zone.rolls.iter().filter(watches).map(|r| r.since).max();
+        if let Some(since) = watched {
+            return Some(next_watch(since, last));
         }
         if zone.unsigned || what == What::Rrsig {
             return None;

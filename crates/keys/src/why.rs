@@ -400,7 +400,9 @@ fn by_hand(zone: &ZoneKeys, roll: &Roll, now: Timestamp) -> String {
 
 fn bad_member(look: &SweepReport) -> Option<&crate::observe::MemberReport> {
     let bad = |v| matches!(v, Verdict::Mismatch | Verdict::NoAnswer);
-    look.members.iter().find(|m| bad(m.verdict))
+    let unsteady = |v| matches!(v, Verdict::Unsteady);
+    let first = |test: &dyn Fn(Verdict) -> bool| look.members.iter().find(|m| test(m.verdict));
+    first(&bad).or_else(|| first(&unsteady))
 }
 
 /// What a look showed, in parentheses.
@@ -413,10 +415,14 @@ fn evidence(look: Option<&SweepReport>) -> String {
     let all = look.members.len();
     match bad_member(look) {
         Some(m) => format!(
-            " ({} at {} has {}; {agree} of {all} addresses agree) when asked {}",
+            " ({} at {} has {}{}; {agree} of {all} addresses agree) when asked {}",
             m.server,
-            m.address,
+            m.place(),
             m.found,
+            m.flipped_at.map_or(String::new(), |at| format!(
+                " and went back to the old {}",
+                at.to_human()
+            )),
             look.ended.to_human()
         ),
         None => format!(

@@ -45,6 +45,7 @@ fn wrong_rules_are_noticed_by_name() {
         (NewTtl, "s17-dnskey-ttl-changes"),
         (LastAtStart, "m-slow-looks"),
         (TwoSweepsAsOne, "s13-flipping-servers"),
+        (FlipsForgotten, "s13-back-in-the-wait"),
         (OneServer, "s33-parent-servers-apart"),
         (OldKskLeavesInP2, "s30-ksk-double-signature"),
         (OneSignerInP1, "s30-ksk-double-signature"),

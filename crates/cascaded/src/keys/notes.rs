@@ -34,6 +34,10 @@ pub fn note(event: &Event, row: &KeysRow) -> Option<(HistoryKind, String)> {
         Event::KeyCompromised { key, .. } => changed(format!("{} is compromised", name(key))),
         Event::KeyTrashed { key, .. } => changed(format!("{} is in the trash", name(key))),
         Event::KeyDestroyed { key, .. } => changed(format!("{} was destroyed", name(key))),
+        Event::KeyForgotten { key, .. } => changed(format!(
+            "{} was given up; its store did not destroy it and still has it",
+            name(key)
+        )),
         Event::RollStarted { roll } => (HistoryKind::RollStarted, started(roll, row)),
         Event::RollStepped { class, to, .. } => {
             let roll = row.zone.roll(*class)?;

@@ -70,11 +70,19 @@ pub(super) enum KeyDone {
         made: Result<(Key, Place), String>,
     },
     Destroyed(KeyNum, Result<(), String>),
+    Purged(KeyNum, Result<(), String>, Purge),
     /// Key files are where the state says, but for these.
     Tidied(Vec<String>),
     Looked(crate::looks::Looked),
     /// When the DS set that the parent was told became wanted.
     Told(Option<Timestamp>, Result<(), String>),
+}
+
+/// Who ordered a key destroyed, and hears of it.
+pub(super) struct Purge {
+    pub forget: bool,
+    pub by: String,
+    pub reply: super::KeyReply,
 }
 
 impl Desk {
@@ -406,7 +414,7 @@ impl Actor {
     }
 
     /// Blocking work with the zone's key stores.
-    fn key_job(
+    pub(super) fn key_job(
         &self,
         work: impl FnOnce(&crate::daemon::Daemon, cascade_crypto::ZoneRef<'_>, &KeysRow) -> KeyDone
         + Send
@@ -454,6 +462,7 @@ impl Actor {
                 }
                 self.desk.failed(Subject::Destroy(num), &e, now);
             }
+            KeyDone::Purged(num, end, purge) => self.purged(num, end, purge).await,
             KeyDone::Tidied(left) => {
                 self.desk.tidying = false;
                 for why in left {

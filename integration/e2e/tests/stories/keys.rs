@@ -799,6 +799,20 @@ fn keys_are_imported_and_removed() {
     assert!(!list.contains(&gone), "{list}");
     let all = world.site.ok(&["keyset", ZONE, "list", "--all"]);
     assert!(all.contains(&gone) && all.contains("in the trash"), "{all}");
+    // From there it can be destroyed before its time; what is in use cannot.
+    let purge = |key: &str| {
+        world
+            .site
+            .cascade(&["keyset", ZONE, "remove-key", key, "--purge", "--yes"])
+    };
+    purge(&tag).expect(1).complains(&["cannot be removed"]);
+    let unsure = ["keyset", ZONE, "remove-key", &gone, "--purge"];
+    let unsure = world.site.cascade(&unsure);
+    unsure.expect(9).complains(&["nothing brings it back"]);
+    purge(&gone).expect(0);
+    let all = world.site.ok(&["keyset", ZONE, "list", "--all"]);
+    assert!(!all.contains(&gone), "{all}");
+    purge(&gone).expect(1).complains(&["destroyed already"]);
 }
 
 #[test]
