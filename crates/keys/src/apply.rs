@@ -9,7 +9,7 @@ use crate::event::{Event, Publication};
 use crate::key::{Key, KeyNum, Times};
 use crate::observe::Delegation;
 use crate::roll::{Class, Goal, Met, Roll, RollType, Seen, Stage, Witness};
-use crate::state::{Published, ZoneKeys};
+use crate::state::{Notified, Published, ZoneKeys};
 use crate::ttl::{Entry, Served};
 
 /// Destroyed keys whose public halves are remembered, to recognise a late DS.
@@ -76,6 +76,12 @@ impl ZoneKeys {
             Event::Swept(report) => self.sweep(report),
             Event::IslandLeft { .. } => self.island = false,
             Event::ParentTold { at } => self.parent.told_at = Some(*at),
+            Event::ParentNotified { text, at } => {
+                self.parent.notified = Some(Notified {
+                    at: *at,
+                    text: text.clone(),
+                });
+            }
             Event::ParentReminded { at } => self.parent.reminded_at = Some(*at),
             Event::ClockStepped { by_secs, .. } => {
                 self.log.lengthen(Duration::from_secs(*by_secs));
@@ -408,6 +414,7 @@ impl ZoneKeys {
             if !self.parent.wanted.is_empty() || deletes {
                 self.parent.wanted_at = Some(at);
                 self.parent.told_at = None;
+                self.parent.notified = None;
                 self.parent.reminded_at = None;
             }
             self.parent.followed_at = None;

@@ -78,7 +78,7 @@ pub(crate) fn publish(z: &mut ZoneKeys, policy: &KeyPolicy, at: u64) {
     }));
 }
 
-fn swept(z: &mut ZoneKeys, what: What, at: u64) {
+pub(crate) fn swept(z: &mut ZoneKeys, what: What, at: u64) {
     z.apply(&Event::Swept(SweepReport {
         what,
         started: t(at),

@@ -126,6 +126,11 @@ pub enum Event {
     ParentTold {
         at: Timestamp,
     },
+    /// The parent's endpoint heard of the new CDS, or will not be told any more.
+    ParentNotified {
+        text: String,
+        at: Timestamp,
+    },
     ParentReminded {
         at: Timestamp,
     },
@@ -161,6 +166,7 @@ impl Event {
             Event::Swept(_) => "look.done",
             Event::IslandLeft { .. } => "ds.wanted",
             Event::ParentTold { .. } => "ds.told",
+            Event::ParentNotified { .. } => "ds.notified",
             Event::ParentReminded { .. } => "ds.reminded",
             Event::ClockStepped { .. } => "clock.stepped",
         }
@@ -186,6 +192,7 @@ impl Event {
             | Event::Vouched { at, .. }
             | Event::IslandLeft { at }
             | Event::ParentTold { at }
+            | Event::ParentNotified { at, .. }
             | Event::ParentReminded { at }
             | Event::ClockStepped { at, .. } => *at,
             Event::RollStarted { roll } => roll.started_at,

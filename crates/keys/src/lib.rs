@@ -56,6 +56,8 @@ mod testkit;
 #[cfg(test)]
 mod double_ds;
 #[cfg(test)]
+mod notified;
+#[cfg(test)]
 mod removal;
 #[cfg(test)]
 mod steady;
@@ -81,7 +83,7 @@ pub use roll::{
     Cause, Class, Dying, Goal, Instead, Met, Roll, RollType, Row, Seen, Stage, Step, Strategy,
     Witness,
 };
-pub use state::{CacheWait, Parent, Published, ZoneKeys};
+pub use state::{CacheWait, Notified, Parent, Published, ZoneKeys};
 pub use ttl::{ASSUMED_DS_TTL, Entry, Free, Served, TtlLog};
 pub use why::{Alert, Waiting, Whom, alerts, waiting, waits_for, why};
 pub use wish::{Wish, begin, due_at, roll_type, wishes};

@@ -32,6 +32,7 @@ pub enum Subject {
     Look(What),
     Generate(Role),
     Parent,
+    Notify,
     Remind,
     Trash(KeyNum),
     Destroy(KeyNum),
@@ -90,6 +91,8 @@ pub enum Action {
         remove: Vec<DsRecord>,
         set: Vec<DsRecord>,
     },
+    /// CDS has changed and every server of the zone shows it: NOTIFY(CDS) to the parent's endpoint.
+    NotifyParent,
     /// The parent has not followed for long.
     Remind {
         set: Vec<DsRecord>,
@@ -113,6 +116,7 @@ impl Action {
             Action::Look { what, .. } => Subject::Look(*what),
             Action::GenerateKey { role, .. } => Subject::Generate(*role),
             Action::TellParent { .. } => Subject::Parent,
+            Action::NotifyParent => Subject::Notify,
             Action::Remind { .. } => Subject::Remind,
             Action::TrashKey { key } => Subject::Trash(*key),
             Action::DestroyKey { key } => Subject::Destroy(*key),

@@ -33,6 +33,14 @@ pub struct Published {
     pub soa_expire: u32,
 }
 
+/// How telling the parent's endpoint ended.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Notified {
+    pub at: Timestamp,
+    /// Who heard it, or why nobody did.
+    pub text: String,
+}
+
 /// The parent as last seen and as wanted.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -45,6 +53,9 @@ pub struct Parent {
     pub wanted_at: Option<Timestamp>,
     /// The hook or update for `wanted` has succeeded.
     pub told_at: Option<Timestamp>,
+    /// What became of the NOTIFY(CDS) for `wanted`; it is over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub notified: Option<Notified>,
     pub reminded_at: Option<Timestamp>,
     /// A sweep showed exactly `wanted`, as far as our keys go.
     pub followed_at: Option<Timestamp>,
@@ -352,6 +363,15 @@ impl ZoneKeys {
             .filter_map(|n| self.key(*n)?.times.ds_wanted_at)
             .max()
             .map(|at| at.saturating_add(policy.remind_after))
+    }
+
+    /// Every server of the zone was seen to show the version with the CDS that is published.
+    pub fn is_cds_everywhere(&self) -> bool {
+        let Some(p) = &self.published else {
+            return false;
+        };
+        self.look(What::Rrsig)
+            .is_some_and(|l| l.passed.is_some() && l.started >= p.data_at)
     }
 
     /// Begin of the present wait for `what`.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use cascade_time::Timestamp;
 
+use crate::apex::Cds;
 use crate::ds::DsRecord;
 use crate::key::KeyNum;
 use crate::mutants::{Mutant, is};
@@ -69,6 +70,10 @@ impl Plan<'_> {
             // Old content whose end in the servers has not been seen yet.
             What::Dnskey => self.is_open(|s| matches!(s, Served::Dnskey(_))),
             What::Rrsig => {
+                // The parent is told when it is everywhere.
+                if self.awaits_notify() && !zone.is_cds_everywhere() {
+                    return Some(next_look(since.max(p.data_at), last));
+                }
                 // Both keys sign it from P1 on; only a double-DS roll waits for the old copies.
                 let cds = zone.rolls.iter().any(|r| {
                     r.kind == RollType::KskDoubleDs && matches!(r.stage, Stage::P1 | Stage::C1)
@@ -204,11 +209,31 @@ impl Plan<'_> {
             let set = set.clone();
             self.at(self.now, || Action::TellParent { add, remove, set });
         }
+        if self.awaits_notify() && zone.is_cds_everywhere() {
+            self.at(self.now, || Action::NotifyParent);
+        }
         let remind = match zone.parent.reminded_at {
             Some(last) => last.saturating_add(DAY),
             None => wanted_at.saturating_add(self.policy.remind_after),
         };
         self.at(remind, || Action::Remind { set });
+    }
+
+    /// The parent's endpoint is still to be told of the CDS that is published.
+    fn awaits_notify(&self) -> bool {
+        let parent = &self.zone.parent;
+        let reachable = matches!(parent.delegation, Delegation::Ours | Delegation::Linked);
+        let has_cds = |p: &crate::state::Published| match &p.apex.cds {
+            Cds::Keys(keys) => *keys == parent.wanted,
+            Cds::Delete => parent.wanted.is_empty(),
+            Cds::None => false,
+        };
+        self.policy.notify_parent
+            && reachable
+            && parent.wanted_at.is_some()
+            && parent.followed_at.is_none()
+            && parent.notified.is_none()
+            && self.zone.published.as_ref().is_some_and(has_cds)
     }
 
     pub(crate) fn removal(&mut self) {

@@ -90,9 +90,17 @@ pub fn why(
     if wanted && zone.parent.delegation == Delegation::Ours {
         let ds: Vec<String> = zone.wanted_ds(policy).iter().map(|d| d.text()).collect();
         return format!(
-            "{name}: waits for the parent: it should have exactly {}{}.{}",
+            "{name}: waits for the parent: it should have exactly {}{}{}.{}",
             ds.join(", "),
             evidence(zone.look(What::Ds)),
+            zone.parent
+                .notified
+                .as_ref()
+                .map_or(String::new(), |n| format!(
+                    ", NOTIFY(CDS) {}: {}",
+                    n.at.to_human(),
+                    n.text
+                )),
             looks(None)
         );
     }
@@ -314,6 +322,11 @@ fn for_servers(
         Some(_) => evidence(look),
         None => ": nobody was asked yet in this step".to_string(),
     };
+    if what == What::Ds
+        && let Some(n) = &zone.parent.notified
+    {
+        text += &format!(", NOTIFY(CDS) {}: {}", n.at.to_human(), n.text);
+    }
     if what == What::Ds && zone.parent.delegation == Delegation::Unknown {
         text += ", and where the zone is delegated is not known: set \
                  key-manager.ds.parent-nameservers, or tell what they show by hand";

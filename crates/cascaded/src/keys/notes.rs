@@ -71,6 +71,9 @@ pub fn note(event: &Event, row: &KeysRow) -> Option<(HistoryKind, String)> {
             HistoryKind::DsWanted,
             "the parent was told of its DS set".into(),
         ),
+        Event::ParentNotified { text, .. } => {
+            (HistoryKind::DsWanted, format!("NOTIFY(CDS): {text}"))
+        }
         Event::ParentReminded { .. } => (HistoryKind::DsWanted, "reminded of the parent".into()),
         Event::ClockStepped { by_secs, .. } => changed(format!(
             "the clock was stepped forward by {by_secs} s; waits grow by it"

@@ -2,6 +2,7 @@
 //! `cascade_keys::judge`.
 
 mod answers;
+mod dsync;
 mod message;
 mod nodes;
 mod push;
@@ -23,6 +24,7 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+pub use dsync::{Telling, Told, notify};
 pub use push::{Push, push};
 
 use answers::Shown;

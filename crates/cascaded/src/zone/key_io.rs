@@ -17,13 +17,15 @@ use super::{KeyOrder, KeyRefusal, KeyReply};
 use crate::daemon::ActivePolicy;
 use crate::hooks::{self, End};
 use crate::keys::{Import, ds_rdata, key_policy, zone_ref};
-use crate::looks::{Look, Looked, Push, look, push};
+use crate::looks::{Look, Looked, Push, Telling, Told, look, notify, push};
 
 /// A registrar's program may take this long.
 const HOOK_BOUND: Duration = Duration::from_secs(300);
 const HOOK_OUTPUT: usize = 64 * 1024;
 /// A node that has not been reached for so long is no longer asked for.
 const NODE_KEPT: Duration = Duration::from_secs(7 * 86_400);
+/// Of telling the parent's endpoint of one CDS: about five hours. The parent looks by itself, too.
+const NOTIFY_ATTEMPTS: u32 = 10;
 /// Looks that show nothing new are stored this often.
 const LOOK_STORED: Duration = Duration::from_secs(6 * 3600);
 
@@ -303,6 +305,53 @@ impl Actor {
             }
             let _ = done.send(Done::Key(Box::new(KeyDone::Told(wanted_at, end))));
         });
+    }
+
+    /// NOTIFY(CDS) to the parent's endpoint.
+    pub(super) fn start_notify(&mut self, policy: &ActivePolicy) {
+        let config = &self.d.conf().config.key_manager;
+        let km = &policy.file.policy.key_manager;
+        let telling = Telling {
+            zone: self.me.apex.to_lowercase(),
+            parent_servers: km.ds.parent_nameservers.iter().map(|t| t.addr).collect(),
+            resolvers: config.resolvers.iter().map(|r| r.0).collect(),
+        };
+        let (tsig, bound) = (crate::servers::tsig_keys(&self.d), config.check_timeout);
+        let wanted_at = self.row.keys.zone.parent.wanted_at;
+        self.desk.begin(Subject::Notify);
+        let (d, done) = (self.d.clone(), self.done.clone());
+        tokio::spawn(async move {
+            let end = notify(&telling, tsig, d.looks.clone(), d.clock.clone(), bound).await;
+            let _ = done.send(Done::Key(Box::new(KeyDone::Notified(wanted_at, end))));
+        });
+    }
+
+    pub(super) async fn notified(
+        &mut self,
+        wanted_at: Option<Timestamp>,
+        end: Result<Told, String>,
+    ) {
+        let now = self.d.now();
+        if self.row.keys.zone.parent.wanted_at != wanted_at {
+            // It was another set.
+            self.desk.done(Subject::Notify);
+            return;
+        }
+        let text = match end {
+            Ok(Told::By(endpoint)) => format!("heard by {endpoint}"),
+            Ok(Told::NoTarget) => "the parent has no DSYNC record for CDS".to_string(),
+            Err(e) if self.desk.failures(Subject::Notify) + 1 >= NOTIFY_ATTEMPTS => {
+                format!("given up after {NOTIFY_ATTEMPTS} attempts: {e}")
+            }
+            Err(e) => {
+                tracing::warn!(zone = %self.me.name, "the parent's endpoint did not hear of the new CDS and is told again later: {e}");
+                self.desk.failed(Subject::Notify, &e, now);
+                return;
+            }
+        };
+        self.desk.done(Subject::Notify);
+        self.keys_commit(vec![Event::ParentNotified { text, at: now }])
+            .await;
     }
 
     /// The policy's program with what it is told.

@@ -76,6 +76,8 @@ pub(super) enum KeyDone {
     Looked(crate::looks::Looked),
     /// When the DS set that the parent was told became wanted.
     Told(Option<Timestamp>, Result<(), String>),
+    /// The same for the parent's endpoint.
+    Notified(Option<Timestamp>, Result<crate::looks::Told, String>),
 }
 
 /// Who ordered a key destroyed, and hears of it.
@@ -106,6 +108,11 @@ impl Desk {
         *n = n.saturating_add(1);
         self.retry_at
             .insert(subject, now + Duration::from_secs(wait));
+    }
+
+    /// How often it has failed in a row.
+    pub(super) fn failures(&self, subject: Subject) -> u32 {
+        self.attempts.get(&subject).copied().unwrap_or(0)
     }
 
     fn later(&mut self, subject: Subject, at: Timestamp) {
@@ -351,6 +358,7 @@ impl Actor {
             Action::TellParent { add, remove, set } => {
                 self.start_telling(&add, &remove, &set, policy);
             }
+            Action::NotifyParent => self.start_notify(policy),
             Action::Remind { set } => {
                 let ds: Vec<String> = set.iter().map(|d| d.text()).collect();
                 tracing::warn!(zone = %self.me.name, "the parent has not followed yet; it should have exactly: {}; see: cascade keyset {} get ds", ds.join(", "), self.me.name);
@@ -474,6 +482,7 @@ impl Actor {
             }
             KeyDone::Looked(found) => self.looked(found).await,
             KeyDone::Told(wanted_at, end) => self.told(wanted_at, end).await,
+            KeyDone::Notified(wanted_at, end) => self.notified(wanted_at, end).await,
         }
     }
 
