@@ -136,8 +136,76 @@ fn double_ds_of_a_zone_without_a_parent_is_done_another_way() {
     world.drive("first keys settle", DAY, |w| w.rolls().is_empty());
     world.site.ok(&["keyset", ZONE, "ksk", "start-roll"]);
     let rolls = world.rolls();
-    assert_eq!(rolls[0]["roll_type"], "double-signature", "{rolls:#?}");
+    assert_eq!(rolls[0]["type"], "double-signature", "{rolls:#?}");
     let why = world.site.ok(&["zone", "why", ZONE]);
     assert!(why.contains("the parent has never shown a DS"), "{why}");
     world.drive("the roll ends", 20 * DAY, |w| w.rolls().is_empty());
+}
+
+/// Values of the metric on the page, with their labels.
+fn values(world: &World, metric: &str) -> Vec<(String, f64)> {
+    let page = world.site.request("GET", "/metrics", None).unwrap().body;
+    let of = |l: &str| {
+        let rest = l.strip_prefix(metric)?;
+        let (labels, value) = rest.strip_prefix('{')?.rsplit_once("} ")?;
+        Some((labels.to_string(), value.parse().ok()?))
+    };
+    page.lines().filter_map(of).collect()
+}
+
+/// The values for which a rule of the form `metric > number` fires; the rule is read from the file
+/// that we ship.
+fn firing(world: &World, alert: &str) -> Vec<f64> {
+    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../packaging/monitoring/alerts.yml");
+    let rules = std::fs::read_to_string(file).unwrap();
+    let rule = rules
+        .split("- alert: ")
+        .find(|r| r.starts_with(&format!("{alert}\n")))
+        .unwrap();
+    let (_, rest) = rule.split_once("expr: ").unwrap();
+    let (metric, limit) = rest.lines().next().unwrap().split_once(" > ").unwrap();
+    let limit: f64 = limit.parse().unwrap();
+    let all = values(world, metric).into_iter();
+    all.map(|(_, v)| v).filter(|v| *v > limit).collect()
+}
+
+#[test]
+fn the_alert_of_a_late_parent_fires_and_ends() {
+    let mut world = World::new("");
+    world.link();
+    let of_zone = |w: &World, metric: &str| -> f64 {
+        let all = values(w, metric);
+        let zone = format!("zone=\"{ZONE}\"");
+        let mut found = all.iter().filter(|(l, _)| l.contains(&zone));
+        found.next().unwrap().1
+    };
+    assert_eq!(firing(&world, "CascadeParentLate"), Vec::<f64>::new());
+    let fits = |w: &World| of_zone(w, "cascade_ds_matches") == 1.0;
+    world.drive("the parent fits", DAY, fits);
+    let active = |w: &World| {
+        let all = values(w, "cascade_key_state").into_iter();
+        all.filter(|(l, v)| l.contains(ZONE) && l.contains("state=\"active\"") && *v == 1.0)
+            .count()
+    };
+    assert_eq!(active(&world), 2);
+    world.follows = false;
+    world.site.ok(&["keyset", ZONE, "ksk", "start-roll"]);
+    let asks = |w: &World| {
+        let all = values(w, "cascade_roll_active");
+        all.iter()
+            .any(|(l, _)| l.contains("kind=\"ksk\"") && l.contains("waits_for=\"ds\""))
+    };
+    world.drive("the roll waits for the parent", DAY, asks);
+    assert_eq!(firing(&world, "CascadeParentLate"), Vec::<f64>::new());
+    world.site.advance(DAY + Duration::from_secs(600));
+    world.drive("the rule fires", DAY, |w| {
+        firing(w, "CascadeParentLate").len() == 1
+    });
+    assert!(of_zone(&world, "cascade_roll_step_wait_seconds") > 86_400.0);
+    assert_eq!(of_zone(&world, "cascade_ds_matches"), 0.0);
+    world.put_ds();
+    world.drive("it ends", DAY, |w| {
+        firing(w, "CascadeParentLate").is_empty() && fits(w)
+    });
 }
