@@ -7,6 +7,7 @@
 //! signatures expire, [`sign`] a job that signs everything, [`scope`] what else a job does,
 //! [`sign_from`] a job that starts from the version before, then their parts.
 
+mod adopt;
 mod chain_patch;
 mod due;
 mod incremental;
@@ -27,6 +28,7 @@ mod touched;
 mod unsign;
 mod zonemd;
 
+pub use adopt::{AdoptError, SourceRecord, adopt};
 pub use due::{key_tick, next_due, next_upkeep};
 pub use incremental::{Resigned, sign_from};
 pub use job::{Job, Progress, Stage};
