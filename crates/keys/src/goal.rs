@@ -51,11 +51,17 @@ impl ZoneKeys {
             push(g.sign_dnskey, &mut set.dnskey_signers);
             push(g.sign_zone, &mut set.zone_signers);
             // In an algorithm roll CDS and CDNSKEY are data like all other: both sides sign them
-            // before the new key is in DNSKEY and after the old one has left it.
+            // before the new key is in DNSKEY and after the old one has left it. So do both sides
+            // of double-DS while their DS stand beside each other: whichever DNSKEY RRset a cache
+            // holds, the CDS validates.
             let early = self.rolls.iter().any(|r| {
-                r.kind == RollType::Algorithm
-                    && (r.new.contains(&k.num) || r.old.contains(&k.num))
-                    && self.raw_goal(k).sign_zone
+                let g = self.raw_goal(k);
+                (r.new.contains(&k.num) || r.old.contains(&k.num))
+                    && match r.kind {
+                        RollType::Algorithm => g.sign_zone,
+                        RollType::KskDoubleDs => g.ds && !is(Mutant::CdsByDnskeyOnly),
+                        _ => false,
+                    }
             });
             push(
                 g.sign_dnskey || (early && k.role.signs_keys()),

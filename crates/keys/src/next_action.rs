@@ -32,6 +32,7 @@ pub enum Subject {
     Look(What),
     Generate(Role),
     Parent,
+    Notify,
     Remind,
     Trash(KeyNum),
     Destroy(KeyNum),
@@ -90,6 +91,8 @@ pub enum Action {
         remove: Vec<DsRecord>,
         set: Vec<DsRecord>,
     },
+    /// CDS has changed and every server of the zone shows it: NOTIFY(CDS) to the parent's endpoint.
+    NotifyParent,
     /// The parent has not followed for long.
     Remind {
         set: Vec<DsRecord>,
@@ -113,6 +116,7 @@ impl Action {
             Action::Look { what, .. } => Subject::Look(*what),
             Action::GenerateKey { role, .. } => Subject::Generate(*role),
             Action::TellParent { .. } => Subject::Parent,
+            Action::NotifyParent => Subject::Notify,
             Action::Remind { .. } => Subject::Remind,
             Action::TrashKey { key } => Subject::Trash(*key),
             Action::DestroyKey { key } => Subject::Destroy(*key),
@@ -171,8 +175,13 @@ pub fn is_automatic(policy: &KeyPolicy, roll: &Roll) -> bool {
 pub fn step_event(roll: &Roll, now: Timestamp) -> Event {
     let class = roll.class();
     let next = match (roll.stage, roll.strategy, class) {
-        // `fast` publishes in the same order but skips what only caches need.
-        (Stage::Keys, Strategy::Fast, Class::Ksk | Class::Csk) => Some(Stage::P2),
+        // `fast` publishes in the same order but skips what only caches need. Under double-DS the
+        // old key leaves in P2, so the parent must have the new DS before.
+        (Stage::Keys, Strategy::Fast, Class::Ksk | Class::Csk)
+            if roll.kind != RollType::KskDoubleDs =>
+        {
+            Some(Stage::P2)
+        }
         (Stage::Keys, Strategy::Fast, Class::Zsk) => Some(Stage::D),
         _ => roll.kind.after(roll.stage),
     };
@@ -340,6 +349,14 @@ impl<'a> Plan<'a> {
                 });
                 continue;
             }
+            if roll.kind == RollType::KskDoubleDs
+                && matches!(roll.stage, Stage::Keys | Stage::P1)
+                && self.zone.parent.linked_at.is_none()
+            {
+                // Begun by a release that knew no better. No DS leads here, so none is waited for.
+                out.extend(self.without_ds(roll));
+                continue;
+            }
             if roll.stage == Stage::Keys {
                 if self.keys_ready(roll) {
                     out.push(step_event(roll, self.now));
@@ -367,6 +384,20 @@ impl<'a> Plan<'a> {
             }
         }
         out
+    }
+
+    /// The roll goes on by double-signature, with the key that it has made.
+    fn without_ds(&self, roll: &Roll) -> [Event; 2] {
+        let cancelled = Event::RollCancelled {
+            class: roll.class(),
+            at: self.now,
+        };
+        let mut zone = self.zone.clone();
+        zone.apply(&cancelled);
+        let kind = RollType::KskDoubleSignature;
+        let (cause, strategy) = (roll.cause, roll.strategy);
+        let roll = begin(&zone, self.policy, kind, cause, strategy, self.now);
+        [cancelled, Event::RollStarted { roll }]
     }
 
     fn keys_ready(&self, roll: &Roll) -> bool {
@@ -478,15 +509,21 @@ impl<'a> Plan<'a> {
             .map(|p| p.apex.dnskey.clone())
             .unwrap_or_default();
         let mut proved = true;
-        let all = apex.dnskey.iter().chain(&apex.zone_signers);
-        let fresh: BTreeSet<KeyNum> = all.copied().filter(|n| !known.contains(n)).collect();
+        let lists = [&apex.dnskey, &apex.zone_signers, &apex.cds_signers];
+        let fresh: BTreeSet<KeyNum> = lists
+            .into_iter()
+            .flatten()
+            .copied()
+            .filter(|n| !known.contains(n))
+            .collect();
         for n in fresh {
             let Some(k) = self.zone.key(n) else { continue };
-            let signs_already = self
-                .zone
-                .published
-                .as_ref()
-                .is_some_and(|p| p.any.contains(&n));
+            // A key that signs CDS ahead proves itself again when its DNSKEY is published.
+            let ahead = !apex.dnskey.contains(&n);
+            let signs_already =
+                self.zone.published.as_ref().is_some_and(|p| {
+                    p.any.contains(&n) || ahead && p.apex.cds_signers.contains(&n)
+                });
             let ok = k.role == Role::Foreign
                 || is(Mutant::NoProof)
                 || signs_already

@@ -131,10 +131,6 @@ impl World {
             }
         }
         self.calm.blamed = false;
-        if self.has_double_ds() {
-            // Known limit: CDS under double-DS is signed by the one KSK that is in DNSKEY.
-            data.retain(|r| !matches!(self.reach.content(*r), Content::Cds(_)));
-        }
         for d in ds {
             for k in &keys {
                 for r in &data {
@@ -450,9 +446,7 @@ impl World {
             || self.config.keep_old
             || !self.config.digests.iter().any(|d| matches!(d, 2 | 4))
             || !self.reach.unwanted.is_empty()
-            || self.zone.parent.vanished
-            // A double-DS roll of an island waits for a DS that comes with the way back.
-            || self.zone.island;
+            || self.zone.parent.vanished;
         if stuck {
             self.calm.all = self.now;
             return;

@@ -183,6 +183,10 @@ impl World {
                 roll,
             } => self.generate(num, role, algorithm, home, roll)?,
             Action::TellParent { .. } => self.told(),
+            Action::NotifyParent => Event::ParentNotified {
+                text: String::new(),
+                at,
+            },
             Action::Remind { .. } => {
                 self.reminders += 1;
                 Event::ParentReminded { at }

@@ -339,6 +339,7 @@ impl World {
         Member {
             server: format!("ns{i}.parent"),
             address: format!("192.0.2.{i}"),
+            nsid: None,
             answer,
         }
     }

@@ -600,6 +600,7 @@ impl World {
         Member {
             server: format!("ns{server}.example"),
             address: format!("198.51.100.{server}"),
+            nsid: None,
             answer,
         }
     }

@@ -169,6 +169,7 @@ impl World {
                 .iter()
                 .any(|d| d.key.is_some_and(|k| old_ksks.contains(&k))),
             (Dying::AnyDs, Content::Ds(d)) => !d.is_empty(),
+            (Dying::CdsWithoutNew, Content::Cds(by)) => new_ksks.iter().any(|n| !by.contains(n)),
             _ => false,
         };
         let all = self.reachable();
