@@ -11,7 +11,8 @@
 //! rng     config   world              chance by name; knobs; clock, queue and order of events
 //! daemon  servers  parent             who acts: the product, the zone's servers, the parent's
 //! reach   check    steps              what caches may hold; invariants; steps and their evidence
-//! scenario  run    failure            scenario files, their execution, what is left of a failure
+//! scenario  cond   deed    run        scenario files and their execution
+//! fault     cross  failure            standard faults, all of them, what is left of a failure
 //! explore   small                     random worlds; every order of events in small ones
 //! ```
 
@@ -28,8 +29,13 @@ mod check;
 mod reach;
 mod steps;
 
+mod cond;
+mod deed;
+
+pub mod cross;
 pub mod explore;
 pub mod failure;
+pub mod fault;
 pub mod run;
 pub mod scenario;
 pub mod small;

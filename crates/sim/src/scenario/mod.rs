@@ -23,6 +23,7 @@ use cascade_keys::{Class, KeyNum, KeyPolicy, KeyState, Role, Stage, Step, Strate
 use thiserror::Error;
 
 use crate::config::{By, Config, Led};
+use crate::fault::Faults;
 use crate::parent::Ds;
 
 pub(crate) use parse::deeds_of;
@@ -51,8 +52,7 @@ pub struct Scenario {
     pub run: u64,
     /// First and last seed.
     pub seeds: (u64, u64),
-    /// Standard faults are injected at each stage of rolls of this class.
-    pub faults: Option<(Class, Vec<String>)>,
+    pub faults: Faults,
 }
 
 #[derive(Clone, Debug)]

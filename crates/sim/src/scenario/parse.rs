@@ -9,6 +9,7 @@ use super::{
     Trigger, What, When,
 };
 use crate::config::{By, Config, default_policy};
+use crate::fault::{FAULTS, Faults};
 
 /// Combinations of `sweep` values above which a file is refused.
 const MAX_COMBINATIONS: usize = 10_000;
@@ -72,7 +73,7 @@ pub fn parse(text: &str) -> Result<Scenario, ScenarioError> {
         lines: Vec::new(),
         run: 0,
         seeds: (0, 0),
-        faults: None,
+        faults: Faults::default(),
     };
     let mut last = When::Always;
     for (i, line) in text.lines().enumerate() {
@@ -111,17 +112,18 @@ fn statement(s: &mut Scenario, w: &mut Words, last: &mut When) -> Parsed<()> {
             s.seeds = ends.ok_or_else(|| w.bad(&range, "seeds such as 1..8"))?;
         }
         "faults" => {
-            let class = w.class()?;
+            let all = w.take("all");
+            let class = if all { None } else { Some(w.class()?) };
             let mut except = Vec::new();
             if w.take("except") {
                 let names = w.next("names of faults")?;
                 except = w.list_of(&names, |n| {
-                    let known = crate::run::FAULTS.iter().any(|f| f.0 == n.text);
+                    let known = FAULTS.iter().any(|f| f.0 == n.text);
                     let name = known.then(|| n.text.clone());
                     name.ok_or_else(|| w.bad(n, "a standard fault"))
                 })?;
             }
-            s.faults = Some((class, except));
+            s.faults = Faults { class, except };
         }
         "at" => {
             *last = When::At(w.span("a time")?);
