@@ -332,7 +332,12 @@ impl World {
             }
             return;
         }
-        // Once a day all servers are looked at.
+        // Once a day all servers are looked at, by whoever can.
+        let c = &self.config;
+        if !self.up || self.within(c.network_down) || self.within(c.disk_full) {
+            self.calm.announce_by = None;
+            return;
+        }
         let now = self.now;
         let soon = now + Duration::from_secs(DAY + HOUR);
         let by = *self.calm.announce_by.get_or_insert(soon);
@@ -507,6 +512,7 @@ impl World {
         let down = |d: &(usize, u64, u64)| d.1 <= age && age < d.2;
         let net = c.down.iter().chain(&c.parent_down).any(down)
             || self.within(c.network_down)
+            || self.unsynchronised && c.instances > 1
             || self.servers.iter().any(|s| {
                 s.flips.is_some()
                     || s.expired

@@ -382,6 +382,7 @@ impl World {
         self.restarts += 1;
         self.servers[0].off = false;
         self.facts.look_now = true;
+        (self.calm.all, self.calm.signing) = (self.now, self.now);
         for e in std::mem::take(&mut self.unreported) {
             self.apply(e);
         }

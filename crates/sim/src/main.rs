@@ -290,7 +290,12 @@ fn keep(f: &Failure, out: &Path) -> Result<(), String> {
     fs::create_dir_all(out).map_err(told)?;
     let word = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
     let choice: String = f.choice.to_string().chars().map(word).collect();
-    let path = out.join(format!("{}-{choice}.json", f.name));
+    // Combinations of one file have the same name.
+    let text = f
+        .scenario
+        .bytes()
+        .fold(0u32, |h, b| (h ^ u32::from(b)).wrapping_mul(0x0100_0193));
+    let path = out.join(format!("{}-{choice}-{text:08x}.json", f.name));
     let text = serde_json::to_string_pretty(f).map_err(|e| e.to_string())?;
     fs::write(&path, text).map_err(told)?;
     println!("{}: {}", f.name, f.broken);

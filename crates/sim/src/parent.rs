@@ -28,8 +28,8 @@ impl Ds {
 pub(crate) struct ParentServer {
     pub(crate) set: Vec<Ds>,
     pub(crate) expired: bool,
-    /// Newest change that has not arrived because the server was down.
-    missed: Option<Vec<Ds>>,
+    /// Of the registry's change that it has; an older one that comes later is not taken.
+    change: u64,
 }
 
 impl World {
@@ -112,23 +112,27 @@ impl World {
 
     fn copy_out(&mut self, set: Vec<Ds>) {
         self.registry.clone_from(&set);
+        self.registered += 1;
         if self.manual {
             return;
         }
         for (server, delay) in self.config.parent.clone().into_iter().enumerate() {
-            let set = set.clone();
-            self.schedule(delay, Coming::Parent { server, set });
+            let (set, change) = (set.clone(), self.registered);
+            let what = Coming::Parent {
+                server,
+                set,
+                change,
+            };
+            self.schedule(delay, what);
         }
     }
 
-    pub(crate) fn parent_gets(&mut self, server: usize, set: Vec<Ds>) {
-        if let Some(until) = self.parent_down_until(server) {
-            if self.parents[server].missed.replace(set.clone()).is_none() {
-                self.schedule(until - self.age(), Coming::Parent { server, set });
-            }
+    /// A server that is cut off gets what is registered then when it is back.
+    pub(crate) fn parent_gets(&mut self, server: usize, set: Vec<Ds>, change: u64) {
+        if change < self.parents[server].change || self.parent_down_until(server).is_some() {
             return;
         }
-        let set = self.parents[server].missed.take().unwrap_or(set);
+        self.parents[server].change = change;
         if self.parents[server].expired {
             self.parents[server].expired = false;
         } else if self.parents[server].set == set {

@@ -138,6 +138,7 @@ impl World {
             .copied()
             .collect();
         let first = self.versions.is_empty();
+        self.unsigned_ttl.get_or_insert(self.config.data_ttl);
         let apex_expires = match self.versions.last() {
             Some(v) if !signs_apex => v.apex_expires,
             _ => wall + self.policy.apex_signatures.lifetime,
@@ -224,7 +225,8 @@ impl World {
         }
         match s.has {
             Some(v) => self.versions[v].shows.clone(),
-            None => self.unsigned(self.config.data_ttl),
+            // Before us somebody served the data as they were then.
+            None => self.unsigned(self.unsigned_ttl.unwrap_or(self.config.data_ttl)),
         }
     }
 
@@ -363,7 +365,9 @@ impl World {
     pub(crate) fn cut_off_between(&mut self, server: usize, from: u64, to: u64) {
         let since = self.start + Duration::from_secs(from);
         let wait = from - self.age().min(from);
-        let expire = u64::from(self.config.soa_expire);
+        // SOA EXPIRE counts from its last refresh, and a server that lags refreshes as seldom.
+        let lag = self.config.lags[server].saturating_mul(3) / 2;
+        let expire = u64::from(self.config.soa_expire).saturating_sub(lag);
         self.schedule(wait + expire, Coming::Expire { server, since });
         let back = to.saturating_sub(self.age());
         let version = None;

@@ -47,6 +47,7 @@ pub(crate) enum Coming {
     Parent {
         server: usize,
         set: Vec<Ds>,
+        change: u64,
     },
     ParentExpire {
         server: usize,
@@ -103,6 +104,10 @@ pub struct World {
     pub(crate) servers: Vec<Server>,
     pub(crate) parents: Vec<ParentServer>,
     pub(crate) registry: Vec<Ds>,
+    /// Changes of the registry so far.
+    pub(crate) registered: u64,
+    /// Largest TTL of what was served before us.
+    pub(crate) unsigned_ttl: Option<u32>,
     pub(crate) queue: BTreeMap<(Timestamp, u64, u64), Coming>,
     sequence: u64,
     pub(crate) reach: Reach,
@@ -176,6 +181,8 @@ impl World {
             servers: vec![Server::default(); config.lags.len()],
             parents: vec![ParentServer::default(); config.parent.len()],
             registry: Vec::new(),
+            registered: 0,
+            unsigned_ttl: None,
             queue: BTreeMap::new(),
             sequence: 0,
             reach: Reach::default(),
@@ -388,11 +395,15 @@ impl World {
             } => self.flip_now(server, period, until),
             Coming::Resign { part } => self.resign(part),
             Coming::Refresh => self.refresh(),
-            Coming::Parent { server, set } => self.parent_gets(server, set),
+            Coming::Parent {
+                server,
+                set,
+                change,
+            } => self.parent_gets(server, set, change),
             Coming::ParentExpire { server } => self.parent_expires(server),
             Coming::ParentBack { server } => {
                 let set = self.registry.clone();
-                self.parent_gets(server, set);
+                self.parent_gets(server, set, self.registered);
             }
             Coming::Scan => {
                 self.scan_cds();
