@@ -121,10 +121,9 @@ impl Actor {
                 self.desk.look_now = true;
                 return Ok(());
             }
-            KeyOrder::Command(command) => {
-                cascade_keys::decide(&self.row.keys.zone, &rules, &command, now)
-                    .map_err(KeyRefusal::Refused)?
-            }
+            KeyOrder::Command(command) => cascade_keys::permitted(&command, &self.key_facts())
+                .and_then(|()| cascade_keys::decide(&self.row.keys.zone, &rules, &command, now))
+                .map_err(KeyRefusal::Refused)?,
             KeyOrder::Import(list) => return self.import_keys(list, by).await,
         };
         let mut events = events;
