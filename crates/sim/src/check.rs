@@ -68,6 +68,8 @@ pub enum Rule {
     W24,
     /// No step while held or paused.
     W26,
+    /// An emergency takes as long as its plan says.
+    W27,
     /// The forecast is what happens.
     W28,
     /// An expectation of the scenario.
@@ -249,6 +251,11 @@ impl World {
         let mut wrong = None;
         for i in all {
             let content = self.reach.content(*i);
+            let before = |k: &KeyNum| self.zone.key(*k).is_none();
+            if matches!(content, Content::Dnskey(k, _) | Content::Data(k) if k.iter().any(before)) {
+                // Of the signer before us we know nothing.
+                continue;
+            }
             for n in &used {
                 let early = match content {
                     Content::Dnskey(k, _) if !k.is_empty() => {
@@ -295,6 +302,8 @@ impl World {
         let Some(v) = self.versions.last() else {
             return;
         };
+        // Before its keys are imported the zone is somebody else's.
+        let theirs = |n: &KeyNum| self.config.signed_before && self.zone.key(*n).is_none();
         let mut wrong = None;
         for i in all {
             if let Content::Ds(d) = self.reach.content(*i)
@@ -303,7 +312,7 @@ impl World {
                 let out = d.iter().filter_map(|d| d.key);
                 wrong = out
                     .into_iter()
-                    .find(|n| !v.apex.dnskey.contains(n))
+                    .find(|n| !v.apex.dnskey.contains(n) && !theirs(n))
                     .or(wrong);
             }
         }

@@ -57,6 +57,9 @@ pub fn holds(w: &World, c: &Cond) -> bool {
                 (CdsIs::Keys(a), Cds::Keys(b)) => a == b,
                 _ => false,
             }),
+        Cond::Content(n) => w.servers[0]
+            .has
+            .is_some_and(|v| w.versions[v].content == *n),
         Cond::DsIs(keys) => w.ds_everywhere().iter().all(|d| d == keys),
         Cond::Key(n, state) => {
             let key = w.zone.key(*n);
@@ -69,6 +72,7 @@ pub fn holds(w: &World, c: &Cond) -> bool {
                 Counter::Refused => w.refused,
                 Counter::Restarts => w.restarts,
                 Counter::Announced => w.announced,
+                Counter::Held => w.held,
                 Counter::Keys => w.zone.keys.len(),
             };
             count as u64 >= *n

@@ -18,6 +18,14 @@ impl Runner {
             Deed::Order(order, answer) => self.order(order, answer, line),
             Deed::Policy(pairs) => apply_policy(&mut w.policy, pairs),
             Deed::DataTtl(ttl) => w.set_data_ttl(*ttl),
+            Deed::Denial => w.change_denial(),
+            Deed::Remove => w.remove(),
+            Deed::TakeBack => w.take_back(),
+            Deed::Upgrade => w.upgrade(),
+            Deed::Source(content) => w.source(*content),
+            Deed::Truncated(yes) => w.truncate(*yes),
+            Deed::ParentMoves(copy) => w.move_parent(copy),
+            Deed::ParentChildSide(servers) => w.config.child_side.clone_from(servers),
             Deed::Led(led) => w.config.led = *led,
             Deed::ParentDsTtl(ttl) => w.set_ds_ttl(*ttl),
             Deed::ParentBy(by) => {
@@ -83,6 +91,15 @@ impl Runner {
     }
 
     fn order(&mut self, order: &Order, answer: &Answer, line: usize) {
+        let repeat = || What::Do(Deed::Order(order.clone(), answer.clone()));
+        let must = self.disturbed && *answer == Answer::Done;
+        if !self.world.up && !matches!(order, Order::Pause | Order::Resume) {
+            // Nobody is there to take the order: it is given again.
+            if must {
+                self.again(repeat(), line, HOUR);
+            }
+            return;
+        }
         let w = &mut self.world;
         let who = "anna".to_string();
         let command = match order.clone() {
@@ -92,6 +109,14 @@ impl Runner {
             }
             Order::Resume => {
                 w.facts.paused = false;
+                return;
+            }
+            Order::Rollback => {
+                w.roll_back();
+                return;
+            }
+            Order::Import => {
+                w.import();
                 return;
             }
             Order::Check => {
@@ -115,15 +140,6 @@ impl Runner {
                 stepped_secs: w.held_step,
             },
         };
-        let repeat = || What::Do(Deed::Order(order.clone(), answer.clone()));
-        let must = self.disturbed && *answer == Answer::Done;
-        if !w.up {
-            // Nobody is there to take the order: it is given again.
-            if must {
-                self.again(repeat(), line, HOUR);
-            }
-            return;
-        }
         let said = match w.command(command) {
             Ok(()) => None,
             Err(refusal) => Some(refusal.to_string()),

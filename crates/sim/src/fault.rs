@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub const FAULTS: &[(&str, &str, &str)] = &[
     ("secondary-dead", "secondary 1 down 40d", ""),
     ("secondary-lags", "secondary 1 lag 2d", ""),
-    ("secondary-rewinds", "secondary 1 rewind 2h 20m", ""),
+    ("secondary-rewinds", "secondary 1 rewind 50m 10m", ""),
     ("secondary-refuses", "secondary 1 refuse 3d", ""),
     ("parent-late", "parent register=30d", ""),
     ("parent-apart", "parent copy=1m,3d", ""),

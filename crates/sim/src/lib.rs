@@ -9,7 +9,7 @@
 //!
 //! ```text
 //! rng     config   world              chance by name; knobs; clock, queue and order of events
-//! daemon  servers  parent             who acts: the product, the zone's servers, the parent's
+//! daemon  servers  parent   life       who acts: the product, the zone's servers, the parent's; the zone
 //! reach   check    steps              what caches may hold; invariants; steps and their evidence
 //! scenario  cond   deed    run        scenario files and their execution
 //! fault     cross  failure            standard faults, all of them, what is left of a failure
@@ -21,6 +21,7 @@ mod rng;
 mod world;
 
 mod daemon;
+mod life;
 mod note;
 mod parent;
 mod servers;

@@ -6,14 +6,16 @@
 
 use std::time::Duration;
 
-use cascade_keys::{Assumptions, Class, Event, Stage, forecast, why};
+use cascade_keys::{
+    Assumptions, Class, Command, Event, Role, Stage, Strategy, decide, forecast, why,
+};
 use cascade_time::Timestamp;
 
 use crate::check::{Broken, Rule};
 use crate::cond::holds;
 use crate::config::By;
 use crate::fault::{Choice, fault};
-use crate::scenario::{Cond, Scenario, Trigger, What, When, deeds_of};
+use crate::scenario::{Answer, Cond, Deed, Order, Scenario, Trigger, What, When, deeds_of};
 use crate::world::World;
 use crate::{DAY, HOUR};
 
@@ -70,6 +72,8 @@ pub(crate) struct Runner {
     withins: Vec<(u64, usize, Cond)>,
     nevers: Vec<(usize, Cond)>,
     told: Vec<(usize, usize, Vec<Told>)>,
+    /// Emergencies: line, class, begin and the end that was foretold.
+    plans: Vec<(usize, Class, Timestamp, Timestamp)>,
     seen: usize,
     pub(crate) line: Option<usize>,
     pub(crate) stages: Vec<(Class, Stage)>,
@@ -90,6 +94,7 @@ impl Runner {
             withins: Vec::new(),
             nevers: Vec::new(),
             told: Vec::new(),
+            plans: Vec::new(),
             seen: 0,
             line: None,
             stages: Vec::new(),
@@ -259,6 +264,7 @@ impl Runner {
         match d.what {
             What::Do(deed) => self.deed(&deed, d.line),
             What::Expect(_) | What::Never(_) | What::Forecast(_) if self.disturbed => {}
+            What::Plan(role, strategy) => self.plan(role, strategy, d.line),
             What::Within(_, c) if self.disturbed => {
                 if matches!(c, Cond::Done(..)) {
                     self.withins.push((self.end, d.line, c));
@@ -277,18 +283,60 @@ impl Runner {
             What::Forecast(span) => {
                 let w = &mut self.world;
                 w.advance(w.now);
-                let c = &w.config;
-                let parent = c.register + c.parent.iter().max().copied().unwrap_or(0);
-                let scan = if c.by == By::Cds { c.every } else { 0 };
-                let assume = Assumptions {
-                    parent: Duration::from_secs(parent + scan),
-                    signing: Duration::from_secs(c.resign),
-                    servers: Duration::from_secs(c.lags.iter().max().copied().unwrap_or(0)),
-                };
+                let assume = assumptions(w);
                 let until = w.now + Duration::from_secs(span);
                 let events = forecast(&w.zone, &w.policy, w.wall(), until, &assume);
                 self.told.push((d.line, w.events.len(), steps(&events)));
             }
+        }
+    }
+
+    /// W27: what an emergency is said to take, it takes, to a tenth.
+    fn plan(&mut self, role: Role, strategy: Strategy, line: usize) {
+        let w = &mut self.world;
+        w.advance(w.now);
+        let begin = w.wall();
+        let command = Command::Emergency { role, strategy };
+        let mut copy = w.zone.clone();
+        let Ok(events) = decide(&copy, &w.policy, &command, begin) else {
+            if !self.disturbed {
+                self.unmet(line, &Cond::NoRolls);
+            }
+            return;
+        };
+        events.iter().for_each(|e| copy.apply(e));
+        let assume = assumptions(w);
+        let until = begin + Duration::from_secs(60 * DAY);
+        let future = forecast(&copy, &w.policy, begin, until, &assume);
+        let rolls = events.iter().filter_map(|e| match e {
+            Event::RollStarted { roll } => Some(roll.class()),
+            Event::RollHurried { class, .. } => Some(*class),
+            _ => None,
+        });
+        let Some(class) = rolls.last() else { return };
+        let end = steps(&future)
+            .into_iter()
+            .find(|s| s.0 == class && s.1.is_none());
+        if let Some((_, _, end)) = end {
+            self.plans.push((line, class, begin, end));
+        }
+        let order = Deed::Order(Order::Emergency(role, strategy), Answer::Done);
+        self.deed(&order, line);
+    }
+
+    fn judge_plan(&mut self, class: Class, at: Timestamp) {
+        let Some(i) = self.plans.iter().position(|p| p.1 == class) else {
+            return;
+        };
+        let (line, _, begin, end) = self.plans.remove(i);
+        if self.disturbed {
+            return;
+        }
+        let (said, took) = (end.since(begin).as_secs(), at.since(begin).as_secs());
+        if said.abs_diff(took) > said / 10 {
+            self.line = Some(line);
+            let text = format!("the {class} was to take {said} s and takes {took} s");
+            self.world.fail(Rule::W27, text);
         }
     }
 
@@ -304,6 +352,8 @@ impl Runner {
     }
 
     fn look_at_events(&mut self) {
+        // A zone that is added anew begins another history.
+        self.seen = self.seen.min(self.world.events.len());
         while let Some(e) = self.world.events.get(self.seen) {
             self.seen += 1;
             let happened = match e {
@@ -317,8 +367,15 @@ impl Runner {
                 Event::VersionPublished(_) => vec![Trigger::Published],
                 _ => Vec::new(),
             };
+            let done = match e {
+                Event::RollDone { class, at } => Some((*class, *at)),
+                _ => None,
+            };
             for t in happened {
                 self.trigger(t);
+            }
+            if let Some((class, at)) = done {
+                self.judge_plan(class, at);
             }
         }
     }
@@ -376,6 +433,18 @@ impl Runner {
                 self.world.fail(Rule::W28, text);
             }
         }
+    }
+}
+
+/// What somebody would expect who knows the world.
+fn assumptions(w: &World) -> Assumptions {
+    let c = &w.config;
+    let parent = c.register + c.parent.iter().max().copied().unwrap_or(0);
+    let scan = if c.by == By::Cds { c.every } else { 0 };
+    Assumptions {
+        parent: Duration::from_secs(parent + scan),
+        signing: Duration::from_secs(c.resign),
+        servers: Duration::from_secs(c.lags.iter().max().copied().unwrap_or(0)),
     }
 }
 
