@@ -256,6 +256,12 @@ pub struct KeyImported {
 pub struct KeyRemove {
     /// A key in use begins to leave, in the safe order.
     pub force: bool,
+    /// Destroyed at once instead of resting in the trash.
+    pub purge: bool,
+    /// As `purge`, and given up even if its store does not destroy it; what is left of it is then
+    /// an orphan of the HSM's inventory.
+    #[serde(rename = "continue")]
+    pub give_up: bool,
     pub confirm: Option<String>,
     pub yes: bool,
     pub comment: Option<String>,

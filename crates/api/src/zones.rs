@@ -482,6 +482,9 @@ pub struct Evidence {
     pub at: Option<String>,
     #[serde(default)]
     pub name: Option<String>,
+    /// The node behind the address, if it named itself (RFC 5001).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nsid: Option<String>,
     /// Key tags.
     #[serde(default)]
     pub found: Vec<u16>,

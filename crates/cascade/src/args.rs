@@ -580,6 +580,12 @@ pub enum KeysetCommand {
         /// A key in use begins to leave, in the safe order
         #[arg(long)]
         force: bool,
+        /// Destroy it at once instead of keeping it in the trash
+        #[arg(long, conflicts_with = "force")]
+        purge: bool,
+        /// Destroy it, and give it up even if its HSM refuses; see then: cascade hsm inventory
+        #[arg(long = "continue", conflicts_with = "force")]
+        give_up: bool,
         /// Do not ask
         #[arg(long)]
         yes: bool,

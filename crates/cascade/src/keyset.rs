@@ -63,7 +63,19 @@ pub async fn run(ctx: &Ctx, keyset: Keyset) -> Result<(), CliError> {
             .await
             .map(drop)
         }
-        KeysetCommand::RemoveKey { key, force, yes } => remove(ctx, &zone, &key, force, yes).await,
+        KeysetCommand::RemoveKey {
+            key,
+            force,
+            purge,
+            give_up,
+            yes,
+        } => {
+            let query = Query::new()
+                .flag("force", force)
+                .flag("purge", purge)
+                .flag("continue", give_up);
+            remove(ctx, &zone, &key, query, yes).await
+        }
         KeysetCommand::RestoreKey { key } => {
             let body = Commented {
                 comment: ctx.comment.clone(),
@@ -91,10 +103,8 @@ pub async fn run(ctx: &Ctx, keyset: Keyset) -> Result<(), CliError> {
     }
 }
 
-async fn remove(ctx: &Ctx, zone: &str, key: &str, force: bool, yes: bool) -> Result<(), CliError> {
-    let base = Query::new()
-        .flag("force", force)
-        .set("comment", ctx.comment.as_deref());
+async fn remove(ctx: &Ctx, zone: &str, key: &str, how: Query, yes: bool) -> Result<(), CliError> {
+    let base = how.set("comment", ctx.comment.as_deref());
     let answer = ctx
         .confirmed(yes, |confirmed| {
             let query = match confirmed {
@@ -169,7 +179,10 @@ async fn check(ctx: &Ctx, zone: &str) -> Result<(), CliError> {
             };
             vec![
                 clean(e.name.as_deref().unwrap_or("-")),
-                clean(e.at.as_deref().unwrap_or("-")),
+                clean(&match (&e.at, &e.nsid) {
+                    (Some(at), Some(id)) => format!("{at} ({id})"),
+                    (at, _) => at.clone().unwrap_or_else(dash),
+                }),
                 e.what.to_uppercase(),
                 tags(&e.expected),
                 clean(shown.strip_suffix(&format!(", {result}")).unwrap_or(&shown)),

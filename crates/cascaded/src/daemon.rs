@@ -22,6 +22,8 @@ use crate::zone::ZoneHandle;
 
 /// Leaves and blocks of a zone whose work is short: about 3,000 names.
 pub const QUICK_UNITS: usize = 32;
+/// Leaves and blocks that change in work which one thread does from beginning to end.
+pub const INLINE_UNITS: usize = 32;
 /// Octets of a zone file of about that size.
 pub const QUICK_OCTETS: u64 = 256 << 10;
 
@@ -118,6 +120,8 @@ pub struct Daemon {
     /// For work that is short, so that it never waits for a large zone; the kernel divides the CPUs
     /// between the two.
     pub quick_pool: rayon::ThreadPool,
+    /// For what one thread does faster than many would.
+    pub quick: crate::quick::Quick,
     pub loads: Semaphore,
     /// Loads and signings of small zones, and signings by difference.
     pub quick_loads: Semaphore,

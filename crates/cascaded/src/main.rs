@@ -17,6 +17,7 @@ mod logging;
 mod looks;
 mod metrics;
 mod policies;
+mod quick;
 mod reload;
 mod secondaries;
 mod servers;

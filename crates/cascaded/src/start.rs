@@ -296,6 +296,8 @@ async fn serve(
         .thread_name(|i| format!("quick-{i}"))
         .build()
         .map_err(|e| format!("pool for short work: {e}"))?;
+    let quick =
+        crate::quick::Quick::new(threads).map_err(|e| format!("threads for short work: {e}"))?;
     let sweep_pool = rayon::ThreadPoolBuilder::new()
         .num_threads(1)
         .thread_name(|_| "sweep".into())
@@ -329,6 +331,7 @@ async fn serve(
         directory: directory.clone(),
         pool,
         quick_pool,
+        quick,
         quick_loads: Semaphore::new(cpus().saturating_mul(2)),
         quick_signings: Semaphore::new(cpus().saturating_mul(2)),
         loads: Semaphore::new(bounds.loads),

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use cascade_time::Timestamp;
 
+use crate::apex::ApexSet;
 use crate::event::{Event, Publication};
-use crate::key::{Key, KeyNum, Times};
+use crate::key::{Key, KeyNum, Role, Times};
 use crate::observe::Delegation;
 use crate::roll::{Class, Goal, Met, Roll, RollType, Seen, Stage, Witness};
-use crate::state::{Published, ZoneKeys};
-use crate::ttl::Served;
+use crate::state::{Notified, Published, ZoneKeys};
+use crate::ttl::{Entry, Served};
 
 /// Destroyed keys whose public halves are remembered, to recognise a late DS.
 const MAX_DESTROYED: usize = 16;
@@ -48,7 +49,7 @@ impl ZoneKeys {
             Event::KeyTrashed { key, at } => {
                 self.with_key(*key, |k| k.times.trashed_at = Some(*at));
             }
-            Event::KeyDestroyed { key, at } => {
+            Event::KeyDestroyed { key, at } | Event::KeyForgotten { key, at } => {
                 self.with_key(*key, |k| k.times.destroyed_at = Some(*at));
                 self.forget_destroyed();
             }
@@ -75,6 +76,12 @@ impl ZoneKeys {
             Event::Swept(report) => self.sweep(report),
             Event::IslandLeft { .. } => self.island = false,
             Event::ParentTold { at } => self.parent.told_at = Some(*at),
+            Event::ParentNotified { text, at } => {
+                self.parent.notified = Some(Notified {
+                    at: *at,
+                    text: text.clone(),
+                });
+            }
             Event::ParentReminded { at } => self.parent.reminded_at = Some(*at),
             Event::ClockStepped { by_secs, .. } => {
                 self.log.lengthen(Duration::from_secs(*by_secs));
@@ -106,6 +113,14 @@ impl ZoneKeys {
     }
 
     fn drop_key(&mut self, key: KeyNum, at: Timestamp) {
+        let lingers = |k: &Key| {
+            let back = k.restored && k.role.signs_keys() && k.times.removed_at.is_none();
+            back && !self.is_signed_by_service(k.algorithm)
+        };
+        if self.key(key).is_some_and(lingers) {
+            // Its signatures stay for those who hold a DNSKEY RRset with its algorithm.
+            return self.with_key(key, |k| k.times.removed_at = Some(at));
+        }
         self.with_key(key, |k| {
             k.restored = false;
             k.standby = false;
@@ -142,12 +157,15 @@ impl ZoneKeys {
             all: Vec::new(),
         };
         self.log.publish(data, data_ttl.max(day), at);
+        let ksks_cds = ksks.clone();
         let ds = Served::Ds {
             ours: ksks.clone(),
             usable: ksks,
             foreign: false,
         };
         self.log.observe(ds, ds_ttl.max(2 * day), at);
+        self.log
+            .publish(Served::Cds(ksks_cds), dnskey_ttl.max(day), at);
         self.settled_at = Some(at);
     }
 
@@ -305,10 +323,12 @@ impl ZoneKeys {
         self.log
             .publish(Served::Dnskey(p.apex.dnskey.clone()), p.apex.ttl, p.at);
         self.log.publish(data, p.data_ttl, p.at);
+        self.log_cds(p);
         let old = self.published.as_ref();
         let apex_at = old.filter(|o| o.apex == p.apex).map_or(p.at, |o| o.apex_at);
         let (data_at, data_serial) = old
             .filter(|o| o.any == p.any && o.all == p.all && o.data_ttl == p.data_ttl)
+            .filter(|o| is_same_cds(&o.apex, &p.apex))
             .map_or((p.at, p.serial), |o| (o.data_at, o.data_serial));
         if old.is_some_and(|o| o.apex.dnskey != p.apex.dnskey) {
             // What servers showed was the set before: a look that came between the step and the
@@ -327,7 +347,7 @@ impl ZoneKeys {
                 .iter()
                 .any(|r| r.kind == RollType::FirstKeys && r.new.contains(&k.num));
             if first && p.apex.dnskey.contains(&k.num)
-                || k.role == crate::key::Role::Zsk && p.any.contains(&k.num)
+                || k.role == Role::Zsk && p.any.contains(&k.num)
                 || self.rolls.iter().any(|r| {
                     // Under double-DS the key is in use as soon as its DNSKEY is.
                     r.kind == RollType::KskDoubleDs && r.new.contains(&k.num)
@@ -349,6 +369,19 @@ impl ZoneKeys {
             data_serial,
             soa_expire: p.soa_expire,
         });
+    }
+
+    fn log_cds(&mut self, p: &Publication) {
+        let known = |e: &Entry| matches!(e.what, Served::Cds(_));
+        if let Some(old) = &self.published
+            && !self.log.entries.iter().any(known)
+        {
+            // Published by a release that kept no record of it.
+            let was = Served::Cds(old.apex.cds_signers.clone());
+            self.log.publish(was, old.apex.ttl, old.apex_at);
+        }
+        self.log
+            .publish(Served::Cds(p.apex.cds_signers.clone()), p.apex.ttl, p.at);
     }
 
     /// New KSKs are Active and old ones Retired when the first DS of a new one is seen.
@@ -389,6 +422,7 @@ impl ZoneKeys {
             if !self.parent.wanted.is_empty() || deletes {
                 self.parent.wanted_at = Some(at);
                 self.parent.told_at = None;
+                self.parent.notified = None;
                 self.parent.reminded_at = None;
             }
             self.parent.followed_at = None;
@@ -433,4 +467,12 @@ impl ZoneKeys {
         let excess = destroyed.len().saturating_sub(MAX_DESTROYED);
         self.keys.retain(|k| !destroyed[..excess].contains(&k.num));
     }
+}
+
+/// Equal CDS and CDNSKEY RRsets with signatures by the same keys.
+fn is_same_cds(a: &ApexSet, b: &ApexSet) -> bool {
+    a.cds == b.cds
+        && a.cds_signers == b.cds_signers
+        && a.cdnskey == b.cdnskey
+        && a.digests == b.digests
 }

@@ -6,13 +6,14 @@ use thiserror::Error;
 
 use crate::event::Event;
 use crate::key::{Key, KeyNum, Role};
-use crate::next_action::{is_published, step_event};
+use crate::mutants::{Mutant, is};
+use crate::next_action::{Facts, is_published, step_event};
 use crate::observe::{Verdict, What};
 use crate::policy::KeyPolicy;
 use crate::roll::{Cause, Class, Roll, RollType, Seen, Stage, Step, Strategy};
 use crate::state::ZoneKeys;
 use crate::ttl::{Free, Served};
-use crate::wish::{begin, roll_type, wishes};
+use crate::wish::{begin, roll_for, wishes};
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Command {
@@ -43,6 +44,11 @@ pub enum Command {
     RemoveKey {
         key: KeyNum,
         force: bool,
+    },
+    /// Destroyed at once instead of resting in the trash. The events come before the destruction,
+    /// which the caller reports.
+    PurgeKey {
+        key: KeyNum,
     },
     /// Out of the trash, to be the successor in the next roll of its role.
     RestoreKey {
@@ -105,6 +111,8 @@ pub enum Refusal {
     },
     #[error("There is no key {0}.")]
     NoKey(KeyNum),
+    #[error("The clock cannot be trusted: no step is taken until it is right or confirmed.")]
+    ClockHeld,
     #[error("Key {tag} cannot be removed: {why}.")]
     InUse { tag: u16, why: &'static str },
     #[error("Key {tag} cannot be restored: {why}.")]
@@ -137,6 +145,7 @@ impl Refusal {
             | Refusal::NoneInService(_) => "wrong-roll-step",
             Refusal::NotPublished { .. }
             | Refusal::TooEarly { .. }
+            | Refusal::ClockHeld
             | Refusal::StillServed { .. } => "too-early",
             Refusal::TtlTooLow { .. } | Refusal::Contradicted { .. } => "invalid-value",
             Refusal::NoKey(_) => "not-found",
@@ -152,6 +161,21 @@ impl Refusal {
             _ => None,
         }
     }
+}
+
+/// Whether the command may be obeyed now at all.
+///
+/// # Errors
+/// A step by hand while the clock is held: whether a wait has ended is not known then.
+pub fn permitted(command: &Command, facts: &Facts) -> Result<(), Refusal> {
+    let step = matches!(
+        command,
+        Command::Propagated { .. } | Command::Expired { .. } | Command::RollDone { .. }
+    );
+    if step && facts.clock_held && !is(Mutant::HeldClockIsIgnored) {
+        return Err(Refusal::ClockHeld);
+    }
+    Ok(())
 }
 
 /// What a command does, as events to be stored and applied.
@@ -202,6 +226,7 @@ pub fn decide(
             Ok(vec![Event::KeyBackedUp { key: *key, at: now }])
         }
         Command::RemoveKey { key, force } => remove(zone, policy, *key, *force, now),
+        Command::PurgeKey { key } => purge(zone, policy, *key, now),
         Command::RestoreKey { key } => restore(zone, *key, now),
         Command::Emergency { role, strategy } => emergency(zone, policy, *role, *strategy, now),
         Command::ClockConfirmed { stepped_secs } => Ok(vec![Event::ClockStepped {
@@ -225,8 +250,8 @@ fn start(
         Class::Csk if !has(Role::Csk) && !policy.use_csk => {
             return Err(Refusal::OtherLayout { has: Role::Ksk });
         }
-        Class::Ksk => roll_type(Role::Ksk, policy),
-        Class::Zsk => roll_type(Role::Zsk, policy),
+        Class::Ksk => roll_for(zone, Role::Ksk, policy),
+        Class::Zsk => roll_for(zone, Role::Zsk, policy),
         Class::Csk => RollType::Csk,
         Class::Algorithm => RollType::Algorithm,
         Class::FirstKeys | Class::Insecure => return Err(Refusal::NoRoll(class)),
@@ -353,7 +378,7 @@ fn contradicted(zone: &ZoneKeys, roll: &Roll, seen: &[Seen], force: bool) -> Res
         if let Some(m) = look.members.iter().find(|m| m.verdict == Verdict::Mismatch) {
             return Err(Refusal::Contradicted {
                 server: m.server.clone(),
-                address: m.address.clone(),
+                address: m.place(),
                 found: m.found.clone(),
             });
         }
@@ -396,6 +421,39 @@ fn remove(
     force: bool,
     now: Timestamp,
 ) -> Result<Vec<Event>, Refusal> {
+    let key = not_needed(zone, policy, num, now)?;
+    let in_use = |why| Refusal::InUse {
+        tag: key.tag(),
+        why,
+    };
+    if key.times.destroyed_at.is_some() {
+        return Err(in_use("it was destroyed already"));
+    }
+    if key.times.removed_at.is_some() {
+        return Ok(vec![Event::KeyTrashed { key: num, at: now }]);
+    }
+    if !key.in_service() {
+        return Ok(vec![Event::KeyDropped { key: num, at: now }]);
+    }
+    if !force {
+        return Err(in_use(
+            "it is in use; --force rolls it out in the safe order",
+        ));
+    }
+    // It leaves by the roll that replaces it, so it is never the last of its kind.
+    let kind = roll_for(zone, key.role, policy);
+    not_blocked(zone, policy, kind.class(), now)?;
+    let roll = begin(zone, policy, kind, Cause::Operator, Strategy::Normal, now);
+    Ok(vec![Event::RollStarted { roll }])
+}
+
+/// The key, unless the parent, a cache or a roll needs it.
+fn not_needed<'a>(
+    zone: &'a ZoneKeys,
+    policy: &KeyPolicy,
+    num: KeyNum,
+    now: Timestamp,
+) -> Result<&'a Key, Refusal> {
     let key = zone.key(num).ok_or(Refusal::NoKey(num))?;
     let in_use = |why| Refusal::InUse {
         tag: key.tag(),
@@ -415,22 +473,45 @@ fn remove(
     {
         return Err(in_use("a roll needs it; it ends with the roll"));
     }
-    if key.times.removed_at.is_some() {
-        return Ok(vec![Event::KeyTrashed { key: num, at: now }]);
+    Ok(key)
+}
+
+fn purge(
+    zone: &ZoneKeys,
+    policy: &KeyPolicy,
+    num: KeyNum,
+    now: Timestamp,
+) -> Result<Vec<Event>, Refusal> {
+    let key = not_needed(zone, policy, num, now)?;
+    let in_use = |why| Refusal::InUse {
+        tag: key.tag(),
+        why,
+    };
+    if key.times.destroyed_at.is_some() {
+        return Err(in_use("it was destroyed already"));
     }
-    if !key.in_service() {
-        return Ok(vec![Event::KeyDropped { key: num, at: now }]);
-    }
-    if !force {
+    let shows = |p: &crate::state::Published| {
+        let lists = [
+            &p.apex.dnskey,
+            &p.apex.cds_signers,
+            &p.apex.zone_signers,
+            &p.any,
+        ];
+        lists.into_iter().any(|l| l.contains(&num))
+    };
+    if key.in_service() || zone.published.as_ref().is_some_and(shows) {
         return Err(in_use(
-            "it is in use; --force rolls it out in the safe order",
+            "it is in the zone; it can be destroyed when it has left (remove-key --force begins that)",
         ));
     }
-    // It leaves by the roll that replaces it, so it is never the last of its kind.
-    let kind = roll_type(key.role, policy);
-    not_blocked(zone, policy, kind.class(), now)?;
-    let roll = begin(zone, policy, kind, Cause::Operator, Strategy::Normal, now);
-    Ok(vec![Event::RollStarted { roll }])
+    let mut out = Vec::new();
+    if key.times.removed_at.is_none() {
+        out.push(Event::KeyDropped { key: num, at: now });
+    }
+    if key.times.trashed_at.is_none() {
+        out.push(Event::KeyTrashed { key: num, at: now });
+    }
+    Ok(out)
 }
 
 fn restore(zone: &ZoneKeys, num: KeyNum, now: Timestamp) -> Result<Vec<Event>, Refusal> {
@@ -472,7 +553,10 @@ fn emergency(
             at: now,
         })
         .collect();
-    let kind = roll_type(role, policy);
+    let kind = match (roll_for(zone, role, policy), strategy) {
+        (RollType::KskDoubleDs, Strategy::Fast) => RollType::KskDoubleSignature,
+        (kind, _) => kind,
+    };
     let leaves = |r: &&Roll| leaked.iter().all(|k| r.old.contains(&k.num));
     if let Some(running) = zone.rolls.iter().find(leaves)
         && running.kind.class() != Class::Insecure

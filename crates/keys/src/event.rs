@@ -80,6 +80,11 @@ pub enum Event {
         key: KeyNum,
         at: Timestamp,
     },
+    /// Given up by order although its store did not destroy it.
+    KeyForgotten {
+        key: KeyNum,
+        at: Timestamp,
+    },
     RollStarted {
         roll: Roll,
     },
@@ -121,6 +126,11 @@ pub enum Event {
     ParentTold {
         at: Timestamp,
     },
+    /// The parent's endpoint heard of the new CDS, or will not be told any more.
+    ParentNotified {
+        text: String,
+        at: Timestamp,
+    },
     ParentReminded {
         at: Timestamp,
     },
@@ -145,6 +155,7 @@ impl Event {
             Event::KeyCompromised { .. } => "key.compromised",
             Event::KeyTrashed { .. } => "key.trashed",
             Event::KeyDestroyed { .. } => "key.destroyed",
+            Event::KeyForgotten { .. } => "key.forgotten",
             Event::RollStarted { .. } => "roll.started",
             Event::RollStepped { .. } => "roll.step",
             Event::RollDone { .. } => "roll.done",
@@ -155,6 +166,7 @@ impl Event {
             Event::Swept(_) => "look.done",
             Event::IslandLeft { .. } => "ds.wanted",
             Event::ParentTold { .. } => "ds.told",
+            Event::ParentNotified { .. } => "ds.notified",
             Event::ParentReminded { .. } => "ds.reminded",
             Event::ClockStepped { .. } => "clock.stepped",
         }
@@ -172,6 +184,7 @@ impl Event {
             | Event::KeyCompromised { at, .. }
             | Event::KeyTrashed { at, .. }
             | Event::KeyDestroyed { at, .. }
+            | Event::KeyForgotten { at, .. }
             | Event::RollStepped { at, .. }
             | Event::RollDone { at, .. }
             | Event::RollCancelled { at, .. }
@@ -179,6 +192,7 @@ impl Event {
             | Event::Vouched { at, .. }
             | Event::IslandLeft { at }
             | Event::ParentTold { at }
+            | Event::ParentNotified { at, .. }
             | Event::ParentReminded { at }
             | Event::ClockStepped { at, .. } => *at,
             Event::RollStarted { roll } => roll.started_at,

@@ -25,6 +25,11 @@ impl ZoneKeys {
             return;
         };
         let roll = self.rolls[i].clone();
+        if roll.kind == RollType::KskDoubleDs {
+            // Its first step is also about the CDS at the zone's own servers.
+            let like = Served::Cds(Vec::new());
+            self.log.close_superseded(&like, at, Duration::ZERO);
+        }
         for s in seen {
             match What::of(*s) {
                 What::Dnskey => {
@@ -91,6 +96,18 @@ impl ZoneKeys {
         } else {
             report.ended
         };
+        if report.went_back() {
+            // Caches may take the old from there again.
+            match report.what {
+                What::Dnskey => self.log.reopen(&Served::Dnskey(Vec::new())),
+                What::Rrsig => {
+                    self.log.reopen(&Served::Unsigned);
+                    self.log.reopen(&Served::Cds(Vec::new()));
+                }
+                // What a parent shows is logged as it is.
+                What::Ds => {}
+            }
+        }
         match (report.what, report.passed) {
             (What::Dnskey, Some(x)) => {
                 let like = Served::Dnskey(Vec::new());
@@ -99,8 +116,10 @@ impl ZoneKeys {
                 self.mark_seen(end);
             }
             (What::Rrsig, Some(x)) => {
-                self.log
-                    .close_superseded(&Served::Unsigned, end, Duration::from_secs(x));
+                for like in [Served::Unsigned, Served::Cds(Vec::new())] {
+                    self.log
+                        .close_superseded(&like, end, Duration::from_secs(x));
+                }
             }
             (What::Ds, _) => self.sweep_ds(report),
             _ => {}

@@ -169,6 +169,10 @@ impl Future<'_> {
                 self.tell(Event::KeyAdded { key, roll, at });
             }
             Action::TellParent { .. } => self.tell(Event::ParentTold { at }),
+            Action::NotifyParent => {
+                let text = String::new();
+                self.tell(Event::ParentNotified { text, at });
+            }
             Action::Remind { .. } => self.tell(Event::ParentReminded { at }),
             Action::TrashKey { key } => self.tell(Event::KeyTrashed { key, at }),
             Action::DestroyKey { key } => self.tell(Event::KeyDestroyed { key, at }),
@@ -277,6 +281,7 @@ impl Future<'_> {
             members: vec![Member {
                 server: "all servers".to_string(),
                 address: "forecast".to_string(),
+                nsid: None,
                 answer,
             }],
             parent_expire: None,

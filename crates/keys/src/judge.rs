@@ -6,8 +6,8 @@ use crate::ds::{DsRecord, absent, at_or_past, present};
 use crate::key::{Key, KeyNum, key_tag};
 use crate::mutants::{Mutant, is};
 use crate::observe::{
-    Answer, Delegation, DsShown, MAX_MEMBERS, Member, MemberReport, Referral, Sweep, SweepReport,
-    Verdict, What,
+    Answer, Delegation, DsShown, MAX_MEMBERS, Member, MemberReport, Referral, STEADY, Sweep,
+    SweepReport, Verdict, What,
 };
 use crate::policy::KeyPolicy;
 use crate::roll::{Roll, Seen};
@@ -58,8 +58,12 @@ pub fn judge(zone: &ZoneKeys, policy: &KeyPolicy, sweep: &Sweep) -> SweepReport 
             .map(|m| MemberReport {
                 server: m.server.clone(),
                 address: m.address.clone(),
+                nsid: m.nsid.clone(),
                 verdict: q.verdict(m, expected(m)),
-                found: found(zone, &m.answer),
+                found: match (&m.answer, &m.nsid) {
+                    (Answer::Silent, Some(_)) => "this node was not reached".to_string(),
+                    _ => found(zone, &m.answer),
+                },
                 ttl: ttl_of(&m.answer),
                 first_asked: q.first_asked(m),
                 last_answer: if m.answer.is_answer() {
@@ -67,6 +71,7 @@ pub fn judge(zone: &ZoneKeys, policy: &KeyPolicy, sweep: &Sweep) -> SweepReport 
                 } else {
                     q.last_answer(m)
                 },
+                flipped_at: q.flipped_at(m),
             })
             .collect(),
         passed,
@@ -143,7 +148,7 @@ impl<'a> Quorum<'a> {
         for m in self.members {
             match self.verdict(m, m.answer.is_answer() && agrees(m)) {
                 Verdict::Match => matches += 1,
-                Verdict::Mismatch | Verdict::NoAnswer => return None,
+                Verdict::Mismatch | Verdict::NoAnswer | Verdict::Unsteady => return None,
                 // Nobody knows what a server shows that was never reached.
                 Verdict::Excused => excused_silent |= !self.is_seen_elsewhere(m),
             }
@@ -164,10 +169,11 @@ impl<'a> Quorum<'a> {
             return Verdict::Match;
         }
         if m.answer.is_answer() {
-            return if agrees {
-                Verdict::Match
-            } else {
-                Verdict::Mismatch
+            let recent = |at: Timestamp| self.sweep.ended.since(at) < STEADY;
+            return match agrees {
+                true if self.flipped_at(m).is_some_and(recent) => Verdict::Unsteady,
+                true => Verdict::Match,
+                false => Verdict::Mismatch,
             };
         }
         match &m.answer {
@@ -212,7 +218,22 @@ impl<'a> Quorum<'a> {
         let look = self.zone.look(self.sweep.what)?;
         look.members
             .iter()
-            .find(|r| r.address == m.address && r.server == m.server)
+            .find(|r| r.address == m.address && r.server == m.server && r.nsid == m.nsid)
+    }
+
+    /// When the server last went back from what is expected, as far as this wait goes.
+    fn flipped_at(&self, m: &Member) -> Option<Timestamp> {
+        let look = self.zone.look(self.sweep.what)?;
+        if look.started < self.since || is(Mutant::FlipsForgotten) {
+            return None;
+        }
+        let before = self.memory(m)?;
+        let had = matches!(before.verdict, Verdict::Match | Verdict::Unsteady)
+            || before.flipped_at.is_some();
+        if had && m.answer.is_answer() && !expected(self.zone, &m.answer) {
+            return Some(self.sweep.ended);
+        }
+        before.flipped_at
     }
 
     fn first_asked(&self, m: &Member) -> Timestamp {

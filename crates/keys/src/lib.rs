@@ -53,8 +53,17 @@ mod policy;
 #[cfg(test)]
 mod testkit;
 
+#[cfg(test)]
+mod double_ds;
+#[cfg(test)]
+mod notified;
+#[cfg(test)]
+mod removal;
+#[cfg(test)]
+mod steady;
+
 pub use apex::{ApexSet, Cds};
-pub use command::{Command, Refusal, decide};
+pub use command::{Command, Refusal, decide, permitted};
 pub use drawing::drawing;
 pub use ds::{DsRecord, absent, at_or_past, present};
 pub use event::{Event, Publication};
@@ -66,14 +75,15 @@ pub use next_action::{
     step_event,
 };
 pub use observe::{
-    Answer, Delegation, DsShown, MAX_MEMBERS, Member, MemberReport, Referral, Scope, SeenKey,
-    Sweep, SweepReport, Verdict, What, next_look,
+    Answer, Delegation, DsShown, MAX_MEMBERS, Member, MemberReport, Referral, STEADY, Scope,
+    SeenKey, Sweep, SweepReport, Verdict, What, next_look, next_watch,
 };
 pub use policy::{Auto, CdsPolicy, KeyPolicy, KskRoll, RolePolicy, SignatureTimes, ZskRoll};
 pub use roll::{
-    Cause, Class, Dying, Goal, Met, Roll, RollType, Row, Seen, Stage, Step, Strategy, Witness,
+    Cause, Class, Dying, Goal, Instead, Met, Roll, RollType, Row, Seen, Stage, Step, Strategy,
+    Witness,
 };
-pub use state::{CacheWait, Parent, Published, ZoneKeys};
+pub use state::{CacheWait, Notified, Parent, Published, ZoneKeys};
 pub use ttl::{ASSUMED_DS_TTL, Entry, Free, Served, TtlLog};
 pub use why::{Alert, Waiting, Whom, alerts, waiting, waits_for, why};
 pub use wish::{Wish, begin, due_at, roll_type, wishes};

@@ -36,6 +36,8 @@ pub enum Mutant {
     LastAtStart,
     /// What a server showed in the sweep before counts in this one.
     TwoSweepsAsOne,
+    /// A server that goes back to the old after it has shown the new is taken at its last word.
+    FlipsForgotten,
     /// The first server speaks for all.
     OneServer,
     /// The old KSK leaves the DNSKEY RRset as soon as the new DS is asked for.
@@ -46,6 +48,8 @@ pub enum Mutant {
     StandbyKskSilent,
     /// In an algorithm roll keys and signatures come at once (RFC 6781 §4.1.4, liberal).
     LiberalAlgorithm,
+    /// In a double-DS roll CDS is signed by the key in the DNSKEY RRset alone.
+    CdsByDnskeyOnly,
     /// CDS is withdrawn once any roll has ended.
     CdsEndsWithAnyRoll,
     /// A confirmed forward step of the clock ends waits.

@@ -32,6 +32,7 @@ pub enum Subject {
     Look(What),
     Generate(Role),
     Parent,
+    Notify,
     Remind,
     Trash(KeyNum),
     Destroy(KeyNum),
@@ -90,6 +91,8 @@ pub enum Action {
         remove: Vec<DsRecord>,
         set: Vec<DsRecord>,
     },
+    /// CDS has changed and every server of the zone shows it: NOTIFY(CDS) to the parent's endpoint.
+    NotifyParent,
     /// The parent has not followed for long.
     Remind {
         set: Vec<DsRecord>,
@@ -113,6 +116,7 @@ impl Action {
             Action::Look { what, .. } => Subject::Look(*what),
             Action::GenerateKey { role, .. } => Subject::Generate(*role),
             Action::TellParent { .. } => Subject::Parent,
+            Action::NotifyParent => Subject::Notify,
             Action::Remind { .. } => Subject::Remind,
             Action::TrashKey { key } => Subject::Trash(*key),
             Action::DestroyKey { key } => Subject::Destroy(*key),
@@ -171,8 +175,13 @@ pub fn is_automatic(policy: &KeyPolicy, roll: &Roll) -> bool {
 pub fn step_event(roll: &Roll, now: Timestamp) -> Event {
     let class = roll.class();
     let next = match (roll.stage, roll.strategy, class) {
-        // `fast` publishes in the same order but skips what only caches need.
-        (Stage::Keys, Strategy::Fast, Class::Ksk | Class::Csk) => Some(Stage::P2),
+        // `fast` publishes in the same order but skips what only caches need. Under double-DS the
+        // old key leaves in P2, so the parent must have the new DS before.
+        (Stage::Keys, Strategy::Fast, Class::Ksk | Class::Csk)
+            if roll.kind != RollType::KskDoubleDs =>
+        {
+            Some(Stage::P2)
+        }
         (Stage::Keys, Strategy::Fast, Class::Zsk) => Some(Stage::D),
         _ => roll.kind.after(roll.stage),
     };
@@ -299,15 +308,22 @@ impl<'a> Plan<'a> {
             let spare = t.published_at.is_none()
                 && !k.standby
                 && !self.zone.rolls.iter().any(|r| r.new.contains(&k.num));
-            let away = left.is_some_and(|l| look.started >= l) || spare;
-            let restores = !self.zone.island && !is(Mutant::RestoreNothing);
-            if shown && away && !k.restored && restores {
+            let away = left.is_some_and(|l| look.started >= l) || spare || self.signs_only(k);
+            let bare = self.zone.island || self.zone.unsigned;
+            let restores = !bare && !is(Mutant::RestoreNothing);
+            let leaving = k.restored && t.removed_at.is_some();
+            if shown && away && (!k.restored || leaving) && restores {
                 out.push(Event::KeyRestored {
                     key: k.num,
                     at: self.now,
                 });
             } else if k.restored && !shown && look.covered.is_some() && !k.in_service() {
-                match self.ds_free(k) {
+                let free = if leaving {
+                    self.algorithm_free(k.algorithm)
+                } else {
+                    self.ds_free(k)
+                };
+                match free {
                     Free::At { at, .. } if at > self.now => self.later(at),
                     Free::Served => {}
                     _ => out.push(Event::KeyDropped {
@@ -317,7 +333,75 @@ impl<'a> Plan<'a> {
                 }
             }
         }
+        self.companions(&mut out);
         out
+    }
+
+    /// At the end of an algorithm roll the old CSK still signs data and is in DNSKEY no more.
+    fn signs_only(&self, key: &Key) -> bool {
+        let of = |r: &Roll| r.kind == RollType::Algorithm && r.old.contains(&key.num);
+        let out = |p: &crate::state::Published| !p.apex.dnskey.contains(&key.num);
+        self.zone.rolls.iter().any(of)
+            && !self.zone.goal(key).dnskey
+            && self.zone.published.as_ref().is_some_and(out)
+    }
+
+    /// An algorithm in the DNSKEY RRset needs signatures over all data (RFC 4035 §2.2): with a KSK
+    /// whose algorithm had left the zone comes the newest key that signed data beside it, and stays
+    /// until no cache holds a DNSKEY RRset with that algorithm.
+    fn companions(&mut self, out: &mut Vec<Event>) {
+        let (zone, at) = (self.zone, self.now);
+        let back = |k: &Key| {
+            let comes = |e: &Event| matches!(e, Event::KeyRestored { key, .. } if *key == k.num);
+            let there = k.restored && k.times.removed_at.is_none();
+            k.role.signs_keys() && (there || out.iter().any(comes))
+        };
+        let algorithms: BTreeSet<u8> = zone
+            .keys
+            .iter()
+            .filter(|k| back(k))
+            .map(|k| k.algorithm)
+            .collect();
+        let signs = |a: u8| {
+            let both = |k: &Key| {
+                let g = zone.goal(k);
+                g.dnskey && g.sign_zone
+            };
+            zone.keys.iter().any(|k| k.algorithm == a && both(k))
+        };
+        for a in algorithms.iter().filter(|a| !signs(**a)) {
+            let usable = |k: &&Key| {
+                let t = &k.times;
+                k.role == Role::Zsk
+                    && k.algorithm == *a
+                    && t.active_at.is_some()
+                    && t.destroyed_at.is_none()
+                    && !k.compromised
+            };
+            let newest = zone.keys.iter().filter(usable).max_by_key(|k| k.num);
+            out.extend(newest.map(|k| Event::KeyRestored { key: k.num, at }));
+        }
+        for k in zone
+            .keys
+            .iter()
+            .filter(|k| k.restored && k.role == Role::Zsk)
+        {
+            if algorithms.contains(&k.algorithm) {
+                continue;
+            }
+            match self.algorithm_free(k.algorithm) {
+                Free::At { at, .. } if at > self.now => self.later(at),
+                Free::Served => {}
+                _ => out.push(Event::KeyDropped { key: k.num, at }),
+            }
+        }
+    }
+
+    /// When no cache holds a DNSKEY RRset with the algorithm.
+    fn algorithm_free(&self, algorithm: u8) -> Free {
+        let is = |n: &KeyNum| self.zone.key(*n).is_some_and(|k| k.algorithm == algorithm);
+        let with_it = |s: &Served| matches!(s, Served::Dnskey(set) if set.iter().any(is));
+        self.zone.log.free(with_it, self.policy.margin)
     }
 
     pub(crate) fn ds_free(&self, key: &Key) -> Free {
@@ -338,6 +422,14 @@ impl<'a> Plan<'a> {
                     class: roll.class(),
                     at: self.now,
                 });
+                continue;
+            }
+            if roll.kind == RollType::KskDoubleDs
+                && matches!(roll.stage, Stage::Keys | Stage::P1)
+                && self.zone.parent.linked_at.is_none()
+            {
+                // Begun by a release that knew no better. No DS leads here, so none is waited for.
+                out.extend(self.without_ds(roll));
                 continue;
             }
             if roll.stage == Stage::Keys {
@@ -367,6 +459,20 @@ impl<'a> Plan<'a> {
             }
         }
         out
+    }
+
+    /// The roll goes on by double-signature, with the key that it has made.
+    fn without_ds(&self, roll: &Roll) -> [Event; 2] {
+        let cancelled = Event::RollCancelled {
+            class: roll.class(),
+            at: self.now,
+        };
+        let mut zone = self.zone.clone();
+        zone.apply(&cancelled);
+        let kind = RollType::KskDoubleSignature;
+        let (cause, strategy) = (roll.cause, roll.strategy);
+        let roll = begin(&zone, self.policy, kind, cause, strategy, self.now);
+        [cancelled, Event::RollStarted { roll }]
     }
 
     fn keys_ready(&self, roll: &Roll) -> bool {
@@ -478,15 +584,21 @@ impl<'a> Plan<'a> {
             .map(|p| p.apex.dnskey.clone())
             .unwrap_or_default();
         let mut proved = true;
-        let all = apex.dnskey.iter().chain(&apex.zone_signers);
-        let fresh: BTreeSet<KeyNum> = all.copied().filter(|n| !known.contains(n)).collect();
+        let lists = [&apex.dnskey, &apex.zone_signers, &apex.cds_signers];
+        let fresh: BTreeSet<KeyNum> = lists
+            .into_iter()
+            .flatten()
+            .copied()
+            .filter(|n| !known.contains(n))
+            .collect();
         for n in fresh {
             let Some(k) = self.zone.key(n) else { continue };
-            let signs_already = self
-                .zone
-                .published
-                .as_ref()
-                .is_some_and(|p| p.any.contains(&n));
+            // A key that signs CDS ahead proves itself again when its DNSKEY is published.
+            let ahead = !apex.dnskey.contains(&n);
+            let signs_already =
+                self.zone.published.as_ref().is_some_and(|p| {
+                    p.any.contains(&n) || ahead && p.apex.cds_signers.contains(&n)
+                });
             let ok = k.role == Role::Foreign
                 || is(Mutant::NoProof)
                 || signs_already

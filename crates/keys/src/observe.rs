@@ -15,6 +15,9 @@ use crate::roll::{Class, Seen};
 
 /// Members of a sweep that are judged; more are not asked.
 pub const MAX_MEMBERS: usize = 64;
+/// A server that has gone back in a wait must show what is expected for this long in all sweeps
+/// before it counts: what it shows depends on whom the question reaches.
+pub const STEADY: Duration = Duration::from_secs(3600);
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -106,10 +109,13 @@ impl Answer {
     }
 }
 
+/// One node that must be asked. An address that several nodes share (anycast, load balancers) is
+/// one member per NSID (RFC 5001) that it has shown.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Member {
     pub server: String,
     pub address: String,
+    pub nsid: Option<String>,
     pub answer: Answer,
 }
 
@@ -128,6 +134,8 @@ pub struct Sweep {
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
     Match,
+    /// As expected, but it has shown that before in this wait and then something older.
+    Unsteady,
     Mismatch,
     NoAnswer,
     /// No answer, and left out.
@@ -139,11 +147,26 @@ pub enum Verdict {
 pub struct MemberReport {
     pub server: String,
     pub address: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nsid: Option<String>,
     pub verdict: Verdict,
     pub found: String,
     pub ttl: Option<u32>,
     pub first_asked: Timestamp,
     pub last_answer: Option<Timestamp>,
+    /// When it last showed something older after it had shown what is expected, in this wait.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flipped_at: Option<Timestamp>,
+}
+
+impl MemberReport {
+    /// Its address, with its NSID where it has shown one.
+    pub fn place(&self) -> String {
+        match &self.nsid {
+            Some(id) => format!("{} (NSID {id})", self.address),
+            None => self.address.clone(),
+        }
+    }
 }
 
 /// One content of the DS RRset that some server showed.
@@ -184,6 +207,29 @@ pub struct SweepReport {
     pub seen: Vec<(Class, Seen, bool)>,
     pub ds: Vec<DsShown>,
     pub delegation: Option<Delegation>,
+}
+
+impl SweepReport {
+    /// Some server that had shown what is expected went back to something older.
+    pub fn went_back(&self) -> bool {
+        self.members
+            .iter()
+            .any(|m| m.flipped_at == Some(self.ended))
+    }
+
+    /// Some server shows now this and now that.
+    pub fn is_unsteady(&self) -> bool {
+        let swings = |m: &MemberReport| m.flipped_at.is_some() && m.verdict != Verdict::Match;
+        self.members.iter().any(swings)
+    }
+}
+
+/// When it is looked again whether something that has left all servers has stayed away, while
+/// caches are waited for: every half hour at first, and less often the longer it lasts.
+pub fn next_watch(since: Timestamp, last: Option<Timestamp>) -> Timestamp {
+    let last = last.map_or(since, |l| l.max(since));
+    let age = last.since(since).as_secs();
+    last.saturating_add(Duration::from_secs((age / 4).max(1800)))
 }
 
 /// When the next look of a wait that began at `since` is due, the last one having been at `last`:

@@ -102,6 +102,8 @@ pub struct KeyPolicy {
     pub cdnskey: bool,
     /// A hook or an update tells the parent; without, people do.
     pub tell_parent: bool,
+    /// The parent's endpoint for changed CDS is told (RFC 9859).
+    pub notify_parent: bool,
     pub remind_after: Duration,
     pub standby_ksk: u32,
     pub standby_zsk: u32,
@@ -146,6 +148,7 @@ impl Default for KeyPolicy {
             cds: CdsPolicy::WhenNeeded,
             cdnskey: true,
             tell_parent: false,
+            notify_parent: false,
             remind_after: DAY * 7,
             standby_ksk: 0,
             standby_zsk: 0,

@@ -262,6 +262,8 @@ pub enum Dying {
     DsWithOld,
     AnyDs,
     UnsignedData,
+    /// CDS and CDNSKEY without an RRSIG by the new key.
+    CdsWithoutNew,
 }
 
 impl Dying {
@@ -269,7 +271,10 @@ impl Dying {
     pub fn look(self) -> What {
         match self {
             Dying::DnskeyWithoutNew | Dying::DnskeyWithOld => What::Dnskey,
-            Dying::DataWithoutNew | Dying::DataWithOld | Dying::UnsignedData => What::Rrsig,
+            Dying::DataWithoutNew
+            | Dying::DataWithOld
+            | Dying::UnsignedData
+            | Dying::CdsWithoutNew => What::Rrsig,
             Dying::DsWithoutNew | Dying::DsWithOld | Dying::AnyDs => What::Ds,
         }
     }
@@ -284,6 +289,7 @@ impl Dying {
             Dying::DsWithOld => "the old DS",
             Dying::AnyDs => "a DS",
             Dying::UnsignedData => "unsigned data",
+            Dying::CdsWithoutNew => "CDS and CDNSKEY without a signature by the new key",
         }
     }
 }
@@ -322,6 +328,31 @@ pub enum Cause {
     Parent,
 }
 
+/// Why a roll is not of the type that the policy asks for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Instead {
+    /// Double-DS begins and ends with DS records, and the parent has never shown one of the zone's
+    /// keys.
+    NoDs,
+    /// Double-DS takes the old key out of the DNSKEY RRset before the new DS is waited for.
+    Fast,
+}
+
+impl Instead {
+    pub fn words(self) -> &'static str {
+        match self {
+            Instead::NoDs => {
+                "not double-ds, which would wait for ever: the parent has never shown a DS of this \
+                 zone's keys"
+            }
+            Instead::Fast => {
+                "not double-ds, which would take the old key out before the parent has the new DS"
+            }
+        }
+    }
+}
+
 /// Who established that something was seen.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -354,6 +385,8 @@ pub struct Roll {
     pub cause: Cause,
     pub strategy: Strategy,
     pub met: Vec<Met>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instead: Option<Instead>,
 }
 
 impl Roll {

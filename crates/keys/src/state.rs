@@ -27,10 +27,18 @@ pub struct Published {
     pub any: Vec<KeyNum>,
     pub all: Vec<KeyNum>,
     pub data_ttl: u32,
-    /// First version and serial with these signers and this TTL.
+    /// First version and serial with these signers, this TTL, and this CDS.
     pub data_at: Timestamp,
     pub data_serial: u32,
     pub soa_expire: u32,
+}
+
+/// How telling the parent's endpoint ended.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Notified {
+    pub at: Timestamp,
+    /// Who heard it, or why nobody did.
+    pub text: String,
 }
 
 /// The parent as last seen and as wanted.
@@ -45,6 +53,9 @@ pub struct Parent {
     pub wanted_at: Option<Timestamp>,
     /// The hook or update for `wanted` has succeeded.
     pub told_at: Option<Timestamp>,
+    /// What became of the NOTIFY(CDS) for `wanted`; it is over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub notified: Option<Notified>,
     pub reminded_at: Option<Timestamp>,
     /// A sweep showed exactly `wanted`, as far as our keys go.
     pub followed_at: Option<Timestamp>,
@@ -190,6 +201,7 @@ impl ZoneKeys {
                 for m in &mut look.members {
                     m.first_asked = Timestamp::EPOCH;
                     m.last_answer = m.last_answer.map(|_| Timestamp::EPOCH);
+                    m.flipped_at = m.flipped_at.map(|_| Timestamp::EPOCH);
                 }
             }
             ZoneKeys {
@@ -353,6 +365,15 @@ impl ZoneKeys {
             .map(|at| at.saturating_add(policy.remind_after))
     }
 
+    /// Every server of the zone was seen to show the version with the CDS that is published.
+    pub fn is_cds_everywhere(&self) -> bool {
+        let Some(p) = &self.published else {
+            return false;
+        };
+        self.look(What::Rrsig)
+            .is_some_and(|l| l.passed.is_some() && l.started >= p.data_at)
+    }
+
     /// Begin of the present wait for `what`.
     pub fn look_since(&self, what: What) -> Timestamp {
         let waits = self
@@ -404,6 +425,9 @@ impl ZoneKeys {
                 roll.old.iter().filter(ksk).any(|n| ours.contains(n))
             }
             (Dying::AnyDs, Served::Ds { ours, foreign, .. }) => *foreign || !ours.is_empty(),
+            (Dying::CdsWithoutNew, Served::Cds(by)) => {
+                !by.is_empty() && roll.new.iter().filter(ksk).any(|n| !by.contains(n))
+            }
             _ => false,
         }
     }

@@ -25,10 +25,19 @@ pub(crate) const KSK_DOUBLE_SIGNATURE: &[Row] = &[
     row(D, "await-dnskey-gone", "", "KSP", &[See::Dnskey], &[]),
 ];
 
-/// RFC 7583 §3.3.2 (double-DS): C1 is D_prpP + TTL_ds, C2 is D_prpC + TTL_key.
+/// RFC 7583 §3.3.2 (double-DS): C1 is D_prpP + TTL_ds, C2 is D_prpC + TTL_key. Both keys sign CDS
+/// and CDNSKEY from P1 to C2, so that a copy validates with either DNSKEY RRset; copies that only
+/// the old key has signed must be gone before it leaves the DNSKEY RRset (RFC 7344 §4.1).
 pub(crate) const KSK_DOUBLE_DS: &[Row] = &[
     row(P1, "await-ds-seen", "KSP", "P", &[See::DsBoth], &[]),
-    row(C1, "await-ds-expired", "KSP", "P", &[], &[DsWithoutNew]),
+    row(
+        C1,
+        "await-ds-expired",
+        "KSP",
+        "P",
+        &[],
+        &[DsWithoutNew, CdsWithoutNew],
+    ),
     row(P2, "await-dnskey-seen", "P", "KSP", &[See::Dnskey], &[]),
     row(
         C2,

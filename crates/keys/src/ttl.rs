@@ -42,6 +42,8 @@ pub enum Served {
     Data { any: Vec<KeyNum>, all: Vec<KeyNum> },
     /// Zone data without RRSIGs.
     Unsigned,
+    /// CDS and CDNSKEY RRsets signed by these keys; by none: there are no such RRsets.
+    Cds(Vec<KeyNum>),
 }
 
 impl Served {
@@ -50,6 +52,7 @@ impl Served {
             Served::Dnskey(_) => 0,
             Served::Ds { .. } => 1,
             Served::Data { .. } | Served::Unsigned => 2,
+            Served::Cds(_) => 3,
         }
     }
 }
@@ -143,6 +146,17 @@ impl TtlLog {
     pub fn close_superseded(&mut self, like: &Served, end: Timestamp, extra: Duration) {
         let class = like.class();
         self.close(end, extra, |e| e.what.class() == class && e.superseded);
+    }
+
+    /// A server has gone back to something older: nobody knows which of the former contents, so
+    /// the end of none of them is sure any more.
+    pub fn reopen(&mut self, like: &Served) {
+        let class = like.class();
+        for e in &mut self.entries {
+            if e.what.class() == class && e.superseded {
+                e.last = None;
+            }
+        }
     }
 
     /// A sweep of the parent's servers that ended at `end` showed only these contents.

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use cascade_time::Timestamp;
 
+use crate::apex::Cds;
 use crate::ds::DsRecord;
 use crate::key::KeyNum;
 use crate::mutants::{Mutant, is};
 use crate::next_action::{Action, Plan, is_published};
-use crate::observe::{Delegation, Scope, What, next_look};
-use crate::roll::{Stage, Strategy};
+use crate::observe::{Delegation, STEADY, Scope, What, next_look, next_watch};
+use crate::roll::{Roll, RollType, Stage, Strategy};
 use crate::ttl::{Free, Served};
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -68,7 +69,21 @@ impl Plan<'_> {
             },
             // Old content whose end in the servers has not been seen yet.
             What::Dnskey => self.is_open(|s| matches!(s, Served::Dnskey(_))),
-            What::Rrsig => self.is_open(|s| matches!(s, Served::Data { .. } | Served::Unsigned)),
+            What::Rrsig => {
+                // The parent is told when it is everywhere.
+                if self.awaits_notify() && !zone.is_cds_everywhere() {
+                    return Some(next_look(since.max(p.data_at), last));
+                }
+                // Both keys sign it from P1 on; only a double-DS roll waits for the old copies.
+                let cds = zone.rolls.iter().any(|r| {
+                    r.kind == RollType::KskDoubleDs && matches!(r.stage, Stage::P1 | Stage::C1)
+                });
+                self.is_open(|s| match s {
+                    Served::Data { .. } | Served::Unsigned => true,
+                    Served::Cds(_) => cds,
+                    _ => false,
+                })
+            }
         };
         if awaited || pending {
             // The delegation is asked for from the first publication on.
@@ -77,14 +92,30 @@ impl Plan<'_> {
             } else {
                 since
             };
-            let next = next_look(since, last);
+            let mut next = next_look(since, last);
+            if let (Some(look), Some(last)) = (zone.look(what), last)
+                && look.is_unsteady()
+            {
+                next = next.min(last.saturating_add(STEADY / 6).max(since));
+            }
             let minute = last.map(|l| l.saturating_add(Duration::from_secs(60)));
             return Some(match minute {
                 Some(m) if hurry => next.min(m.max(since)),
                 _ => next,
             });
         }
-        if zone.unsigned || what == What::Rrsig {
+        // What has left all servers must stay away while caches are waited for.
+        let watches = |r: &&Roll| {
+            r.row()
+                .is_some_and(|row| row.expired.iter().any(|d| d.look() == what))
+        };
+        let watched = zone.rolls.iter().filter(watches).map(|r| r.since).max();
+        if let Some(since) = watched {
+            return Some(next_watch(since, last));
+        }
+        // A DS that comes late to a zone that is unsigned by now makes it bogus.
+        let signed = !zone.unsigned || what == What::Ds && !zone.keys.is_empty();
+        if !signed || what == What::Rrsig {
             return None;
         }
         // Once a day, so that TTLs are known before a roll and drift is noticed.
@@ -180,11 +211,31 @@ impl Plan<'_> {
             let set = set.clone();
             self.at(self.now, || Action::TellParent { add, remove, set });
         }
+        if self.awaits_notify() && zone.is_cds_everywhere() {
+            self.at(self.now, || Action::NotifyParent);
+        }
         let remind = match zone.parent.reminded_at {
             Some(last) => last.saturating_add(DAY),
             None => wanted_at.saturating_add(self.policy.remind_after),
         };
         self.at(remind, || Action::Remind { set });
+    }
+
+    /// The parent's endpoint is still to be told of the CDS that is published.
+    fn awaits_notify(&self) -> bool {
+        let parent = &self.zone.parent;
+        let reachable = matches!(parent.delegation, Delegation::Ours | Delegation::Linked);
+        let has_cds = |p: &crate::state::Published| match &p.apex.cds {
+            Cds::Keys(keys) => *keys == parent.wanted,
+            Cds::Delete => parent.wanted.is_empty(),
+            Cds::None => false,
+        };
+        self.policy.notify_parent
+            && reachable
+            && parent.wanted_at.is_some()
+            && parent.followed_at.is_none()
+            && parent.notified.is_none()
+            && self.zone.published.as_ref().is_some_and(has_cds)
     }
 
     pub(crate) fn removal(&mut self) {

@@ -68,8 +68,11 @@ pub fn why(
     }
     if let Some(roll) = zone.rolls.first() {
         let w = waiting(zone, policy, facts, roll, now);
+        let instead = roll
+            .instead
+            .map_or(String::new(), |i| format!("; {}", i.words()));
         return format!(
-            "{name}: the {} ({}, {} -> {}) {} since {}.{}",
+            "{name}: the {} ({}, {} -> {}{instead}) {} since {}.{}",
             roll.class(),
             roll.kind.word(),
             tags(zone, &roll.old),
@@ -87,9 +90,17 @@ pub fn why(
     if wanted && zone.parent.delegation == Delegation::Ours {
         let ds: Vec<String> = zone.wanted_ds(policy).iter().map(|d| d.text()).collect();
         return format!(
-            "{name}: waits for the parent: it should have exactly {}{}.{}",
+            "{name}: waits for the parent: it should have exactly {}{}{}.{}",
             ds.join(", "),
             evidence(zone.look(What::Ds)),
+            zone.parent
+                .notified
+                .as_ref()
+                .map_or(String::new(), |n| format!(
+                    ", NOTIFY(CDS) {}: {}",
+                    n.at.to_human(),
+                    n.text
+                )),
             looks(None)
         );
     }
@@ -239,7 +250,8 @@ fn for_version(zone: &ZoneKeys, policy: &KeyPolicy, facts: &Facts, now: Timestam
     };
     let listed = apex
         .iter()
-        .flat_map(|a| a.dnskey.iter().chain(&a.zone_signers));
+        .flat_map(|a| [&a.dnskey, &a.zone_signers, &a.cds_signers])
+        .flatten();
     if let Some((n, _)) = listed.copied().collect::<Vec<_>>().iter().find_map(failed)
         && let Some(k) = zone.key(n)
     {
@@ -310,6 +322,11 @@ fn for_servers(
         Some(_) => evidence(look),
         None => ": nobody was asked yet in this step".to_string(),
     };
+    if what == What::Ds
+        && let Some(n) = &zone.parent.notified
+    {
+        text += &format!(", NOTIFY(CDS) {}: {}", n.at.to_human(), n.text);
+    }
     if what == What::Ds && zone.parent.delegation == Delegation::Unknown {
         text += ", and where the zone is delegated is not known: set \
                  key-manager.ds.parent-nameservers, or tell what they show by hand";
@@ -396,7 +413,9 @@ fn by_hand(zone: &ZoneKeys, roll: &Roll, now: Timestamp) -> String {
 
 fn bad_member(look: &SweepReport) -> Option<&crate::observe::MemberReport> {
     let bad = |v| matches!(v, Verdict::Mismatch | Verdict::NoAnswer);
-    look.members.iter().find(|m| bad(m.verdict))
+    let unsteady = |v| matches!(v, Verdict::Unsteady);
+    let first = |test: &dyn Fn(Verdict) -> bool| look.members.iter().find(|m| test(m.verdict));
+    first(&bad).or_else(|| first(&unsteady))
 }
 
 /// What a look showed, in parentheses.
@@ -409,10 +428,14 @@ fn evidence(look: Option<&SweepReport>) -> String {
     let all = look.members.len();
     match bad_member(look) {
         Some(m) => format!(
-            " ({} at {} has {}; {agree} of {all} addresses agree) when asked {}",
+            " ({} at {} has {}{}; {agree} of {all} addresses agree) when asked {}",
             m.server,
-            m.address,
+            m.place(),
             m.found,
+            m.flipped_at.map_or(String::new(), |at| format!(
+                " and went back to the old {}",
+                at.to_human()
+            )),
             look.ended.to_human()
         ),
         None => format!(
@@ -438,7 +461,8 @@ fn tags(zone: &ZoneKeys, nums: &[KeyNum]) -> String {
 pub enum Alert {
     /// Linked before, and now there is no DS: the zone is insecure.
     DsVanished,
-    /// A DS leads to a key that no longer exists; resolvers that use it see bogus data.
+    /// A DS leads to a key that no longer exists, or into an unsigned zone; resolvers that use it
+    /// see bogus data.
     DsOfLostKey { key: KeyNum, ds: Vec<DsRecord> },
     /// A DS that fits no key of the zone.
     ForeignDs,
@@ -496,7 +520,8 @@ pub fn alerts(zone: &ZoneKeys, policy: &KeyPolicy, now: Timestamp) -> Vec<Alert>
     }
     for k in zone.keys.iter().filter(|k| parent.shown.contains(&k.num)) {
         let left = k.times.removed_at.or(k.times.trashed_at);
-        if k.times.destroyed_at.is_some() || (k.compromised && left.is_some()) {
+        let lost = k.times.destroyed_at.is_some() || (k.compromised && left.is_some());
+        if lost || zone.unsigned {
             let of = |d: &u8| DsRecord::of(&zone.owner, k, *d);
             out.push(Alert::DsOfLostKey {
                 key: k.num,

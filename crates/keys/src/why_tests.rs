@@ -105,6 +105,8 @@ fn look(z: &mut ZoneKeys, what: What, verdicts: &[(Verdict, &str)]) {
             ttl: None,
             first_asked: t(-60),
             last_answer: None,
+            nsid: None,
+            flipped_at: None,
         });
     z.looks.push(SweepReport {
         what,

@@ -10,7 +10,7 @@ use cascade_time::Timestamp;
 use crate::key::{Home, Key, KeyNum, Origin, Role};
 use crate::mutants::{Mutant, is};
 use crate::policy::{CdsPolicy, KeyPolicy, KskRoll, ZskRoll};
-use crate::roll::{Cause, Class, Roll, RollType, Stage, Strategy};
+use crate::roll::{Cause, Class, Instead, Roll, RollType, Stage, Strategy};
 use crate::state::ZoneKeys;
 
 /// A roll that should run.
@@ -72,7 +72,7 @@ pub fn wishes(zone: &ZoneKeys, policy: &KeyPolicy, now: Timestamp) -> Vec<Wish> 
         return out;
     }
     for role in policy.layout() {
-        let kind = roll_type(*role, policy);
+        let kind = roll_for(zone, *role, policy);
         let mut best: Option<(Timestamp, Cause)> = None;
         for k in zone.in_service(*role) {
             let due = if k.compromised {
@@ -127,6 +127,16 @@ pub fn roll_type(role: Role, policy: &KeyPolicy) -> RollType {
     }
 }
 
+/// The roll that replaces keys of `role` in this zone. Double-DS begins and ends with DS records;
+/// where no DS of the zone's keys was ever seen (islands, zones without delegation) it would wait
+/// for ever, and the DNSKEY RRset is rolled by double-signature.
+pub(crate) fn roll_for(zone: &ZoneKeys, role: Role, policy: &KeyPolicy) -> RollType {
+    match roll_type(role, policy) {
+        RollType::KskDoubleDs if zone.parent.linked_at.is_none() => RollType::KskDoubleSignature,
+        kind => kind,
+    }
+}
+
 /// A roll of this kind at its beginning.
 pub fn begin(
     zone: &ZoneKeys,
@@ -159,6 +169,11 @@ pub fn begin(
         cause,
         strategy,
         met: Vec::new(),
+        instead: match (kind, policy.ksk_roll, zone.parent.linked_at) {
+            (RollType::KskDoubleSignature, KskRoll::DoubleDs, None) => Some(Instead::NoDs),
+            (RollType::KskDoubleSignature, KskRoll::DoubleDs, Some(_)) => Some(Instead::Fast),
+            _ => None,
+        },
     };
     match kind {
         RollType::GoInsecure => roll.stage = Stage::P1,

@@ -439,6 +439,11 @@ fn p30_silent_parent() {
         &format!("{ds}\"never\""),
         "warning P30",
     );
+    sides(
+        &format!("{ds}\"when-needed\"\nnotify = true"),
+        &format!("{ds}\"never\"\nhook = \"/bin/a\"\nnotify = true"),
+        "warning P30",
+    );
 }
 
 #[test]
@@ -603,6 +608,4 @@ fn texts() {
 fn what_this_release_does_not_do_is_said() {
     let unsigned = "[signer]\nmode = \"unsigned\"\n";
     sides(unsigned, "[signer]\nmode = \"passthrough\"\n", "error P32");
-    let told = "[key-manager.ds]\nnotify = true\n";
-    sides("[key-manager.ds]\nnotify = false\n", told, "warning P32");
 }

@@ -8,6 +8,7 @@
 //! [`sign_from`] a job that starts from the version before, [`change_denial`] another chain built
 //! beside the one in service, then their parts.
 
+mod adopt;
 mod beside;
 mod chain_patch;
 mod due;
@@ -29,6 +30,7 @@ mod touched;
 mod unsign;
 mod zonemd;
 
+pub use adopt::{AdoptError, SourceRecord, adopt};
 pub use beside::{Building, Changed, Pace, change_denial};
 pub use due::{key_tick, next_due, next_upkeep};
 pub use incremental::{Resigned, sign_from};

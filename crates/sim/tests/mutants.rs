@@ -6,7 +6,8 @@ use std::path::Path;
 
 use cascade_keys::mutants::{Mutant, with};
 use cascade_keys::{Dying, RollType, Stage};
-use cascade_sim::run::{Choice, run};
+use cascade_sim::fault::Choice;
+use cascade_sim::run::run;
 use cascade_sim::scenario::{expand, parse};
 use cascade_sim::{Rule, World};
 
@@ -45,11 +46,13 @@ fn wrong_rules_are_noticed_by_name() {
         (NewTtl, "s17-dnskey-ttl-changes"),
         (LastAtStart, "m-slow-looks"),
         (TwoSweepsAsOne, "s13-flipping-servers"),
+        (FlipsForgotten, "s13-back-in-the-wait"),
         (OneServer, "s33-parent-servers-apart"),
         (OldKskLeavesInP2, "s30-ksk-double-signature"),
         (OneSignerInP1, "s30-ksk-double-signature"),
         (StandbyKskSilent, "s69-emergency-safe"),
         (LiberalAlgorithm, "s52-algorithm"),
+        (CdsByDnskeyOnly, "s31-double-ds-cds"),
         (CdsEndsWithAnyRoll, "m-cds-after-a-zsk-roll"),
         (ForwardStepEndsWaits, "s62-clock-steps"),
         (UnsignAtOnce, "s56-unsigned"),
@@ -84,7 +87,7 @@ fn rolls_with_every_ttl(kind: RollType) -> Vec<String> {
         RollType::Csk => "at 8d policy use-csk=yes\n".into(),
         RollType::KskDoubleSignature => "at 8d operator start-roll ksk\n".into(),
         RollType::KskDoubleDs => {
-            "policy ksk-roll=double-ds\nat 8d operator start-roll ksk\n".into()
+            "policy ksk-roll=double-ds cds=always\nat 8d operator start-roll ksk\n".into()
         }
         RollType::ZskPrePublish => "at 8d operator start-roll zsk\n".into(),
         RollType::ZskDoubleSignature => {
@@ -120,7 +123,7 @@ fn every_wait_that_is_one_ttl_too_short_is_noticed() {
         }
     }
     assert_eq!(survivors, []);
-    assert_eq!(count, 17, "waits in all tables");
+    assert_eq!(count, 18, "waits in all tables");
 }
 
 #[test]

@@ -160,10 +160,30 @@ pub async fn remove(z: &ZoneHandle, caller: &Caller, key: &str, r: &KeyRemove) -
         yes: r.yes,
         comment: None,
     };
+    let (tag, zone) = (found.tag(), &z.name);
+    if r.purge || r.give_up {
+        if r.force {
+            return Err(Problem::new(
+                ProblemType::InvalidValue,
+                "a key in use leaves in the safe order first; force and purge exclude each other",
+            ));
+        }
+        let rest = match r.give_up {
+            true => "; if its store refuses, it is given up and what is left stays there",
+            false => "",
+        };
+        let effect =
+            format!("key {tag} of zone '{zone}' is destroyed; nothing brings it back{rest}");
+        let plan = format!("purge-{}-{}", z.id, found.num);
+        need_consent(&consent, &plan, vec![effect])?;
+        let purge = KeyOrder::Purge {
+            key: found.num,
+            forget: r.give_up,
+        };
+        return order(z, caller, purge).await;
+    }
     let effects = vec![format!(
-        "key {} of zone '{}' goes to the trash, or leaves by a roll if it is in use",
-        found.tag(),
-        z.name
+        "key {tag} of zone '{zone}' goes to the trash, or leaves by a roll if it is in use"
     )];
     let plan = format!("remove-{}-{}", z.id, found.num);
     need_consent(&consent, &plan, effects.clone())?;
@@ -466,6 +486,15 @@ async fn order(z: &ZoneHandle, caller: &Caller, order: KeyOrder) -> Answer<()> {
         Ok(Ok(Err(KeyRefusal::Unusable(e)))) => Err(Problem::new(ProblemType::InUse, e)
             .subject(SubjectKind::Zone, &z.name)
             .state("nothing has changed")),
+        Ok(Ok(Err(KeyRefusal::NotDestroyed(e)))) => Err(Problem::new(
+            ProblemType::HsmUnreachable,
+            format!("the key was not destroyed: {e}"),
+        )
+        .subject(SubjectKind::Zone, &z.name)
+        .state("the key is in the trash, and its destruction is tried again later")
+        .action(
+            "give it up with remove-key --continue; its object is then an orphan in hsm inventory",
+        )),
         Ok(Ok(Err(KeyRefusal::Storage))) => Err(Problem::new(
             ProblemType::StorageFull,
             "the change could not be made durable; nothing has changed",

@@ -34,6 +34,10 @@ pub fn note(event: &Event, row: &KeysRow) -> Option<(HistoryKind, String)> {
         Event::KeyCompromised { key, .. } => changed(format!("{} is compromised", name(key))),
         Event::KeyTrashed { key, .. } => changed(format!("{} is in the trash", name(key))),
         Event::KeyDestroyed { key, .. } => changed(format!("{} was destroyed", name(key))),
+        Event::KeyForgotten { key, .. } => changed(format!(
+            "{} was given up; its store did not destroy it and still has it",
+            name(key)
+        )),
         Event::RollStarted { roll } => (HistoryKind::RollStarted, started(roll, row)),
         Event::RollStepped { class, to, .. } => {
             let roll = row.zone.roll(*class)?;
@@ -67,6 +71,9 @@ pub fn note(event: &Event, row: &KeysRow) -> Option<(HistoryKind, String)> {
             HistoryKind::DsWanted,
             "the parent was told of its DS set".into(),
         ),
+        Event::ParentNotified { text, .. } => {
+            (HistoryKind::DsWanted, format!("NOTIFY(CDS): {text}"))
+        }
         Event::ParentReminded { .. } => (HistoryKind::DsWanted, "reminded of the parent".into()),
         Event::ClockStepped { by_secs, .. } => changed(format!(
             "the clock was stepped forward by {by_secs} s; waits grow by it"
@@ -151,8 +158,11 @@ fn started(roll: &Roll, row: &KeysRow) -> String {
         old if old.is_empty() => String::new(),
         old => format!(", replaces {old}"),
     };
+    let instead = roll
+        .instead
+        .map_or(String::new(), |i| format!("; {}", i.words()));
     format!(
-        "{} ({}) started ({why}){old}",
+        "{} ({}) started ({why}){old}{instead}",
         roll.class(),
         roll.kind.word()
     )

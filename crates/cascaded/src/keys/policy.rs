@@ -56,6 +56,7 @@ pub fn key_policy(p: &Policy, config: &policy::Config) -> KeyPolicy {
         },
         cdnskey: km.ds.cdnskey,
         tell_parent: km.ds.hook.is_some() || km.ds.push.is_some(),
+        notify_parent: km.ds.notify,
         remind_after: km.ds.remind_after,
         standby_ksk: km.generation.standby_ksk,
         standby_zsk: km.generation.standby_zsk,

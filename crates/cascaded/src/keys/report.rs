@@ -213,7 +213,10 @@ pub fn roll(
         old_tags: tags(&roll.old),
         new_tags: tags(&roll.new),
         waits_for: Some(whom_word(&waiting.whom).into()),
-        why: Some(waiting.text),
+        why: Some(match roll.instead {
+            Some(i) => format!("{}; {}", waiting.text, i.words()),
+            None => waiting.text,
+        }),
         since: Some(roll.since),
         started_at: Some(roll.started_at),
         earliest_at: earliest(row, rules, roll),
@@ -314,17 +317,22 @@ pub fn evidence(row: &KeysRow, look: &SweepReport) -> Vec<Evidence> {
     look.members
         .iter()
         .map(|m| {
+            let back = |s: &str| match m.flipped_at {
+                Some(at) => format!("{s}; it went back {}", at.to_human()),
+                None => s.to_string(),
+            };
             let verdict = match m.verdict {
-                Verdict::Match => "as expected",
-                Verdict::Mismatch => "not yet as expected",
-                Verdict::NoAnswer => "no evidence",
-                Verdict::Excused => "left out",
+                Verdict::Match => "as expected".to_string(),
+                Verdict::Unsteady => back("as expected again"),
+                Verdict::Mismatch => back("not yet as expected"),
+                Verdict::NoAnswer => "no evidence".to_string(),
+                Verdict::Excused => "left out".to_string(),
             };
             let ttl = m.ttl.map_or(String::new(), |t| format!(", TTL {t}"));
             let text = format!(
                 "{} {}: {} {}{ttl}, {verdict}",
                 m.server,
-                m.address,
+                m.place(),
                 what.to_uppercase(),
                 m.found
             );
@@ -333,6 +341,7 @@ pub fn evidence(row: &KeysRow, look: &SweepReport) -> Vec<Evidence> {
                 text: Some(text),
                 at: Some(m.address.clone()),
                 name: Some(m.server.clone()),
+                nsid: m.nsid.clone(),
                 found: m.found.split(' ').filter_map(|t| t.parse().ok()).collect(),
                 expected: expected.clone(),
                 ttl_secs: m.ttl,

@@ -21,28 +21,32 @@ pub struct Shown {
     pub parent_expire: Option<u32>,
 }
 
-/// Asks one server.
-pub async fn ask(look: &Look, server: &Server, asker: &Asker) -> (Answer, Shown) {
+/// Asks one server once; with the name of the node that answered.
+pub async fn ask(look: &Look, server: &Server, asker: &Asker) -> (Option<String>, Answer, Shown) {
     let now = || asker.clock.now();
-    match look.what {
-        What::Dnskey => {
-            let fetched = asker.ask(server, &look.zone, Rtype::DNSKEY).await;
-            let answer = usable(fetched).and_then(|r| dnskey(look, &r, now()));
-            (answer.unwrap_or_else(|a| a), Shown::default())
-        }
-        What::Rrsig => {
-            let soa = usable(asker.ask(server, &look.zone, Rtype::SOA).await);
-            let answer = match soa {
+    let rtype = match look.what {
+        What::Dnskey => Rtype::DNSKEY,
+        What::Rrsig => Rtype::SOA,
+        What::Ds => Rtype::DS,
+    };
+    let fetched = asker.ask(server, &look.zone, rtype).await;
+    let nsid = match &fetched {
+        Fetch::Reply(r) => r.nsid.clone(),
+        _ => None,
+    };
+    let mut shown = Shown::default();
+    let answer = match usable(fetched) {
+        Err(a) => a,
+        Ok(reply) => match look.what {
+            What::Dnskey => dnskey(look, &reply, now()).unwrap_or_else(|a| a),
+            What::Rrsig => match usable(asker.ask(server, &look.zone, Rtype::NS).await) {
                 Err(a) => a,
-                Ok(soa) => match usable(asker.ask(server, &look.zone, Rtype::NS).await) {
-                    Err(a) => a,
-                    Ok(ns) => rrsig(look, &soa, &ns, now()).unwrap_or_else(|a| a),
-                },
-            };
-            (answer, Shown::default())
-        }
-        What::Ds => ds(look, server, asker).await,
-    }
+                Ok(ns) => rrsig(look, &reply, &ns, now()).unwrap_or_else(|a| a),
+            },
+            What::Ds => ds(look, server, asker, &reply, &mut shown).await,
+        },
+    };
+    (nsid, answer, shown)
 }
 
 /// Our own output, by the code that serves it.
@@ -67,6 +71,7 @@ pub fn own(look: &Look, now: Timestamp) -> (Member, Shown) {
     let member = Member {
         server: "own output".into(),
         address: "this daemon".into(),
+        nsid: None,
         answer: answer.unwrap_or_else(|a| a),
     };
     (member, Shown::default())
@@ -195,13 +200,14 @@ fn fault(look: &Look, set: &[&Rec], sigs: &[Rrsig<'_>], now: Timestamp) -> Optio
     Some("no valid RRSIG".into())
 }
 
-async fn ds(look: &Look, server: &Server, asker: &Asker) -> (Answer, Shown) {
-    let mut shown = Shown::default();
+async fn ds(
+    look: &Look,
+    server: &Server,
+    asker: &Asker,
+    reply: &Reply,
+    shown: &mut Shown,
+) -> Answer {
     let owner = look.zone.to_lowercase();
-    let reply = match usable(asker.ask(server, &look.zone, Rtype::DS).await) {
-        Ok(reply) => reply,
-        Err(answer) => return (answer, shown),
-    };
     let records = reply.set(ANSWER, owner.as_wire(), Rtype::DS);
     let soa = reply.soa().map(|(owner, expire)| (owner.to_vec(), expire));
     if records.is_empty() {
@@ -209,9 +215,9 @@ async fn ds(look: &Look, server: &Server, asker: &Asker) -> (Answer, Shown) {
             // RFC 4035 §3.1.4.1: the child's own side of the cut knows nothing of its DS.
             Some((o, _)) if o == owner.as_wire() => {
                 let why = "answers for the zone itself, not for its parent";
-                return (Answer::Unusable(why.into()), shown);
+                return Answer::Unusable(why.into());
             }
-            None => return (Answer::Unusable("a denial without SOA".into()), shown),
+            None => return Answer::Unusable("a denial without SOA".into()),
             Some((_, expire)) => shown.parent_expire = Some(*expire),
         }
     }
@@ -229,14 +235,13 @@ async fn ds(look: &Look, server: &Server, asker: &Asker) -> (Answer, Shown) {
     let ttls = records.iter().map(|r| r.ttl);
     let ttl = ttls.chain(sigs.iter().map(|s| s.original_ttl)).max();
     let bogus = !sigs.is_empty() && is_bogus(&sigs, &records, server, asker).await;
-    let referral = referral(look, server, asker, &mut shown).await;
-    let answer = Answer::Ds {
+    let referral = referral(look, server, asker, shown).await;
+    Answer::Ds {
         set,
         ttl: ttl.unwrap_or(0),
         bogus,
         referral,
-    };
-    (answer, shown)
+    }
 }
 
 /// The parent's own keys, from the same address, do not fit its RRSIG over the DS RRset.

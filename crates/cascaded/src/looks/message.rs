@@ -28,6 +28,8 @@ pub struct Reply {
     /// With the upper bits of EDNS.
     pub rcode: u16,
     pub cookie: Option<Vec<u8>>,
+    /// The node's name for itself (RFC 5001), as people can read it.
+    pub nsid: Option<String>,
     pub records: Vec<Rec>,
 }
 
@@ -70,6 +72,7 @@ impl Reply {
             tc: m.header.has(flag::TC),
             rcode: m.header.rcode(),
             cookie: None,
+            nsid: None,
             records: Vec::new(),
         };
         for record in m.records() {
@@ -78,6 +81,10 @@ impl Reply {
                 let edns = Edns::from_record(&record).map_err(bad)?;
                 reply.rcode |= u16::from(edns.ext_rcode) << 4;
                 reply.cookie = edns.option(option::COOKIE).map(<[u8]>::to_vec);
+                reply.nsid = edns
+                    .option(option::NSID)
+                    .filter(|id| !id.is_empty())
+                    .map(nsid_text);
                 continue;
             }
             if record.class != 1 {
@@ -130,6 +137,17 @@ impl Reply {
         let fields = cascade_zone::SoaFields::parse(&soa.rdata)?;
         Some((&soa.owner, fields.expire))
     }
+}
+
+/// RFC 5001 §2.3: any octets. Names stay names, all else is hexadecimal; long ones are cut.
+fn nsid_text(id: &[u8]) -> String {
+    const MOST: usize = 64;
+    let plain = |b: &u8| b.is_ascii_alphanumeric() || b"._-".contains(b);
+    let id = &id[..id.len().min(MOST)];
+    if id.iter().all(plain) {
+        return String::from_utf8_lossy(id).into_owned();
+    }
+    data_encoding::HEXLOWER.encode(id)
 }
 
 /// An RRSIG in its parts (RFC 4034 §3.1).
@@ -237,6 +255,14 @@ mod tests {
         for cut in 0..reply.len() {
             let _ = Reply::parse(&reply[..cut], &name, Rtype::SOA, 7);
         }
+    }
+
+    #[test]
+    fn names_of_nodes_are_readable() {
+        assert_eq!(nsid_text(b"fra1.ns-2"), "fra1.ns-2");
+        assert_eq!(nsid_text(b"a b"), "612062");
+        assert_eq!(nsid_text(&[0xff, 0]), "ff00");
+        assert_eq!(nsid_text(&[b'x'; 900]).len(), 64);
     }
 
     #[test]

@@ -2,7 +2,9 @@
 //! `cascade_keys::judge`.
 
 mod answers;
+mod dsync;
 mod message;
+mod nodes;
 mod push;
 pub mod sample;
 mod servers;
@@ -22,6 +24,7 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+pub use dsync::{Telling, Told, notify};
 pub use push::{Push, push};
 
 use answers::Shown;
@@ -82,6 +85,9 @@ pub struct Look {
     pub resolvers: Vec<SocketAddr>,
     /// Server names in the parent's referral as last seen: they are asked as well.
     pub referral: Vec<Name>,
+    /// Nodes that the last looks found behind one address: the address, and how they name
+    /// themselves.
+    pub nodes: Vec<(String, String)>,
     pub timeout: Duration,
     pub tsig: Arc<TsigKeys>,
 }
@@ -160,6 +166,7 @@ async fn ask_everyone(look: Look, asker: Asker) -> Vec<(Member, Shown)> {
             Member {
                 server: server.into(),
                 address: "-".into(),
+                nsid: None,
                 answer: Answer::Unusable(why),
             },
             Shown::default(),
@@ -169,29 +176,21 @@ async fn ask_everyone(look: Look, asker: Asker) -> Vec<(Member, Shown)> {
     let mut set = JoinSet::new();
     for (i, server) in found.iter().cloned().enumerate() {
         let (look, asker) = (look.clone(), asker.clone());
-        set.spawn(async move { (i, answers::ask(&look, &server, &asker).await) });
+        set.spawn(async move { (i, nodes::ask(&look, &server, &asker).await) });
     }
-    let mut all: Vec<(Member, Shown)> = found
+    let mut all: Vec<Vec<(Member, Shown)>> = found
         .iter()
-        .map(|s| {
-            let member = Member {
-                server: s.name.clone(),
-                address: s.addr.to_string(),
-                answer: Answer::Silent,
-            };
-            (member, Shown::default())
-        })
+        .map(|s| vec![(nodes::member(s, None, Answer::Silent), Shown::default())])
         .collect();
     while let Some(done) = set.join_next().await {
         // A question that panicked counts as no answer.
-        if let Ok((i, (answer, shown))) = done
+        if let Ok((i, nodes)) = done
             && let Some(entry) = all.get_mut(i)
         {
-            entry.0.answer = answer;
-            entry.1 = shown;
+            *entry = nodes;
         }
     }
-    all
+    all.into_iter().flatten().collect()
 }
 
 #[cfg(test)]

@@ -201,6 +201,7 @@ mod tests {
             tc: false,
             rcode: NOERROR,
             cookie: None,
+            nsid: None,
             records: records.collect(),
         }
     }

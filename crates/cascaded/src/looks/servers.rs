@@ -107,7 +107,7 @@ fn own_addresses(version: &ZoneVersion, name: &Name) -> Option<Vec<IpAddr>> {
     Some(out)
 }
 
-fn address(rdata: &[u8]) -> Option<IpAddr> {
+pub(super) fn address(rdata: &[u8]) -> Option<IpAddr> {
     if let Ok(v4) = <[u8; 4]>::try_from(rdata) {
         return Some(Ipv4Addr::from(v4).into());
     }
@@ -115,7 +115,7 @@ fn address(rdata: &[u8]) -> Option<IpAddr> {
 }
 
 /// Not loopback, link-local, unspecified, multicast or broadcast.
-fn is_public(ip: IpAddr) -> bool {
+pub(super) fn is_public(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         IpAddr::V4(a) => {
             !(a.is_loopback()
@@ -164,7 +164,7 @@ fn secondary_names(version: &ZoneVersion) -> Vec<Name> {
     names
 }
 
-async fn resolvers(configured: &[SocketAddr]) -> Vec<SocketAddr> {
+pub(super) async fn resolvers(configured: &[SocketAddr]) -> Vec<SocketAddr> {
     if !configured.is_empty() {
         return configured.to_vec();
     }
@@ -229,7 +229,7 @@ async fn addresses(name: &Name, resolvers: &[SocketAddr], asker: &Asker) -> Vec<
     out
 }
 
-async fn first_reply(
+pub(super) async fn first_reply(
     resolvers: &[SocketAddr],
     name: &Name,
     rtype: Rtype,

@@ -344,6 +344,8 @@ impl Actor {
         }
         // Boxed: a zone that waits holds no room for what it does when something happens.
         while !self.gone {
+            // Whoever waits for a version that is live now does not wait for the key manager.
+            self.settle_updates();
             Box::pin(self.keys_turn()).await;
             Box::pin(self.updates_turn()).await;
             self.show();
@@ -651,7 +653,7 @@ pub(super) fn spawn_job(
             Ok(d) => d,
             Err(e) => {
                 let text = match e.try_into_panic() {
-                    Ok(p) => panic_text(p.as_ref()),
+                    Ok(p) => crate::quick::panic_text(p.as_ref()),
                     Err(e) => e.to_string(),
                 };
                 Done::Panicked(job, text)
@@ -661,11 +663,19 @@ pub(super) fn spawn_job(
     });
 }
 
-fn panic_text(p: &(dyn std::any::Any + Send)) -> String {
-    p.downcast_ref::<&str>()
-        .map(|s| (*s).to_string())
-        .or_else(|| p.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "panic".into())
+/// The same for what one thread does in a moment.
+pub(super) fn spawn_quick(
+    d: &Daemon,
+    done: &mpsc::UnboundedSender<Done>,
+    job: JobId,
+    work: impl FnOnce(&rayon::ThreadPool) -> Done + Send + 'static,
+) {
+    let done = done.clone();
+    let task = d.quick.run(work);
+    tokio::spawn(async move {
+        let result = task.result().await;
+        let _ = done.send(result.unwrap_or_else(|e| Done::Panicked(job, e.to_string())));
+    });
 }
 
 /// The store's fingerprint in the pipeline's form.

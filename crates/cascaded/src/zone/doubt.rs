@@ -66,6 +66,7 @@ impl Actor {
             publication_nameservers: named.clone(),
             parent_nameservers: Vec::new(),
             resolvers: config.resolvers.iter().map(|r| r.0).collect(),
+            nodes: Vec::new(),
             referral: Vec::new(),
             timeout: config.check_timeout,
             tsig: tsig.clone(),
@@ -221,6 +222,7 @@ mod tests {
         let members = answers.into_iter().enumerate().map(|(n, answer)| Member {
             server: format!("ns{n}"),
             address: format!("192.0.2.{n}:53"),
+            nsid: None,
             answer,
         });
         Looked {

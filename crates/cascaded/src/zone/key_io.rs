@@ -3,22 +3,29 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use cascade_keys::{DsRecord, Event, KeyNum, Scope, Subject, What, judge};
+use cascade_keys::{
+    Command, DsRecord, Event, KeyNum, MemberReport, Scope, Subject, SweepReport, What, judge,
+};
+use cascade_time::Timestamp;
 use cascade_zone::{Rtype, ZoneVersion};
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::actor::{Actor, Done};
-use super::keys::KeyDone;
+use super::keys::{KeyDone, Purge};
 use super::{KeyOrder, KeyRefusal, KeyReply};
 use crate::daemon::ActivePolicy;
 use crate::hooks::{self, End};
 use crate::keys::{Import, ds_rdata, key_policy, zone_ref};
-use crate::looks::{Look, Looked, Push, look, push};
+use crate::looks::{Look, Looked, Push, Telling, Told, look, notify, push};
 
 /// A registrar's program may take this long.
 const HOOK_BOUND: Duration = Duration::from_secs(300);
 const HOOK_OUTPUT: usize = 64 * 1024;
+/// A node that has not been reached for so long is no longer asked for.
+const NODE_KEPT: Duration = Duration::from_secs(7 * 86_400);
+/// Of telling the parent's endpoint of one CDS: about five hours. The parent looks by itself, too.
+const NOTIFY_ATTEMPTS: u32 = 10;
 /// Looks that show nothing new are stored this often.
 const LOOK_STORED: Duration = Duration::from_secs(6 * 3600);
 
@@ -51,6 +58,10 @@ impl Actor {
             parent_nameservers: km.ds.parent_nameservers.clone(),
             resolvers: config.resolvers.iter().map(|r| r.0).collect(),
             referral: self.desk.referral.clone(),
+            nodes: row
+                .zone
+                .look(what)
+                .map_or(Vec::new(), |l| known_nodes(l, self.d.now())),
             timeout: config.check_timeout,
             tsig: crate::servers::tsig_keys(&self.d),
         };
@@ -76,7 +87,7 @@ impl Actor {
         }
         let report = judge(&self.row.keys.zone, &rules, &found.sweep);
         for m in &report.members {
-            tracing::debug!(zone = %self.me.name, what = ?what, server = m.server, address = m.address, verdict = ?m.verdict, "{}", m.found);
+            tracing::debug!(zone = %self.me.name, what = ?what, server = m.server, address = m.place(), verdict = ?m.verdict, "{}", m.found);
         }
         self.take_look(Event::Swept(report), ds).await;
     }
@@ -105,6 +116,9 @@ impl Actor {
     }
 
     pub(super) async fn key_order(&mut self, order: KeyOrder, by: &str, reply: KeyReply) {
+        if let KeyOrder::Purge { key, forget } = order {
+            return self.start_purge(key, forget, by, reply).await;
+        }
         let result = self.obey(order, by).await;
         self.keys_turn().await;
         // Whoever has the answer sees its effect.
@@ -121,11 +135,12 @@ impl Actor {
                 self.desk.look_now = true;
                 return Ok(());
             }
-            KeyOrder::Command(command) => {
-                cascade_keys::decide(&self.row.keys.zone, &rules, &command, now)
-                    .map_err(KeyRefusal::Refused)?
-            }
+            KeyOrder::Command(command) => cascade_keys::permitted(&command, &self.key_facts())
+                .and_then(|()| cascade_keys::decide(&self.row.keys.zone, &rules, &command, now))
+                .map_err(KeyRefusal::Refused)?,
             KeyOrder::Import(list) => return self.import_keys(list, by).await,
+            // Its own way, because the answer comes from the key's store.
+            KeyOrder::Purge { .. } => return Ok(()),
         };
         let mut events = events;
         if let [Event::KeyRecovered { key, .. }] = events[..] {
@@ -137,6 +152,63 @@ impl Actor {
             true => Ok(()),
             false => Err(KeyRefusal::Storage),
         }
+    }
+
+    /// Takes the key out of use, and then asks its store to destroy it. The zone goes on meanwhile.
+    async fn start_purge(&mut self, key: KeyNum, forget: bool, by: &str, reply: KeyReply) {
+        let refusal = match self.policy() {
+            None => Some(KeyRefusal::NoPolicy),
+            Some(policy) => {
+                let rules = key_policy(&policy.file.policy, &self.d.conf().config);
+                let command = Command::PurgeKey { key };
+                let now = self.d.now();
+                match cascade_keys::decide(&self.row.keys.zone, &rules, &command, now) {
+                    Err(r) => Some(KeyRefusal::Refused(r)),
+                    Ok(events) => {
+                        let stored = self.keys_commit_with(events, Some(by)).await;
+                        (!stored).then_some(KeyRefusal::Storage)
+                    }
+                }
+            }
+        };
+        if let Some(refusal) = refusal {
+            let _ = reply.send(Err(refusal));
+            return;
+        }
+        self.desk.begin(Subject::Destroy(key));
+        let purge = Purge {
+            forget,
+            by: by.to_string(),
+            reply,
+        };
+        self.key_job(move |d, zone, row| {
+            let gone = d.keyring.destroy(zone, row, key);
+            KeyDone::Purged(key, gone.map_err(|e| e.to_string()), purge)
+        });
+    }
+
+    pub(super) async fn purged(&mut self, key: KeyNum, end: Result<(), String>, purge: Purge) {
+        let now = self.d.now();
+        let event = match &end {
+            Ok(()) => Event::KeyDestroyed { key, at: now },
+            Err(e) if purge.forget => {
+                tracing::warn!(zone = %self.me.name, "key {key} is given up by order; its store still has it: {e}");
+                Event::KeyForgotten { key, at: now }
+            }
+            Err(e) => {
+                self.desk.failed(Subject::Destroy(key), e, now);
+                let _ = purge.reply.send(Err(KeyRefusal::NotDestroyed(e.clone())));
+                return;
+            }
+        };
+        self.desk.done(Subject::Destroy(key));
+        self.desk.signers.remove(&key);
+        let result = match self.keys_commit_with(vec![event], Some(&purge.by)).await {
+            true => Ok(()),
+            false => Err(KeyRefusal::Storage),
+        };
+        self.show();
+        let _ = purge.reply.send(result);
     }
 
     /// Loads a private half, which proves that it belongs to the public one.
@@ -234,6 +306,53 @@ impl Actor {
         });
     }
 
+    /// NOTIFY(CDS) to the parent's endpoint.
+    pub(super) fn start_notify(&mut self, policy: &ActivePolicy) {
+        let config = &self.d.conf().config.key_manager;
+        let km = &policy.file.policy.key_manager;
+        let telling = Telling {
+            zone: self.me.apex.to_lowercase(),
+            parent_servers: km.ds.parent_nameservers.iter().map(|t| t.addr).collect(),
+            resolvers: config.resolvers.iter().map(|r| r.0).collect(),
+        };
+        let (tsig, bound) = (crate::servers::tsig_keys(&self.d), config.check_timeout);
+        let wanted_at = self.row.keys.zone.parent.wanted_at;
+        self.desk.begin(Subject::Notify);
+        let (d, done) = (self.d.clone(), self.done.clone());
+        tokio::spawn(async move {
+            let end = notify(&telling, tsig, d.looks.clone(), d.clock.clone(), bound).await;
+            let _ = done.send(Done::Key(Box::new(KeyDone::Notified(wanted_at, end))));
+        });
+    }
+
+    pub(super) async fn notified(
+        &mut self,
+        wanted_at: Option<Timestamp>,
+        end: Result<Told, String>,
+    ) {
+        let now = self.d.now();
+        if self.row.keys.zone.parent.wanted_at != wanted_at {
+            // It was another set.
+            self.desk.done(Subject::Notify);
+            return;
+        }
+        let text = match end {
+            Ok(Told::By(endpoint)) => format!("heard by {endpoint}"),
+            Ok(Told::NoTarget) => "the parent has no DSYNC record for CDS".to_string(),
+            Err(e) if self.desk.failures(Subject::Notify) + 1 >= NOTIFY_ATTEMPTS => {
+                format!("given up after {NOTIFY_ATTEMPTS} attempts: {e}")
+            }
+            Err(e) => {
+                tracing::warn!(zone = %self.me.name, "the parent's endpoint did not hear of the new CDS and is told again later: {e}");
+                self.desk.failed(Subject::Notify, &e, now);
+                return;
+            }
+        };
+        self.desk.done(Subject::Notify);
+        self.keys_commit(vec![Event::ParentNotified { text, at: now }])
+            .await;
+    }
+
     /// The policy's program with what it is told.
     fn ds_hook(
         &self,
@@ -291,6 +410,16 @@ impl Actor {
             }
         }
     }
+}
+
+/// Nodes that named themselves within [`NODE_KEPT`], by their addresses.
+fn known_nodes(look: &SweepReport, now: Timestamp) -> Vec<(String, String)> {
+    let alive = |m: &&MemberReport| m.last_answer.is_some_and(|at| now.since(at) < NODE_KEPT);
+    look.members
+        .iter()
+        .filter(alive)
+        .filter_map(|m| Some((m.address.clone(), m.nsid.clone()?)))
+        .collect()
 }
 
 fn secs(d: Duration) -> u32 {

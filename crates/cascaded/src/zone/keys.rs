@@ -70,11 +70,21 @@ pub(super) enum KeyDone {
         made: Result<(Key, Place), String>,
     },
     Destroyed(KeyNum, Result<(), String>),
+    Purged(KeyNum, Result<(), String>, Purge),
     /// Key files are where the state says, but for these.
     Tidied(Vec<String>),
     Looked(crate::looks::Looked),
     /// When the DS set that the parent was told became wanted.
     Told(Option<Timestamp>, Result<(), String>),
+    /// The same for the parent's endpoint.
+    Notified(Option<Timestamp>, Result<crate::looks::Told, String>),
+}
+
+/// Who ordered a key destroyed, and hears of it.
+pub(super) struct Purge {
+    pub forget: bool,
+    pub by: String,
+    pub reply: super::KeyReply,
 }
 
 impl Desk {
@@ -98,6 +108,11 @@ impl Desk {
         *n = n.saturating_add(1);
         self.retry_at
             .insert(subject, now + Duration::from_secs(wait));
+    }
+
+    /// How often it has failed in a row.
+    pub(super) fn failures(&self, subject: Subject) -> u32 {
+        self.attempts.get(&subject).copied().unwrap_or(0)
     }
 
     fn later(&mut self, subject: Subject, at: Timestamp) {
@@ -235,6 +250,12 @@ impl Actor {
             let kind = cascade_pipeline::history::HistoryKind::DsWanted;
             records.push(ZoneAction::Record(self.key_entry(kind, text, by)));
         }
+        let told = |e: &Event| matches!(e, Event::VersionPublished(_));
+        if records.is_empty() && by.is_none() && events.iter().all(told) {
+            // After a crash the version that is live says it again; until then the next commit has it.
+            self.note_unwritten();
+            return true;
+        }
         if self.write_or_log(&records).await {
             self.audit_keys(&records, by);
             let moves = |e: &Event| {
@@ -343,6 +364,7 @@ impl Actor {
             Action::TellParent { add, remove, set } => {
                 self.start_telling(&add, &remove, &set, policy);
             }
+            Action::NotifyParent => self.start_notify(policy),
             Action::Remind { set } => {
                 let ds: Vec<String> = set.iter().map(|d| d.text()).collect();
                 tracing::warn!(zone = %self.me.name, "the parent has not followed yet; it should have exactly: {}; see: cascade keyset {} get ds", ds.join(", "), self.me.name);
@@ -406,7 +428,7 @@ impl Actor {
     }
 
     /// Blocking work with the zone's key stores.
-    fn key_job(
+    pub(super) fn key_job(
         &self,
         work: impl FnOnce(&crate::daemon::Daemon, cascade_crypto::ZoneRef<'_>, &KeysRow) -> KeyDone
         + Send
@@ -454,6 +476,7 @@ impl Actor {
                 }
                 self.desk.failed(Subject::Destroy(num), &e, now);
             }
+            KeyDone::Purged(num, end, purge) => self.purged(num, end, purge).await,
             KeyDone::Tidied(left) => {
                 self.desk.tidying = false;
                 for why in left {
@@ -465,6 +488,7 @@ impl Actor {
             }
             KeyDone::Looked(found) => self.looked(found).await,
             KeyDone::Told(wanted_at, end) => self.told(wanted_at, end).await,
+            KeyDone::Notified(wanted_at, end) => self.notified(wanted_at, end).await,
         }
     }
 

@@ -188,6 +188,11 @@ impl Mark {
 pub enum KeyOrder {
     Command(cascade_keys::Command),
     Import(Vec<crate::keys::Import>),
+    /// Destroy a key now; `forget`: give it up even if its store does not destroy it.
+    Purge {
+        key: cascade_keys::KeyNum,
+        forget: bool,
+    },
     /// Look at all servers now.
     Look,
 }
@@ -199,6 +204,8 @@ pub enum KeyRefusal {
     Import(String),
     /// The private half is not there, or not the right one.
     Unusable(String),
+    /// The key is in the trash, and its store did not destroy it.
+    NotDestroyed(String),
     Storage,
     /// The zone's policy is not loaded.
     NoPolicy,

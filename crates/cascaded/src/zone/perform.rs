@@ -17,12 +17,13 @@ use cascade_publisher::{EmptyReason, Role};
 use cascade_signer::DenialPlan;
 use cascade_time::Timestamp;
 use cascade_verifier::{Approval, Approved, DespiteVerification, Outcome};
+use cascade_zone::patch::Alignment;
 use cascade_zone::{VersionId, ZoneVersion};
 
-use super::actor::{Actor, Done, Held, Running, fp, spawn_job};
+use super::actor::{Actor, Done, Held, Running, fp, spawn_job, spawn_quick};
 use super::files;
 use super::{SignRow, guard, jobs};
-use crate::daemon::{QUICK_OCTETS, QUICK_UNITS};
+use crate::daemon::{Daemon, INLINE_UNITS, QUICK_OCTETS, QUICK_UNITS};
 use crate::keys::{gate_parent, own_keys, parent_breaks};
 
 /// Nothing in a version without DNSSEC expires; by then it is another version.
@@ -324,11 +325,11 @@ impl Actor {
         if self.says_whole(job, &input) {
             return;
         }
-        let units = match input.prev.is_some() && !s.upkeep {
-            // By difference; most are small.
-            true => 0,
-            false => input.base.unit_count(),
+        let units = match &input.prev {
+            Some(prev) if !s.upkeep => Alignment::of(prev, &input.base).units(),
+            _ => input.base.unit_count(),
         };
+        let small = units <= INLINE_UNITS;
         let waits = keys
             .signers
             .values()
@@ -346,13 +347,23 @@ impl Actor {
                 return;
             };
             let (d2, p2) = (d.clone(), progress.clone());
-            let work = tokio::task::spawn_blocking(move || {
-                let now = d2.now();
-                jobs::sign_version(&input, d2.pool_for(units), d2.clock.as_ref(), &p2, now)
-            });
-            let result = match work.await {
+            let sign = move |pool: &rayon::ThreadPool, d: &Daemon| {
+                jobs::sign_version(&input, pool, d.clock.as_ref(), &p2, d.now())
+            };
+            let result = match small && !waits {
+                true => {
+                    let work = d.quick.run(move |own| sign(own, &d2));
+                    work.result().await.map_err(|e| e.to_string())
+                }
+                false => {
+                    let work = move || sign(d2.pool_for(units), &d2);
+                    let work = tokio::task::spawn_blocking(work);
+                    work.await.map_err(|e| e.to_string())
+                }
+            };
+            let result = match result {
                 Ok(r) => Done::Signed(job, s.version, Box::new(r), with),
-                Err(e) => Done::Panicked(job, e.to_string()),
+                Err(e) => Done::Panicked(job, e),
             };
             let _ = done.send(result);
         });
@@ -413,15 +424,18 @@ impl Actor {
             sample_seed: self.row.zone.seed,
         };
         let d = self.d.clone();
-        spawn_job(&self.done, job, move || {
-            let now = d.now();
-            let units = match input.before.is_some() {
-                true => 0,
-                false => input.version.unit_count(),
-            };
-            let outcome = jobs::verify(input, d.pool_for(units), now);
+        let units = match &input.before {
+            Some(before) => input.version.units_beside(&before.version),
+            None => input.version.unit_count(),
+        };
+        let verify = move |pool: &rayon::ThreadPool, d: &Daemon| {
+            let outcome = jobs::verify(input, pool, d.now());
             Done::Verified(job, version, Box::new(outcome))
-        });
+        };
+        match units <= INLINE_UNITS {
+            true => spawn_quick(&self.d, &self.done, job, move |own| verify(own, &d)),
+            false => spawn_job(&self.done, job, move || verify(d.pool_for(units), &d)),
+        }
     }
 
     /// Keeps what waits for somebody, so that a restart finds it again.

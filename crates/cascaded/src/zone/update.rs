@@ -161,6 +161,14 @@ impl Actor {
         }
     }
 
+    /// Answers what can be answered.
+    pub(super) fn settle_updates(&mut self) {
+        if self.takes_updates() {
+            self.settle_head();
+            self.settle_flight();
+        }
+    }
+
     /// Whatever can be done now: answers, the log, the next batch.
     pub(super) async fn updates_turn(&mut self) {
         if !self.takes_updates() {

@@ -250,4 +250,13 @@ pub(super) fn removal(l: &mut Lints<'_>, context: &LintContext<'_>) {
             "write \"when-needed\", or set key-manager.ds.hook or push",
         );
     }
+    if k.ds.cds == CdsMode::Never && k.ds.notify {
+        l.add(
+            "P30",
+            Level::Warning,
+            &["key-manager.ds.notify", "key-manager.ds.cds"],
+            "NOTIFY(CDS) tells the parent to look at CDS, and there is none",
+            "write cds = \"when-needed\", or leave notify out",
+        );
+    }
 }

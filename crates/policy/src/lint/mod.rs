@@ -259,15 +259,6 @@ fn unavailable(l: &mut Lints<'_>) {
             "write \"sign\"",
         );
     }
-    if l.file.policy.key_manager.ds.notify {
-        l.add(
-            "P32",
-            Level::Warning,
-            &["key-manager.ds.notify"],
-            "this release sends no NOTIFY(CDS) to the parent; it learns of CDS by its own scan",
-            "use key-manager.ds.hook or key-manager.ds.push",
-        );
-    }
 }
 
 /// P25, P31.

@@ -46,6 +46,7 @@ fn sweep(w: &World, at: Timestamp, answers: Vec<(&str, Answer)>) -> SweepReport 
         .map(|(i, (server, answer))| Member {
             server: server.to_string(),
             address: format!("192.0.2.{i}"),
+            nsid: None,
             answer,
         })
         .collect();
@@ -202,6 +203,7 @@ fn keys_are_compared_by_octets_and_ttl() {
             members: vec![Member {
                 server: "a".to_string(),
                 address: "192.0.2.1".to_string(),
+                nsid: None,
                 answer,
             }],
             parent_expire: None,

@@ -1,7 +1,7 @@
 //! Keys in HSMs: of every algorithm, named when they are made, and made by somebody else.
 
 use cascade_e2e::bridge::{LABEL, PIN};
-use cascade_e2e::{Bridge, Said, Site};
+use cascade_e2e::{Bridge, Said, Site, until};
 use serde_json::Value;
 
 use crate::common::{SEED, change, seed_with_serial};
@@ -261,4 +261,48 @@ fn keys_that_are_there_already() {
     let left = objects(&site);
     assert_eq!(left.len(), 6, "{left:#?}");
     assert!(left.iter().all(|o| o["match"] == "orphan"));
+}
+
+/// A key that is of no use, in a token that is away: it can be given up, and is an orphan then.
+#[test]
+fn a_key_that_its_token_does_not_destroy_is_given_up() {
+    let Some(mut bridge) = Bridge::softhsm() else {
+        return;
+    };
+    let site = Site::started();
+    in_hsm(&site, "nethsm", "require-backup = true\n");
+    site.cascade(&["policy", "reload"]).expect(0);
+    add_hsm(&site, "kmip2pkcs11", &bridge);
+    let file = site.write("zones/example.net", SEED);
+    let source = file.to_str().unwrap();
+    let add = ["zone", "add", "--source", source, "--policy", "nethsm"];
+    site.ok(&[&add[..], &["example.net"]].concat());
+    let keys = || {
+        let list = site.json(&["keyset", "example.net", "list", "--all"]);
+        list["items"].as_array().unwrap().clone()
+    };
+    // They wait for their backup, so that none is in use.
+    until("both keys are made", || (keys().len() == 2).then_some(()));
+    let ksk = keys().iter().find(|k| k["role"] == "ksk").cloned().unwrap();
+    let tag = ksk["tag"].to_string();
+    bridge.kill();
+    let remove = |how| {
+        let args = ["keyset", "example.net", "remove-key", &tag, how, "--yes"];
+        site.cascade(&args)
+    };
+    let refused = remove("--purge");
+    refused
+        .expect(1)
+        .complains(&["was not destroyed", "--continue"]);
+    let shown = keys();
+    assert!(shown.iter().any(|k| k["tag"] == ksk["tag"]), "{shown:#?}");
+    remove("--continue").expect(0);
+    let shown = keys();
+    assert!(!shown.iter().any(|k| k["tag"] == ksk["tag"]), "{shown:#?}");
+    bridge.start();
+    until("what is left is an orphan", || {
+        let all = site.cascade(&["--json", "hsm", "inventory", "kmip2pkcs11"]);
+        let all: Value = serde_json::from_str(&all.stdout).ok()?;
+        (all["orphans"] == 2).then_some(())
+    });
 }

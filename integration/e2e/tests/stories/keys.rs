@@ -2,6 +2,7 @@
 //! validating after every step, once with nothing in its cache and once with the keys and DS of
 //! just before the step.
 
+mod parent;
 mod restored;
 
 use std::collections::BTreeSet;
@@ -42,6 +43,8 @@ struct World {
     delegated: bool,
     /// Lines of `[signer]`.
     signer: String,
+    /// More records of the parent.
+    parent_lines: String,
 }
 
 impl World {
@@ -101,6 +104,7 @@ impl World {
             follows: true,
             delegated,
             signer: "key-roll-time = \"1m\"\n".to_string(),
+            parent_lines: String::new(),
         };
         world.child_policy(lines);
         world.site.start();
@@ -155,6 +159,7 @@ impl World {
             text.push_str("example NS ns1.example\nexample NS ns2.example\n");
             text.push_str("ns1.example A 127.0.0.1\nns2.example A 127.0.0.1\n");
         }
+        text.push_str(&self.parent_lines);
         for ds in &self.ds {
             text.push_str(ds);
             text.push('\n');
@@ -799,6 +804,20 @@ fn keys_are_imported_and_removed() {
     assert!(!list.contains(&gone), "{list}");
     let all = world.site.ok(&["keyset", ZONE, "list", "--all"]);
     assert!(all.contains(&gone) && all.contains("in the trash"), "{all}");
+    // From there it can be destroyed before its time; what is in use cannot.
+    let purge = |key: &str| {
+        world
+            .site
+            .cascade(&["keyset", ZONE, "remove-key", key, "--purge", "--yes"])
+    };
+    purge(&tag).expect(1).complains(&["cannot be removed"]);
+    let unsure = ["keyset", ZONE, "remove-key", &gone, "--purge"];
+    let unsure = world.site.cascade(&unsure);
+    unsure.expect(1).complains(&["nothing brings it back"]);
+    purge(&gone).expect(0);
+    let all = world.site.ok(&["keyset", ZONE, "list", "--all"]);
+    assert!(!all.contains(&gone), "{all}");
+    purge(&gone).expect(1).complains(&["destroyed already"]);
 }
 
 #[test]

@@ -10,9 +10,10 @@ use cascade_pipeline::state::{JobId, Origin, Zone};
 use cascade_time::Timestamp;
 use cascade_zone::{Fingerprint, VersionId, ZoneVersion};
 
-use super::super::actor::{Actor, Done, Running, fp, spawn_job};
+use super::super::actor::{Actor, Done, Running, fp, spawn_job, spawn_quick};
 use super::super::jobs;
 use super::{BATCH, Content, Flight, OwnContent, Waiting};
+use crate::daemon::INLINE_UNITS;
 use crate::update::permit::Rules;
 use crate::update::{self, Incoming, UnableKind, Verdict};
 
@@ -144,12 +145,15 @@ impl Actor {
         };
         let batch: Vec<Incoming> = self.updates.queue.drain(..n).map(|(_, i)| i).collect();
         let rules = policy.file;
-        let d = self.d.clone();
-        spawn_job(&self.done, job, move || {
-            let started = now;
-            let content = judge(head, batch, version, &rules.policy, &d.pool, started);
+        let judge = move |pool: &rayon::ThreadPool| {
+            let content = judge(head, batch, version, &rules.policy, pool, now);
             Done::Content(job, version, Box::new(content))
-        });
+        };
+        if n <= INLINE_UNITS {
+            return spawn_quick(&self.d, &self.done, job, judge);
+        }
+        let d = self.d.clone();
+        spawn_job(&self.done, job, move || judge(&d.pool));
     }
 
     pub(in super::super) async fn content_made(
