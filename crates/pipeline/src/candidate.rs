@@ -483,7 +483,9 @@ impl Machine {
         let urgent = self.urgency() >= RunwayClass::Critical;
         let busy = match &self.z.upkeep {
             Upkeep::Verifying { .. } | Upkeep::Persisting { .. } => true,
-            Upkeep::Signing { .. } => urgent,
+            // The version that switches to another denial is worth the seconds: it was built over
+            // hours, and a stream of changes would keep it away for ever.
+            Upkeep::Signing { job, .. } => urgent || self.z.switches_with(job),
             _ => urgent && self.upkeep_is_due() && self.upkeep_hindrance(false).is_none(),
         };
         if busy {

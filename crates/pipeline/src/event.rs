@@ -63,7 +63,7 @@ pub enum Event {
         next_due: Timestamp,
     },
     /// No version yet: another denial of existence is being built beside what is live, and goes on
-    /// with the next job. `done` of `total` leaves or blocks. `next_due`: all else is as it should be
+    /// with the next job. `done` of `total` leaves or blocks; when all are, the next job switches. `next_due`: all else is as it should be
     /// until then; absent: not looked at.
     SignDeferred {
         job: JobId,

@@ -364,6 +364,13 @@ pub struct Beside {
     pub total: u64,
 }
 
+impl Beside {
+    /// The next job switches.
+    pub fn is_whole(self) -> bool {
+        self.total > 0 && self.done >= self.total
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SignJob {
     pub job: JobId,
@@ -710,6 +717,11 @@ impl Zone {
         } else {
             RunwayClass::Normal
         }
+    }
+
+    /// This job makes the version that takes over a denial of existence that is whole.
+    pub(crate) fn switches_with(&self, job: &SignJob) -> bool {
+        self.beside.is_some_and(Beside::is_whole) && job.reasons.iter().eq([&Reason::Policy])
     }
 
     /// The source has been silent for too long and the policy wants silence from us too.

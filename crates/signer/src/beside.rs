@@ -16,7 +16,7 @@ use cascade_zone::version::ZoneVersion;
 use rayon::prelude::*;
 
 use crate::incremental::{Done, Resigned, Stop, patch, patch_chain, patch_leaves};
-use crate::job::{Job, Stage};
+use crate::job::{Job, Progress, Stage};
 use crate::leaf_patch::LeafPatch;
 use crate::nsec3::{self, ChainPlan};
 use crate::piece::Piece;
@@ -61,27 +61,27 @@ impl Building {
 
 /// How far one job goes.
 pub struct Pace<'a> {
-    /// Leaves or blocks, of about 100 signatures each, that are made at a time; what is made of one
-    /// batch is lost when the job is cancelled.
+    /// Leaves or blocks, of about 100 signatures each, that are made at a time. A job that is
+    /// cancelled ends with its batch, so that it has moved on however soon that was.
     pub batch: usize,
     /// No batch is begun later than this, by the job's monotonic clock.
     pub until: Duration,
-    /// Told after every batch, so that a job that is cancelled leaves what it made.
+    /// Told after every batch, also by a job that was cancelled meanwhile.
     pub keep: &'a dyn Fn(&Building),
 }
 
 /// What [`change_denial`] came to.
 #[derive(Debug)]
 pub enum Changed {
-    /// Time is up, and records are missing.
-    Building(Building),
+    /// Time is up, or all is there now: the next job goes on, or switches.
+    Building(Box<Building>),
     /// The version that switches: nothing of the old denial is in it.
     Switched(Resigned),
 }
 
 /// Goes on with the denial of existence of `plan` beside that of `live`, the signed version of
-/// `base`; once it is complete, makes the version that switches over. `building`: how far earlier
-/// jobs came; of other parameters or of other content it is put right or begun anew.
+/// `base`. Once it is complete, the next call makes the version that switches over. `building`: how
+/// far earlier jobs came; of other parameters or of other content it is put right or begun anew.
 ///
 /// Call it from a thread that may wait (tokens) and is not one of `job.pool`.
 ///
@@ -98,8 +98,11 @@ pub fn change_denial(
     job: &Job<'_>,
     now: Timestamp,
 ) -> Result<Changed, SignError> {
+    let was_complete = building.as_ref().is_some_and(Building::is_complete);
     let built = match build(live, building, base, plan, pace, job, now) {
-        Ok(building) if !building.is_complete() => return Ok(Changed::Building(building)),
+        Ok(building) if !was_complete || !building.is_complete() => {
+            return Ok(Changed::Building(Box::new(building)));
+        }
         Ok(building) => building,
         Err(Stop::Failed(error)) => return Err(error),
         // What cannot be built on is signed from the start, like any other version.
@@ -139,8 +142,14 @@ fn build(
 ) -> Result<Building, Stop> {
     let soa = check(base, plan, now)?;
     let wanted = denial(plan, base.soa_ttl().min(soa.minimum));
+    // What was begun of a batch is finished.
+    let own = Progress::new();
+    let steady = Job {
+        progress: &own,
+        ..*job
+    };
     let fits = |b: &Building| *b.denial() == wanted && b.version.zone() == base.zone();
-    let step = |before: &ZoneVersion| step(before, &wanted, base, plan, pace.batch, job, now);
+    let step = |before: &ZoneVersion| step(before, &wanted, base, plan, pace.batch, &steady, now);
     // What cannot be gone on with is begun anew; what cannot be begun is for the caller.
     let earlier = building.filter(fits).map(|b| step(&b.version));
     let mut at = match earlier {

@@ -469,7 +469,7 @@ impl<'a> Zone<'a> {
         let (base, scope) = (&self.base, &self.scope);
         let done = change_denial(prev, earlier, base, &plan, scope, &pace, &job, self.now);
         match done.map_err(|e| e.to_string())? {
-            Changed::Building(so_far) => self.beside = Some((to, Some(so_far))),
+            Changed::Building(so_far) => self.beside = Some((to, Some(*so_far))),
             Changed::Switched(Resigned::Nothing(_)) => {
                 return Err("nothing differs, but the denial does".into());
             }

@@ -26,14 +26,23 @@ const BATCH: usize = 64;
 const BATCH_BY_TOKEN: usize = 8;
 /// A job ends after so long, so that refreshes and others that wait for their turn come through.
 const SPAN: Duration = Duration::from_secs(10);
+/// How often a job that waits for the one before looks whether it is still wanted.
+const TURN: Duration = Duration::from_millis(20);
 
 /// What was built so far, of one zone. A restart begins anew: nothing of it is needed to be right.
 #[derive(Clone, Default)]
-pub struct Shelf(Arc<Mutex<Option<Building>>>);
+pub struct Shelf(Arc<Mutex<Option<Building>>>, Arc<Mutex<()>>);
 
 impl Shelf {
     pub fn clear(&self) {
         self.0.lock().take();
+    }
+
+    /// All records of this denial are made, of the content of some moment.
+    pub fn has_all_of(&self, wanted: &DenialPlan) -> bool {
+        let shelf = self.0.lock();
+        let building = shelf.as_ref().filter(|b| b.is_complete());
+        building.is_some_and(|b| plan_of(b.denial()).as_ref() == Some(wanted))
     }
 
     /// Leaves or blocks that are signed, and all.
@@ -115,6 +124,17 @@ pub fn build(
     job: &Job<'_>,
     now: Timestamp,
 ) -> Result<Built, SignError> {
+    // A job that was cancelled may still be at its batch: that is what this one goes on from. One
+    // that finds the place free makes a batch even if it was cancelled before it came to that: where
+    // change follows change, every job is.
+    let _turn = loop {
+        if let Some(turn) = input.beside.1.try_lock_for(TURN) {
+            break turn;
+        }
+        if job.progress.is_cancelled() {
+            return Err(SignError::Cancelled);
+        }
+    };
     let earlier = input.beside.0.lock().clone();
     let pace = Pace {
         batch: match waits_for_token(input) {

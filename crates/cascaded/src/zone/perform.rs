@@ -88,7 +88,9 @@ impl Actor {
             Action::RunHook(run) => self.start_hook(run, now),
             Action::Publish(serve) => {
                 self.publish(serve, now);
-                if self.row.zone.beside.is_none() {
+                let z = &self.row.zone;
+                let met = |l: &cascade_pipeline::state::Live| l.signing == z.settings.signing;
+                if z.live.as_ref().is_none_or(met) {
                     self.beside.clear();
                 }
             }
@@ -320,6 +322,9 @@ impl Actor {
                 _ => Class::Interactive,
             },
         };
+        if self.says_whole(job, &input) {
+            return;
+        }
         let units = match &input.prev {
             Some(prev) if !s.upkeep => Alignment::of(prev, &input.base).units(),
             _ => input.base.unit_count(),
@@ -362,6 +367,30 @@ impl Actor {
             };
             let _ = done.send(result);
         });
+    }
+
+    /// Jobs that built another denial of existence and were cancelled told nobody how far they came.
+    /// That it is whole must be known before the job that switches begins: nothing stops that one.
+    fn says_whole(&mut self, job: JobId, input: &jobs::SignInput) -> bool {
+        let known = self.row.zone.beside;
+        if known.is_some_and(|b| b.is_whole()) {
+            return false;
+        }
+        let wanted = jobs::denial(&input.policy.policy.signer.denial);
+        let builds = super::beside::way(input, &wanted) == super::beside::Way::Build;
+        if !builds || !self.beside.has_all_of(&wanted) {
+            return false;
+        }
+        self.running.remove(&job);
+        self.show_signing_before();
+        let (done, total) = self.beside.progress();
+        self.later(Event::SignDeferred {
+            job,
+            next_due: None,
+            done,
+            total,
+        });
+        true
     }
 
     fn start_verify(&mut self, job: JobId, version: VersionId, now: Timestamp) {

@@ -349,7 +349,7 @@ impl Sequence {
         *building = kept.into_inner();
         match done.unwrap() {
             Changed::Building(b) => {
-                assert!(!b.is_complete() && b.progress().0 < b.progress().1);
+                assert_eq!(b.is_complete(), b.progress().0 == b.progress().1);
                 false
             }
             Changed::Switched(Resigned::Signed(signed, None)) => {

@@ -8,6 +8,9 @@ use std::time::Instant;
 
 use cascade_conformance::sequences::{self, Tally};
 
+/// How often it says how far it is.
+const TOLD: u64 = 500;
+
 struct Args {
     count: u64,
     first: u64,
@@ -55,7 +58,7 @@ fn run(args: &Args) -> Result<(), String> {
     let started = Instant::now();
     let scratch = tempfile::tempdir().map_err(|e| e.to_string())?;
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
-    let next = AtomicU64::new(0);
+    let (next, ended) = (AtomicU64::new(0), AtomicU64::new(0));
     let worker = || {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build();
         let pool = pool.map_err(|e| e.to_string())?;
@@ -68,7 +71,15 @@ fn run(args: &Args) -> Result<(), String> {
             let judge = args.judge_every > 0 && n.is_multiple_of(args.judge_every);
             match sequences::run(args.first + n, &pool, judge.then_some(scratch.path())) {
                 Ok(done) => tally.add(&done),
-                Err(failure) => failures.push(failure),
+                Err(failure) => {
+                    eprintln!("{failure}");
+                    failures.push(failure);
+                }
+            }
+            let done = ended.fetch_add(1, Relaxed) + 1;
+            if done.is_multiple_of(TOLD) {
+                let secs = started.elapsed().as_secs_f64();
+                eprintln!("{done} of {} in {secs:.0} s", args.count);
             }
         }
     };

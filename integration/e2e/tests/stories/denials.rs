@@ -2,6 +2,8 @@
 //! are built beside the old ones while everything goes on, and one version switches. Foreign judges
 //! and a validating resolver look at every step.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 use cascade_e2e::{Bridge, Server, Site, within};
@@ -12,7 +14,7 @@ use crate::validity::judge;
 
 const ZONE: &str = "big.example";
 /// More than a job that switches at once may sign with a token.
-const HOSTS: usize = 3000;
+const HOSTS: usize = 6000;
 
 fn hosts(serial: u32) -> String {
     let mut text = seed_with_serial(serial).replace("example.net", ZONE);
@@ -86,7 +88,7 @@ fn a_large_zone_changes_its_denial_beside_everything_else() {
     valid(&site, &anchor, "with NSEC");
 
     // From now on the token is slow: the chain takes a while.
-    bridge.manners("latency-us = 250000\n");
+    bridge.manners("latency-us = 1000000\n");
     policy(
         &site,
         "nethsm",
@@ -139,4 +141,73 @@ fn a_large_zone_changes_its_denial_beside_everything_else() {
         history.contains("built beside the one in service"),
         "{history}"
     );
+}
+
+/// Changes that come one after the other: each is served at once, and the chain grows all the same.
+#[test]
+fn a_stream_of_changes_does_not_keep_the_new_chain_away() {
+    let Some(bridge) = Bridge::netlike() else {
+        return;
+    };
+    let site = walk(&bridge, &[]);
+    let file = site.write("zones/begin", &hosts(1));
+    let source = format!("update:{}", file.display());
+    site.ok(&[
+        "zone", "add", ZONE, "--source", &source, "--policy", "nethsm",
+    ]);
+    site.await_published(ZONE, 1);
+    bridge.manners("latency-us = 200000\n");
+    let over = AtomicBool::new(false);
+    let stream = |client: usize| {
+        let mut made = Vec::new();
+        for i in 0.. {
+            if over.load(Ordering::Relaxed) {
+                break;
+            }
+            let name = format!("c{client}n{i}");
+            let text = format!("update add {name}.{ZONE}. 60 A 192.0.2.1\n");
+            let file = site.write(&format!("update-{client}"), &text);
+            site.cascade(&["zone", "update", ZONE, file.to_str().unwrap()])
+                .expect(0);
+            made.push(name);
+        }
+        made
+    };
+    let made: Vec<String> = thread::scope(|s| {
+        let stream = &stream;
+        let clients: Vec<_> = (0..3).map(|c| s.spawn(move || stream(c))).collect();
+        thread::sleep(Duration::from_secs(1));
+        let nsec3 = ("[signer.denial] type = \"nsec\"", "type = \"nsec3\"");
+        policy(&site, "nethsm", &[nsec3]);
+        site.ok(&["policy", "reload", "--yes"]);
+        let before = site.served_serial(ZONE);
+        let switched = within(Duration::from_secs(120), || is_nsec3(&site).then_some(()));
+        let during = site.served_serial(ZONE) - before;
+        thread::sleep(Duration::from_millis(500));
+        over.store(true, Ordering::Relaxed);
+        let made = clients
+            .into_iter()
+            .flat_map(|c| c.join().unwrap())
+            .collect();
+        assert!(
+            switched.is_some(),
+            "{:#}\n{}",
+            site.status(ZONE),
+            site.log()
+        );
+        assert!(during > 5, "{during} versions while the chain was built");
+        made
+    });
+    let keys = site.ask(&[ZONE, "DNSKEY"]).rdata("DNSKEY");
+    let ksk = keys.iter().find(|k| k.starts_with("257 ")).unwrap();
+    valid(
+        &site,
+        &format!("{ZONE}. IN DNSKEY {ksk}"),
+        "after the stream",
+    );
+    for name in &made {
+        let answer = site.ask(&[&format!("{name}.{ZONE}"), "A"]);
+        assert_eq!(answer.rdata("A"), ["192.0.2.1"], "{name}");
+    }
+    eprintln!("{} changes", made.len());
 }
