@@ -19,6 +19,7 @@ use tokio::net::{TcpStream, UnixStream};
 
 use crate::problem::Problem;
 use crate::route::Method;
+use crate::second::{Asked, SecondRequest};
 use crate::{API_HEADER, API_VERSION};
 
 /// Largest answer that is kept whole; streams have no such bound.
@@ -142,6 +143,9 @@ pub enum ClientError {
     Nonsense { server: Server, reason: String },
     #[error("{0}")]
     Problem(Box<Problem>),
+    /// Nothing was done yet.
+    #[error("request {} waits for a second person", .0.id)]
+    SecondPerson(Box<SecondRequest>),
     #[error("cannot write the answer")]
     Output(#[source] io::Error),
 }
@@ -241,12 +245,18 @@ impl Client {
     /// Sends a request and reads the whole answer within the timeout.
     ///
     /// # Errors
-    /// Any status that is not success comes back as [`ClientError::Problem`].
+    /// Any status that is not success comes back as [`ClientError::Problem`]; a call that waits for a
+    /// second person as [`ClientError::SecondPerson`].
     pub async fn call(&self, call: &Call) -> Result<Answer, ClientError> {
         let work = async {
             let response = self.open(call).await?;
             let status = response.status().as_u16();
             let body = self.collect(response.into_body()).await?;
+            if status == 202
+                && let Ok(Asked { request }) = serde_json::from_slice(&body)
+            {
+                return Err(ClientError::SecondPerson(Box::new(request)));
+            }
             Ok(Answer { status, body })
         };
         self.bounded(work).await

@@ -18,6 +18,7 @@ pub mod policies;
 pub mod problem;
 pub mod role;
 pub mod route;
+pub mod second;
 pub mod status;
 pub mod zones;
 

@@ -6,7 +6,7 @@ use utoipa::OpenApi;
 use crate::route::{ROUTES, Route};
 use crate::{
     API_VERSION, backup as b, common as c, daemon as d, hsm as h, keys as k, policies as p,
-    problem, status as s, zones as z,
+    problem, second as r, status as s, zones as z,
 };
 
 #[derive(OpenApi)]
@@ -19,6 +19,8 @@ use crate::{
     d::Logging,
     d::LoggingEdit,
     d::Operation,
+    r::SecondRequest,
+    r::Asked,
     b::BackupCreate,
     b::Backup,
     z::Zone,
@@ -86,6 +88,7 @@ use crate::{
     c::List<h::TsigItem>,
     c::List<h::TokenItem>,
     c::List<d::Operation>,
+    c::List<r::SecondRequest>,
 )))]
 struct Schemas;
 

@@ -171,6 +171,9 @@ routes! {
     LoggingShow Get "/v1/logging" V [] - => 200 "Logging" "Log level and trace targets";
     LoggingEdit Patch "/v1/logging" A [] "LoggingEdit" => 200 "Logging" "Change them until restart";
     OperationList Get "/v1/operations" V [] - => 200 "List_Operation" "Running and last operations";
+    SecondList Get "/v1/requests" V [] - => 200 "List_SecondRequest" "Calls that wait for a second person";
+    SecondApprove Post "/v1/requests/{id}/approve" P [] "Commented" => 200 - "Carry one out; the answer is that of the call";
+    SecondReject Post "/v1/requests/{id}/reject" P [] "Commented" => 200 "SecondRequest" "Drop one";
     OperationShow Get "/v1/operations/{id}" V [] - => 200 "Operation" "One operation";
 }
 

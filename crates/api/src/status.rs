@@ -194,6 +194,16 @@ pub enum ReviewStatus {
     Rejected,
 }
 
+/// How far NSEC or NSEC3 records of another kind or of other parameters are.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct DenialChange {
+    #[schema(value_type = String, format = DateTime)]
+    pub since: Timestamp,
+    /// Parts of about 100 records that are signed.
+    pub parts_done: u64,
+    pub parts: u64,
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Signing {
     /// Of the version being made; `null` until it is drawn.
@@ -219,6 +229,9 @@ pub struct Signing {
     /// Signatures this run will make in all; for progress.
     #[serde(default)]
     pub signatures_planned: Option<u64>,
+    /// Another denial of existence is being built; that of the live version stays until it is whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub denial_change: Option<DenialChange>,
     pub threads: u32,
     pub collect_secs: f64,
     pub sort_secs: f64,

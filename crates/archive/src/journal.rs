@@ -200,6 +200,11 @@ pub fn read(
     Ok(groups(&bytes, HEADER_LEN, zone, 0, header))
 }
 
+/// The header alone.
+pub(crate) fn header(disk: &Disk, path: &Path) -> Result<FileHeader, ArchiveError> {
+    header_of(path, &disk.read(path)?)
+}
+
 /// The groups that stand in a journal between two offsets that it has given out before.
 pub(crate) fn read_range(
     disk: &Disk,

@@ -7,7 +7,9 @@
 //! edit         key length 2, key, case 1 (0: none; else length 2 and octets follow), type 2,
 //!              records 4 (0: the set is gone), TTL 4, then each RDATA with its length before it (2)
 //! ```
-//! The file is there only while something in it is not published. All numbers are little-endian.
+//! The file is there only while something in it is not published. Its header's version counts the
+//! rollbacks before it: one from before a rollback holds what was undone, and must not be carried out
+//! again, however the process ended. All numbers are little-endian.
 
 use std::path::PathBuf;
 
@@ -44,7 +46,7 @@ impl ZoneFiles {
     }
 
     /// Appends a group; durable when this returns. `writer` is the open log, made when there is
-    /// none.
+    /// none; `rollbacks`: how many of the zone there were.
     ///
     /// # Errors
     /// `StorageFull` or `Io`; the log is as before.
@@ -52,6 +54,7 @@ impl ZoneFiles {
         &self,
         zone: ZoneId,
         writer: &mut Option<JournalWriter>,
+        rollbacks: u64,
         group: &Logged,
         now: Timestamp,
     ) -> Result<(), ArchiveError> {
@@ -60,7 +63,7 @@ impl ZoneFiles {
             let header = FileHeader {
                 kind: FileKind::Journal,
                 zone,
-                version: VersionId(0),
+                version: VersionId(rollbacks),
                 serial: Serial(0),
                 created: now,
                 fingerprint: group.before.to_bytes(),
@@ -81,19 +84,25 @@ impl ZoneFiles {
     }
 
     /// The log that an earlier process left, with a writer that goes on after its whole groups.
-    /// What an interrupted write left behind them is cut off.
+    /// What an interrupted write left behind them is cut off. One from before the last of `rollbacks`
+    /// is removed.
     ///
     /// # Errors
     /// `Io`, or `Damaged` when not even the header can be read.
     pub fn read_update_log(
         &self,
         zone: ZoneId,
+        rollbacks: u64,
     ) -> Result<Option<(UpdateLog, JournalWriter)>, ArchiveError> {
         let path = self.update_log(zone);
         if !path.exists() {
             return Ok(None);
         }
-        let found = journal::read(&self.disk, &path, zone, VersionId(0))?;
+        if journal::header(&self.disk, &path)?.version.0 < rollbacks {
+            self.drop_update_log(zone)?;
+            return Ok(None);
+        }
+        let found = journal::read(&self.disk, &path, zone, VersionId(rollbacks))?;
         let mut log = UpdateLog {
             damage: match found.tail {
                 JournalTail::Corrupt { at } => Some(Damage::Corrupt { at }),
@@ -245,7 +254,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let files = ZoneFiles::new(&Disk::new(), folder.path());
         let zone = ZoneId([7; 16]);
-        assert!(files.read_update_log(zone).unwrap().is_none());
+        assert!(files.read_update_log(zone, 0).unwrap().is_none());
         let groups = [
             Logged {
                 before: Fingerprint(1),
@@ -264,28 +273,28 @@ mod tests {
         let mut writer = None;
         for g in &groups {
             files
-                .log_update(zone, &mut writer, g, Timestamp::EPOCH)
+                .log_update(zone, &mut writer, 0, g, Timestamp::EPOCH)
                 .unwrap();
         }
         let path = files.update_log(zone);
         let whole = std::fs::read(&path).unwrap();
         for cut in 0..20 {
             std::fs::write(&path, &whole[..whole.len() - cut]).unwrap();
-            let (log, mut writer) = files.read_update_log(zone).unwrap().unwrap();
+            let (log, mut writer) = files.read_update_log(zone, 0).unwrap().unwrap();
             assert_eq!(log.damage, None);
             assert_eq!(log.groups, groups[..if cut == 0 { 2 } else { 1 }]);
             // It goes on behind what was whole.
             let mut open = Some(writer);
             files
-                .log_update(zone, &mut open, &groups[0], Timestamp::EPOCH)
+                .log_update(zone, &mut open, 0, &groups[0], Timestamp::EPOCH)
                 .unwrap();
             writer = open.unwrap();
             drop(writer);
-            let (log, _) = files.read_update_log(zone).unwrap().unwrap();
+            let (log, _) = files.read_update_log(zone, 0).unwrap().unwrap();
             assert_eq!(log.groups.last(), Some(&groups[0]));
         }
         files.drop_update_log(zone).unwrap();
-        assert!(files.read_update_log(zone).unwrap().is_none());
+        assert!(files.read_update_log(zone, 0).unwrap().is_none());
     }
 
     #[test]
@@ -301,14 +310,36 @@ mod tests {
                 edits: vec![edit(b"a\0", None)],
             };
             files
-                .log_update(zone, &mut writer, &g, Timestamp::EPOCH)
+                .log_update(zone, &mut writer, 0, &g, Timestamp::EPOCH)
                 .unwrap();
         }
         let path = files.update_log(zone);
         let mut bytes = std::fs::read(&path).unwrap();
         bytes[crate::frame::HEADER_LEN + 30] ^= 1;
         std::fs::write(&path, &bytes).unwrap();
-        let (log, _) = files.read_update_log(zone).unwrap().unwrap();
+        let (log, _) = files.read_update_log(zone, 0).unwrap().unwrap();
         assert!(log.damage.is_some() && log.groups.is_empty());
+    }
+
+    #[test]
+    fn what_a_rollback_undid_is_not_carried_out_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = ZoneFiles::new(&Disk::new(), folder.path());
+        let zone = ZoneId([7; 16]);
+        let group = Logged {
+            before: Fingerprint(1),
+            after: Fingerprint(2),
+            edits: vec![edit(b"a\0", None)],
+        };
+        let mut writer = None;
+        files
+            .log_update(zone, &mut writer, 4, &group, Timestamp::EPOCH)
+            .unwrap();
+        // Neither is one of a state that this one is older than.
+        assert!(files.read_update_log(zone, 3).is_err());
+        let (log, _) = files.read_update_log(zone, 4).unwrap().unwrap();
+        assert_eq!(log.groups, [group]);
+        assert!(files.read_update_log(zone, 5).unwrap().is_none());
+        assert!(!files.update_log(zone).exists());
     }
 }

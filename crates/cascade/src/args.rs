@@ -105,6 +105,9 @@ pub enum Command {
     /// Tokens for the control API over TCP
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Calls that wait for a second person
+    #[command(subcommand)]
+    Request(RequestCommand),
     /// Copies of state, zones and keys
     #[command(subcommand)]
     Backup(BackupCommand),
@@ -941,6 +944,16 @@ pub enum TokenCommand {
     List,
     /// Remove a token
     Remove { name: String },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum RequestCommand {
+    /// List them, with what they will do
+    List,
+    /// Agree: the call is carried out now
+    Approve { id: String },
+    /// Drop one; its own maker may, too
+    Reject { id: String },
 }
 
 #[derive(Debug, Subcommand)]

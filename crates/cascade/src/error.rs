@@ -66,6 +66,13 @@ impl CliError {
     /// For people: what failed, the causes, and what to try.
     pub fn text(&self) -> String {
         match self {
+            CliError::Client(ClientError::SecondPerson(r)) => {
+                let mut lines =
+                    vec!["Nothing is done yet: a second person must agree.".to_string()];
+                lines.push(crate::second::text(r));
+                lines.extend(self.try_line().map(|t| format!("  Try: {t}")));
+                lines.join("\n")
+            }
             CliError::Client(ClientError::Problem(p)) | CliError::Outcome(p) => problem_text(p),
             _ => {
                 let mut lines = vec![format!("Error: {}.", clean(&self.to_string()))];
@@ -86,6 +93,7 @@ impl CliError {
             CliError::Client(ClientError::Problem(p)) | CliError::Outcome(p) => {
                 serde_json::to_string(p).unwrap_or_default()
             }
+            CliError::Client(ClientError::SecondPerson(r)) => json!({ "request": r }).to_string(),
             _ => {
                 let cause = std::error::Error::source(self).map(ToString::to_string);
                 let detail = match cause {
@@ -126,6 +134,11 @@ impl CliError {
             CliError::Client(ClientError::ApiMajor { .. }) => {
                 Some("install the same version of cascade and cascaded".to_string())
             }
+            CliError::Client(ClientError::SecondPerson(r)) => Some(format!(
+                "somebody else, until {}: cascade request approve {}",
+                r.expires_at.to_human(),
+                clean(&r.id)
+            )),
             CliError::Unconfirmed => Some("--yes, if that is what you want".to_string()),
             CliError::WaitedTooLong(_) => Some("cascade zone status <zone>".to_string()),
             _ => None,
@@ -145,6 +158,8 @@ fn client_code(error: &ClientError) -> u8 {
         | ClientError::Broken { .. } => 5,
         ClientError::Problem(p) => p.exit_code(),
         ClientError::TokenInClear { .. } => 2,
+        // Not refused, and not done.
+        ClientError::SecondPerson(_) => 6,
         _ => 1,
     }
 }

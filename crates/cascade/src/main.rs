@@ -18,6 +18,7 @@ mod keyset;
 mod output;
 mod policy;
 mod report;
+mod second;
 mod update;
 mod why;
 mod zone;
@@ -93,6 +94,7 @@ async fn perform(ctx: &Ctx, command: Command) -> Result<(), CliError> {
         Command::Hsm(c) => hsm::run(ctx, c).await,
         Command::Tsig(c) => hsm::tsig(ctx, c).await,
         Command::Token(c) => hsm::token(ctx, c).await,
+        Command::Request(c) => second::run(ctx, &c).await,
         Command::Status { what } => daemon::status(ctx, what).await,
         Command::Health { deep } => daemon::health(ctx, deep).await,
         Command::Info => daemon::info(ctx).await,

@@ -247,6 +247,14 @@ impl Report<'_> {
     }
 
     fn signing_block(&mut self, g: &Signing) {
+        if let Some(c) = &g.denial_change {
+            self.line(format!(
+                "  Building other NSEC(3) records beside those in service: {} of {} parts, since {}",
+                count(c.parts_done),
+                count(c.parts),
+                ago(c.since, self.now)
+            ));
+        }
         self.line(format!(
             "  Signing requested at {}",
             ago(g.requested_at, self.now)

@@ -22,6 +22,8 @@ use crate::zone::ZoneHandle;
 
 /// Leaves and blocks of a zone whose work is short: about 3,000 names.
 pub const QUICK_UNITS: usize = 32;
+/// Leaves and blocks that change in work which one thread does from beginning to end.
+pub const INLINE_UNITS: usize = 32;
 /// Octets of a zone file of about that size.
 pub const QUICK_OCTETS: u64 = 256 << 10;
 
@@ -94,6 +96,8 @@ pub struct Daemon {
     /// What became of the last SIGHUP.
     pub reload: Mutex<ReloadOutcome>,
     pub started_at: Timestamp,
+    /// When ours end.
+    pub certificates: crate::certificates::Certificates,
     pub state: State,
     pub files: ZoneFiles,
     pub audit: Mutex<AuditLog>,
@@ -116,6 +120,8 @@ pub struct Daemon {
     /// For work that is short, so that it never waits for a large zone; the kernel divides the CPUs
     /// between the two.
     pub quick_pool: rayon::ThreadPool,
+    /// For what one thread does faster than many would.
+    pub quick: crate::quick::Quick,
     pub loads: Semaphore,
     /// Loads and signings of small zones, and signings by difference.
     pub quick_loads: Semaphore,
@@ -146,6 +152,8 @@ pub struct Daemon {
     pub dns: Mutex<crate::servers::Running>,
     pub tsig: crate::tsig::Tsig,
     pub tokens: crate::control::Tokens,
+    /// One change at a time of the calls that wait for a second person.
+    pub second: Mutex<()>,
     pub operations: crate::control::Operations,
     pub counters: Counters,
     pub logging: crate::logging::Handle,

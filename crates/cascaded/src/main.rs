@@ -5,6 +5,7 @@
 
 mod activation;
 mod args;
+mod certificates;
 mod control;
 mod daemon;
 mod hooks;
@@ -16,6 +17,7 @@ mod logging;
 mod looks;
 mod metrics;
 mod policies;
+mod quick;
 mod reload;
 mod secondaries;
 mod servers;

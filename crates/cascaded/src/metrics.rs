@@ -53,7 +53,17 @@ pub fn page(d: &Daemon) -> String {
     transfers::transfers(d, &mut p);
     transfers::secondaries(d, &mut p);
     hsms::hsms(d, &mut p);
+    certificates(d, &mut p);
     p.out
+}
+
+fn certificates(d: &Daemon, p: &mut Page) {
+    const NAME: &str = "cascade_certificate_end_timestamp_seconds";
+    p.gauge(NAME, "When a TLS certificate ends.");
+    for c in d.certificates.all() {
+        let labels = [("usage", c.usage.as_str()), ("file", &c.file)];
+        p.line(NAME, &labels, c.ends.secs() as f64);
+    }
 }
 
 fn zones(d: &Daemon, p: &mut Page) {

@@ -17,6 +17,7 @@ use cascade_policy::{
     parse_policy,
 };
 
+use crate::control::second::need_second;
 use crate::control::{Plan, need_consent};
 use crate::daemon::{ActivePolicy, Daemon, PolicyRow};
 
@@ -168,6 +169,7 @@ fn warning(d: &Diagnostic) -> Warning {
 /// Reads the directory, checks everything, stores all or nothing, tells the zones.
 pub async fn reload(
     d: &Arc<Daemon>,
+    caller: &crate::http::Caller,
     request: &PolicyReload,
     dry_run: bool,
 ) -> Result<PolicyReloaded, Problem> {
@@ -246,6 +248,13 @@ pub async fn reload(
         return Ok(answer);
     }
     let asks = plan.effects();
+    let mut all = asks.clone();
+    all.extend(
+        changes
+            .iter()
+            .filter(|(_, c)| *c != PolicyChange::Unchanged)
+            .map(|(name, c)| format!("policy '{name}' is {}", change_word(*c))),
+    );
     if !asks.is_empty() || request.plan.is_some() {
         let consent = Confirm {
             confirm: request.plan.clone(),
@@ -254,8 +263,18 @@ pub async fn reload(
         };
         need_consent(&consent, &plan.id(), asks)?;
     }
+    need_second(caller, &plan.id(), all)?;
     store(d, &active, &new, &gone, &changes).await?;
     Ok(answer)
+}
+
+fn change_word(c: PolicyChange) -> &'static str {
+    match c {
+        PolicyChange::Added => "added",
+        PolicyChange::Removed => "removed",
+        PolicyChange::Updated => "updated",
+        PolicyChange::Unchanged => "unchanged",
+    }
 }
 
 fn change_kind(c: PolicyChange) -> ChangeKind {

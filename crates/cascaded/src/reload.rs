@@ -31,7 +31,16 @@ pub async fn reload(d: &Arc<Daemon>, http: &Http<Control>, state_given: bool) {
     };
     // Certificates are renewed in place: what cannot be used leaves everything as it is.
     let config = new.config.clone();
-    let read = tokio::task::spawn_blocking(move || crate::xot::server(&config)).await;
+    let now = d.now();
+    let read = tokio::task::spawn_blocking(move || {
+        let server = crate::xot::server(&config)?;
+        let (ended, _) = crate::certificates::judge(&config, now);
+        match ended.is_empty() {
+            true => Ok(server),
+            false => Err(ended.join("\n")),
+        }
+    })
+    .await;
     let certificate = match read.unwrap_or_else(|e| Err(e.to_string())) {
         Ok(certificate) => certificate,
         Err(e) => {
@@ -51,6 +60,7 @@ pub async fn reload(d: &Arc<Daemon>, http: &Http<Control>, state_given: bool) {
     let old = d.conf();
     let report = Report::of(&d.config.config, &old.config, &new.config);
     d.dns.lock().renew_tls(&certificate);
+    d.certificates.serve(&new.config);
     apply(d, http, &old, Arc::new(new)).await;
     report.tell();
     *d.reload.lock() = ReloadOutcome {

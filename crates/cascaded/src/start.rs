@@ -66,6 +66,10 @@ pub fn check_config(args: &Args) -> ExitCode {
             }
         }
     }
+    let now = cascade_program::clock::SystemClock::new().now();
+    let (ended, ending) = crate::certificates::judge(&config.config, now);
+    errors.extend(ended);
+    ending.iter().for_each(|w| eprintln!("warning: {w}"));
     let state = config.config.state_dir.as_std_path();
     if state.exists()
         && let Err(e) = check_state_dir(state)
@@ -292,6 +296,8 @@ async fn serve(
         .thread_name(|i| format!("quick-{i}"))
         .build()
         .map_err(|e| format!("pool for short work: {e}"))?;
+    let quick =
+        crate::quick::Quick::new(threads).map_err(|e| format!("threads for short work: {e}"))?;
     let sweep_pool = rayon::ThreadPoolBuilder::new()
         .num_threads(1)
         .thread_name(|_| "sweep".into())
@@ -325,6 +331,7 @@ async fn serve(
         directory: directory.clone(),
         pool,
         quick_pool,
+        quick,
         quick_loads: Semaphore::new(cpus().saturating_mul(2)),
         quick_signings: Semaphore::new(cpus().saturating_mul(2)),
         loads: Semaphore::new(bounds.loads),
@@ -346,8 +353,10 @@ async fn serve(
         dns: Mutex::default(),
         own_socket,
         reload: Mutex::default(),
+        certificates: Default::default(),
         tsig,
         tokens,
+        second: Mutex::new(()),
         operations: crate::control::Operations::default(),
         live: ArcSwap::new(config.clone()),
         counters: Counters::default(),
@@ -357,6 +366,8 @@ async fn serve(
         config: config.clone(),
         state,
     });
+    d.certificates.serve(&config.config);
+    tokio::spawn(crate::certificates::watch(d.clone()));
     tokio::spawn(crate::hsm::events::run(d.clone(), hsm_rx));
     start_watch(&d, watch_rx);
     tokio::spawn(watch_room(d.clone()));

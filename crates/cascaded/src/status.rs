@@ -407,6 +407,11 @@ fn signing(view: &View) -> Option<api::Signing> {
         signatures: 0,
         signatures_kept: 0,
         signatures_planned: None,
+        denial_change: z.beside.map(|b| api::DenialChange {
+            since: b.since,
+            parts_done: b.done,
+            parts: b.total,
+        }),
         threads: 0,
         collect_secs: 0.0,
         sort_secs: 0.0,
@@ -415,7 +420,12 @@ fn signing(view: &View) -> Option<api::Signing> {
         insert_secs: 0.0,
         total_secs: 0.0,
     };
-    if let Some(p) = &view.signing {
+    // One step of building another denial of existence is no signing of a version.
+    if let Some(p) = view
+        .signing
+        .as_ref()
+        .filter(|_| z.beside.is_none() || of_candidate)
+    {
         use cascade_signer::Stage as S;
         return Some(api::Signing {
             started_at: Some(row.requested_at),

@@ -462,6 +462,13 @@ impl Pool {
         self.state.lock().most_workers
     }
 
+    /// Sessions that nobody's work is meant for yet, those included that are not open.
+    pub fn spare(&self) -> usize {
+        let state = self.state.lock();
+        let taken = state.busy() + state.queue.len();
+        state.most_workers.saturating_sub(taken)
+    }
+
     /// Lets threads end after what they are doing; what waits is refused.
     pub fn close(&self) {
         let mut state = self.state.lock();

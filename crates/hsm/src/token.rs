@@ -314,8 +314,7 @@ impl Token {
             }
         }
         let width = self.pool.width();
-        // Small enough that no session idles while another has a long tail.
-        let size = (good.len() / (2 * width)).clamp(1, MAX_CHUNK);
+        let size = chunk_size(good.len(), self.pool.spare());
         let (tell, answers) = std::sync::mpsc::channel();
         let mut good = good.into_iter().peekable();
         let mut under_way = 0;
@@ -425,6 +424,16 @@ impl Token {
     }
 }
 
+/// Signatures in one piece of work, where `spare` sessions have nothing to do: small enough that none of them idles
+/// while another has a long tail. When all have work, the tail is other people's work, and what counts is that a piece
+/// costs two threads a turn.
+fn chunk_size(signatures: usize, spare: usize) -> usize {
+    match spare {
+        0 => MAX_CHUNK,
+        _ => (signatures / (2 * spare)).clamp(1, MAX_CHUNK),
+    }
+}
+
 /// Puts the signatures of a chunk where they belong.
 fn place(
     results: &mut [Option<Result<Vec<u8>, HsmError>>],
@@ -442,5 +451,20 @@ fn place(
         if let Some(result) = results.get_mut(at) {
             *result = Some(one);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_are_small_while_sessions_idle() {
+        assert_eq!(chunk_size(8, 4), 1);
+        assert_eq!(chunk_size(32, 32), 1);
+        assert_eq!(chunk_size(64, 4), MAX_CHUNK);
+        assert_eq!(chunk_size(8, 1), 4);
+        assert_eq!(chunk_size(8, 0), MAX_CHUNK);
+        assert_eq!(chunk_size(0, 3), 1);
     }
 }

@@ -6,7 +6,7 @@ use cascade_time::Timestamp;
 
 use crate::apex::ApexSet;
 use crate::event::{Event, Publication};
-use crate::key::{Key, KeyNum, Times};
+use crate::key::{Key, KeyNum, Role, Times};
 use crate::observe::Delegation;
 use crate::roll::{Class, Goal, Met, Roll, RollType, Seen, Stage, Witness};
 use crate::state::{Notified, Published, ZoneKeys};
@@ -113,6 +113,14 @@ impl ZoneKeys {
     }
 
     fn drop_key(&mut self, key: KeyNum, at: Timestamp) {
+        let lingers = |k: &Key| {
+            let back = k.restored && k.role.signs_keys() && k.times.removed_at.is_none();
+            back && !self.is_signed_by_service(k.algorithm)
+        };
+        if self.key(key).is_some_and(lingers) {
+            // Its signatures stay for those who hold a DNSKEY RRset with its algorithm.
+            return self.with_key(key, |k| k.times.removed_at = Some(at));
+        }
         self.with_key(key, |k| {
             k.restored = false;
             k.standby = false;
@@ -339,7 +347,7 @@ impl ZoneKeys {
                 .iter()
                 .any(|r| r.kind == RollType::FirstKeys && r.new.contains(&k.num));
             if first && p.apex.dnskey.contains(&k.num)
-                || k.role == crate::key::Role::Zsk && p.any.contains(&k.num)
+                || k.role == Role::Zsk && p.any.contains(&k.num)
                 || self.rolls.iter().any(|r| {
                     // Under double-DS the key is in use as soon as its DNSKEY is.
                     r.kind == RollType::KskDoubleDs && r.new.contains(&k.num)

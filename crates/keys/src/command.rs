@@ -6,7 +6,8 @@ use thiserror::Error;
 
 use crate::event::Event;
 use crate::key::{Key, KeyNum, Role};
-use crate::next_action::{is_published, step_event};
+use crate::mutants::{Mutant, is};
+use crate::next_action::{Facts, is_published, step_event};
 use crate::observe::{Verdict, What};
 use crate::policy::KeyPolicy;
 use crate::roll::{Cause, Class, Roll, RollType, Seen, Stage, Step, Strategy};
@@ -110,6 +111,8 @@ pub enum Refusal {
     },
     #[error("There is no key {0}.")]
     NoKey(KeyNum),
+    #[error("The clock cannot be trusted: no step is taken until it is right or confirmed.")]
+    ClockHeld,
     #[error("Key {tag} cannot be removed: {why}.")]
     InUse { tag: u16, why: &'static str },
     #[error("Key {tag} cannot be restored: {why}.")]
@@ -142,6 +145,7 @@ impl Refusal {
             | Refusal::NoneInService(_) => "wrong-roll-step",
             Refusal::NotPublished { .. }
             | Refusal::TooEarly { .. }
+            | Refusal::ClockHeld
             | Refusal::StillServed { .. } => "too-early",
             Refusal::TtlTooLow { .. } | Refusal::Contradicted { .. } => "invalid-value",
             Refusal::NoKey(_) => "not-found",
@@ -157,6 +161,21 @@ impl Refusal {
             _ => None,
         }
     }
+}
+
+/// Whether the command may be obeyed now at all.
+///
+/// # Errors
+/// A step by hand while the clock is held: whether a wait has ended is not known then.
+pub fn permitted(command: &Command, facts: &Facts) -> Result<(), Refusal> {
+    let step = matches!(
+        command,
+        Command::Propagated { .. } | Command::Expired { .. } | Command::RollDone { .. }
+    );
+    if step && facts.clock_held && !is(Mutant::HeldClockIsIgnored) {
+        return Err(Refusal::ClockHeld);
+    }
+    Ok(())
 }
 
 /// What a command does, as events to be stored and applied.

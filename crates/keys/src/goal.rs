@@ -63,6 +63,7 @@ impl ZoneKeys {
                         _ => false,
                     }
             });
+            let early = early || (k.restored && self.raw_goal(k).sign_zone);
             push(
                 g.sign_dnskey || (early && k.role.signs_keys()),
                 &mut set.cds_signers,
@@ -140,13 +141,15 @@ impl ZoneKeys {
         if let Some(roll) = self.rolls.iter().find(|r| r.old.contains(&key.num)) {
             let mut g = roll.goal(false);
             if key.restored {
-                g.dnskey = true;
-                g.sign_dnskey = true;
+                let r = self.restored_goal(key);
+                g.dnskey |= r.dnskey;
+                g.sign_dnskey |= r.sign_dnskey;
+                g.sign_zone |= r.sign_zone;
             }
             return g;
         }
         if key.restored {
-            return at_hand;
+            return self.restored_goal(key);
         }
         if t.retired_at.is_some() {
             return Goal::NONE;
@@ -165,6 +168,27 @@ impl ZoneKeys {
             return at_hand;
         }
         Goal::NONE
+    }
+
+    /// A KSK is back for its DS; what signs data is back where the algorithm has no other key that
+    /// does (RFC 4035 §2.2). It leaves the DNSKEY RRset with the KSK, and signs a while longer.
+    fn restored_goal(&self, key: &Key) -> Goal {
+        let same = |k: &&Key| k.algorithm == key.algorithm && k.num != key.num;
+        let leads = |k: &Key| k.role.signs_keys() && k.restored && k.times.removed_at.is_none();
+        Goal {
+            dnskey: leads(key)
+                || !key.role.signs_keys() && self.keys.iter().filter(same).any(leads),
+            sign_dnskey: leads(key),
+            // Of a KSK these are CDS and CDNSKEY, which are data to a validator.
+            sign_zone: key.role == Role::Zsk || !self.is_signed_by_service(key.algorithm),
+            ds: false,
+        }
+    }
+
+    /// A key in service signs data with the algorithm.
+    pub(crate) fn is_signed_by_service(&self, algorithm: u8) -> bool {
+        let signs = |k: &Key| k.algorithm == algorithm && k.role.signs_data() && k.in_service();
+        self.keys.iter().any(signs)
     }
 
     fn cds(&self, policy: &KeyPolicy, now: Timestamp) -> Cds {

@@ -63,7 +63,7 @@ mod removal;
 mod steady;
 
 pub use apex::{ApexSet, Cds};
-pub use command::{Command, Refusal, decide};
+pub use command::{Command, Refusal, decide, permitted};
 pub use drawing::drawing;
 pub use ds::{DsRecord, absent, at_or_past, present};
 pub use event::{Event, Publication};

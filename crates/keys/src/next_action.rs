@@ -308,15 +308,22 @@ impl<'a> Plan<'a> {
             let spare = t.published_at.is_none()
                 && !k.standby
                 && !self.zone.rolls.iter().any(|r| r.new.contains(&k.num));
-            let away = left.is_some_and(|l| look.started >= l) || spare;
-            let restores = !self.zone.island && !is(Mutant::RestoreNothing);
-            if shown && away && !k.restored && restores {
+            let away = left.is_some_and(|l| look.started >= l) || spare || self.signs_only(k);
+            let bare = self.zone.island || self.zone.unsigned;
+            let restores = !bare && !is(Mutant::RestoreNothing);
+            let leaving = k.restored && t.removed_at.is_some();
+            if shown && away && (!k.restored || leaving) && restores {
                 out.push(Event::KeyRestored {
                     key: k.num,
                     at: self.now,
                 });
             } else if k.restored && !shown && look.covered.is_some() && !k.in_service() {
-                match self.ds_free(k) {
+                let free = if leaving {
+                    self.algorithm_free(k.algorithm)
+                } else {
+                    self.ds_free(k)
+                };
+                match free {
                     Free::At { at, .. } if at > self.now => self.later(at),
                     Free::Served => {}
                     _ => out.push(Event::KeyDropped {
@@ -326,7 +333,75 @@ impl<'a> Plan<'a> {
                 }
             }
         }
+        self.companions(&mut out);
         out
+    }
+
+    /// At the end of an algorithm roll the old CSK still signs data and is in DNSKEY no more.
+    fn signs_only(&self, key: &Key) -> bool {
+        let of = |r: &Roll| r.kind == RollType::Algorithm && r.old.contains(&key.num);
+        let out = |p: &crate::state::Published| !p.apex.dnskey.contains(&key.num);
+        self.zone.rolls.iter().any(of)
+            && !self.zone.goal(key).dnskey
+            && self.zone.published.as_ref().is_some_and(out)
+    }
+
+    /// An algorithm in the DNSKEY RRset needs signatures over all data (RFC 4035 §2.2): with a KSK
+    /// whose algorithm had left the zone comes the newest key that signed data beside it, and stays
+    /// until no cache holds a DNSKEY RRset with that algorithm.
+    fn companions(&mut self, out: &mut Vec<Event>) {
+        let (zone, at) = (self.zone, self.now);
+        let back = |k: &Key| {
+            let comes = |e: &Event| matches!(e, Event::KeyRestored { key, .. } if *key == k.num);
+            let there = k.restored && k.times.removed_at.is_none();
+            k.role.signs_keys() && (there || out.iter().any(comes))
+        };
+        let algorithms: BTreeSet<u8> = zone
+            .keys
+            .iter()
+            .filter(|k| back(k))
+            .map(|k| k.algorithm)
+            .collect();
+        let signs = |a: u8| {
+            let both = |k: &Key| {
+                let g = zone.goal(k);
+                g.dnskey && g.sign_zone
+            };
+            zone.keys.iter().any(|k| k.algorithm == a && both(k))
+        };
+        for a in algorithms.iter().filter(|a| !signs(**a)) {
+            let usable = |k: &&Key| {
+                let t = &k.times;
+                k.role == Role::Zsk
+                    && k.algorithm == *a
+                    && t.active_at.is_some()
+                    && t.destroyed_at.is_none()
+                    && !k.compromised
+            };
+            let newest = zone.keys.iter().filter(usable).max_by_key(|k| k.num);
+            out.extend(newest.map(|k| Event::KeyRestored { key: k.num, at }));
+        }
+        for k in zone
+            .keys
+            .iter()
+            .filter(|k| k.restored && k.role == Role::Zsk)
+        {
+            if algorithms.contains(&k.algorithm) {
+                continue;
+            }
+            match self.algorithm_free(k.algorithm) {
+                Free::At { at, .. } if at > self.now => self.later(at),
+                Free::Served => {}
+                _ => out.push(Event::KeyDropped { key: k.num, at }),
+            }
+        }
+    }
+
+    /// When no cache holds a DNSKEY RRset with the algorithm.
+    fn algorithm_free(&self, algorithm: u8) -> Free {
+        let is = |n: &KeyNum| self.zone.key(*n).is_some_and(|k| k.algorithm == algorithm);
+        let with_it = |s: &Served| matches!(s, Served::Dnskey(set) if set.iter().any(is));
+        self.zone.log.free(with_it, self.policy.margin)
     }
 
     pub(crate) fn ds_free(&self, key: &Key) -> Free {

@@ -113,7 +113,9 @@ impl Plan<'_> {
         if let Some(since) = watched {
             return Some(next_watch(since, last));
         }
-        if zone.unsigned || what == What::Rrsig {
+        // A DS that comes late to a zone that is unsigned by now makes it bogus.
+        let signed = !zone.unsigned || what == What::Ds && !zone.keys.is_empty();
+        if !signed || what == What::Rrsig {
             return None;
         }
         // Once a day, so that TTLs are known before a roll and drift is noticed.

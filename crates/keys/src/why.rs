@@ -467,7 +467,8 @@ fn tags(zone: &ZoneKeys, nums: &[KeyNum]) -> String {
 pub enum Alert {
     /// Linked before, and now there is no DS: the zone is insecure.
     DsVanished,
-    /// A DS leads to a key that no longer exists; resolvers that use it see bogus data.
+    /// A DS leads to a key that no longer exists, or into an unsigned zone; resolvers that use it
+    /// see bogus data.
     DsOfLostKey { key: KeyNum, ds: Vec<DsRecord> },
     /// A DS that fits no key of the zone.
     ForeignDs,
@@ -525,7 +526,8 @@ pub fn alerts(zone: &ZoneKeys, policy: &KeyPolicy, now: Timestamp) -> Vec<Alert>
     }
     for k in zone.keys.iter().filter(|k| parent.shown.contains(&k.num)) {
         let left = k.times.removed_at.or(k.times.trashed_at);
-        if k.times.destroyed_at.is_some() || (k.compromised && left.is_some()) {
+        let lost = k.times.destroyed_at.is_some() || (k.compromised && left.is_some());
+        if lost || zone.unsigned {
             let of = |d: &u8| DsRecord::of(&zone.owner, k, *d);
             out.push(Alert::DsOfLostKey {
                 key: k.num,

@@ -108,9 +108,7 @@ impl fmt::Debug for KeyId {
 
 impl fmt::Display for ObjectId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for c in self.key.0.chars() {
-            write!(f, "{}", c.to_ascii_uppercase())?;
-        }
+        f.write_str(&self.key.0.to_ascii_uppercase())?;
         f.write_str(match self.half {
             Half::Public => "_pub",
             Half::Private => "_priv",

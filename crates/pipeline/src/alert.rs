@@ -323,8 +323,7 @@ impl Alerts<'_> {
             }
             Serving::AwaitResign => {
                 let text =
-                    "signatures are damaged or too old: no answers before the zone is signed again"
-                        .to_owned();
+                    "signatures are damaged: no answers before the zone is signed again".to_owned();
                 self.raise(
                     AlertKey::Recovered,
                     Severity::Critical,
@@ -333,7 +332,7 @@ impl Alerts<'_> {
                     &reload,
                 );
             }
-            Serving::Yes => {}
+            Serving::Yes | Serving::SignFirst => {}
         }
         if let Some(by) = &live.despite_verification {
             let text = format!(

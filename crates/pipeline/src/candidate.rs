@@ -289,7 +289,7 @@ impl Machine {
         if let Some(live) = self.z.live.as_mut().filter(|_| was && late)
             && live.serving == Serving::Yes
         {
-            live.serving = Serving::AwaitResign;
+            live.serving = Serving::SignFirst;
         }
         self.touch();
     }
@@ -400,7 +400,11 @@ impl Machine {
             version: Some(version),
             ..About::default()
         };
-        self.record(kind, about.reason(&text.join(", ")));
+        // One more step of what goes on for long is not news.
+        let goes_on = self.z.beside.is_some() && reasons.iter().eq([&Reason::Policy]);
+        if !goes_on {
+            self.record(kind, about.reason(&text.join(", ")));
+        }
         SignJob {
             job: self.new_job(),
             version,
@@ -659,7 +663,7 @@ impl Machine {
         }
         self.record_signed(&j, &result);
         self.z.pending.serial = None;
-        cand.signed = Some(j.signed(result));
+        cand.signed = Some(j.signed(result, self.z.live.as_ref()));
         cand.verify_report = None;
         self.go(
             cand,
@@ -1038,14 +1042,16 @@ impl Machine {
 }
 
 impl SignJob {
-    pub(crate) fn signed(&self, r: SignResult) -> Signed {
+    /// `live`: what it was signed against.
+    pub(crate) fn signed(&self, r: SignResult, live: Option<&Live>) -> Signed {
+        let as_before = live.filter(|_| r.unmet).map(|l| l.signing);
         Signed {
             version: self.version,
             serial: r.serial,
             min_exp: r.min_exp,
             next_due: r.next_due,
             keys: self.keys,
-            signing: self.signing,
+            signing: as_before.unwrap_or(self.signing),
             based_on: self.based_on,
             reviewed_fp: r.reviewed_fp,
             report: r.report,

@@ -382,7 +382,7 @@ fn publication(z: &Zone) -> Serve {
     match (&z.candidate, &z.live) {
         (Candidate::Removing { .. }, _) => Serve::Gone,
         (Candidate::Restoring { .. }, _) | (_, None) => Serve::NotReady,
-        (_, Some(l)) if l.serving == Serving::AwaitResign || z.is_expired() => Serve::NotReady,
+        (_, Some(l)) if l.serving.is_silent() || z.is_expired() => Serve::NotReady,
         (_, Some(l)) => Serve::Version(l.version),
     }
 }
@@ -425,7 +425,7 @@ fn signer_review(z: &Zone) -> Option<VersionId> {
     first.or(verified.map(|s| s.version)).or(z
         .live
         .as_ref()
-        .filter(|l| l.serving != Serving::AwaitResign)
+        .filter(|l| !l.serving.is_silent())
         .map(|l| l.version))
 }
 

@@ -62,6 +62,15 @@ pub enum Event {
         job: JobId,
         next_due: Timestamp,
     },
+    /// No version yet: another denial of existence is being built beside what is live, and goes on
+    /// with the next job. `done` of `total` leaves or blocks. `next_due`: all else is as it should be
+    /// until then; absent: not looked at.
+    SignDeferred {
+        job: JobId,
+        next_due: Option<Timestamp>,
+        done: u64,
+        total: u64,
+    },
     SignFailed {
         job: JobId,
         fault: Fault,
@@ -245,6 +254,9 @@ pub struct SignResult {
     pub min_exp: Timestamp,
     pub next_due: Timestamp,
     pub reviewed_fp: Fp,
+    /// It has the denial of existence of the version that is live, while another is being built: the
+    /// policy is not met yet.
+    pub unmet: bool,
     pub report: Report,
 }
 
@@ -365,6 +377,7 @@ impl Event {
             Event::SignProgress { .. } => "SignProgress",
             Event::SignDone { .. } => "SignDone",
             Event::SignNothing { .. } => "SignNothing",
+            Event::SignDeferred { .. } => "SignDeferred",
             Event::SignFailed { .. } => "SignFailed",
             Event::VerifyPassed { .. } => "VerifyPassed",
             Event::VerifyRefused { .. } => "VerifyRefused",

@@ -92,6 +92,7 @@ kinds! {
     SigningStarted "zone.signing" "Signing started";
     SigningSucceeded "zone.signed" "Signing succeeded";
     SigningNotNeeded "zone.signed" "Nothing to sign";
+    DenialBuilding "zone.signing" "Another denial of existence is built beside the one in service";
     SigningFailed "zone.sign-failed" "Signing failed";
     SigningPaused "zone.signing" "Signing paused";
     SigningResumed "zone.signing" "Signing resumed";

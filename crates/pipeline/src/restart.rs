@@ -155,6 +155,12 @@ impl Machine {
         self.record(HistoryKind::ZoneRestored, About::default());
         // A crash may have come between the commit and the NOTIFY: say it again.
         self.announce = true;
+        // What nobody was answered with lately is not shown with signatures that have ended.
+        let now = self.now;
+        let live = self.z.live.as_mut().filter(|l| l.min_exp <= now);
+        if let Some(live) = live.filter(|l| l.serving == Serving::Yes) {
+            live.serving = Serving::SignFirst;
+        }
         if self.z.live.is_none() && saved == Candidate::Idle {
             self.want_load(false, Trigger::Restart);
         }

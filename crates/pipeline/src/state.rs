@@ -59,6 +59,9 @@ pub struct Zone {
     pub live: Option<Live>,
     pub candidate: Candidate,
     pub upkeep: Upkeep,
+    /// Another denial of existence is being built beside that of live.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beside: Option<Beside>,
     pub pending: Pending,
     pub modes: Modes,
     pub storage_full: Option<Timestamp>,
@@ -133,9 +136,18 @@ pub enum Serving {
     Yes,
     /// Recovery found an older version only: served, but nobody is notified.
     RecoveredOld,
-    /// Signatures are damaged, or became late while the zone was not served: nothing is answered
-    /// before it is signed again.
+    /// Signatures are damaged: nothing is answered before it is signed again.
     AwaitResign,
+    /// Signatures ended or became late while the zone was not answered: it is signed again first. It
+    /// is answered as it is when that does not succeed, as it would be had it been answered all along.
+    SignFirst,
+}
+
+impl Serving {
+    /// Nothing is answered for now.
+    pub fn is_silent(self) -> bool {
+        matches!(self, Serving::AwaitResign | Serving::SignFirst)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -341,6 +353,15 @@ pub enum Trigger {
     Retry,
     /// Content that the zone's owner has changed himself.
     Update,
+}
+
+/// How far a denial of existence is that is not in service yet (signing.md §3.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Beside {
+    pub since: Timestamp,
+    /// Leaves or blocks that are signed, and all.
+    pub done: u64,
+    pub total: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -646,6 +667,7 @@ impl Zone {
             live: None,
             candidate: Candidate::Idle,
             upkeep: Upkeep::Idle,
+            beside: None,
             pending: Pending {
                 load: Some(PendingLoad {
                     forced: false,

@@ -111,6 +111,12 @@ impl Machine {
             Event::SignProgress { job } => self.sign_progress(job),
             Event::SignDone { job, signed } => self.sign_done(job, signed),
             Event::SignNothing { job, next_due } => self.sign_nothing(job, next_due),
+            Event::SignDeferred {
+                job,
+                next_due,
+                done,
+                total,
+            } => self.upkeep_deferred(job, next_due, done, total),
             Event::SignFailed { job, fault, error } => self.sign_failed(job, fault, &error),
             Event::VerifyPassed { job, report } => self.verify_passed(job, report),
             Event::VerifyRefused {
@@ -179,6 +185,8 @@ impl Machine {
             self.settle_candidate();
             self.settle_load();
             self.settle_upkeep();
+            self.settle_sign_first();
+            self.settle_beside();
             if !self.changed {
                 break;
             }

@@ -12,8 +12,8 @@ use crate::history::{HistoryKind, line};
 use crate::review::Outcome;
 use crate::settings::{ReviewMode, UpkeepReview};
 use crate::state::{
-    Candidate, Cause, Fp, Hook, JobId, KeySet, Reason, Report, Retry, Review, RunwayClass, Serving,
-    SignMode, Stage, UpJob, Upkeep, Work,
+    Beside, Candidate, Cause, Fp, Hook, JobId, KeySet, Reason, Report, Retry, Review, RunwayClass,
+    Serving, SignMode, Stage, UpJob, Upkeep, Work,
 };
 use crate::step::{About, Machine};
 
@@ -44,7 +44,7 @@ impl Machine {
     /// Class of the time left; a zone that is not answered before it is signed has none left.
     pub(crate) fn urgency(&self) -> RunwayClass {
         match &self.z.live {
-            Some(l) if l.serving == Serving::AwaitResign => RunwayClass::Emergency,
+            Some(l) if l.serving.is_silent() => RunwayClass::Emergency,
             _ => self.z.runway(self.now),
         }
     }
@@ -351,7 +351,7 @@ impl Machine {
         self.record_signed(&j, &result);
         self.z.pending.serial = None;
         let reasons = j.reasons.clone();
-        let signed = j.signed(result);
+        let signed = j.signed(result, self.z.live.as_ref());
         let up = Box::new(UpJob {
             signed,
             reasons,
@@ -373,9 +373,58 @@ impl Machine {
             // The plan is met as it is.
             live.keys = j.keys;
             live.signing = j.signing;
-            if live.serving == Serving::AwaitResign {
+            if live.serving.is_silent() {
                 live.serving = Serving::Yes;
             }
+        }
+    }
+
+    /// Part of what the policy asks for is in the making, so it stays a reason for upkeep. What else
+    /// comes goes first.
+    pub(crate) fn upkeep_deferred(
+        &mut self,
+        job: JobId,
+        next_due: Option<cascade_time::Timestamp>,
+        done: u64,
+        total: u64,
+    ) {
+        let Some((j, _)) = self.take_upkeep_signing(job) else {
+            return;
+        };
+        if self.z.beside.is_none() {
+            self.record(HistoryKind::DenialBuilding, About::default());
+        }
+        let since = self.z.beside.map_or(self.now, |b| b.since);
+        self.z.beside = Some(Beside { since, done, total });
+        let soonest = self.now + std::time::Duration::from_secs(NOTHING_AGAIN_SECS);
+        if let (Some(live), Some(due)) = (&mut self.z.live, next_due) {
+            live.next_due = due.max(soonest);
+            live.keys = j.keys;
+            if live.serving.is_silent() {
+                live.serving = Serving::Yes;
+            }
+        }
+    }
+
+    /// Answers wait for signatures that are being made, and for nothing else.
+    pub(crate) fn settle_sign_first(&mut self) {
+        let under_way = matches!(
+            self.z.upkeep,
+            Upkeep::Signing { .. } | Upkeep::Verifying { .. } | Upkeep::Persisting { .. }
+        );
+        if let Some(live) = self.z.live.as_mut().filter(|_| !under_way)
+            && live.serving == Serving::SignFirst
+        {
+            live.serving = Serving::Yes;
+            self.touch();
+        }
+    }
+
+    /// Nothing is being built once live is what the policy asks for.
+    pub(crate) fn settle_beside(&mut self) {
+        let met = |l: &crate::state::Live| l.signing == self.z.settings.signing;
+        if self.z.beside.is_some() && self.z.live.as_ref().is_none_or(met) {
+            self.z.beside = None;
         }
     }
 
@@ -584,7 +633,7 @@ impl Machine {
         live.keys = s.keys;
         live.signing = s.signing;
         live.despite_verification = None;
-        if live.serving == Serving::AwaitResign {
+        if live.serving.is_silent() {
             live.serving = Serving::Yes;
         }
         self.z.pending.rejections = 0;

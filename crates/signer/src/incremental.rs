@@ -50,7 +50,7 @@ pub fn sign_from(
     job: &Job<'_>,
     now: Timestamp,
 ) -> Result<Resigned, SignError> {
-    let why = match patch(prev, base, plan, scope, job, now) {
+    let why = match patch(prev, None, base, plan, scope, job, now) {
         Ok(done) => return Ok(done),
         Err(Stop::Failed(error)) => return Err(error),
         Err(Stop::Full(why)) => why,
@@ -62,7 +62,7 @@ pub fn sign_from(
 }
 
 /// Why a job does not go on incrementally.
-enum Stop {
+pub(crate) enum Stop {
     Full(WhyFull),
     Failed(SignError),
 }
@@ -79,8 +79,11 @@ impl From<WhyFull> for Stop {
     }
 }
 
-fn patch(
+/// `beside`: another version of `base` with all the denial records of `plan` and with no other
+/// signatures, whose records are taken over.
+pub(crate) fn patch(
     prev: &ZoneVersion,
+    beside: Option<&ZoneVersion>,
     base: &ZoneVersion,
     plan: &SigningPlan,
     scope: &Scope,
@@ -95,6 +98,7 @@ fn patch(
     // made anew, and one version switches (signing.md §3.6 step 2).
     let same_denial = fits(prev, base, &denial)?;
     let slots = Slots::new(prev, plan)?;
+    let beside = beside.filter(|b| *b.denial() == denial && same_slots(b, &slots));
     let sets = apex_sets(base, plan, &denial);
     let draft = Draft::new(base, plan.version, now, sets, slots.table, denial.clone())
         .map_err(SignError::from)?;
@@ -112,6 +116,8 @@ fn patch(
     );
     let leaves = LeafPatch {
         prev,
+        beside: beside.filter(|b| b.chain().is_none()),
+        denial_alone: false,
         draft: &draft,
         keys: &slots.keys,
         masks: &slots.masks,
@@ -141,6 +147,11 @@ fn patch(
                 old, &blocks, &leaves, &alignment, job, now, &mut marks, &mut done,
             )?;
             Some(chain)
+        }
+        (Denial::Nsec3 { .. }, None) if beside.is_some() => {
+            let chain = beside.and_then(ZoneVersion::chain).cloned();
+            done.add(chain.as_ref().map_or(0, |c| c.len() as u64), (0, 0));
+            chain
         }
         (Denial::Nsec3 { params, ttl }, None) => {
             let (keys, spread) = (&slots.keys, &spread);
@@ -186,7 +197,7 @@ fn patch(
 
 /// What was made, over all leaves and blocks.
 #[derive(Default)]
-struct Done {
+pub(crate) struct Done {
     denial: u64,
     by_zone_keys: u64,
     signatures: u64,
@@ -227,6 +238,17 @@ fn fits(prev: &ZoneVersion, base: &ZoneVersion, denial: &Denial) -> Result<bool,
     Ok(prev.denial() == denial)
 }
 
+/// Whether the keys that sign zone data have the numbers that they have in `beside`.
+fn same_slots(beside: &ZoneVersion, slots: &Slots) -> bool {
+    let zone = slots
+        .table
+        .iter()
+        .filter(|(slot, _)| slots.masks.zone >> slot & 1 == 1);
+    zone.fold(true, |same, (slot, key)| {
+        same && beside.key_table().get(slot) == Some(key)
+    })
+}
+
 fn blocks_of(upkeep: &[(Place, Mode)]) -> Vec<(usize, Mode)> {
     let block = |(place, mode): &(Place, Mode)| match place {
         Place::Block(i) => Some((*i, *mode)),
@@ -235,7 +257,7 @@ fn blocks_of(upkeep: &[(Place, Mode)]) -> Vec<(usize, Mode)> {
     upkeep.iter().filter_map(block).collect()
 }
 
-fn patch_chain(
+pub(crate) fn patch_chain(
     chain: &Chain,
     upkeep: &[(usize, Mode)],
     leaves: &LeafPatch<'_>,
@@ -276,7 +298,7 @@ fn patch_chain(
     Ok(patch.chain(chain, made.into_iter().map(|b| b.block).collect()))
 }
 
-fn patch_leaves(
+pub(crate) fn patch_leaves(
     leaves: &LeafPatch<'_>,
     tasks: &[LeafTask],
     job: &Job<'_>,

@@ -19,6 +19,10 @@ use crate::sign::SignError;
 /// What all leaves of a job share.
 pub(crate) struct LeafPatch<'a> {
     pub prev: &'a ZoneVersion,
+    /// Where NSEC records stand that `prev` does not have.
+    pub beside: Option<&'a ZoneVersion>,
+    /// RRsets are not signed.
+    pub denial_alone: bool,
     pub draft: &'a Draft,
     pub keys: &'a Keys,
     pub masks: &'a Masks,
@@ -64,6 +68,7 @@ impl<'a> LeafPatch<'a> {
             false => self.spread.leaf(unit.fence()),
         };
         let mut olds = (!unit.is_apex()).then(|| self.prev.owners_from(unit.first_key()));
+        let mut besides = self.beside.map(|b| b.owners_from(unit.first_key()));
         // The bearing owner whose NSEC waits for the next one: its ordinal, and how it was.
         let mut waiting: Option<(u16, Option<Owner<'a>>)> = None;
         for owner in unit.owners() {
@@ -77,7 +82,7 @@ impl<'a> LeafPatch<'a> {
             let old = self.old(&mut olds, owner.key());
             piece.owner.clear();
             key::push_wire(owner.key(), None, version.apex_lower(), &mut piece.owner);
-            if !self.keep_all(&owner, old.as_ref(), task, piece) {
+            if !self.denial_alone && !self.keep_all(&owner, old.as_ref(), task, piece) {
                 for set in owner.sets() {
                     let later = self.no_digest && owner.is_apex() && set.rtype == Rtype::ZONEMD;
                     if is_signed_set(owner.flags(), set.rtype) && !later {
@@ -93,6 +98,11 @@ impl<'a> LeafPatch<'a> {
                 piece.next.clear();
                 piece.next.extend_from_slice(owner.key());
                 piece.bearing = true;
+                let old = match (self.beside, &mut besides) {
+                    (Some(b), _) if owner.is_apex() => Some(b.apex_owner()),
+                    (_, Some(list)) => list.find(owner.key()).cloned(),
+                    _ => old,
+                };
                 waiting = Some((owner.ordinal(), old));
             }
         }

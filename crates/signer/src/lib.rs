@@ -5,9 +5,11 @@
 //!
 //! In reading order: [`plan`] what is wanted, [`serial`] the next SOA serial, [`refresh`] when
 //! signatures expire, [`sign`] a job that signs everything, [`scope`] what else a job does,
-//! [`sign_from`] a job that starts from the version before, then their parts.
+//! [`sign_from`] a job that starts from the version before, [`change_denial`] another chain built
+//! beside the one in service, then their parts.
 
 mod adopt;
+mod beside;
 mod chain_patch;
 mod due;
 mod incremental;
@@ -29,6 +31,7 @@ mod unsign;
 mod zonemd;
 
 pub use adopt::{AdoptError, SourceRecord, adopt};
+pub use beside::{Building, Changed, Pace, change_denial};
 pub use due::{key_tick, next_due, next_upkeep};
 pub use incremental::{Resigned, sign_from};
 pub use job::{Job, Progress, Stage};

@@ -56,6 +56,8 @@ pub(crate) fn seal(
     };
     let leaves = LeafPatch {
         prev: &version,
+        beside: None,
+        denial_alone: false,
         draft: &draft,
         keys,
         masks: &masks,

@@ -68,6 +68,8 @@ pub enum Rule {
     W24,
     /// No step while held or paused.
     W26,
+    /// An emergency takes as long as its plan says.
+    W27,
     /// The forecast is what happens.
     W28,
     /// An expectation of the scenario.
@@ -245,6 +247,11 @@ impl World {
         let mut wrong = None;
         for i in all {
             let content = self.reach.content(*i);
+            let before = |k: &KeyNum| self.zone.key(*k).is_none();
+            if matches!(content, Content::Dnskey(k, _) | Content::Data(k) if k.iter().any(before)) {
+                // Of the signer before us we know nothing.
+                continue;
+            }
             for n in &used {
                 let early = match content {
                     Content::Dnskey(k, _) if !k.is_empty() => {
@@ -291,6 +298,8 @@ impl World {
         let Some(v) = self.versions.last() else {
             return;
         };
+        // Before its keys are imported the zone is somebody else's.
+        let theirs = |n: &KeyNum| self.config.signed_before && self.zone.key(*n).is_none();
         let mut wrong = None;
         for i in all {
             if let Content::Ds(d) = self.reach.content(*i)
@@ -299,7 +308,7 @@ impl World {
                 let out = d.iter().filter_map(|d| d.key);
                 wrong = out
                     .into_iter()
-                    .find(|n| !v.apex.dnskey.contains(n))
+                    .find(|n| !v.apex.dnskey.contains(n) && !theirs(n))
                     .or(wrong);
             }
         }
@@ -328,7 +337,12 @@ impl World {
             }
             return;
         }
-        // Once a day all servers are looked at.
+        // Once a day all servers are looked at, by whoever can.
+        let c = &self.config;
+        if !self.up || self.within(c.network_down) || self.within(c.disk_full) {
+            self.calm.announce_by = None;
+            return;
+        }
         let now = self.now;
         let soon = now + Duration::from_secs(DAY + HOUR);
         let by = *self.calm.announce_by.get_or_insert(soon);
@@ -501,6 +515,7 @@ impl World {
         let down = |d: &(usize, u64, u64)| d.1 <= age && age < d.2;
         let net = c.down.iter().chain(&c.parent_down).any(down)
             || self.within(c.network_down)
+            || self.unsynchronised && c.instances > 1
             || self.servers.iter().any(|s| {
                 s.flips.is_some()
                     || s.expired

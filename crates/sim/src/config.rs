@@ -49,6 +49,12 @@ pub struct Config {
     pub v6_only: Vec<usize>,
     /// Zone servers that count serials their own way.
     pub rewrites: Vec<usize>,
+    /// Nobody but the secondaries asks our own server.
+    pub hidden_primary: bool,
+    /// The zone is live under another signer when it is added.
+    pub signed_before: bool,
+    /// Parent servers that answer for DS from the child's zone, which they serve as well.
+    pub child_side: Vec<usize>,
     /// Nodes behind the address of another that no question of ours reaches.
     pub hidden: Vec<usize>,
     /// Seconds until each parent server has a new DS set.
@@ -117,6 +123,9 @@ impl Default for Config {
             lags: vec![0, 60, 300],
             v6_only: Vec::new(),
             rewrites: Vec::new(),
+            hidden_primary: false,
+            signed_before: false,
+            child_side: Vec::new(),
             hidden: Vec::new(),
             parent: vec![60, 1800],
             parent_v6_only: Vec::new(),

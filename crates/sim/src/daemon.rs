@@ -386,6 +386,7 @@ impl World {
         self.restarts += 1;
         self.servers[0].off = false;
         self.facts.look_now = true;
+        (self.calm.all, self.calm.signing) = (self.now, self.now);
         for e in std::mem::take(&mut self.unreported) {
             self.apply(e);
         }
@@ -428,7 +429,7 @@ fn id(num: KeyNum) -> [u8; 16] {
 }
 
 /// Made-up octets of a public key, of their own for every number and draw.
-fn octets(num: KeyNum, draw: u32) -> Vec<u8> {
+pub(crate) fn octets(num: KeyNum, draw: u32) -> Vec<u8> {
     let n = num.0.wrapping_add(draw << 16);
     (0..32u32)
         .map(|i| (n.wrapping_mul(2_654_435_761) >> (i % 24)) as u8 ^ i as u8)

@@ -1,7 +1,7 @@
 //! Random worlds, as scenario files: whatever fails here can be kept as one.
 
+use crate::fault::FAULTS;
 use crate::rng::Rng;
-use crate::run::FAULTS;
 
 /// A world, an operator and faults from one number.
 pub fn random_scenario(seed: u64) -> String {
@@ -97,7 +97,8 @@ fn pick(r: &mut Rng, of: &[&str]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::{Choice, run};
+    use crate::fault::Choice;
+    use crate::run::run;
     use crate::scenario::parse;
 
     #[test]

@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::check::{Broken, Rule};
+use crate::fault::Choice;
 use crate::reach::{Content, list};
-use crate::run::{Choice, Outcome, run};
+use crate::run::{Outcome, run};
 use crate::scenario::{ScenarioError, parse};
 use crate::world::World;
 

@@ -9,9 +9,10 @@
 //!
 //! ```text
 //! rng     config   world              chance by name; knobs; clock, queue and order of events
-//! daemon  servers  parent             who acts: the product, the zone's servers, the parent's
+//! daemon  servers  parent   life       who acts: the product, the zone's servers, the parent's; the zone
 //! reach   check    steps              what caches may hold; invariants; steps and their evidence
-//! scenario  run    failure            scenario files, their execution, what is left of a failure
+//! scenario  cond   deed    run        scenario files and their execution
+//! fault     cross  failure            standard faults, all of them, what is left of a failure
 //! explore   small                     random worlds; every order of events in small ones
 //! ```
 
@@ -20,6 +21,7 @@ mod rng;
 mod world;
 
 mod daemon;
+mod life;
 mod note;
 mod parent;
 mod servers;
@@ -28,8 +30,13 @@ mod check;
 mod reach;
 mod steps;
 
+mod cond;
+mod deed;
+
+pub mod cross;
 pub mod explore;
 pub mod failure;
+pub mod fault;
 pub mod run;
 pub mod scenario;
 pub mod small;

@@ -7,13 +7,18 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use cascade_keys::RollType;
+use cascade_keys::{Class, RollType, Stage};
+use cascade_sim::Rng;
+use cascade_sim::cross::cross;
 use cascade_sim::explore::random_scenario;
 use cascade_sim::failure::Failure;
-use cascade_sim::run::{Choice, choices, reached, run};
-use cascade_sim::scenario::{expand, parse};
+use cascade_sim::fault::{Choice, reached};
+use cascade_sim::run::{Outcome, run};
+use cascade_sim::scenario::{Scenario, expand, parse};
 use cascade_sim::small::search;
 use clap::{Parser, Subcommand};
 
@@ -33,9 +38,9 @@ enum Command {
         /// Only this seed; else those that the file names.
         #[arg(long)]
         seed: Option<u64>,
-        /// This many injected faults per scenario and seed.
-        #[arg(long, default_value_t = 6)]
-        sample: usize,
+        /// One in so many of the faults and crashes; 0 = none.
+        #[arg(long, default_value_t = 20)]
+        one_in: u64,
         /// Every standard fault at every stage, and a crash after every action.
         #[arg(long)]
         all: bool,
@@ -78,19 +83,50 @@ enum Command {
     },
 }
 
+#[derive(Clone, Copy)]
+enum Share {
+    All,
+    OneIn(u64),
+    None,
+}
+
+#[derive(Clone, Copy)]
+enum Seeds {
+    OfTheFile,
+    Between(u64, u64),
+}
+
+impl Seeds {
+    fn of(self, scenario: &Scenario) -> (u64, u64) {
+        match self {
+            Seeds::OfTheFile => scenario.seeds,
+            Seeds::Between(a, b) => (a, b),
+        }
+    }
+}
+
 fn main() -> ExitCode {
     let result = match Args::parse().command {
         Command::Run {
             files,
             seed,
-            sample,
+            one_in,
             all,
             seeds,
             reached,
             out,
         } => {
-            let sample = if all { None } else { Some(sample) };
-            run_files(&files, seed, seeds, sample, reached, &out)
+            let share = match (all, one_in) {
+                (true, _) => Share::All,
+                (false, 0) => Share::None,
+                (false, n) => Share::OneIn(n),
+            };
+            let seeds = match (seed, seeds) {
+                (Some(s), _) => Seeds::Between(s, s),
+                (None, Some(n)) => Seeds::Between(0, n),
+                (None, None) => Seeds::OfTheFile,
+            };
+            run_files(&files, seeds, share, reached, &out)
         }
         Command::Explore {
             from,
@@ -116,61 +152,118 @@ fn main() -> ExitCode {
     }
 }
 
+/// Failures of one file that are kept; the others are counted.
+const MOST_KEPT: usize = 20;
+
+/// What came of one file.
+#[derive(Default)]
+struct Tally {
+    runs: usize,
+    days: u64,
+    failed: usize,
+    failures: Vec<Failure>,
+    outcomes: Vec<(Choice, Vec<(Class, Stage)>)>,
+}
+
 fn run_files(
     files: &[PathBuf],
-    seed: Option<u64>,
-    seeds: Option<u64>,
-    sample: Option<usize>,
+    seeds: Seeds,
+    share: Share,
     report: bool,
     out: &Path,
 ) -> Result<bool, String> {
-    let (mut runs, mut failed, mut days) = (0usize, 0usize, 0u64);
-    let mut outcomes = Vec::new();
-    for file in scenario_files(files)? {
-        let begun = Instant::now();
-        let text = fs::read_to_string(&file).map_err(|e| format!("{}: {e}", file.display()))?;
-        let at = |e| format!("{}:{e}", file.display());
-        let mut bad = 0;
-        let before = runs;
-        for text in expand(&text).map_err(at)? {
-            let scenario = parse(&text).map_err(at)?;
-            let (first, last) = match (seed, seeds) {
-                (Some(s), _) => (s, s),
-                (None, Some(n)) => (0, n),
-                (None, None) => scenario.seeds,
-            };
-            for seed in first..=last {
-                for choice in choices(&scenario, seed, sample) {
-                    let o = run(&scenario, &choice);
-                    runs += 1;
-                    days += o.seconds / cascade_sim::DAY;
-                    if let Some(f) = Failure::of(&scenario.name, &text, &choice, &o) {
-                        bad += 1;
-                        keep(&f, out)?;
+    let files = scenario_files(files)?;
+    let next = AtomicUsize::new(0);
+    let total = Mutex::new(Ok(Tally::default()));
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
+    let begun = Instant::now();
+    std::thread::scope(|s| {
+        for _ in 0..threads {
+            s.spawn(|| {
+                while let Some(file) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let begun = Instant::now();
+                    let done = run_file(file, seeds, share);
+                    let Ok(mut total) = total.lock() else { return };
+                    let Ok(sum) = total.as_mut() else { return };
+                    match done.and_then(|t| told(file, begun, t, out)) {
+                        Ok(t) => {
+                            sum.runs += t.runs;
+                            sum.days += t.days;
+                            sum.failed += t.failed;
+                            sum.outcomes.extend(t.outcomes);
+                        }
+                        Err(e) => *total = Err(e),
                     }
-                    outcomes.push((choice, o.stages));
                 }
-            }
+            });
         }
-        failed += usize::from(bad > 0);
-        println!(
-            "{:<28} {:>6} runs {:>4} failed {:>7.2} s",
-            file.file_stem().unwrap_or_default().to_string_lossy(),
-            runs - before,
-            bad,
-            begun.elapsed().as_secs_f64()
-        );
-    }
+    });
+    let total = total.into_inner().map_err(|_| "a run has panicked")??;
     if report {
-        for (what, n) in reached(&outcomes) {
+        for (what, n) in reached(&total.outcomes) {
             println!("reached {what}: {n}");
         }
     }
     println!(
-        "{runs} runs, {} zone-years, {failed} scenarios failed",
-        days / 365
+        "{} runs, {} zone-years, {} failed, {:.0} s",
+        total.runs,
+        total.days / 365,
+        total.failed,
+        begun.elapsed().as_secs_f64()
     );
-    Ok(failed == 0)
+    Ok(total.failed == 0)
+}
+
+fn told(file: &Path, begun: Instant, t: Tally, out: &Path) -> Result<Tally, String> {
+    for f in &t.failures {
+        keep(f, out)?;
+    }
+    println!(
+        "{:<32} {:>6} runs {:>4} failed {:>7.2} s",
+        file.file_stem().unwrap_or_default().to_string_lossy(),
+        t.runs,
+        t.failed,
+        begun.elapsed().as_secs_f64()
+    );
+    Ok(t)
+}
+
+fn run_file(file: &Path, seeds: Seeds, share: Share) -> Result<Tally, String> {
+    let at = |e| format!("{}:{e}", file.display());
+    let text = fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))?;
+    let mut tally = Tally::default();
+    for text in expand(&text).map_err(at)? {
+        let scenario = parse(&text).map_err(at)?;
+        let (first, last) = seeds.of(&scenario);
+        for seed in first..=last {
+            let mut draw = Rng::stream(seed, &scenario.name);
+            let mut wants = |_: &Choice| match share {
+                Share::All => true,
+                Share::OneIn(n) => draw.one_in(n),
+                Share::None => false,
+            };
+            let mut each = |choice: Choice, o: Outcome| {
+                tally.runs += 1;
+                tally.days += o.seconds / cascade_sim::DAY;
+                if let Some(f) = Failure::of(&scenario.name, &text, &choice, &o) {
+                    tally.failed += 1;
+                    if tally.failures.len() < MOST_KEPT {
+                        tally.failures.push(f);
+                    }
+                }
+                tally.outcomes.push((choice, o.stages));
+            };
+            let restart = Choice {
+                seed,
+                restart: true,
+                ..Choice::default()
+            };
+            let o = run(&scenario, &restart);
+            each(restart, o);
+            cross(&scenario, seed, &mut wants, &mut each);
+        }
+    }
+    Ok(tally)
 }
 
 /// Files as they are, folders as the scenarios in them, in the order of their names.
@@ -195,7 +288,14 @@ fn scenario_files(given: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
 fn keep(f: &Failure, out: &Path) -> Result<(), String> {
     let told = |e: std::io::Error| format!("{}: {e}", out.display());
     fs::create_dir_all(out).map_err(told)?;
-    let path = out.join(format!("{}-{}.json", f.name, f.choice.seed));
+    let word = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
+    let choice: String = f.choice.to_string().chars().map(word).collect();
+    // Combinations of one file have the same name.
+    let text = f
+        .scenario
+        .bytes()
+        .fold(0u32, |h, b| (h ^ u32::from(b)).wrapping_mul(0x0100_0193));
+    let path = out.join(format!("{}-{choice}-{text:08x}.json", f.name));
     let text = serde_json::to_string_pretty(f).map_err(|e| e.to_string())?;
     fs::write(&path, text).map_err(told)?;
     println!("{}: {}", f.name, f.broken);

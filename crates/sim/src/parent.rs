@@ -2,6 +2,7 @@
 
 use cascade_keys::{Answer, Cds, Delegation, DsRecord, Event, KeyNum, Member, Referral, RollType};
 
+use crate::DAY;
 use crate::config::{By, Led, OWNER};
 use crate::reach::{Content, Id};
 use crate::world::{Coming, World};
@@ -28,8 +29,10 @@ impl Ds {
 pub(crate) struct ParentServer {
     pub(crate) set: Vec<Ds>,
     pub(crate) expired: bool,
-    /// Newest change that has not arrived because the server was down.
-    missed: Option<Vec<Ds>>,
+    /// No server of the parent any more.
+    pub(crate) gone: bool,
+    /// Of the registry's change that it has; an older one that comes later is not taken.
+    change: u64,
 }
 
 impl World {
@@ -75,7 +78,8 @@ impl World {
 
     /// DS sets of all parent servers.
     pub fn ds_everywhere(&self) -> Vec<Vec<KeyNum>> {
-        (0..self.parents.len()).map(|i| self.ds_keys(i)).collect()
+        let on = (0..self.parents.len()).filter(|i| !self.parents[*i].gone);
+        on.map(|i| self.ds_keys(i)).collect()
     }
 
     pub(crate) fn algorithm_of(&self, key: Option<KeyNum>) -> u8 {
@@ -112,23 +116,28 @@ impl World {
 
     fn copy_out(&mut self, set: Vec<Ds>) {
         self.registry.clone_from(&set);
+        self.registered += 1;
         if self.manual {
             return;
         }
         for (server, delay) in self.config.parent.clone().into_iter().enumerate() {
-            let set = set.clone();
-            self.schedule(delay, Coming::Parent { server, set });
+            let (set, change) = (set.clone(), self.registered);
+            let what = Coming::Parent {
+                server,
+                set,
+                change,
+            };
+            self.schedule(delay, what);
         }
     }
 
-    pub(crate) fn parent_gets(&mut self, server: usize, set: Vec<Ds>) {
-        if let Some(until) = self.parent_down_until(server) {
-            if self.parents[server].missed.replace(set.clone()).is_none() {
-                self.schedule(until - self.age(), Coming::Parent { server, set });
-            }
+    /// A server that is cut off gets what is registered then when it is back.
+    pub(crate) fn parent_gets(&mut self, server: usize, set: Vec<Ds>, change: u64) {
+        let p = &self.parents[server];
+        if p.gone || change < p.change || self.parent_down_until(server).is_some() {
             return;
         }
-        let set = self.parents[server].missed.take().unwrap_or(set);
+        self.parents[server].change = change;
         if self.parents[server].expired {
             self.parents[server].expired = false;
         } else if self.parents[server].set == set {
@@ -164,7 +173,8 @@ impl World {
     }
 
     pub(crate) fn parent_expires(&mut self, server: usize) {
-        if self.parent_down_until(server).is_some() {
+        let p = &self.parents[server];
+        if self.parent_down_until(server).is_some() && !p.expired && !p.gone {
             let old = self.ds_id(server);
             self.leave(old, self.config.ds_ttl);
             self.parents[server].expired = true;
@@ -191,6 +201,34 @@ impl World {
         self.config.parent_down.iter().find(is).map(|d| d.2)
     }
 
+    /// The parent has other servers from now on; the former are asked for one TTL of its NS RRset.
+    pub fn move_parent(&mut self, copy: &[u64]) {
+        let on = |p: &ParentServer| !p.gone;
+        let old: Vec<usize> = (0..self.parents.len())
+            .filter(|i| on(&self.parents[*i]))
+            .collect();
+        for server in old {
+            self.schedule(DAY, Coming::ParentGone { server });
+        }
+        self.line("the parent moves to other servers".to_string());
+        for delay in copy {
+            self.parents.push(ParentServer {
+                set: self.registry.clone(),
+                change: self.registered,
+                ..ParentServer::default()
+            });
+            self.config.parent.push(*delay);
+        }
+    }
+
+    pub(crate) fn parent_goes(&mut self, server: usize) {
+        if !self.parents[server].expired {
+            let old = self.ds_id(server);
+            self.leave(old, self.config.ds_ttl);
+        }
+        self.parents[server].gone = true;
+    }
+
     fn ds_id(&mut self, server: usize) -> Id {
         let set = self.parents[server].set.clone();
         self.reach.id(Content::Ds(set))
@@ -202,7 +240,7 @@ impl World {
             return Vec::new();
         }
         let on = 0..self.parents.len();
-        on.filter(|s| !self.parents[*s].expired)
+        on.filter(|s| !self.parents[*s].expired && !self.parents[*s].gone)
             .collect::<Vec<_>>()
             .into_iter()
             .map(|s| self.ds_id(s))
@@ -314,8 +352,10 @@ impl World {
                 set.iter().map(|d| d.record(self)).collect()
             }
         };
-        let answer = if self.within(self.config.network_down) || self.parent_down_until(i).is_some()
-        {
+        let answer = if self.config.child_side.contains(&i) {
+            // RFC 4035 §3.1.4.1: the child's own SOA in the answer is no word of the parent.
+            Answer::Unusable("an answer of the child".to_string())
+        } else if self.within(self.config.network_down) || self.parent_down_until(i).is_some() {
             Answer::Silent
         } else if self.config.parent_v6_only.contains(&i) && !self.config.has_ipv6 {
             Answer::NoRoute

@@ -29,6 +29,7 @@ pub(crate) struct Version {
     pub(crate) at: Timestamp,
     pub(crate) apex: ApexSet,
     pub(crate) data: Vec<Part>,
+    pub(crate) content: u32,
     apex_expires: Timestamp,
     /// What a server with this version answers: class, TTL, end of its signatures.
     shows: Vec<(Id, u32, Timestamp)>,
@@ -73,7 +74,8 @@ impl World {
         ];
         let data = self.versions.last().map_or(unsigned, |v| v.data.clone());
         let target = apex.zone_signers.clone();
-        let first = data.iter().all(|p| p.signers.is_empty());
+        let anew = self.floor > 0 && self.versions.len() == self.floor;
+        let first = anew || data.iter().all(|p| p.signers.is_empty());
         let done = Part {
             signers: target.clone(),
             expires: fresh,
@@ -117,15 +119,20 @@ impl World {
 
     /// The source's largest TTL changes.
     pub fn set_data_ttl(&mut self, ttl: u32) {
+        if self.truncated {
+            self.held += 1;
+            self.held_ttl = Some(ttl);
+            return;
+        }
         self.config.data_ttl = ttl;
         self.edit();
     }
 
-    fn fresh_data(&self) -> Timestamp {
+    pub(crate) fn fresh_data(&self) -> Timestamp {
         self.wall() + Duration::from_secs(self.config.data_lifetime)
     }
 
-    fn version(&mut self, apex: ApexSet, data: Vec<Part>, signs_apex: bool) -> Event {
+    pub(crate) fn version(&mut self, apex: ApexSet, data: Vec<Part>, signs_apex: bool) -> Event {
         let wall = self.wall();
         if self.skew > 86_400 - 300 {
             self.fail(Rule::W4, "signatures that begin in the future".into());
@@ -138,6 +145,7 @@ impl World {
             .copied()
             .collect();
         let first = self.versions.is_empty();
+        self.unsigned_ttl.get_or_insert(self.config.data_ttl);
         let apex_expires = match self.versions.last() {
             Some(v) if !signs_apex => v.apex_expires,
             _ => wall + self.policy.apex_signatures.lifetime,
@@ -148,6 +156,7 @@ impl World {
             at: self.now,
             apex: apex.clone(),
             data,
+            content: self.contents.last().copied().unwrap_or(0),
             apex_expires,
             shows: Vec::new(),
         };
@@ -185,6 +194,29 @@ impl World {
         })
     }
 
+    /// The version that the signer before us has published everywhere.
+    pub(crate) fn version_of_others(
+        &mut self,
+        apex: ApexSet,
+        data: Vec<Part>,
+        apex_expires: Timestamp,
+    ) {
+        let mut v = Version {
+            serial: 1,
+            at: self.now,
+            apex,
+            data,
+            content: 0,
+            apex_expires,
+            shows: Vec::new(),
+        };
+        v.shows = self.classes_of(&v);
+        self.versions.push(v);
+        for s in self.servers.iter_mut().skip(1) {
+            s.has = Some(0);
+        }
+    }
+
     fn classes_of(&mut self, v: &Version) -> Vec<(Id, u32, Timestamp)> {
         let ttl = self.config.data_ttl;
         let never = Timestamp::from_secs(i64::MAX / 2_000_000_000);
@@ -219,12 +251,13 @@ impl World {
     /// What resolvers get from this server now.
     pub(crate) fn shows(&mut self, server: usize) -> Vec<(Id, u32, Timestamp)> {
         let s = &self.servers[server];
-        if s.expired || s.off || s.outside {
+        if s.expired || s.off || s.outside || server == 0 && self.config.hidden_primary {
             return Vec::new();
         }
         match s.has {
             Some(v) => self.versions[v].shows.clone(),
-            None => self.unsigned(self.config.data_ttl),
+            // Before us somebody served the data as they were then.
+            None => self.unsigned(self.unsigned_ttl.unwrap_or(self.config.data_ttl)),
         }
     }
 
@@ -247,7 +280,7 @@ impl World {
         self.apply(e);
     }
 
-    fn can_sign(&mut self, keys: &[KeyNum]) -> bool {
+    pub(crate) fn can_sign(&mut self, keys: &[KeyNum]) -> bool {
         let lies = self.lies();
         if lies {
             self.refused += 1;
@@ -287,6 +320,10 @@ impl World {
         let Some(v) = self.versions.last() else {
             return;
         };
+        if self.versions.len() <= self.floor {
+            // The signer before us does it.
+            return;
+        }
         let first = v.data.iter().map(|p| p.expires).min();
         let Some(first) = first.filter(|_| !self.refreshing && !v.apex.unsigned) else {
             return;
@@ -325,12 +362,23 @@ impl World {
             return;
         }
         let version = version.unwrap_or(newest).min(newest);
-        let back = std::mem::take(&mut self.servers[server].outside);
+        if server > 0 && !self.may_leave() {
+            if self.zone.look(What::Ds).is_none() {
+                let version = Some(version);
+                self.schedule(5, Coming::Update { server, version });
+            }
+            return;
+        }
+        if version < self.floor {
+            return;
+        }
+        let back = self.servers[server].outside;
         if !back && self.servers[server].has.is_some_and(|v| v >= version) {
             self.servers[server].expired = false;
             return;
         }
         self.set_version(server, version);
+        self.servers[server].outside = false;
         self.servers[server].expired = false;
         let serial = self.versions[version].serial;
         if serial < self.servers[server].highest {
@@ -363,7 +411,9 @@ impl World {
     pub(crate) fn cut_off_between(&mut self, server: usize, from: u64, to: u64) {
         let since = self.start + Duration::from_secs(from);
         let wait = from - self.age().min(from);
-        let expire = u64::from(self.config.soa_expire);
+        // SOA EXPIRE counts from its last refresh, and a server that lags refreshes as seldom.
+        let lag = self.config.lags[server].saturating_mul(3) / 2;
+        let expire = u64::from(self.config.soa_expire).saturating_sub(lag);
         self.schedule(wait + expire, Coming::Expire { server, since });
         let back = to.saturating_sub(self.age());
         let version = None;
@@ -389,6 +439,10 @@ impl World {
         self.set_version(server, old);
         self.servers[server].highest = self.versions[old].serial;
         self.servers[server].stuck_until = Some(self.now + Duration::from_secs(until));
+        // The margin is for what changes between two looks, and not for more.
+        let superseded = self.versions.get(old + 1).map_or(self.now, |v| v.at);
+        let stale = self.now.since(superseded) + Duration::from_secs(until);
+        self.servers[server].outside = stale > self.policy.margin;
         let version = None;
         self.schedule(until + 1, Coming::Update { server, version });
     }
@@ -429,7 +483,12 @@ impl World {
         }
         let now = self.versions[newest].shows.clone();
         let ids = |s: &[(Id, u32, Timestamp)]| s.iter().map(|x| x.0).collect::<Vec<_>>();
-        let other = |v: &Version| ids(&v.shows) != ids(&now);
+        // With signatures that have ended it would be found out by everybody.
+        let lasts = |v: &Version| {
+            let ends = |s: &(Id, u32, Timestamp)| s.2 - Duration::from_secs(u64::from(s.1) + 300);
+            v.shows.iter().all(|s| ends(s) > until)
+        };
+        let other = |v: &Version| lasts(v) && ids(&v.shows) != ids(&now);
         let old = self.versions.iter().rposition(other).unwrap_or(newest);
         let version = if shows_old { newest } else { old };
         self.set_version(server, version);
@@ -453,7 +512,8 @@ impl World {
     /// The parent, or another resolver, gets an answer from it.
     pub(crate) fn answers_others(&self, server: usize) -> bool {
         let s = &self.servers[server];
-        !s.off && !s.expired && self.down_until(server).is_none()
+        let hidden = server == 0 && self.config.hidden_primary;
+        !s.off && !s.expired && !hidden && self.down_until(server).is_none()
     }
 
     pub(crate) fn begin_look(&mut self, what: What, scope: Scope, cost: u64) {
@@ -484,7 +544,9 @@ impl World {
 
     fn members_of(&self, what: What, scope: Scope) -> Vec<usize> {
         match (what, scope) {
-            (What::Ds, _) => (0..self.parents.len()).collect(),
+            (What::Ds, _) => (0..self.parents.len())
+                .filter(|p| !self.parents[*p].gone)
+                .collect(),
             (_, Scope::Own) => vec![0],
             _ => (0..self.servers.len())
                 .filter(|s| !self.config.hidden.contains(s))
@@ -612,6 +674,7 @@ impl World {
             .servers
             .iter()
             .filter(|s| !s.expired && !s.off && !s.outside)
+            .skip(usize::from(self.config.hidden_primary))
         {
             let Some(v) = s.has else { continue };
             for (_, ttl, expires) in &self.versions[v].shows {

@@ -298,7 +298,8 @@ impl World {
 
     fn parent_follows(&mut self, server: usize) {
         let set = self.registry.clone();
-        self.parent_gets(server, set);
+        let change = self.registered;
+        self.parent_gets(server, set, change);
     }
 
     /// Servers, caches and what is to come, times counted from now.

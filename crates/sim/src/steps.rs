@@ -36,13 +36,13 @@ impl World {
                 if self.zone.roll(*class).is_none_or(|r| r.stage != *from) {
                     self.fail(Rule::W24, format!("the {class} is not at {from:?}"));
                 }
-                self.check_step(*class, held && !by_hand);
+                self.check_step(*class, held && !by_hand || self.facts.clock_held);
             }
             Event::RollDone { class, .. } => {
                 if self.zone.roll(*class).is_none() {
                     self.fail(Rule::W24, format!("no {class} runs that could end"));
                 }
-                self.check_step(*class, held && !by_hand);
+                self.check_step(*class, held && !by_hand || self.facts.clock_held);
             }
             _ => {}
         }
@@ -200,7 +200,7 @@ impl World {
 
     fn truth_now(&self, what: What) -> Vec<Told> {
         if what == What::Ds {
-            let on = self.parents.iter().filter(|p| !p.expired);
+            let on = self.parents.iter().filter(|p| !p.expired && !p.gone);
             return on
                 .map(|p| Told {
                     answered: true,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use cascade_keys::{
     Action, Answer, Command, Event, Facts, Key, KeyNum, KeyPolicy, Refusal, RollType, Scope,
-    Subject, What, ZoneKeys, decide, next_deadline,
+    Subject, What, ZoneKeys, decide, next_deadline, permitted,
 };
 use cascade_time::Timestamp;
 
@@ -47,8 +47,12 @@ pub(crate) enum Coming {
     Parent {
         server: usize,
         set: Vec<Ds>,
+        change: u64,
     },
     ParentExpire {
+        server: usize,
+    },
+    ParentGone {
         server: usize,
     },
     ParentBack {
@@ -103,6 +107,10 @@ pub struct World {
     pub(crate) servers: Vec<Server>,
     pub(crate) parents: Vec<ParentServer>,
     pub(crate) registry: Vec<Ds>,
+    /// Changes of the registry so far.
+    pub(crate) registered: u64,
+    /// Largest TTL of what was served before us.
+    pub(crate) unsigned_ttl: Option<u32>,
     pub(crate) queue: BTreeMap<(Timestamp, u64, u64), Coming>,
     sequence: u64,
     pub(crate) reach: Reach,
@@ -131,6 +139,17 @@ pub struct World {
     /// Servers follow only when they are told to.
     pub manual: bool,
     pub(crate) refreshing: bool,
+    /// Contents of the source, the present one last.
+    pub(crate) contents: Vec<u32>,
+    /// The source is cut off half way, and its TTL meanwhile.
+    pub(crate) truncated: bool,
+    pub(crate) held_ttl: Option<u32>,
+    /// Versions of the source that the guard held.
+    pub held: usize,
+    /// Versions before belong to a zone that is no more.
+    pub(crate) floor: usize,
+    /// The zone is not ours at the moment.
+    pub(crate) removed: bool,
 }
 
 /// Since when nothing has been wrong, for the promises that hold without faults.
@@ -176,6 +195,8 @@ impl World {
             servers: vec![Server::default(); config.lags.len()],
             parents: vec![ParentServer::default(); config.parent.len()],
             registry: Vec::new(),
+            registered: 0,
+            unsigned_ttl: None,
             queue: BTreeMap::new(),
             sequence: 0,
             reach: Reach::default(),
@@ -208,8 +229,17 @@ impl World {
             operator_lied: false,
             manual: false,
             refreshing: false,
+            contents: vec![0],
+            truncated: false,
+            held_ttl: None,
+            held: 0,
+            floor: 0,
+            removed: false,
             config,
         };
+        if w.config.signed_before {
+            w.sign_before();
+        }
         // Signatures must outlive the TTL at a secondary that is about to expire the zone.
         let least = u64::from(w.config.data_ttl.max(172_800)) + u64::from(w.config.soa_expire);
         w.config.data_remain = w.config.data_remain.max(least + DAY);
@@ -324,6 +354,7 @@ impl World {
     /// # Errors
     /// The product's refusal; nothing has changed.
     pub fn command(&mut self, command: Command) -> Result<(), Refusal> {
+        permitted(&command, &self.facts)?;
         let lies = self.is_untrue(&command);
         let events = decide(&self.zone, &self.policy, &command, self.wall())?;
         self.operator_lied |= lies;
@@ -388,11 +419,16 @@ impl World {
             } => self.flip_now(server, period, until),
             Coming::Resign { part } => self.resign(part),
             Coming::Refresh => self.refresh(),
-            Coming::Parent { server, set } => self.parent_gets(server, set),
+            Coming::Parent {
+                server,
+                set,
+                change,
+            } => self.parent_gets(server, set, change),
             Coming::ParentExpire { server } => self.parent_expires(server),
+            Coming::ParentGone { server } => self.parent_goes(server),
             Coming::ParentBack { server } => {
                 let set = self.registry.clone();
-                self.parent_gets(server, set);
+                self.parent_gets(server, set, self.registered);
             }
             Coming::Scan => {
                 self.scan_cds();

@@ -6,7 +6,8 @@ use std::path::Path;
 
 use cascade_keys::mutants::{Mutant, with};
 use cascade_keys::{Dying, RollType, Stage};
-use cascade_sim::run::{Choice, run};
+use cascade_sim::fault::Choice;
+use cascade_sim::run::run;
 use cascade_sim::scenario::{expand, parse};
 use cascade_sim::{Rule, World};
 

@@ -1,16 +1,25 @@
-//! Every file of `integration/sim`, as it is, with a restart after every event, and with a few
-//! standard faults and crashes that differ from file to file. All of them: `just year`.
+//! Every file of `integration/sim`: as it is, with a restart after every event, with every standard
+//! fault at every stage of every roll that it reaches, and with some of the crashes. Where a file
+//! sweeps over values the faults are spread over its combinations; all of them: `just year`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use cascade_keys::{Class, Stage};
+use cascade_sim::cross::{cross, deal, place};
 use cascade_sim::failure::Failure;
-use cascade_sim::run::{Choice, FAULTS, choices, run};
-use cascade_sim::scenario::{expand, parse};
+use cascade_sim::fault::{Choice, FAULTS};
+use cascade_sim::run::{Outcome, run};
+use cascade_sim::scenario::{Scenario, expand, parse};
 
 /// Combinations of swept values per file; the rest is run by `just year`.
 const COMBINATIONS: usize = 8;
-const INJECTIONS: usize = 3;
+
+/// Of the crashes, each after one action, that are tried of a file.
+const CRASHES: usize = 8;
+
+/// Tests beside each other.
+const PARTS: usize = 8;
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../integration/sim")
@@ -38,64 +47,117 @@ fn files() -> Vec<(String, String)> {
     out
 }
 
-/// A quarter of the files, so that they run beside each other.
-fn quarter(part: usize) {
-    let mut failed = Vec::new();
-    for (i, (name, text)) in files().into_iter().enumerate() {
-        if i % 4 != part {
-            continue;
-        }
-        let texts = expand(&text).unwrap_or_else(|e| panic!("{name}.scn:{e}"));
-        let skip = texts.len().div_ceil(COMBINATIONS).max(1);
-        for (n, text) in texts
-            .iter()
-            .enumerate()
-            .filter(|(n, _)| n % skip == i % skip)
-        {
-            let scenario = parse(text).unwrap_or_else(|e| panic!("{name}.scn:{e}"));
+/// The scenarios of one file that are run here, with the texts they were read from.
+fn combinations(name: &str, text: &str, turn: usize) -> Vec<(String, Scenario)> {
+    let texts = expand(text).unwrap_or_else(|e| panic!("{name}.scn:{e}"));
+    let skip = texts.len().div_ceil(COMBINATIONS).max(1);
+    let chosen = texts
+        .into_iter()
+        .enumerate()
+        .filter(|(n, _)| n % skip == turn % skip);
+    chosen
+        .map(|(_, text)| {
+            let scenario = parse(&text).unwrap_or_else(|e| panic!("{name}.scn:{e}"));
             assert_eq!(scenario.name, name, "a scenario is called as its file");
-            // Long ones once, short ones with faults.
-            let few = if texts.len() > 1 { 1 } else { INJECTIONS };
-            let all = if scenario.run > 1000 * cascade_sim::DAY {
-                vec![Choice {
-                    seed: scenario.seeds.0,
-                    ..Choice::default()
-                }]
-            } else {
-                choices(&scenario, scenario.seeds.0 + n as u64 % 2, Some(few))
-            };
-            for choice in all {
-                let o = run(&scenario, &choice);
-                if let Some(f) = Failure::of(&name, text, &choice, &o) {
-                    failed.push(f.show());
-                    break;
-                }
+            (text, scenario)
+        })
+        .collect()
+}
+
+/// All runs of one file; the failures as text.
+fn all_of(name: &str, text: &str, turn: usize) -> (usize, Vec<String>) {
+    let those = combinations(name, text, turn);
+    let (mut runs, mut failed) = (0, Vec::new());
+    let mut reached: Vec<(&Scenario, Vec<(Class, Stage)>)> = Vec::new();
+    for (n, (text, scenario)) in those.iter().enumerate() {
+        let choice = Choice {
+            seed: seed(scenario, n),
+            restart: true,
+            ..Choice::default()
+        };
+        let o = run(scenario, &choice);
+        runs += 1;
+        failed.extend(Failure::of(name, text, &choice, &o).map(|f| f.show()));
+        reached.push((scenario, o.stages));
+    }
+    let slices: Vec<(&Scenario, &[(Class, Stage)])> =
+        reached.iter().map(|(s, st)| (*s, &st[..])).collect();
+    let dealt = deal(&slices, turn as u64);
+    let every = 60 * those.len() / CRASHES;
+    for (n, (text, scenario)) in those.iter().enumerate() {
+        let mut wants = |c: &Choice| match (&c.injection, c.crash_after) {
+            (Some(i), _) => dealt[n].contains(&place(&i.class, i.stage, &i.fault)),
+            (None, Some(k)) => (k as usize * 7 + n) % every.max(1) == turn % every.max(1),
+            (None, None) => false,
+        };
+        let mut each = |choice: Choice, o: Outcome| {
+            runs += 1;
+            if failed.len() < 5 {
+                failed.extend(Failure::of(name, text, &choice, &o).map(|f| f.show()));
             }
+        };
+        cross(scenario, seed(scenario, n), &mut wants, &mut each);
+    }
+    (runs, failed)
+}
+
+fn seed(scenario: &Scenario, n: usize) -> u64 {
+    scenario.seeds.0 + n as u64 % 2
+}
+
+fn part(part: usize) {
+    let (mut runs, mut failed) = (0, Vec::new());
+    for (i, (name, text)) in files().into_iter().enumerate() {
+        if i % PARTS == part {
+            let (n, f) = all_of(&name, &text, i);
+            runs += n;
+            failed.extend(f);
         }
     }
+    println!("{runs} runs");
     let n = failed.len();
     let shown: Vec<String> = failed.into_iter().take(3).collect();
     assert_eq!(n, 0, "{}", shown.join("\n\n"));
 }
 
 #[test]
-fn first_quarter() {
-    quarter(0);
+fn part_1() {
+    part(0);
 }
 
 #[test]
-fn second_quarter() {
-    quarter(1);
+fn part_2() {
+    part(1);
 }
 
 #[test]
-fn third_quarter() {
-    quarter(2);
+fn part_3() {
+    part(2);
 }
 
 #[test]
-fn fourth_quarter() {
-    quarter(3);
+fn part_4() {
+    part(3);
+}
+
+#[test]
+fn part_5() {
+    part(4);
+}
+
+#[test]
+fn part_6() {
+    part(5);
+}
+
+#[test]
+fn part_7() {
+    part(6);
+}
+
+#[test]
+fn part_8() {
+    part(7);
 }
 
 #[test]
@@ -120,8 +182,6 @@ fn equal_seeds_are_equal_histories_whatever_is_written_down() {
 #[test]
 fn there_are_enough_of_them_and_standard_faults_can_be_read() {
     assert!(files().len() >= 60, "{}", files().len());
-    let with_faults = files().iter().filter(|f| f.1.contains("\nfaults")).count();
-    assert!(with_faults >= 12, "{with_faults}");
     for (name, first, later) in FAULTS {
         for text in [first, later] {
             let line = format!("at 1d {text}\nrun 2d\n");

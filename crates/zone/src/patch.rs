@@ -86,6 +86,12 @@ impl Alignment {
         &self.runs
     }
 
+    /// Leaves that are not shared.
+    pub fn units(&self) -> usize {
+        let longer = |r: &Run| r.prev.len().max(r.base.len());
+        self.runs.iter().map(longer).sum()
+    }
+
     /// The unit of the older version that is the same object as unit `unit` of the newer one; the
     /// apex never is.
     pub fn prev_unit(&self, unit: usize) -> Option<usize> {

@@ -287,6 +287,33 @@ impl ZoneVersion {
         leaves + leaf(&self.apex, false) + blocks
     }
 
+    /// Leaves and blocks that `other` does not share. The walk costs what differs.
+    pub fn units_beside(&self, other: &ZoneVersion) -> usize {
+        let at = |l: &LeafRef| {
+            (
+                l.u.bytes().as_ptr(),
+                l.s.as_ref().map(|s| s.bytes().as_ptr()),
+            )
+        };
+        let (mine, theirs) = self.tree.unshared(&other.tree);
+        let shared: std::collections::HashSet<_> = theirs.into_iter().map(at).collect();
+        let leaves = mine
+            .into_iter()
+            .filter(|l| !shared.contains(&at(l)))
+            .count();
+        let none = Tree::default();
+        let tree = |v: &ZoneVersion| v.chain.as_ref().map_or(none.clone(), |c| c.tree.clone());
+        let (old, new) = (tree(other), tree(self));
+        let (mine, theirs) = new.unshared(&old);
+        let at = |b: &crate::block::BlockRef| b.block.bytes().as_ptr();
+        let shared: std::collections::HashSet<_> = theirs.into_iter().map(at).collect();
+        leaves
+            + mine
+                .into_iter()
+                .filter(|b| !shared.contains(&at(b)))
+                .count()
+    }
+
     // ---- apex
 
     /// The apex owner; a version always has one.

@@ -18,6 +18,8 @@ const ROUNDS: usize = 5;
 const SESSIONS: usize = 4;
 /// Sessions with the slow token.
 const MANY: usize = 32;
+/// Signatures under way, as when a zone is signed.
+const UNDER_WAY: usize = 1024;
 
 /// Measures for `secs` at a time, with programs of the same build.
 ///
@@ -33,7 +35,7 @@ fn softhsm(secs: u64) -> Result<Row, String> {
     let (mut direct, mut through, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         let own = daemon.direct(secs)?;
-        let ours = daemon.through(secs, 256)?;
+        let ours = daemon.through(secs, UNDER_WAY)?;
         ratios.push(100.0 * ours / own);
         direct.push(own);
         through.push(ours);
@@ -59,7 +61,7 @@ fn slow_token(secs: u64) -> Result<Row, String> {
     daemon.bridge.manners("latency-us = 10000\n");
     let mut rates = Vec::new();
     for _ in 0..ROUNDS {
-        rates.push(daemon.through(secs, 1024)?);
+        rates.push(daemon.through(secs, UNDER_WAY)?);
     }
     Ok(Row {
         what: "token with 10 ms latency",

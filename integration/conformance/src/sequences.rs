@@ -13,8 +13,8 @@ use cascade_crypto::dnskey::Role;
 use cascade_crypto::{Class, DigestType, KeySpec, SigningKey, SoftwareKey};
 use cascade_e2e::judge::{Judge, Verdict};
 use cascade_signer::{
-    ApexKey, ApexOptions, ClockGuard, DenialPlan, Job, KeyPace, Progress, Resigned, Scope, Signed,
-    SigningPlan, Times, make_apex_set, sign, sign_from,
+    ApexKey, ApexOptions, Building, Changed, ClockGuard, DenialPlan, Job, KeyPace, Pace, Progress,
+    Resigned, Scope, Signed, SigningPlan, Times, change_denial, make_apex_set, sign, sign_from,
 };
 use cascade_time::{Clock, Timestamp};
 use cascade_verifier::{
@@ -42,6 +42,9 @@ pub struct Tally {
     pub incremental: u64,
     pub full: u64,
     pub nothing: u64,
+    /// Batches of another denial of existence beside the one in service, and versions that switched.
+    pub beside: u64,
+    pub switched: u64,
     pub kept: u64,
     pub made: u64,
     /// Verdicts of the gate, and of programs of others.
@@ -56,6 +59,8 @@ impl Tally {
         self.incremental += o.incremental;
         self.full += o.full;
         self.nothing += o.nothing;
+        self.beside += o.beside;
+        self.switched += o.switched;
         self.kept += o.kept;
         self.made += o.made;
         self.verdicts += o.verdicts;
@@ -83,6 +88,8 @@ pub fn run(seed: u64, pool: &rayon::ThreadPool, scratch: Option<&Path>) -> Resul
             .map_err(|e| named(n + 1, e))?;
         zone.sign()
             .map_err(|e| named(n + 1, format!("{kind:?}: {e}")))?;
+        zone.build(1 + random.below(3) as usize)
+            .map_err(|e| named(n + 1, format!("{kind:?}, then beside: {e}")))?;
     }
     if let Some(scratch) = scratch {
         zone.judge(scratch).map_err(|e| named(steps.len(), e))?;
@@ -121,6 +128,8 @@ enum Kind {
     Fresh(u64),
     Minimum,
     Denial,
+    /// Another denial is begun beside.
+    Beside(u64),
     Keys,
     Wait(i64),
 }
@@ -133,7 +142,10 @@ impl Kind {
             11 | 12 => Kind::Prune,
             13 | 14 => Kind::Reload(1 + random.below(8)),
             15 => Kind::Fresh(random.below(4)),
-            16 if random.below(2) == 0 => Kind::Denial,
+            16 if random.below(2) == 0 => match random.below(3) {
+                0 => Kind::Denial,
+                _ => Kind::Beside(random.below(3)),
+            },
             16 => Kind::Minimum,
             17 => Kind::Keys,
             _ => Kind::Wait(1 + random.below(150) as i64),
@@ -160,6 +172,8 @@ struct Zone<'a> {
     ring: Vec<ApexKey>,
     keys: Vec<ApexKey>,
     denial: DenialPlan,
+    /// Another one, and how far it is.
+    beside: Option<(DenialPlan, Option<Building>)>,
     scope: Scope,
     now: Timestamp,
     id: u64,
@@ -215,6 +229,7 @@ impl<'a> Zone<'a> {
             keys: ring[..2].to_vec(),
             ring,
             denial,
+            beside: None,
             scope: Scope::content(REMAIN),
             now,
             id: 1,
@@ -262,6 +277,7 @@ impl<'a> Zone<'a> {
                 self.update(edits)?;
             }
             Kind::Denial => self.denial = denial(random.below(3)),
+            Kind::Beside(n) => self.beside = Some((denial(*n), None)),
             Kind::Keys => {
                 self.keys = match random.below(5) {
                     0 => self.ring[..2].to_vec(),
@@ -401,21 +417,71 @@ impl<'a> Zone<'a> {
                     Some(_) => self.tally.full += 1,
                     None => self.tally.incremental += 1,
                 }
-                self.tally.kept += signed.report.kept;
-                self.tally.made += signed.report.signatures;
-                let faults = signed.version.audit();
-                if !faults.is_empty() {
-                    return Err(format!("audit: {faults:?}"));
-                }
-                if masked(&signed.version) != masked(&full.version) {
-                    return Err("other records than signing everything gives".into());
-                }
-                if signed.left.keys == 0 && coverage(&signed.version) != coverage(&full.version) {
-                    return Err("other signatures than signing everything gives".into());
-                }
+                self.compare(&signed, &full)?;
                 self.take(*signed)
             }
         }
+    }
+
+    fn compare(&mut self, signed: &Signed, full: &Signed) -> Result<(), String> {
+        self.tally.kept += signed.report.kept;
+        self.tally.made += signed.report.signatures;
+        let faults = signed.version.audit();
+        if !faults.is_empty() {
+            return Err(format!("audit: {faults:?}"));
+        }
+        if masked(&signed.version) != masked(&full.version) {
+            return Err("other records than signing everything gives".into());
+        }
+        if signed.left.keys == 0 && coverage(&signed.version) != coverage(&full.version) {
+            return Err("other signatures than signing everything gives".into());
+        }
+        Ok(())
+    }
+
+    /// A batch of the denial that is built beside; the last one makes the version that switches,
+    /// which is compared and judged like any other.
+    fn build(&mut self, batch: usize) -> Result<(), String> {
+        let (Some((to, earlier)), Some((prev, ..))) = (self.beside.take(), &self.before) else {
+            return Ok(());
+        };
+        if to == self.denial {
+            return Ok(());
+        }
+        self.tally.beside += 1;
+        let plan = SigningPlan {
+            denial: to.clone(),
+            ..self.plan()?
+        };
+        let (clock, progress) = (WallClock::new(), Progress::new());
+        let job = Job {
+            pool: self.pool,
+            clock: &clock,
+            progress: &progress,
+            class: Class::Normal,
+            token_wait: Duration::from_secs(30),
+        };
+        let pace = Pace {
+            batch,
+            until: Duration::ZERO,
+            keep: &|_| {},
+        };
+        let (base, scope) = (&self.base, &self.scope);
+        let done = change_denial(prev, earlier, base, &plan, scope, &pace, &job, self.now);
+        match done.map_err(|e| e.to_string())? {
+            Changed::Building(so_far) => self.beside = Some((to, Some(so_far))),
+            Changed::Switched(Resigned::Nothing(_)) => {
+                return Err("nothing differs, but the denial does".into());
+            }
+            Changed::Switched(Resigned::Signed(signed, _)) => {
+                let full = sign(&self.base, &plan, &job, self.now).map_err(|e| e.to_string())?;
+                self.denial = to;
+                self.compare(&signed, &full)?;
+                self.take(*signed)?;
+                self.tally.switched += 1;
+            }
+        }
+        Ok(())
     }
 
     fn plan(&self) -> Result<SigningPlan, String> {

@@ -21,4 +21,8 @@ fn chains_of_changes() {
     println!("{total:?}");
     assert!(total.incremental > 4 * total.full, "{total:?}");
     assert!(total.kept > 4 * total.made, "{total:?}");
+    assert!(
+        total.switched > 2 && total.beside > total.switched,
+        "{total:?}"
+    );
 }

@@ -228,12 +228,41 @@ pub fn health(d: &Daemon) -> Health {
     }
     hsm_checks(d, now, &mut checks);
     config_checks(d, &mut checks);
+    certificate_checks(d, now, &mut checks);
     let level = checks.iter().map(|c| c.level).max().unwrap_or(Level::Ok);
     Health {
         healthy: level <= Level::Info,
         level,
         at: now,
         checks,
+    }
+}
+
+/// Certificates that end soon, or have ended.
+fn certificate_checks(d: &Daemon, now: Timestamp, out: &mut Vec<Check>) {
+    for c in d.certificates.all() {
+        let Some(detail) = c.trouble(now) else {
+            continue;
+        };
+        out.push(Check {
+            check: "tls-expiry".into(),
+            subject: Some(Subject {
+                kind: SubjectKind::File,
+                name: match c.file.is_empty() {
+                    true => c.usage.clone(),
+                    false => c.file.clone(),
+                },
+            }),
+            level: match c.is_over(now) {
+                true => Level::Critical,
+                false => Level::Warning,
+            },
+            since: None,
+            acts: Some(Acts::Operator),
+            detail,
+            action: Some(c.action),
+            last_run: Some(now),
+        });
     }
 }
 

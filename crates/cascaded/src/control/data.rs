@@ -74,9 +74,10 @@ pub fn versions(z: &ZoneHandle, page: &PageQuery) -> List<Version> {
     List::page(all, page, number)
 }
 
-pub fn version(z: &ZoneHandle, name: &str) -> Answer<Version> {
+/// One that was let go from memory is read back from its file. Blocking.
+pub fn version(d: &Daemon, z: &ZoneHandle, name: &str) -> Answer<Version> {
     let view = z.view();
-    let v = find(z, &view, Some(name), None)?;
+    let v = find_or_read(d, z, &view, name, Stage::Signed)?;
     Ok(describe(&view, &v))
 }
 
@@ -273,14 +274,17 @@ pub fn diff(d: &Daemon, z: &ZoneHandle, q: &DiffQuery) -> Answer<Diff> {
     })
 }
 
-/// The zone as text, one record a line, in pieces that wait for the reader.
-pub fn export(z: &ZoneHandle, q: &ExportQuery) -> Answer<Streamed> {
+/// The zone as text, one record a line, in pieces that wait for the reader. A version that was let go
+/// from memory is read back from its file. Blocking.
+pub fn export(d: &Daemon, z: &ZoneHandle, q: &ExportQuery) -> Answer<Streamed> {
     let view = z.view();
-    let v = find(
+    let stage = q.stage.unwrap_or(Stage::Signed);
+    let v = find_or_read(
+        d,
         z,
         &view,
-        q.version.as_deref(),
-        Some(q.stage.unwrap_or(Stage::Signed)),
+        q.version.as_deref().unwrap_or("current"),
+        stage,
     )?;
     let (tx, pieces) = mpsc::channel(EXPORT_QUEUE);
     let json = q.json;

@@ -16,6 +16,7 @@ use cascade_keys::{
 };
 use cascade_time::{Timestamp, format_span};
 
+use super::second::need_second;
 use super::{Answer, bug, need_consent};
 use crate::daemon::Daemon;
 use crate::http::Caller;
@@ -184,7 +185,9 @@ pub async fn remove(z: &ZoneHandle, caller: &Caller, key: &str, r: &KeyRemove) -
     let effects = vec![format!(
         "key {tag} of zone '{zone}' goes to the trash, or leaves by a roll if it is in use"
     )];
-    need_consent(&consent, &format!("remove-{}-{}", z.id, found.num), effects)?;
+    let plan = format!("remove-{}-{}", z.id, found.num);
+    need_consent(&consent, &plan, effects.clone())?;
+    need_second(caller, &plan, effects)?;
     let command = Command::RemoveKey {
         key: found.num,
         force: r.force,
@@ -301,11 +304,9 @@ pub async fn emergency(
         comment: None,
     };
     let word = format!("{strategy:?}").to_lowercase();
-    need_consent(
-        &consent,
-        &format!("emergency-{}-{role}-{word}", z.id),
-        effects,
-    )?;
+    let plan = format!("emergency-{}-{role}-{word}", z.id);
+    need_consent(&consent, &plan, effects.clone())?;
+    need_second(caller, &plan, effects)?;
     let class = match role {
         Role::Ksk => Class::Ksk,
         Role::Zsk => Class::Zsk,

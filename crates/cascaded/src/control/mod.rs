@@ -14,6 +14,7 @@ mod operations;
 mod plan;
 mod policies;
 mod rollback;
+pub mod second;
 mod tokens;
 mod tsig;
 mod update;
@@ -36,6 +37,7 @@ use cascade_api::policies::{
     Policy, PolicyCheck, PolicyCheckRequest, PolicyItem, PolicyPlan, PolicyPlanRequest,
     PolicyReload, PolicyReloaded,
 };
+use cascade_api::second::SecondRequest;
 use cascade_api::status::{Pin, ZoneStatus};
 use cascade_api::zones::{
     Diff, DiffQuery, ExportQuery, HistoryEntry, HistoryFilter, Maintenance, MaintenanceRequest,
@@ -43,11 +45,11 @@ use cascade_api::zones::{
     UpdateRequest, Updated, Verdict, Version, Why, Zone, ZoneAdd, ZoneEdit, ZoneFilter, ZoneItem,
     ZoneRemove,
 };
-use cascade_api::{Problem, ProblemType, Route};
+use cascade_api::{Problem, ProblemType, Route, RouteId};
 use cascade_archive::{AuditEntry, Change};
 
 use crate::daemon::Daemon;
-use crate::http::{Backend, Caller, Done, Identity, Streamed};
+use crate::http::{Backend, Caller, Deed, Done, Identity, Streamed};
 use crate::zone::ZoneHandle;
 
 pub use operations::Operations;
@@ -201,7 +203,11 @@ impl Backend for Control {
         Ok(data::versions(&*self.zone(&zone)?, &page))
     }
     async fn version(&self, zone: String, version: String) -> Answer<Version> {
-        data::version(&*self.zone(&zone)?, &version)
+        let z = self.zone(&zone)?;
+        let d = self.d.clone();
+        tokio::task::spawn_blocking(move || data::version(&d, &z, &version))
+            .await
+            .map_err(bug)?
     }
     async fn zone_diff(&self, zone: String, query: DiffQuery) -> Answer<Diff> {
         let z = self.zone(&zone)?;
@@ -211,7 +217,11 @@ impl Backend for Control {
             .map_err(bug)?
     }
     async fn zone_export(&self, zone: String, query: ExportQuery) -> Answer<Streamed> {
-        data::export(&*self.zone(&zone)?, &query)
+        let z = self.zone(&zone)?;
+        let d = self.d.clone();
+        tokio::task::spawn_blocking(move || data::export(&d, &z, &query))
+            .await
+            .map_err(bug)?
     }
     async fn zone_reload(
         &self,
@@ -495,7 +505,7 @@ impl Backend for Control {
         request: PolicyReload,
         dry_run: bool,
     ) -> Answer<PolicyReloaded> {
-        let result = crate::policies::reload(&self.d, &request, dry_run).await;
+        let result = crate::policies::reload(&self.d, &caller, &request, dry_run).await;
         if !dry_run {
             self.audit(
                 &caller,
@@ -506,6 +516,58 @@ impl Backend for Control {
             );
         }
         result
+    }
+
+    fn two_person(&self, route: RouteId) -> Option<String> {
+        let verb = second::verb(route).filter(|_| second::is_needed(&self.d, route));
+        verb.map(|v| v.as_str().to_owned())
+    }
+    async fn second_list(&self, page: PageQuery) -> Answer<List<SecondRequest>> {
+        let d = self.d.clone();
+        tokio::task::spawn_blocking(move || second::list(&d, &page))
+            .await
+            .map_err(bug)?
+    }
+    async fn second_add(
+        &self,
+        caller: Caller,
+        deed: Deed,
+        effects: Vec<String>,
+    ) -> Answer<SecondRequest> {
+        let (d, c, comment) = (self.d.clone(), caller.clone(), deed.comment.clone());
+        let result = tokio::task::spawn_blocking(move || second::add(&d, &c, deed, effects))
+            .await
+            .map_err(bug)?;
+        let id = result.as_ref().map_or("", |r| r.id.as_str());
+        self.audit(&caller, "request.add", id, comment, &result);
+        result
+    }
+    async fn second_approve(
+        &self,
+        caller: Caller,
+        id: String,
+        comment: Option<String>,
+    ) -> Answer<(Deed, Caller)> {
+        let (d, c, i) = (self.d.clone(), caller.clone(), id.clone());
+        let result = tokio::task::spawn_blocking(move || second::take(&d, &c, &i, false))
+            .await
+            .map_err(bug)?;
+        self.audit(&caller, "request.approve", &id, comment, &result);
+        result.map(|(_, deed, first)| (deed, first))
+    }
+    async fn second_reject(
+        &self,
+        caller: Caller,
+        id: String,
+        comment: Option<String>,
+    ) -> Answer<SecondRequest> {
+        let (d, c, i) = (self.d.clone(), caller.clone(), id.clone());
+        // One's own may be taken back.
+        let result = tokio::task::spawn_blocking(move || second::take(&d, &c, &i, true))
+            .await
+            .map_err(bug)?;
+        self.audit(&caller, "request.reject", &id, comment, &result);
+        result.map(|(request, ..)| request)
     }
 
     async fn logging(&self) -> Answer<Logging> {

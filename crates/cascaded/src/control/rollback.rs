@@ -11,6 +11,7 @@ use cascade_pipeline::state::Retained;
 use cascade_zone::VersionId;
 
 use super::operations::Goal;
+use super::second::need_second;
 use super::zones::{accepted, ask};
 use super::{Answer, need_consent};
 use crate::daemon::Daemon;
@@ -52,7 +53,8 @@ pub async fn rollback(
         comment: None,
     };
     let plan = format!("rollback-{}-{}-{}", z.id, kept.version, r.pin);
-    need_consent(&consent, &plan, effects)?;
+    need_consent(&consent, &plan, effects.clone())?;
+    need_second(caller, &plan, effects)?;
     let (version, of) = (kept.version, kept.of);
     let command = Command::Rollback {
         to: version,

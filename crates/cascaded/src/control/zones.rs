@@ -21,6 +21,7 @@ use cascade_pipeline::{Actor, Command, Keep, Refusal, RefusalCode, Zone as PZone
 use cascade_zone::{Name, Rtype, Serial, ZoneId};
 
 use super::operations::Goal;
+use super::second::need_second;
 use super::{Answer, bug, need_consent};
 use crate::daemon::{ActivePolicy, Daemon, random};
 use crate::hsm::store::HsmStore;
@@ -975,7 +976,7 @@ pub async fn remove(d: &Daemon, z: &ZoneHandle, caller: &Caller, r: &ZoneRemove)
         KeysOnRemoval::Keep => Keep::Keys,
         KeysOnRemoval::Purge => Keep::Purge,
     };
-    consent_to_removal(z, keys, r)?;
+    consent_to_removal(z, caller, keys, r)?;
     ask(z, caller, Command::Remove { keys }).await?;
     // Durable already; who asks next should find the name free, if the disk lets it.
     let gone = async {
@@ -989,7 +990,7 @@ pub async fn remove(d: &Daemon, z: &ZoneHandle, caller: &Caller, r: &ZoneRemove)
 
 /// A zone that a DS leads to turns bogus when it goes away, and keys that are destroyed never come
 /// back: the first is agreed to by any consent, both together only by one that names the DS.
-fn consent_to_removal(z: &ZoneHandle, keys: Keep, r: &ZoneRemove) -> Answer<()> {
+fn consent_to_removal(z: &ZoneHandle, caller: &Caller, keys: Keep, r: &ZoneRemove) -> Answer<()> {
     let view = z.view();
     let row = &view.row.keys;
     let ds: Vec<String> = match row.zone.parent.shown.is_empty() {
@@ -1006,9 +1007,6 @@ fn consent_to_removal(z: &ZoneHandle, keys: Keep, r: &ZoneRemove) -> Answer<()> 
     effects.extend(ds.iter().map(|text| {
         format!("the parent has DS {text}: validating resolvers fail for the zone until it is gone there")
     }));
-    if effects.is_empty() {
-        return Ok(());
-    }
     let seen = crate::settings::digest(ds.join(",").as_bytes());
     let plan = format!("remove-{}-{seen:?}", z.id);
     let named = keys == Keep::Purge && !ds.is_empty();
@@ -1017,7 +1015,11 @@ fn consent_to_removal(z: &ZoneHandle, keys: Keep, r: &ZoneRemove) -> Answer<()> 
         yes: r.yes && !named,
         comment: None,
     };
-    need_consent(&consent, &plan, effects)
+    if !effects.is_empty() {
+        need_consent(&consent, &plan, effects.clone())?;
+    }
+    effects.push(format!("zone '{}' is removed", z.name));
+    need_second(caller, &plan, effects)
 }
 
 pub async fn reload(
@@ -1134,11 +1136,9 @@ pub async fn override_review(
     if r.despite_verification {
         effects.push("a version that verification refused is published; validating resolvers may treat the zone as bogus".into());
     }
-    need_consent(
-        &consent,
-        &format!("override-{}-{}", z.id, s.as_str()),
-        effects,
-    )?;
+    let plan = format!("override-{}-{}", z.id, s.as_str());
+    need_consent(&consent, &plan, effects.clone())?;
+    need_second(caller, &plan, effects)?;
     let command = Command::Override {
         stage: stage(s),
         despite_verification: r.despite_verification,

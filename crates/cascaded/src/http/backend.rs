@@ -23,6 +23,7 @@ use cascade_api::policies::{
     Policy, PolicyCheck, PolicyCheckRequest, PolicyItem, PolicyPlan, PolicyPlanRequest,
     PolicyReload, PolicyReloaded,
 };
+use cascade_api::second::SecondRequest;
 use cascade_api::status::{Pin, ZoneStatus};
 use cascade_api::zones::{
     Diff, DiffQuery, ExportQuery, HistoryEntry, HistoryFilter, Maintenance, MaintenanceRequest,
@@ -30,7 +31,7 @@ use cascade_api::zones::{
     UpdateRequest, Updated, Verdict, Version, Why, Zone, ZoneAdd, ZoneEdit, ZoneFilter, ZoneItem,
     ZoneRemove,
 };
-use cascade_api::{Problem, ProblemType, Roles, Route};
+use cascade_api::{Problem, ProblemType, Roles, Route, RouteId};
 use tokio::sync::mpsc;
 
 /// Who calls, as far as the transport could tell.
@@ -43,6 +44,28 @@ pub struct Caller {
     pub roles: Roles,
     /// Of a token for some zones only: a pattern of their names.
     pub zones: Option<String>,
+    pub second: Second,
+}
+
+/// Whether somebody else has to agree to a call (`remote-control.two-person`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Second {
+    #[default]
+    NotNeeded,
+    Needed,
+    Given,
+}
+
+/// A call as it is kept for a second person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deed {
+    pub verb: String,
+    pub zone: Option<String>,
+    pub method: String,
+    /// Path and query.
+    pub target: String,
+    pub body: String,
+    pub comment: Option<String>,
 }
 
 /// The bearer of a token.
@@ -458,6 +481,42 @@ pub trait Backend: Send + Sync + 'static {
         _caller: Caller,
         _request: BackupCreate,
     ) -> impl Future<Output = Answer<Backup>> + Send {
+        absent()
+    }
+
+    /// The verb of this route, if calls need a second person at present.
+    fn two_person(&self, _route: RouteId) -> Option<String> {
+        None
+    }
+    fn second_list(
+        &self,
+        _page: PageQuery,
+    ) -> impl Future<Output = Answer<List<SecondRequest>>> + Send {
+        absent()
+    }
+    fn second_add(
+        &self,
+        _caller: Caller,
+        _deed: Deed,
+        _effects: Vec<String>,
+    ) -> impl Future<Output = Answer<SecondRequest>> + Send {
+        absent()
+    }
+    /// Who asked, together with the caller, and what to do now.
+    fn second_approve(
+        &self,
+        _caller: Caller,
+        _id: String,
+        _comment: Option<String>,
+    ) -> impl Future<Output = Answer<(Deed, Caller)>> + Send {
+        absent()
+    }
+    fn second_reject(
+        &self,
+        _caller: Caller,
+        _id: String,
+        _comment: Option<String>,
+    ) -> impl Future<Output = Answer<SecondRequest>> + Send {
         absent()
     }
 

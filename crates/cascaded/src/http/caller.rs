@@ -47,6 +47,7 @@ pub async fn over_socket(peer: &UCred, admins: &Admins) -> Caller {
         from: "unix".to_string(),
         roles: socket_roles(uid, &groups, admins),
         zones: None,
+        second: Default::default(),
     }
 }
 

@@ -7,6 +7,7 @@ use cascade_api::daemon::LoggingEdit;
 use cascade_api::keys::{RecordKind, RollKind};
 use cascade_api::parse::{parse_request, query_problem};
 use cascade_api::path::zone_of_segment;
+use cascade_api::second::Asked;
 use cascade_api::zones::{Verdict, ZoneAdd};
 use cascade_api::{MAX_COMMENT, Problem, ProblemType, Route, RouteId, openapi};
 use hyper::{Response, Uri};
@@ -14,7 +15,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::answer;
-use super::backend::{Backend, Caller, Done};
+use super::backend::{Backend, Caller, Deed, Done, Second};
 use super::router::Params;
 
 /// A call that passed the guards, with its whole body.
@@ -28,8 +29,93 @@ pub struct Request {
 
 type Answered = Result<Response<Body>, Problem>;
 
-/// Performs the call.
+/// Performs the call, or keeps it for a second person.
 pub async fn dispatch<B: Backend>(b: &B, mut r: Request) -> Answered {
+    if r.route.id == RouteId::SecondApprove {
+        return approve(b, r).await;
+    }
+    let Some(verb) = b.two_person(r.route.id) else {
+        return perform(b, r).await;
+    };
+    r.caller.second = Second::Needed;
+    let caller = r.caller.clone();
+    let zone = r.params.contains_key("z").then(|| r.zone());
+    let (method, uri, body) = (r.route.method, r.uri.clone(), r.body.clone());
+    let problem = match perform(b, r).await {
+        Err(p) if p.kind == ProblemType::SecondPersonRequired => p,
+        other => return other,
+    };
+    let plan = problem.plan.unwrap_or_default();
+    let (target, body, comment) = bound(&uri, &body, &plan);
+    let deed = Deed {
+        verb,
+        zone,
+        method: method.as_str().into(),
+        target,
+        body,
+        comment,
+    };
+    let request = b.second_add(caller, deed, problem.effects).await?;
+    Ok(answer::json(202, &Asked { request }))
+}
+
+/// The call with the plan in the place of a general consent: what the second person agrees to is what
+/// the first one saw.
+fn bound(uri: &Uri, body: &[u8], plan: &str) -> (String, String, Option<String>) {
+    let mut query: Vec<String> = Vec::new();
+    for part in uri.query().unwrap_or_default().split('&') {
+        let name = part.split('=').next().unwrap_or_default();
+        if !part.is_empty() && !["yes", "confirm"].contains(&name) {
+            query.push(part.into());
+        }
+    }
+    let mut comment = None;
+    let mut text = String::from_utf8_lossy(body).into_owned();
+    match serde_json::from_slice::<serde_json::Value>(body) {
+        Ok(serde_json::Value::Object(mut members)) => {
+            comment = members
+                .get("comment")
+                .and_then(|c| c.as_str())
+                .map(str::to_owned);
+            members.remove("yes");
+            let key = match uri.path() == "/v1/policies/reload" {
+                true => "plan",
+                false => "confirm",
+            };
+            members.insert(key.into(), plan.into());
+            text = serde_json::Value::Object(members).to_string();
+        }
+        _ => query.push(format!("confirm={}", cascade_api::path::encode(plan))),
+    }
+    let target = match query.is_empty() {
+        true => uri.path().to_owned(),
+        false => format!("{}?{}", uri.path(), query.join("&")),
+    };
+    (target, text, comment)
+}
+
+/// Somebody else agrees: the call is carried out as if it came now.
+async fn approve<B: Backend>(b: &B, r: Request) -> Answered {
+    let comment = r.json::<Commented>()?.comment;
+    let id = r.param("id");
+    let (deed, caller) = b.second_approve(r.caller.clone(), id, comment).await?;
+    let broken = || Problem::new(ProblemType::Bug, "the call that was kept leads nowhere");
+    let uri: Uri = deed.target.parse().map_err(|_| broken())?;
+    let super::router::Found::Route(route, params) = super::router::find(&deed.method, uri.path())
+    else {
+        return Err(broken());
+    };
+    let call = Request {
+        route,
+        params,
+        uri,
+        body: deed.body.into_bytes().into(),
+        caller,
+    };
+    perform(b, call).await
+}
+
+async fn perform<B: Backend>(b: &B, mut r: Request) -> Answered {
     use RouteId as R;
     let dry = r.take_dry_run()?;
     let caller = r.caller.clone();
@@ -196,6 +282,13 @@ pub async fn dispatch<B: Backend>(b: &B, mut r: Request) -> Answered {
             ok(&b.logging_edit(caller, edit).await?)
         }
         R::OperationList => ok(&b.operation_list(r.query::<PageQuery>()?).await?),
+        R::SecondList => ok(&b.second_list(r.query::<PageQuery>()?).await?),
+        R::SecondReject => {
+            let comment = r.json::<Commented>()?.comment;
+            ok(&b.second_reject(caller, r.param("id"), comment).await?)
+        }
+        // A kept call is never another approval.
+        R::SecondApprove => Err(super::router::not_found(r.uri.path())),
         R::OperationShow => ok(&b.operation(r.param("id")).await?),
     }
 }

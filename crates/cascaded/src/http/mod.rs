@@ -17,6 +17,7 @@ mod serve;
 #[cfg(test)]
 mod tests;
 
-pub use backend::{Backend, Caller, Done, Identity, Streamed};
+pub use backend::{Backend, Caller, Deed, Done, Identity, Second, Streamed};
 pub use caller::Admins;
+pub use guard::zone_in_body;
 pub use serve::{Http, Settings};

@@ -379,6 +379,7 @@ impl<B: Backend> Http<B> {
                 from: peer.to_string(),
                 roles: cascade_api::Roles::NONE,
                 zones: None,
+                second: Default::default(),
             });
         };
         if let Some(secs) = self.inner.auth.lock().blocked(peer, Instant::now()) {
@@ -402,6 +403,7 @@ impl<B: Backend> Http<B> {
                 from: peer.to_string(),
                 roles: identity.roles,
                 zones: identity.zones,
+                second: Default::default(),
             });
         }
         self.inner.auth.lock().failed(peer, Instant::now());

@@ -190,6 +190,10 @@ pub(super) struct Actor {
     pub desk: Desk,
     /// A signing that begins as soon as the keys are there.
     pub waits_for_keys: Option<cascade_pipeline::action::StartSign>,
+    /// A denial of existence that is not in service yet.
+    pub beside: super::beside::Shelf,
+    /// The signing before the one that runs: what is shown if that comes to no version.
+    pub sign_before: Option<super::SignRow>,
     pub identity: Option<(VersionId, SourceIdentity)>,
     pub source_signed: super::passed::SourceSigned,
     pub primaries: super::fetch::Primaries,
@@ -267,6 +271,8 @@ fn spawn(d: &Arc<Daemon>, mut row: ZoneRow, apex: Name, restored: bool) -> Arc<Z
         keys: None,
         desk: Desk::default(),
         waits_for_keys: None,
+        beside: Default::default(),
+        sign_before: None,
         identity: None,
         source_signed: None,
         primaries: super::fetch::Primaries::default(),
@@ -342,6 +348,8 @@ impl Actor {
         }
         // Boxed: a zone that waits holds no room for what it does when something happens.
         while !self.gone {
+            // Whoever waits for a version that is live now does not wait for the key manager.
+            self.settle_updates();
             Box::pin(self.keys_turn()).await;
             Box::pin(self.updates_turn()).await;
             self.show();
@@ -411,7 +419,13 @@ impl Actor {
                 };
                 self.replies.insert(id, (reply, mark));
                 let old = source.map(|new| {
-                    let content = std::mem::take(&mut self.row.content);
+                    // A log of the old source's is as good as undone.
+                    let rollbacks = self.row.content.rollbacks.saturating_add(1);
+                    let fresh = super::update::OwnContent {
+                        rollbacks,
+                        ..Default::default()
+                    };
+                    let content = std::mem::replace(&mut self.row.content, fresh);
                     (std::mem::replace(&mut self.row.source, new), content)
                 });
                 let request = Request { id, by, command };
@@ -477,6 +491,7 @@ impl Actor {
         let changed = zone != before || actions.iter().any(|a| matches!(a, Action::Record(_)));
         self.row.zone = zone;
         self.note_own_content();
+        self.note_rollback(&before);
         for a in &actions {
             if let Action::SaveCandidate { unsigned, signed } = a {
                 self.save_candidate(*unsigned, *signed, now).await;
@@ -642,7 +657,7 @@ pub(super) fn spawn_job(
             Ok(d) => d,
             Err(e) => {
                 let text = match e.try_into_panic() {
-                    Ok(p) => panic_text(p.as_ref()),
+                    Ok(p) => crate::quick::panic_text(p.as_ref()),
                     Err(e) => e.to_string(),
                 };
                 Done::Panicked(job, text)
@@ -652,11 +667,19 @@ pub(super) fn spawn_job(
     });
 }
 
-fn panic_text(p: &(dyn std::any::Any + Send)) -> String {
-    p.downcast_ref::<&str>()
-        .map(|s| (*s).to_string())
-        .or_else(|| p.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "panic".into())
+/// The same for what one thread does in a moment.
+pub(super) fn spawn_quick(
+    d: &Daemon,
+    done: &mpsc::UnboundedSender<Done>,
+    job: JobId,
+    work: impl FnOnce(&rayon::ThreadPool) -> Done + Send + 'static,
+) {
+    let done = done.clone();
+    let task = d.quick.run(work);
+    tokio::spawn(async move {
+        let result = task.result().await;
+        let _ = done.send(result.unwrap_or_else(|e| Done::Panicked(job, e.to_string())));
+    });
 }
 
 /// The store's fingerprint in the pipeline's form.

@@ -115,6 +115,12 @@ impl Actor {
         rest
     }
 
+    /// The row has something that may be written with the next step.
+    pub(super) fn note_unwritten(&mut self) {
+        let now = self.d.now();
+        self.unwritten.since.get_or_insert(now);
+    }
+
     pub(super) fn unwritten_deadline(&self) -> Option<Timestamp> {
         self.unwritten.since.map(|at| at + LONGEST)
     }

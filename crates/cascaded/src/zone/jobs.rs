@@ -27,6 +27,7 @@ use cascade_verifier::{
 };
 use cascade_zone::{Name, Serial, VersionId, ZoneId, ZoneVersion};
 
+use super::beside::{self, Shelf, Way};
 use crate::keys::{self, Loaded};
 
 /// The year 2025 began: this software did not exist before (signing.md §5, clock).
@@ -170,12 +171,25 @@ pub struct SignInput {
     pub class: Class,
     /// Since when another set of keys is to sign the zone, if that may take its time.
     pub keys_change_since: Option<Timestamp>,
+    pub beside: Shelf,
 }
 
 /// What a signing came to.
 pub enum SignEnd {
-    /// When the version's signatures are due.
-    Signed(Box<Signed>, Timestamp),
+    Signed {
+        signed: Box<Signed>,
+        /// When the version's signatures are due.
+        due: Timestamp,
+        /// It keeps a denial of existence that is not the policy's: that is still being built.
+        unmet: bool,
+    },
+    /// No version, and the denial of existence that the policy asks for is not all there; how many of
+    /// its parts are. All else is as it should be until `due`, if that was looked at.
+    Deferred {
+        due: Option<Timestamp>,
+        done: u64,
+        total: u64,
+    },
     /// All is as it should be until then.
     Nothing(Timestamp),
 }
@@ -225,11 +239,16 @@ pub fn sign_version(
         return unsigned_version(input, serial.serial, pool, clock, progress, now);
     }
     let apex = keys::signer_set(input.base.apex(), &input.keys, &keys::apex_times(p), now);
+    let wanted = denial(&p.signer.denial);
+    let way = beside::way(input, &wanted);
     let plan = SigningPlan {
         version: input.version,
         serial: serial.serial,
         apex,
-        denial: denial(&p.signer.denial),
+        denial: match &way {
+            Way::Keep(as_it_is) => as_it_is.clone(),
+            Way::AtOnce | Way::Build => wanted,
+        },
         zonemd: match p.signer.zonemd {
             policy::Zonemd::Off => None,
             policy::Zonemd::Sha384 => Some(ZonemdHash::Sha384),
@@ -254,17 +273,38 @@ pub fn sign_version(
     let whole = |signed: Box<Signed>| {
         let due = next_due(&signed.version, p, now).map_err(|e| failed(e.into()))?;
         let due = paced(due, &signed.left, p, now);
-        Ok(SignEnd::Signed(signed, due))
+        Ok(SignEnd::Signed {
+            signed,
+            due,
+            unmet: matches!(way, Way::Keep(_)),
+        })
     };
     let Some(prev) = &input.prev else {
         let signed = sign(&input.base, &plan, &job, now).map_err(failed)?;
         return whole(Box::new(signed));
     };
-    match sign_from(prev, &input.base, &plan, &scope(input), &job, now).map_err(failed)? {
+    let scope = scope(input);
+    let resigned = match &way {
+        Way::Build => match beside::build(input, prev, &plan, &scope, &job, now).map_err(failed)? {
+            beside::Built::Switched(resigned) => resigned,
+            beside::Built::Partly(done, total) => {
+                let due = None;
+                return Ok(SignEnd::Deferred { due, done, total });
+            }
+        },
+        _ => sign_from(prev, &input.base, &plan, &scope, &job, now).map_err(failed)?,
+    };
+    match resigned {
         Resigned::Signed(signed, _) => whole(signed),
         Resigned::Nothing(left) => {
             let due = next_due(prev, p, now).map_err(|e| failed(e.into()))?;
-            Ok(SignEnd::Nothing(paced(due, &left, p, now)))
+            let due = paced(due, &left, p, now);
+            if !matches!(way, Way::Keep(_)) {
+                return Ok(SignEnd::Nothing(due));
+            }
+            let (done, total) = input.beside.progress();
+            let due = Some(due);
+            Ok(SignEnd::Deferred { due, done, total })
         }
     }
 }
@@ -303,7 +343,11 @@ fn unsigned_version(
     let at = input.requested_at;
     let done = cascade_signer::unsign(&input.base, input.version, serial, at, reasons, &job, now);
     let signed = done.map_err(|e| (fault(&e), e.to_string()))?;
-    Ok(SignEnd::Signed(Box::new(signed), due))
+    Ok(SignEnd::Signed {
+        signed: Box::new(signed),
+        due,
+        unmet: false,
+    })
 }
 
 /// `due`, or when a change of keys that is not yet all through the zone goes on.
@@ -360,7 +404,8 @@ fn fault(e: &SignError) -> Fault {
     }
 }
 
-fn denial(d: &policy::Denial) -> DenialPlan {
+/// How the policy wants non-existence to be proved.
+pub fn denial(d: &policy::Denial) -> DenialPlan {
     match d.kind {
         policy::DenialType::Nsec => DenialPlan::Nsec,
         policy::DenialType::Nsec3 => DenialPlan::Nsec3 {
@@ -438,6 +483,8 @@ pub struct VerifyInput {
     pub policy: Arc<policy::PolicyFile>,
     pub live: Option<(Serial, Option<Timestamp>)>,
     pub highest: Option<Serial>,
+    /// The denial of existence that it must have.
+    pub denial: DenialPlan,
     pub sample_seed: u64,
 }
 
@@ -503,7 +550,7 @@ fn judge(
             .map(|r| span(r.signature_lifetime, r.signature_inception_offset))
             .max()
             .filter(|_| !passed),
-        denial: (!passed).then(|| match denial(&s.denial) {
+        denial: (!passed).then_some(match input.denial {
             DenialPlan::Nsec => DenialPolicy::Nsec,
             DenialPlan::Nsec3 {
                 iterations,

@@ -135,10 +135,9 @@ impl Actor {
                 self.desk.look_now = true;
                 return Ok(());
             }
-            KeyOrder::Command(command) => {
-                cascade_keys::decide(&self.row.keys.zone, &rules, &command, now)
-                    .map_err(KeyRefusal::Refused)?
-            }
+            KeyOrder::Command(command) => cascade_keys::permitted(&command, &self.key_facts())
+                .and_then(|()| cascade_keys::decide(&self.row.keys.zone, &rules, &command, now))
+                .map_err(KeyRefusal::Refused)?,
             KeyOrder::Import(list) => return self.import_keys(list, by).await,
             // Its own way, because the answer comes from the key's store.
             KeyOrder::Purge { .. } => return Ok(()),

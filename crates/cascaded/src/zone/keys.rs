@@ -11,7 +11,7 @@ use cascade_keys::{
     Action, ApexSet, Event, Facts, Key, KeyNum, KeyPolicy, Role, Subject, is_published,
     next_action, next_deadline,
 };
-use cascade_pipeline::state::{Candidate, Serving};
+use cascade_pipeline::state::Candidate;
 use cascade_pipeline::{Action as ZoneAction, Event as ZoneEvent, Fault};
 use cascade_time::Timestamp;
 
@@ -217,7 +217,7 @@ impl Actor {
             return;
         };
         let known = self.row.keys.zone.published.as_ref().map(|p| p.version);
-        if known == Some(live.version.0) || live.serving == Serving::AwaitResign {
+        if known == Some(live.version.0) || live.serving.is_silent() {
             return;
         }
         let Some(held) = self.versions.get(&live.version) else {
@@ -264,6 +264,12 @@ impl Actor {
             tracing::warn!(zone = %self.me.name, "{text}");
             let kind = cascade_pipeline::history::HistoryKind::DsWanted;
             records.push(ZoneAction::Record(self.key_entry(kind, text, by)));
+        }
+        let told = |e: &Event| matches!(e, Event::VersionPublished(_));
+        if records.is_empty() && by.is_none() && events.iter().all(told) {
+            // After a crash the version that is live says it again; until then the next commit has it.
+            self.note_unwritten();
+            return true;
         }
         if self.write_or_log(&records).await {
             self.audit_keys(&records, by);

@@ -3,6 +3,7 @@
 mod actor;
 mod announce;
 mod answers;
+mod beside;
 mod defer;
 mod doubt;
 mod export;

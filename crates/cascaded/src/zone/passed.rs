@@ -136,7 +136,11 @@ impl Actor {
             });
             let result = match work.await {
                 Err(e) => return drop(done.send(Done::Panicked(job, e.to_string()))),
-                Ok(Ok(signed)) => Ok(jobs::SignEnd::Signed(Box::new(signed), at + NO_UPKEEP)),
+                Ok(Ok(signed)) => Ok(jobs::SignEnd::Signed {
+                    signed: Box::new(signed),
+                    due: at + NO_UPKEEP,
+                    unmet: false,
+                }),
                 Ok(Err(e)) => Err((fault(&e), e.to_string())),
             };
             let _ = done.send(Done::Signed(job, s.version, Box::new(result), with()));

@@ -10,18 +10,20 @@ use cascade_pipeline::action::StartSign;
 use cascade_pipeline::event::{GuardOutcome, Loaded, SignResult};
 use cascade_pipeline::state::{JobId, Origin, Reason, Report, RunwayClass, SignMode, Stage};
 use cascade_pipeline::{Action, Event, Fault, Keep, Serve, Severity};
-use cascade_policy::VerifyMode;
+use cascade_policy::{Policy, VerifyMode};
 use cascade_publisher::notify::NotifyCommand;
 use cascade_publisher::watch::WatchCommand;
 use cascade_publisher::{EmptyReason, Role};
+use cascade_signer::DenialPlan;
 use cascade_time::Timestamp;
 use cascade_verifier::{Approval, Approved, DespiteVerification, Outcome};
+use cascade_zone::patch::Alignment;
 use cascade_zone::{VersionId, ZoneVersion};
 
-use super::actor::{Actor, Done, Held, Running, fp, spawn_job};
+use super::actor::{Actor, Done, Held, Running, fp, spawn_job, spawn_quick};
 use super::files;
 use super::{SignRow, guard, jobs};
-use crate::daemon::{QUICK_OCTETS, QUICK_UNITS};
+use crate::daemon::{Daemon, INLINE_UNITS, QUICK_OCTETS, QUICK_UNITS};
 use crate::keys::{gate_parent, own_keys, parent_breaks};
 
 /// Nothing in a version without DNSSEC expires; by then it is another version.
@@ -84,7 +86,12 @@ impl Actor {
             Action::SetAside { job, keys } => self.start_set_aside(job, keys),
             Action::ShowForReview { stage, version } => self.show_for_review(stage, version),
             Action::RunHook(run) => self.start_hook(run, now),
-            Action::Publish(serve) => self.publish(serve, now),
+            Action::Publish(serve) => {
+                self.publish(serve, now);
+                if self.row.zone.beside.is_none() {
+                    self.beside.clear();
+                }
+            }
             Action::SendNotify { version, .. } => {
                 self.send_notify(version);
                 self.export(version);
@@ -260,15 +267,20 @@ impl Actor {
         }
         let progress = Arc::new(cascade_signer::Progress::new());
         self.running.insert(job, Running::Sign(progress.clone()));
-        let unsigned_serial = self.version(s.unsigned).map_or(0, |v| v.serial().0);
-        self.row.reports.sign = Some(SignRow {
+        let row = SignRow {
             version: s.version.0,
-            unsigned_serial,
+            unsigned_serial: self.version(s.unsigned).map_or(0, |v| v.serial().0),
             serial: None,
             requested_at: now,
             report: None,
             error: None,
-        });
+        };
+        self.sign_before = self.row.reports.sign.clone();
+        // Until a denial of existence that is being built is whole, its jobs are no news.
+        let goes_on = self.row.zone.beside.is_some() && s.upkeep && self.sign_before.is_some();
+        if !goes_on || !s.reasons.iter().eq([&Reason::Policy]) {
+            self.row.reports.sign = Some(row);
+        }
         if self.version(s.unsigned).is_none() && self.recall(&s) {
             return;
         }
@@ -314,17 +326,20 @@ impl Actor {
             requested_at: now,
             reasons: s.reasons.clone(),
             keys_change_since: self.row.keys.zone.signers_change_since(),
+            beside: self.beside.clone(),
             class: match s.runway {
                 RunwayClass::Critical | RunwayClass::Emergency => Class::Critical,
+                // Another denial of existence, perhaps of all the zone, is in no hurry.
+                _ if s.upkeep && s.reasons.iter().eq([&Reason::Policy]) => Class::Bulk,
                 _ if s.upkeep => Class::Normal,
                 _ => Class::Interactive,
             },
         };
-        let units = match input.prev.is_some() && !s.upkeep {
-            // By difference; most are small.
-            true => 0,
-            false => input.base.unit_count(),
+        let units = match &input.prev {
+            Some(prev) if !s.upkeep => Alignment::of(prev, &input.base).units(),
+            _ => input.base.unit_count(),
         };
+        let small = units <= INLINE_UNITS;
         let waits = keys
             .signers
             .values()
@@ -342,13 +357,23 @@ impl Actor {
                 return;
             };
             let (d2, p2) = (d.clone(), progress.clone());
-            let work = tokio::task::spawn_blocking(move || {
-                let now = d2.now();
-                jobs::sign_version(&input, d2.pool_for(units), d2.clock.as_ref(), &p2, now)
-            });
-            let result = match work.await {
+            let sign = move |pool: &rayon::ThreadPool, d: &Daemon| {
+                jobs::sign_version(&input, pool, d.clock.as_ref(), &p2, d.now())
+            };
+            let result = match small && !waits {
+                true => {
+                    let work = d.quick.run(move |own| sign(own, &d2));
+                    work.result().await.map_err(|e| e.to_string())
+                }
+                false => {
+                    let work = move || sign(d2.pool_for(units), &d2);
+                    let work = tokio::task::spawn_blocking(work);
+                    work.await.map_err(|e| e.to_string())
+                }
+            };
+            let result = match result {
                 Ok(r) => Done::Signed(job, s.version, Box::new(r), with),
-                Err(e) => Done::Panicked(job, e.to_string()),
+                Err(e) => Done::Panicked(job, e),
             };
             let _ = done.send(result);
         });
@@ -371,8 +396,10 @@ impl Actor {
         let before = live
             .filter(|_| by_change)
             .and_then(|l| self.versions.get(&l.version)?.as_before());
+        let denial = self.denial_of(&v, &policy.file.policy);
         let input = jobs::VerifyInput {
             version: v,
+            denial,
             approved,
             before,
             keys,
@@ -383,15 +410,18 @@ impl Actor {
             sample_seed: self.row.zone.seed,
         };
         let d = self.d.clone();
-        spawn_job(&self.done, job, move || {
-            let now = d.now();
-            let units = match input.before.is_some() {
-                true => 0,
-                false => input.version.unit_count(),
-            };
-            let outcome = jobs::verify(input, d.pool_for(units), now);
+        let units = match &input.before {
+            Some(before) => input.version.units_beside(&before.version),
+            None => input.version.unit_count(),
+        };
+        let verify = move |pool: &rayon::ThreadPool, d: &Daemon| {
+            let outcome = jobs::verify(input, pool, d.now());
             Done::Verified(job, version, Box::new(outcome))
-        });
+        };
+        match units <= INLINE_UNITS {
+            true => spawn_quick(&self.d, &self.done, job, move |own| verify(own, &d)),
+            false => spawn_job(&self.done, job, move || verify(d.pool_for(units), &d)),
+        }
     }
 
     /// Keeps what waits for somebody, so that a restart finds it again.
@@ -572,8 +602,10 @@ impl Actor {
     ) -> Option<Approved<cascade_verifier::Verified<Arc<ZoneVersion>>>> {
         let policy = self.policy()?;
         let keys = self.gate_keys(v, &version);
+        let denial = self.denial_of(&version, &policy.file.policy);
         let input = jobs::VerifyInput {
             version,
+            denial,
             before: None,
             approved: None,
             keys,
@@ -604,6 +636,19 @@ impl Actor {
                 Some(Approved::despite(refused, despite))
             }
         }
+    }
+
+    /// The denial of existence that a version must have: the policy's, or, until that is built, the
+    /// one that is live (signing.md §3.6).
+    pub(super) fn denial_of(&self, version: &ZoneVersion, p: &Policy) -> DenialPlan {
+        let row = &self.row.zone;
+        let live = row.live.as_ref();
+        let unmet = live.filter(|l| l.signing != row.settings.signing);
+        let kept = unmet
+            .and_then(|l| self.version(l.version))
+            .and_then(|v| super::beside::plan_of(v.denial()));
+        kept.filter(|kept| super::beside::plan_of(version.denial()).as_ref() == Some(kept))
+            .unwrap_or_else(|| jobs::denial(&p.signer.denial))
     }
 
     /// What the gate is told of the keys that this version was signed with.
@@ -789,9 +834,24 @@ impl Actor {
         }
         match result {
             Ok(jobs::SignEnd::Nothing(next_due)) => {
+                self.show_signing_before();
                 self.apply(Event::SignNothing { job, next_due }).await;
             }
-            Ok(jobs::SignEnd::Signed(done, next_due)) => {
+            Ok(jobs::SignEnd::Deferred { due, done, total }) => {
+                self.show_signing_before();
+                let deferred = Event::SignDeferred {
+                    job,
+                    next_due: due,
+                    done,
+                    total,
+                };
+                self.apply(deferred).await;
+            }
+            Ok(jobs::SignEnd::Signed {
+                signed: done,
+                due: next_due,
+                unmet,
+            }) => {
                 let now = self.d.now();
                 let v = Arc::new(done.version);
                 let report = done.report;
@@ -803,19 +863,24 @@ impl Actor {
                     true => v.earliest_expiration().unwrap_or(now),
                     false => now + NEVER,
                 };
+                let live = self.row.zone.live.as_ref().filter(|_| unmet);
+                let signing = live.map_or(self.row.zone.settings.signing, |l| l.signing);
                 let mut reviewed = v.content_fingerprint();
                 reviewed.add(cascade_zone::Fingerprint(
-                    u128::from(with.set.apex) << 64 | u128::from(self.row.zone.settings.signing),
+                    u128::from(with.set.apex) << 64 | u128::from(signing),
                 ));
                 let signed = SignResult {
                     serial: v.serial(),
                     min_exp,
                     next_due,
                     reviewed_fp: fp(reviewed),
+                    unmet,
                     report: Report::text(format!("{} signatures", report.signatures)),
                 };
                 if let Some(row) = &mut self.row.reports.sign {
                     row.version = version.0;
+                    row.requested_at = report.requested_at;
+                    row.error = None;
                     row.serial = Some(v.serial().0);
                     row.report = Some(report);
                 }
@@ -829,6 +894,13 @@ impl Actor {
                 }
                 self.apply(Event::SignFailed { job, fault, error }).await;
             }
+        }
+    }
+
+    /// The one that ran came to no version: what is live was made by the one before.
+    fn show_signing_before(&mut self) {
+        if let Some(before) = self.sign_before.take() {
+            self.row.reports.sign = Some(before);
         }
     }
 

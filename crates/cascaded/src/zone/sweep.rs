@@ -85,7 +85,9 @@ impl Actor {
         };
         let signed: Arc<ZoneVersion> = held.version().clone();
         let keys = self.gate_keys(version, &signed);
+        let denial = self.denial_of(&signed, &policy.file.policy);
         let input = jobs::VerifyInput {
+            denial,
             approved: self.version(signed.unsigned_id()),
             version: signed,
             before: None,

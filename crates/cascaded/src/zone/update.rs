@@ -53,6 +53,11 @@ pub struct OwnContent {
     /// It was published: from then on the content is ours, and the source's beginning is not read
     /// again.
     pub own: bool,
+    /// Rollbacks that were published, and changes of the source: a log from before the last one holds
+    /// what it undid. Counted in
+    /// the commit that makes the content live, so that no end of the process comes between.
+    #[serde(default)]
+    pub rollbacks: u64,
 }
 
 #[derive(Default)]
@@ -153,6 +158,14 @@ impl Actor {
             && let Ok(next) = rx.try_recv()
         {
             self.updates.queue.push_back((now, next));
+        }
+    }
+
+    /// Answers what can be answered.
+    pub(super) fn settle_updates(&mut self) {
+        if self.takes_updates() {
+            self.settle_head();
+            self.settle_flight();
         }
     }
 

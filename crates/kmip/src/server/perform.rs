@@ -261,7 +261,21 @@ fn sign_input(sign: &Sign, token: &dyn Token, placeholder: &Placeholder) -> Perf
 
 /// Signs all that can be signed with one call of the token; one result for each, in their order.
 pub(super) fn sign_all(all: &[&Sign], token: &dyn Token) -> Vec<Performed> {
-    let prepared: Vec<_> = all.iter().map(|s| prepare(s, token, &None)).collect();
+    // Most requests are for one key; what was found for an item holds for the next that asks the same.
+    let mut prepared: Vec<Result<(ObjectId, Mechanism), Failure>> = Vec::with_capacity(all.len());
+    let mut before: Option<&Sign> = None;
+    for sign in all {
+        let like_before =
+            before.is_some_and(|b| b.id == sign.id && b.parameters == sign.parameters);
+        let ready = match prepared.last() {
+            Some(Ok((id, mechanism))) if like_before => mechanism
+                .check_input(&sign.input)
+                .map(|()| (id.clone(), *mechanism)),
+            _ => prepare(sign, token, &None),
+        };
+        prepared.push(ready);
+        before = Some(sign);
+    }
     let jobs: Vec<SignJob<'_>> = all
         .iter()
         .zip(&prepared)

@@ -598,3 +598,116 @@ fn publishing_paused_holds_only_the_last_step() {
     w.run(MINUTE);
     assert_eq!(w.live_content(), Some(2));
 }
+
+/// Another denial of existence takes many jobs; content and refreshes go on with the old one, and a
+/// restart in the middle changes nothing of that.
+#[test]
+fn a_denial_is_built_beside_while_content_goes_on() {
+    let mut w = world(ReviewMode::Off, ReviewMode::Off, OnReject::Discard);
+    w.run(MINUTE);
+    let mut s = w.zone.settings.clone();
+    s.signing = 7;
+    w.beside = 1000;
+    let change = Command::ChangePolicy {
+        settings: Box::new(s),
+    };
+    w.ask("root", change).unwrap();
+    for _ in 0..10 {
+        assert!(w.finish(0));
+    }
+    let since = w.now;
+    assert_eq!(w.zone.beside.map(|b| b.since), Some(since));
+    let started = |w: &World| {
+        let of = |e: &&HistoryEntry| e.kind == HistoryKind::SigningStarted;
+        w.history.iter().filter(of).count()
+    };
+    let before = started(&w);
+    for content in [2, 3] {
+        w.change();
+        let jobs = (0..20).find(|_| !w.finish(0) || w.live_content() == Some(content));
+        assert!(jobs.is_some(), "content waits for the chain");
+        let live = w.zone.live.as_ref().unwrap();
+        assert_ne!(live.signing, 7, "the policy is not met yet");
+        w.crash();
+        for _ in 0..10 {
+            w.finish(0);
+        }
+    }
+    // What is due goes first.
+    let live = w.zone.live.as_mut().unwrap();
+    live.next_due = w.now;
+    let serial = live.serial;
+    w.event(Event::Timer);
+    for _ in 0..10 {
+        w.finish(0);
+    }
+    let live = w.zone.live.as_ref().unwrap();
+    assert!(live.serial.newer_than(serial), "{}", w.tail());
+    assert_ne!(live.signing, 7);
+    assert!(w.beside > 900 && w.zone.beside.is_some());
+    // No entry for every step.
+    assert!(started(&w) <= before + 6, "{}", started(&w) - before);
+    w.run(MINUTE);
+    assert_eq!(w.beside, 0);
+    assert_eq!(w.zone.beside, None);
+    let live = w.zone.live.as_ref().unwrap();
+    assert_eq!((live.signing, live.content_fp.0), (7, 3));
+}
+
+/// The policy is taken back: nothing is built any more, and nothing has to be signed for it.
+#[test]
+fn a_denial_that_nobody_wants_any_more_is_dropped() {
+    let mut w = world(ReviewMode::Off, ReviewMode::Off, OnReject::Discard);
+    w.run(MINUTE);
+    let old = w.zone.settings.clone();
+    let mut s = old.clone();
+    s.signing = 7;
+    w.beside = 1000;
+    for settings in [s, old] {
+        let change = Command::ChangePolicy {
+            settings: Box::new(settings),
+        };
+        w.ask("root", change).unwrap();
+        for _ in 0..5 {
+            w.finish(0);
+        }
+    }
+    let live = w.zone.live.clone();
+    w.run(MINUTE);
+    assert_eq!((w.zone.beside, w.zone.live.clone()), (None, live));
+    assert!(w.running.is_empty());
+}
+
+/// Off for so long that the signatures ended: nothing is answered with them while others are made, and
+/// when none can be made the zone is answered as it would be had it been on.
+#[test]
+fn signatures_that_ended_while_off_are_made_anew_first() {
+    for token_is_away in [false, true] {
+        let mut w = world(ReviewMode::Off, ReviewMode::Off, OnReject::Discard);
+        w.run(MINUTE);
+        let old = w.published;
+        w.now = w.now + 60 * 24 * HOUR;
+        w.crash();
+        let serial = w.zone.live.as_ref().unwrap().serial;
+        w.faults.sign = token_is_away.then_some(Fault::Token);
+        while matches!(w.zone.candidate, Candidate::Restoring { .. }) {
+            assert!(w.finish(0));
+        }
+        assert_eq!(w.zone.live.as_ref().unwrap().serving, Serving::SignFirst);
+        assert_eq!(w.published, None, "nothing is answered yet");
+        for _ in 0..6 {
+            if w.published.is_some() {
+                break;
+            }
+            w.finish(0);
+        }
+        let live = w.zone.live.as_ref().unwrap();
+        assert_eq!(live.serving, Serving::Yes);
+        assert_eq!(w.published == old, token_is_away);
+        assert_eq!(live.serial.newer_than(serial), !token_is_away);
+        w.faults.sign = None;
+        w.run(HOUR);
+        let live = w.zone.live.as_ref().unwrap();
+        assert!(live.min_exp > w.now && live.serving == Serving::Yes);
+    }
+}

@@ -252,6 +252,7 @@ fn events(z: &Zone, now: Timestamp) -> Vec<(String, Event)> {
         min_exp: now,
         next_due: now,
         reviewed_fp: Fp(1, 1),
+        unmet: false,
         report: report(),
     };
     for e in [
@@ -306,6 +307,12 @@ fn events(z: &Zone, now: Timestamp) -> Vec<(String, Event)> {
         Event::SignProgress { job },
         Event::SignDone { job, signed },
         Event::SignNothing { job, next_due: now },
+        Event::SignDeferred {
+            job,
+            next_due: Some(now),
+            done: 1,
+            total: 2,
+        },
         Event::SignFailed {
             job,
             fault: Fault::Token,

@@ -318,9 +318,11 @@ proptest! {
     #[test]
     fn invariants_hold_and_health_returns(
         settings in modes(),
+        beside in prop_oneof![3 => Just(0u64), 1 => 1u64..60],
         ops in prop::collection::vec(op(), 1..1300),
     ) {
         let mut w = World::new(settings);
+        w.beside = beside;
         w.event(Event::Timer);
         for op in ops {
             apply(&mut w, op);

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use cascade_pipeline::action::StartSign;
 use cascade_pipeline::event::{Loaded, SignResult};
 use cascade_pipeline::settings::{OnExpiry, OnReject, ReviewMode};
 use cascade_pipeline::state::*;
@@ -51,6 +52,8 @@ pub struct World {
     pub answers: BTreeMap<u64, Result<Accepted, Refusal>>,
     pub forgotten: bool,
     pub events: u64,
+    /// Jobs that it takes to build another denial of existence, once the policy asks for one.
+    pub beside: u64,
 }
 
 impl World {
@@ -76,6 +79,7 @@ impl World {
             answers: BTreeMap::new(),
             forgotten: false,
             events: 0,
+            beside: 0,
         }
     }
 
@@ -318,6 +322,15 @@ impl World {
                     fault,
                     error: error(),
                 },
+                None if self.beside > 0 && self.zone_unmet() && only_policy(&s) => {
+                    self.beside -= 1;
+                    Event::SignDeferred {
+                        job: s.job,
+                        next_due: None,
+                        done: 1,
+                        total: 1 + self.beside,
+                    }
+                }
                 None => {
                     self.signed_of.insert(s.version, s.unsigned);
                     let serial = s.serial.or(s.above.map(Serial::next)).unwrap_or(Serial(1));
@@ -327,6 +340,7 @@ impl World {
                         min_exp: self.now + Duration::from_secs(14 * DAY),
                         next_due: self.now + Duration::from_secs(DAY / 2),
                         reviewed_fp: Fp(fp, s.keys.apex),
+                        unmet: self.beside > 0 && self.zone_unmet(),
                         report: Report::text("signed"),
                     };
                     Event::SignDone { job: s.job, signed }
@@ -385,6 +399,12 @@ impl World {
             Action::SetAside { job, .. } => Event::RemoveDone { job },
             other => panic!("not a job: {other:?}"),
         })
+    }
+
+    /// Live has another denial than the policy wants.
+    fn zone_unmet(&self) -> bool {
+        let live = self.zone.live.as_ref();
+        live.is_some_and(|l| l.signing != self.zone.settings.signing)
     }
 
     pub fn loaded(&self) -> Loaded {
@@ -463,6 +483,10 @@ pub fn settings(unsigned: ReviewMode, signed: ReviewMode, on_reject: OnReject) -
     s.on_expiry = OnExpiry::Stop;
     s.retained_versions = 3;
     s
+}
+
+fn only_policy(s: &StartSign) -> bool {
+    s.upkeep && s.reasons.iter().eq([&Reason::Policy])
 }
 
 pub fn job_of(a: &Action) -> Option<JobId> {

@@ -316,6 +316,73 @@ impl Sequence {
         made
     }
 
+    /// Goes on with the denial `to` beside that of the version before, one batch, and leaves what was
+    /// made in `building`. `true`: the version that switches was made, and is the new `prev`.
+    pub fn change(
+        &mut self,
+        to: &DenialPlan,
+        batch: usize,
+        building: &mut Option<Building>,
+    ) -> bool {
+        let plan = SigningPlan {
+            denial: to.clone(),
+            ..self.plan()
+        };
+        let (clock, progress) = (SimClock::new(self.now), Progress::new());
+        let job = Job {
+            pool: &self.pool,
+            clock: &clock,
+            progress: &progress,
+            class: Class::Normal,
+            token_wait: Duration::from_secs(10),
+        };
+        let kept = std::cell::RefCell::new(building.take());
+        let earlier = kept.borrow().clone();
+        let pace = Pace {
+            batch,
+            until: Duration::ZERO,
+            keep: &|b| drop(kept.borrow_mut().replace(b.clone())),
+        };
+        let scope = Scope::content(KEY_SET_REMAIN);
+        let (prev, base) = (&self.prev, &self.base);
+        let done = change_denial(prev, earlier, base, &plan, &scope, &pace, &job, self.now);
+        *building = kept.into_inner();
+        match done.unwrap() {
+            Changed::Building(b) => {
+                assert!(!b.is_complete() && b.progress().0 < b.progress().1);
+                false
+            }
+            Changed::Switched(Resigned::Signed(signed, None)) => {
+                let full = sign(&self.base, &plan, &job, self.now).unwrap();
+                // Of the denial all is there, and of the RRsets all that did not change.
+                let made: u64 = signed.report.keys.iter().map(|k| k.signatures).sum();
+                assert!(made <= 12, "{made} signatures in the version that switches");
+                self.check_switch(&signed, &full);
+                self.serial += 1;
+                self.prev = signed.version.clone();
+                self.denial = to.clone();
+                *building = None;
+                true
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn check_switch(&mut self, signed: &Signed, full: &Signed) {
+        let version = &signed.version;
+        let faults = version.audit();
+        assert!(faults.is_empty(), "{faults:?}");
+        let plain = |v: &ZoneVersion| {
+            let mut out = records(v);
+            out.retain(|r| r.rtype != Rtype::RRSIG && r.rtype != Rtype::ZONEMD);
+            out
+        };
+        assert_eq!(plain(version), plain(&full.version));
+        self.check_keys(version, &full.version);
+        verified(version, &records(version), &mut self.cache);
+        digested(version, self.zonemd);
+    }
+
     /// Nothing is allowed only if nothing differs but the SOA.
     fn check_nothing(&self, left: &Left, full: &ZoneVersion) {
         assert!(!self.scope.even_if_equal);

@@ -23,6 +23,7 @@ use cascade_keys::{Class, KeyNum, KeyPolicy, KeyState, Role, Stage, Step, Strate
 use thiserror::Error;
 
 use crate::config::{By, Config, Led};
+use crate::fault::Faults;
 use crate::parent::Ds;
 
 pub(crate) use parse::deeds_of;
@@ -51,8 +52,7 @@ pub struct Scenario {
     pub run: u64,
     /// First and last seed.
     pub seeds: (u64, u64),
-    /// Standard faults are injected at each stage of rolls of this class.
-    pub faults: Option<(Class, Vec<String>)>,
+    pub faults: Faults,
 }
 
 #[derive(Clone, Debug)]
@@ -97,6 +97,8 @@ pub enum What {
     Never(Cond),
     /// The forecast for so many seconds must be what happens.
     Forecast(u64),
+    /// An emergency begins, and ends when its plan says.
+    Plan(Role, Strategy),
 }
 
 /// Something that changes the world.
@@ -106,6 +108,12 @@ pub enum Deed {
     Policy(Vec<(String, String)>),
     DataTtl(u32),
     Led(Led),
+    Denial,
+    Remove,
+    TakeBack,
+    Upgrade,
+    Source(u32),
+    Truncated(bool),
     ParentDsTtl(u32),
     ParentBy(By),
     ParentKeepOld(bool),
@@ -115,6 +123,8 @@ pub enum Deed {
     ParentDigests(Vec<u8>),
     ParentApply(Vec<ApplyDs>),
     ParentDown(usize, u64),
+    ParentMoves(Vec<u64>),
+    ParentChildSide(Vec<usize>),
     SecondaryDown(usize, u64),
     SecondaryLag(usize, u64),
     SecondaryRewind(usize, u64, u64),
@@ -157,6 +167,8 @@ pub enum Order {
     Emergency(Role, Strategy),
     BackedUp(KeyNum),
     ConfirmClock,
+    Rollback,
+    Import,
     Pause,
     Resume,
     Check,
@@ -189,6 +201,8 @@ pub enum Cond {
     Dnskey(Vec<KeyNum>),
     Signers(Vec<KeyNum>),
     Cds(CdsIs),
+    /// Content of the version that is served.
+    Content(u32),
     /// Keys with a DS at every parent server.
     DsIs(Vec<KeyNum>),
     Key(KeyNum, KeyState),
@@ -219,6 +233,7 @@ pub enum Counter {
     Restarts,
     Announced,
     Keys,
+    Held,
 }
 
 impl ApplyDs {

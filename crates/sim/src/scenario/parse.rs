@@ -9,6 +9,7 @@ use super::{
     Trigger, What, When,
 };
 use crate::config::{By, Config, default_policy};
+use crate::fault::{FAULTS, Faults};
 
 /// Combinations of `sweep` values above which a file is refused.
 const MAX_COMBINATIONS: usize = 10_000;
@@ -72,7 +73,7 @@ pub fn parse(text: &str) -> Result<Scenario, ScenarioError> {
         lines: Vec::new(),
         run: 0,
         seeds: (0, 0),
-        faults: None,
+        faults: Faults::default(),
     };
     let mut last = When::Always;
     for (i, line) in text.lines().enumerate() {
@@ -111,17 +112,18 @@ fn statement(s: &mut Scenario, w: &mut Words, last: &mut When) -> Parsed<()> {
             s.seeds = ends.ok_or_else(|| w.bad(&range, "seeds such as 1..8"))?;
         }
         "faults" => {
-            let class = w.class()?;
+            let all = w.take("all");
+            let class = if all { None } else { Some(w.class()?) };
             let mut except = Vec::new();
             if w.take("except") {
                 let names = w.next("names of faults")?;
                 except = w.list_of(&names, |n| {
-                    let known = crate::run::FAULTS.iter().any(|f| f.0 == n.text);
+                    let known = FAULTS.iter().any(|f| f.0 == n.text);
                     let name = known.then(|| n.text.clone());
                     name.ok_or_else(|| w.bad(n, "a standard fault"))
                 })?;
             }
-            s.faults = Some((class, except));
+            s.faults = Faults { class, except };
         }
         "at" => {
             *last = When::At(w.span("a time")?);
@@ -177,6 +179,10 @@ fn action(s: &mut Scenario, w: &mut Words, when: When) -> Parsed<()> {
     let mut whats = Vec::new();
     match head.text.as_str() {
         "expect" | "within" | "never" => whats.push(demand(&head, w)?),
+        "plan-emergency" => {
+            let role = w.role()?;
+            whats.push(What::Plan(role, strategy(w)?));
+        }
         "forecast" => whats.push(What::Forecast(w.span("a duration")?)),
         _ => whats.extend(deeds(&head, w)?.into_iter().map(What::Do)),
     }
@@ -231,12 +237,17 @@ fn deeds(head: &Word, w: &mut Words) -> Parsed<Vec<Deed>> {
     let one = match head.text.as_str() {
         "operator" => order(w)?,
         "policy" => Deed::Policy(w.policy_pairs()?),
+        "zone" if w.take("remove") => Deed::Remove,
+        "zone" if w.take("restore") => Deed::TakeBack,
+        "source" => source(w)?,
+        "upgrade" => Deed::Upgrade,
         "zone" => {
             let (k, v) = w.pair("a setting")?;
             match k.text.as_str() {
                 "data-ttl" => Deed::DataTtl(w.seconds_of(&v)?),
                 "delegated" => Deed::Led(w.led_of(&v)?),
-                _ => return Err(w.bad(&k, "data-ttl or delegated")),
+                "denial" if matches!(v.text.as_str(), "nsec" | "nsec3" | "opt-out") => Deed::Denial,
+                _ => return Err(w.bad(&k, "data-ttl, delegated, denial, remove or restore")),
             }
         }
         "parent" => return parent(w),
@@ -296,6 +307,8 @@ fn parent(w: &mut Words) -> Parsed<Vec<Deed>> {
             "keep-old" => Deed::ParentKeepOld(w.yes_of(&v)?),
             "remove-first" => Deed::ParentRemoveFirst(w.span_of(&v)?),
             "register" => Deed::ParentRegister(w.span_of(&v)?),
+            "moves" => Deed::ParentMoves(w.spans_of(&v)?),
+            "child-side" => Deed::ParentChildSide(w.indices_of(&v)?),
             "copy" => Deed::ParentCopy(w.spans_of(&v)?),
             "digests" => Deed::ParentDigests(w.list_of(&v, |d| w.number_of(d))?),
             "apply" => Deed::ParentApply(w.list_of(&v, |d| apply_ds(w, d))?),
@@ -324,6 +337,26 @@ fn apply_ds(w: &Words, d: &Word) -> Parsed<ApplyDs> {
         Some(n) => Some(n.parse().map_err(|_| w.bad(d, "a DS such as k3/2"))?),
     };
     Ok(ApplyDs { key, digest, wrong })
+}
+
+fn strategy(w: &mut Words) -> Parsed<Strategy> {
+    let how = w.next("safe or fast")?;
+    match how.text.as_str() {
+        "safe" => Ok(Strategy::Safe),
+        "fast" => Ok(Strategy::Fast),
+        _ => Err(w.bad(&how, "safe or fast")),
+    }
+}
+
+fn source(w: &mut Words) -> Parsed<Deed> {
+    let what = w.next("truncated, good or content=N")?;
+    let content = what.text.strip_prefix("content=").map(str::parse);
+    match (what.text.as_str(), content) {
+        ("truncated", _) => Ok(Deed::Truncated(true)),
+        ("good", _) => Ok(Deed::Truncated(false)),
+        (_, Some(Ok(n))) => Ok(Deed::Source(n)),
+        _ => Err(w.bad(&what, "truncated, good or content=N")),
+    }
 }
 
 fn secondary(w: &mut Words) -> Parsed<Deed> {
@@ -382,16 +415,12 @@ fn order(w: &mut Words) -> Parsed<Deed> {
         }
         "emergency" => {
             let role = w.role()?;
-            let how = w.next("safe or fast")?;
-            let strategy = match how.text.as_str() {
-                "safe" => Strategy::Safe,
-                "fast" => Strategy::Fast,
-                _ => return Err(w.bad(&how, "safe or fast")),
-            };
-            Order::Emergency(role, strategy)
+            Order::Emergency(role, strategy(w)?)
         }
         "backed-up" => Order::BackedUp(w.key()?),
         "clock-confirm" => Order::ConfirmClock,
+        "rollback" => Order::Rollback,
+        "import" => Order::Import,
         "pause" => Order::Pause,
         "resume" => Order::Resume,
         "check" => Order::Check,
@@ -441,6 +470,7 @@ fn cond(w: &mut Words) -> Parsed<Cond> {
             "restarts" => Counter::Restarts,
             "announced" => Counter::Announced,
             "keys" => Counter::Keys,
+            "held" => Counter::Held,
             _ => return Err(w.bad(&head, "something that is counted")),
         };
         let n = n.parse().map_err(|_| w.bad(&head, "a number"))?;
@@ -458,6 +488,7 @@ fn cond(w: &mut Words) -> Parsed<Cond> {
             ("cds", "none") => Cond::Cds(CdsIs::None),
             ("cds", "delete") => Cond::Cds(CdsIs::Delete),
             ("cds", _) => Cond::Cds(CdsIs::Keys(w.keys_of(&value)?)),
+            ("content", _) => Cond::Content(w.number_of(&value)?),
             ("published", _) => Cond::Is(Flag::Published, w.yes_of(&value)?),
             ("settled", _) => Cond::Is(Flag::Settled, w.yes_of(&value)?),
             ("linked", _) => Cond::Is(Flag::Linked, w.yes_of(&value)?),

@@ -28,7 +28,7 @@ impl Words {
         }
     }
 
-    fn indices_of(&self, v: &Word) -> Parsed<Vec<usize>> {
+    pub(super) fn indices_of(&self, v: &Word) -> Parsed<Vec<usize>> {
         self.list_of(v, |w| self.number_of(w))
     }
 
@@ -76,6 +76,9 @@ impl Words {
                 }
                 ("secondaries", "v6-only") => c.v6_only = self.indices_of(&v)?,
                 ("secondaries", "rewrites") => c.rewrites = self.indices_of(&v)?,
+                ("zone", "signed-before") => c.signed_before = self.yes_of(&v)?,
+                ("secondaries", "hidden-primary") => c.hidden_primary = self.yes_of(&v)?,
+                ("parent", "child-side") => c.child_side = self.indices_of(&v)?,
                 ("secondaries", "hidden") => c.hidden = self.indices_of(&v)?,
                 ("token", "instances") => c.instances = self.number_of(&v)?,
                 ("token", "proofs") => c.proofs = self.yes_of(&v)?,

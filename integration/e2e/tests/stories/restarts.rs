@@ -227,3 +227,69 @@ fn two_daemons_do_not_share_a_state() {
         "{said}"
     );
 }
+
+/// The first version that the log says was published from here on: its serial.
+fn first_published(log: &str) -> Option<u32> {
+    let line = log
+        .lines()
+        .find(|l| l.contains(&format!("Published zone {ZONE} ")))?;
+    let serial = line.split("serial ").last()?;
+    serial.split_whitespace().next()?.parse().ok()
+}
+
+/// Off for three months: nobody is shown the signatures that ended, not even for a moment, and when no
+/// others can be made the zone is served as it is, with an alarm.
+#[test]
+fn signatures_that_ended_while_the_daemon_was_off() {
+    // 2030-01-01 and 2030-04-01.
+    let (then, now) = (1_893_456_000, 1_901_232_000);
+    for keys_are_gone in [false, true] {
+        let mut site = Site::new();
+        site.begin_at(then);
+        site.start();
+        site.policy("p", "");
+        site.ok(&["policy", "reload"]);
+        add(&site, ZONE, SEED);
+        site.await_published(ZONE, 1);
+        let serial = site.served_serial(ZONE);
+        assert_eq!(site.stop(), Some(0));
+        let keys = site.path("state/keys");
+        assert!(keys.exists(), "{}", keys.display());
+        let aside = site.path("state/keys-aside");
+        if keys_are_gone {
+            fs::rename(&keys, &aside).unwrap();
+        }
+        let before = site.log().len();
+        site.begin_at(now);
+        site.start();
+        let answer = until("it is served", || {
+            let answer = site.ask(&["+dnssec", ZONE, "SOA"]);
+            (answer.status == "NOERROR").then_some(answer)
+        });
+        let log = site.log().split_off(before);
+        let first = first_published(&log).unwrap_or_else(|| panic!("{log}"));
+        let ends: Vec<String> = answer
+            .rdata("RRSIG")
+            .iter()
+            .filter_map(|r| Some(r.split_whitespace().nth(4)?.to_string()))
+            .collect();
+        assert!(!ends.is_empty(), "{}", answer.text);
+        let ended = ends.iter().any(|e| e.as_str() < "20300401000000");
+        if !keys_are_gone {
+            assert!(first > serial, "{first} after {serial}\n{log}");
+            assert!(!ended, "{}", answer.text);
+            continue;
+        }
+        assert_eq!(first, serial);
+        assert!(ended, "{}", answer.text);
+        let health = site.cascade(&["health"]);
+        assert!(health.code != Some(0), "{health}");
+        fs::remove_dir_all(&keys).ok();
+        fs::rename(&aside, &keys).unwrap();
+        site.stop();
+        site.start();
+        until("it is signed again", || {
+            (site.served_serial(ZONE) > serial).then_some(())
+        });
+    }
+}

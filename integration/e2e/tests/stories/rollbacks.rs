@@ -1,5 +1,6 @@
 //! Bad content is published, and taken back within seconds.
 
+use cascade_e2e::judge::{Judge, Verdict};
 use cascade_e2e::secondary::Secondary;
 use cascade_e2e::{Site, until};
 
@@ -227,6 +228,21 @@ fn versions_that_memory_let_go_are_compared_and_taken_back_from_disk() {
         unsigned.contains("unsigned: 4002 added, 4002 removed"),
         "{unsigned}"
     );
+    // Written out as it was: the zone of then, signatures and all, and what the source had.
+    let file = site.path("first.zone");
+    let out = file.to_str().unwrap();
+    site.ok(&["zone", "export", ZONE, "--version", &first, "--output", out]);
+    let single = site.ask(&[ZONE, "DNSKEY"]).rdata("DNSKEY").len() == 1;
+    for judge in Judge::ALL {
+        if let Verdict::Invalid(said) = judge.judge(ZONE, &file, single) {
+            panic!("{}: {said}", judge.program());
+        }
+    }
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(text.contains("www.example.net. 300 IN A 192.0.2.80\n") && text.contains("RRSIG"));
+    let source = site.ok(&["zone", "export", ZONE, "--version", &first, "--unsigned"]);
+    assert!(source.contains("www.example.net. 300 IN A 192.0.2.80\n") && !source.contains("RRSIG"));
+    assert_eq!(source.lines().count(), 4004);
     site.cascade(&["zone", "diff", ZONE, "v999"])
         .complains(&["has no version 'v999': kept are"]);
     site.ok(&["zone", "rollback", ZONE, "--to", &first, "--yes", "--wait"]);

@@ -454,3 +454,66 @@ fn a_zone_begins_empty_and_can_change_hands() {
     ]);
     assert!(said.expect(1).stderr.contains("nothing to begin with"));
 }
+
+/// The files below, wherever they are.
+fn files_named(folder: &std::path::Path, name: &str) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            found.extend(files_named(&path, name));
+        } else if entry.file_name() == name {
+            found.push(path);
+        }
+    }
+    found
+}
+
+/// The power goes between the commit that rolls back and the removal of the log of changes that it
+/// undid: they stay undone.
+#[test]
+fn what_was_rolled_back_does_not_come_back_from_the_log() {
+    let mut site = site("[loader.review]\nmode = \"manual\"\n");
+    add_own(&site, SEED);
+    site.await_state(ZONE, "unsigned-review");
+    site.ok(&["zone", "approve", "--unsigned", ZONE, "1"]);
+    site.await_published(ZONE, 1);
+    let first = site.status(ZONE)["published"]["version"].clone();
+    // Two changes that wait for people, and are acknowledged.
+    changed(&site, false, "update add b.example.net. 60 A 192.0.2.2");
+    site.await_state(ZONE, "unsigned-review");
+    changed(&site, false, "update add c.example.net. 60 A 192.0.2.3");
+    let logs = files_named(&site.path("state"), "updates.cj");
+    let [log] = logs.as_slice() else {
+        panic!("{logs:?}");
+    };
+    let both = fs::read(log).unwrap();
+    let waits = |site: &Site| site.status(ZONE)["unsigned"]["serial"].as_u64();
+    let serial = waits(&site).unwrap().to_string();
+    site.ok(&["zone", "approve", "--unsigned", ZONE, &serial]);
+    until("the first change is served", || {
+        (!a(&site, "b.example.net").is_empty()).then_some(())
+    });
+    // The first was a mistake, and the second with it.
+    let to = first.as_str().unwrap();
+    site.ok(&["zone", "rollback", ZONE, "--to", to, "--yes"]);
+    until("it is rolled back, and the log is gone", || {
+        (a(&site, "b.example.net").is_empty() && !log.exists()).then_some(())
+    });
+    let served = site.served_serial(ZONE);
+    site.kill();
+    fs::write(log, &both).unwrap();
+    site.start();
+    site.ok(&["zone", "unpin", ZONE]);
+    until("the old log is gone", || (!log.exists()).then_some(()));
+    changed(&site, false, "update add d.example.net. 60 A 192.0.2.4");
+    let newest = until("the next change waits", || waits(&site).filter(|s| *s > 1));
+    site.ok(&["zone", "approve", "--unsigned", ZONE, &newest.to_string()]);
+    until("the next change is served", || {
+        (!a(&site, "d.example.net").is_empty()).then_some(())
+    });
+    assert!(a(&site, "b.example.net").is_empty(), "{}", site.log());
+    assert!(a(&site, "c.example.net").is_empty(), "{}", site.log());
+    assert!(site.served_serial(ZONE) > served);
+    judge(&site, ZONE);
+}

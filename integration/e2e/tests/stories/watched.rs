@@ -1,6 +1,8 @@
 //! Secondaries that do not show what we published, and the one that goes first.
 
-use std::fs;
+use std::net::{IpAddr, UdpSocket};
+use std::time::{Duration, Instant};
+use std::{fs, io};
 
 use cascade_e2e::primary::{Primary, Program};
 use cascade_e2e::secondary::{Make, Secondary};
@@ -169,4 +171,95 @@ fn the_canary_goes_first_and_a_bad_one_holds_the_others() {
     until("nothing is left of it", || {
         (!warnings(&site).contains("canary")).then_some(())
     });
+}
+
+/// A socket at the port of DNS where a server of the zone could be: at an address of this host, since
+/// none is sought on the loopback interface. `None`: there is no such place for us.
+fn at_port_53() -> Option<(IpAddr, UdpSocket)> {
+    let bound = || -> io::Result<(IpAddr, UdpSocket)> {
+        let any = UdpSocket::bind("0.0.0.0:0")?;
+        // Nothing is sent; the kernel says where it would come from.
+        any.connect("192.0.2.1:9")?;
+        let here = any.local_addr()?.ip();
+        let socket = UdpSocket::bind((here, 53))?;
+        socket.set_read_timeout(Some(Duration::from_millis(200)))?;
+        Ok((here, socket))
+    };
+    match bound() {
+        Ok(found) if !found.0.is_loopback() => Some(found),
+        Ok(_) => None,
+        Err(e) => {
+            eprintln!("no place for a server of the zone: {e}");
+            None
+        }
+    }
+}
+
+/// Its opcode.
+const NOTIFY: u8 = 4;
+
+/// The serial of the next NOTIFY (RFC 1996), which is answered if `answer` says so.
+fn notified(socket: &UdpSocket, answer: bool) -> Option<u32> {
+    let mut message = [0; 512];
+    // The key manager asks the servers of a zone what they show, and gets no answer here.
+    let (n, from) = loop {
+        let (n, from) = socket.recv_from(&mut message).ok()?;
+        if message[2] >> 3 & 15 == NOTIFY {
+            break (n, from);
+        }
+    };
+    let question = b"\x07example\x03net\0\0\x06\0\x01";
+    assert_eq!(&message[12..12 + question.len()], question);
+    if answer {
+        let mut reply = message[..12 + question.len()].to_vec();
+        reply[2] |= 0x80;
+        reply[6..12].fill(0);
+        socket.send_to(&reply, from).unwrap();
+    }
+    // The serial is the first of five numbers that end the SOA, which ends the answer section.
+    let tail = &message[..n];
+    let at = tail
+        .windows(8)
+        .position(|w| w == [0, 1, 0x51, 0x80, 0, 1, 0x51, 0x80])?;
+    Some(u32::from_be_bytes(tail[at - 4..at].try_into().unwrap()))
+}
+
+/// With `notify-ns` the servers of the NS RRset are told, each until it answers; not the primary that
+/// the SOA names, and nobody without the option.
+#[test]
+fn the_servers_of_the_zone_are_told_when_that_is_wanted() {
+    let Some((here, socket)) = at_port_53() else {
+        return;
+    };
+    let zone = |serial: u32, primary: &str| {
+        let soa = zone(serial).replace("SOA ns1", &format!("SOA {primary}"));
+        format!("{soa}@ NS ns2\nns2 A {here}\n")
+    };
+    let site = Site::started();
+    policy(&site, "");
+    add(&site, ZONE, &zone(1, "ns1"));
+    site.await_published(ZONE, 1);
+    assert_eq!(notified(&socket, true), None, "nobody asked for it");
+    policy(&site, "[server.outbound]\nnotify-ns = true\n");
+    change(&site, ZONE, &zone(2, "ns1"));
+    site.await_published(ZONE, 2);
+    let serial = site.served_serial(ZONE);
+    // Not answered: told again. Answered: told no more.
+    for answer in [false, true] {
+        let told = until("a NOTIFY", || notified(&socket, answer));
+        assert_eq!(told, serial);
+    }
+    let quiet = || {
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(3) {
+            assert_eq!(notified(&socket, true), None);
+        }
+    };
+    quiet();
+    change(&site, ZONE, &zone(3, "ns2"));
+    site.await_published(ZONE, 3);
+    // The SOA names it now: it is where the zone comes from.
+    quiet();
+    let warnings = warnings(&site);
+    assert!(!warnings.contains(&here.to_string()), "{warnings}");
 }

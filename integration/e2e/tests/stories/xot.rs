@@ -361,3 +361,107 @@ fn primaries_over_tls() {
     let text = site.ok(&["zone", "status", ZONE]);
     assert!(text.contains("#any"), "{text}");
 }
+
+/// Two weeks before the end an operator is told, in every place where operators look.
+#[test]
+fn certificates_that_end_are_told_of_before() {
+    let mut site = Site::new();
+    // 2030-01-01.
+    site.begin_at(1_893_456_000);
+    let made = Certificates::new(site.folder());
+    made.make("server", NAME, 2031);
+    let ports = Ports::take(1);
+    let more = format!(
+        "[server.tls]\nservers = [\"127.0.0.1:{}\"]\ncert-path = \"{}\"\nkey-path = \"{}\"\n",
+        ports.get(0),
+        made.file("server.crt"),
+        made.file("server.key"),
+    );
+    site.write("config.toml", &format!("{}{more}", site.config()));
+    site.start();
+    let health = || site.request("GET", "/v1/health", None).unwrap().body;
+    assert!(!health().contains("tls-expiry"), "{}", health());
+    let metrics = || site.request("GET", "/metrics", None).unwrap().body;
+    let end = "cascade_certificate_end_timestamp_seconds{usage=\"server.tls.cert-path\",file=\"";
+    assert!(metrics().contains(end), "{}", metrics());
+    let day = Duration::from_secs(86_400);
+    site.advance(352 * day);
+    let told = health();
+    assert!(
+        told.contains("tls-expiry") && told.contains("ends in 12 days"),
+        "{told}"
+    );
+    assert!(
+        told.contains("server.crt") && told.contains("systemctl reload"),
+        "{told}"
+    );
+    site.advance(13 * day);
+    let over = site.cascade(&["health"]);
+    assert!(
+        over.code != Some(0) && over.stdout.contains("ended at 2031-01-01"),
+        "{over}"
+    );
+    // It is no better when it is read again, and that is said.
+    site.signal(Signal::SIGHUP);
+    until("the complaint", || {
+        site.log()
+            .contains("nothing changed: the certificate of")
+            .then_some(())
+    });
+    made.make("server", NAME, 2120);
+    site.signal(Signal::SIGHUP);
+    until("the new one", || {
+        (!health().contains("tls-expiry")).then_some(())
+    });
+}
+
+/// NSD as the primary. Those that do not select the protocol `dot` must not be used (RFC 9103 §7.1):
+/// the operator is told why, and TCP, which would do, is never tried instead.
+#[test]
+fn nsd_as_a_primary_over_tls() {
+    let (site, made, _ports) = site(|c| {
+        c.make("primary", "ns1.primary.test", 2120);
+    });
+    policy(&site, "");
+    let (place, listen) = (site.path("nsd"), Ports::take(2));
+    fs::create_dir_all(&place).unwrap();
+    fs::write(place.join("zone"), SEED).unwrap();
+    let (shown, plain, secure) = (place.display(), listen.get(0), listen.get(1));
+    let (cert, key) = (made.file("primary.crt"), made.file("primary.key"));
+    let config = format!(
+        "server:\n  ip-address: 127.0.0.1@{plain}\n  ip-address: 127.0.0.1@{secure}\n  \
+         tls-port: {secure}\n  tls-service-pem: \"{cert}\"\n  tls-service-key: \"{key}\"\n  \
+         username: \"\"\n  chroot: \"\"\n  zonesdir: \"{shown}\"\n  pidfile: \"{shown}/pid\"\n  \
+         database: \"\"\n  xfrdfile: \"{shown}/xfrd\"\n  xfrdir: \"{shown}\"\n  \
+         zonelistfile: \"{shown}/zones\"\n  server-count: 1\n  verbosity: 2\nremote-control:\n  \
+         control-enable: no\nzone:\n  name: \"{ZONE}\"\n  zonefile: \"zone\"\n  \
+         provide-xfr: 127.0.0.1 NOKEY\n"
+    );
+    let Some(nsd) = Server::start("nsd", &["-d", "-c", "conf"], &place, &config) else {
+        return;
+    };
+    until("nsd", || dig(plain, &[ZONE, "SOA"]).serial());
+    let source = format!("tls:127.0.0.1:{secure}#ns1.primary.test");
+    site.ok(&["zone", "add", ZONE, "--policy", "p", "--source", &source]);
+    let status = site.await_status(ZONE, "taken or refused", |s| {
+        s["primaries"]["error"].is_string() || s["published"].is_object()
+    });
+    let Some(error) = status["primaries"]["error"].as_str() else {
+        eprintln!("nsd selects 'dot'");
+        site.await_published(ZONE, 1);
+        return;
+    };
+    assert!(error.contains("'dot' (ALPN, RFC 9103"), "{error}");
+    assert!(error.contains(&source), "{error}");
+    assert!(!nsd.log().contains("axfr for"), "{}", nsd.log());
+    assert!(
+        dig(site.publication_port(), &[ZONE, "SOA"])
+            .serial()
+            .is_none()
+    );
+    // Without TLS, when that is what is wanted.
+    let source = format!("127.0.0.1:{plain}");
+    site.ok(&["zone", "edit", ZONE, "--source", &source]);
+    site.ok(&["zone", "reload", ZONE]);
+    site.await_published(ZONE, 1);
+}

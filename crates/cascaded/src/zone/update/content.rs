@@ -6,13 +6,14 @@ use cascade_api::zones::Source;
 use cascade_loader::update::{Asked, Made, Making, make, read};
 use cascade_loader::{LoadReport, LoadResult, Outcome as LoadOutcome};
 use cascade_pipeline::Event;
-use cascade_pipeline::state::JobId;
+use cascade_pipeline::state::{JobId, Origin, Zone};
 use cascade_time::Timestamp;
 use cascade_zone::{Fingerprint, VersionId, ZoneVersion};
 
-use super::super::actor::{Actor, Done, Running, fp, spawn_job};
+use super::super::actor::{Actor, Done, Running, fp, spawn_job, spawn_quick};
 use super::super::jobs;
 use super::{BATCH, Content, Flight, OwnContent, Waiting};
+use crate::daemon::INLINE_UNITS;
 use crate::update::permit::Rules;
 use crate::update::{self, Incoming, UnableKind, Verdict};
 
@@ -33,6 +34,18 @@ impl Actor {
         let live = self.row.zone.live.as_ref().map(|l| l.of.0);
         let content = &mut self.row.content;
         content.own = matches!((live, content.begun), (Some(l), Some(b)) if l >= b || content.same);
+    }
+
+    /// Before a step is committed: the content of a rollback may have become live by it.
+    pub(in super::super) fn note_rollback(&mut self, before: &Zone) {
+        let rolled = before.candidate.cand();
+        let to = rolled.filter(|c| matches!(c.origin, Origin::Rollback { .. }));
+        let live = |z: &Zone| z.live.as_ref().map(|l| (l.version, l.of));
+        let (was, is) = (live(before), live(&self.row.zone));
+        if was != is && to.is_some_and(|c| is.is_some_and(|(_, of)| of == c.version)) {
+            let content = &mut self.row.content;
+            content.rollbacks = content.rollbacks.saturating_add(1);
+        }
     }
 
     /// A load of what the content begins with came to this.
@@ -98,6 +111,7 @@ impl Actor {
                             begun: Some(v.id().0),
                             same: true,
                             own: true,
+                            rollbacks: self.row.content.rollbacks,
                         };
                         self.updates.head = Some(v);
                         self.start_content(job, version, now);
@@ -131,12 +145,15 @@ impl Actor {
         };
         let batch: Vec<Incoming> = self.updates.queue.drain(..n).map(|(_, i)| i).collect();
         let rules = policy.file;
-        let d = self.d.clone();
-        spawn_job(&self.done, job, move || {
-            let started = now;
-            let content = judge(head, batch, version, &rules.policy, &d.pool, started);
+        let judge = move |pool: &rayon::ThreadPool| {
+            let content = judge(head, batch, version, &rules.policy, pool, now);
             Done::Content(job, version, Box::new(content))
-        });
+        };
+        if n <= INLINE_UNITS {
+            return spawn_quick(&self.d, &self.done, job, judge);
+        }
+        let d = self.d.clone();
+        spawn_job(&self.done, job, move || judge(&d.pool));
     }
 
     pub(in super::super) async fn content_made(

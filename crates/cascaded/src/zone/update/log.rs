@@ -30,8 +30,9 @@ impl Actor {
         self.updates.busy = true;
         let mut writer = self.updates.log.take();
         let (d, zone, source) = (self.d.clone(), self.me.id, self.updates.source);
+        let n = self.row.content.rollbacks;
         spawn_job(&self.done, BESIDE, move || {
-            let written = d.files.log_update(zone, &mut writer, &group, d.now());
+            let written = d.files.log_update(zone, &mut writer, n, &group, d.now());
             Done::UpdatesBeside(
                 source,
                 Beside::Logged(written.map_err(|e| e.to_string()), writer),
@@ -52,6 +53,7 @@ impl Actor {
         self.updates.busy = true;
         let mut writer = self.updates.log.take();
         let (d, zone, source) = (self.d.clone(), self.me.id, self.updates.source);
+        let n = self.row.content.rollbacks;
         spawn_job(&self.done, BESIDE, move || {
             let now = d.now();
             // It gets an id of its own when the pipeline asks for it.
@@ -60,7 +62,7 @@ impl Actor {
             let written = match content.made.as_ref().map(|m| (&m.version, &m.edits)) {
                 Ok((Some(v), edits)) => {
                     let group = logged(&content.base, v, edits.clone());
-                    d.files.log_update(zone, &mut writer, &group, now)
+                    d.files.log_update(zone, &mut writer, n, &group, now)
                 }
                 _ => Ok(()),
             };
@@ -182,8 +184,8 @@ impl Actor {
         let Some(live) = self.updates.head.clone() else {
             return;
         };
-        let (d, zone) = (self.d.clone(), self.me.id);
-        let read = tokio::task::spawn_blocking(move || recover(&d, zone, live));
+        let (d, zone, n) = (self.d.clone(), self.me.id, self.row.content.rollbacks);
+        let read = tokio::task::spawn_blocking(move || recover(&d, zone, n, live));
         match read.await.unwrap_or_else(|e| Err(e.to_string())) {
             Ok(None) => {}
             Ok(Some((head, writer))) => {
@@ -241,10 +243,12 @@ type Recovered = Option<(Arc<ZoneVersion>, JournalWriter)>;
 fn recover(
     d: &crate::daemon::Daemon,
     zone: cascade_zone::ZoneId,
+    rollbacks: u64,
     live: Arc<ZoneVersion>,
 ) -> Result<Recovered, String> {
     let text = |e: cascade_archive::ArchiveError| e.to_string();
-    let Some((log, writer)) = d.files.read_update_log(zone).map_err(text)? else {
+    let found = d.files.read_update_log(zone, rollbacks);
+    let Some((log, writer)) = found.map_err(text)? else {
         return Ok(None);
     };
     let aside = |why: String| {
