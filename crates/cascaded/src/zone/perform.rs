@@ -221,7 +221,8 @@ impl Actor {
             });
             let result = match work.await {
                 Ok((outcome, dnssec)) => {
-                    if let Some(dnssec) = dnssec {
+                    // What is at hand belongs to a candidate that may still be signed.
+                    if let (Some(dnssec), LoadOutcome::Loaded { .. }) = (dnssec, &outcome) {
                         let _ = done.send(Done::SourceSigned(version, dnssec));
                     }
                     Done::Loaded(job, version, Box::new(outcome))
