@@ -326,3 +326,24 @@ fn fast_never_takes_the_old_key_out_before_the_parent_has_the_new_one() {
     let roll = z.roll(Class::Ksk).expect("runs");
     assert_eq!((roll.stage, roll.is_met(Seen::DsBoth)), (Stage::P1, false));
 }
+
+#[test]
+fn a_zone_that_is_passed_on_has_no_wishes() {
+    let p = KeyPolicy {
+        passthrough: true,
+        ..policy()
+    };
+    let fresh = ZoneKeys::new(b"\x07example\x00");
+    let facts = Facts::default();
+    assert_eq!(next_action(&fresh, &p, &facts, t(10)), []);
+    assert_eq!(crate::wishes(&fresh, &p, t(10)), []);
+    let text = why("example", &fresh, &p, &facts, t(10));
+    assert_eq!(text, "example: nothing to wait for.");
+    // Keys of ours were published: they go on, and somebody has to decide.
+    let z = zone(&p, true);
+    let text = why("example", &z, &p, &facts, t(10));
+    assert!(
+        text.contains("waits for you") && text.contains("keys of its own"),
+        "{text}"
+    );
+}

@@ -6,7 +6,7 @@ use crate::ds::{DsRecord, absent, at_or_past, present};
 use crate::key::{Key, KeyNum, key_tag};
 use crate::mutants::{Mutant, is};
 use crate::observe::{
-    Answer, Delegation, DsShown, MAX_MEMBERS, Member, MemberReport, Referral, STEADY, Sweep,
+    Answer, Delegation, DsShown, MAX_NODES, Member, MemberReport, Referral, STEADY, Sweep,
     SweepReport, Verdict, What,
 };
 use crate::policy::KeyPolicy;
@@ -15,11 +15,7 @@ use crate::state::ZoneKeys;
 
 /// Judges a sweep against what is published and wanted.
 pub fn judge(zone: &ZoneKeys, policy: &KeyPolicy, sweep: &Sweep) -> SweepReport {
-    let most = if is(Mutant::OneServer) {
-        1
-    } else {
-        MAX_MEMBERS
-    };
+    let most = if is(Mutant::OneServer) { 1 } else { MAX_NODES };
     let members = &sweep.members[..sweep.members.len().min(most)];
     let q = Quorum::new(zone, policy, sweep, members);
     let expected = |m: &Member| expected(zone, &m.answer);

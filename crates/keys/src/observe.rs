@@ -13,8 +13,10 @@ use crate::ds::DsRecord;
 use crate::key::KeyNum;
 use crate::roll::{Class, Seen};
 
-/// Members of a sweep that are judged; more are not asked.
+/// Addresses that are asked in a sweep.
 pub const MAX_MEMBERS: usize = 64;
+/// Members that are judged: several nodes may name themselves at one address.
+pub(crate) const MAX_NODES: usize = 4 * MAX_MEMBERS;
 /// A server that has gone back in a wait must show what is expected for this long in all sweeps
 /// before it counts: what it shows depends on whom the question reaches.
 pub const STEADY: Duration = Duration::from_secs(3600);

@@ -108,6 +108,8 @@ pub struct KeyPolicy {
     pub standby_ksk: u32,
     pub standby_zsk: u32,
     pub require_backup: bool,
+    /// The zone comes signed and is passed on: it has no keys here.
+    pub passthrough: bool,
     /// The zone shall be served without DNSSEC; reached only by way of going insecure.
     pub unsigned: bool,
 }
@@ -153,6 +155,7 @@ impl Default for KeyPolicy {
             standby_ksk: 0,
             standby_zsk: 0,
             require_backup: false,
+            passthrough: false,
             unsigned: false,
         }
     }

@@ -104,6 +104,12 @@ pub fn why(
             looks(None)
         );
     }
+    if policy.passthrough && zone.published.is_some() {
+        return format!(
+            "{name}: waits for you: the zone is to be passed on as it comes, and is signed with keys \
+             of its own; remove it and add it anew, or set signer.mode = \"sign\"."
+        );
+    }
     if policy.unsigned && !zone.unsigned {
         return format!("{name}: {}.{}", still_signed(zone, policy), looks(None));
     }

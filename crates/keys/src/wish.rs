@@ -27,6 +27,9 @@ pub fn wishes(zone: &ZoneKeys, policy: &KeyPolicy, now: Timestamp) -> Vec<Wish> 
     let mut out = Vec::new();
     let mut push = |kind, cause, at| out.push(Wish { kind, cause, at });
     let serving = zone.keys.iter().any(Key::in_service);
+    if policy.passthrough && zone.published.is_none() {
+        return out;
+    }
     if !serving {
         match (policy.unsigned, zone.unsigned) {
             (false, _) => push(RollType::FirstKeys, Cause::Due, now),

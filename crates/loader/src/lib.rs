@@ -31,7 +31,9 @@ pub mod zonemd;
 
 pub use code::{CheckError, Checks, Code, Level, Severity};
 pub use diag::{Diagnostic, Diagnostics, Place};
-pub use load::{LoadRequest, Outcome, ParseOptions, load_bytes, load_file, parse_bytes};
+pub use load::{
+    LoadRequest, Outcome, ParseOptions, load_bytes, load_file, load_signed_file, parse_bytes,
+};
 pub use report::{Attempt, Delta, LoadReport, LoadResult, Stages};
 pub use run::{ParsedFile, Progress};
 pub use sink::{Full, ParsedRecord, RecordList, RecordSink};

@@ -15,7 +15,7 @@ use crate::parse::Env;
 use crate::report::LoadReport;
 use crate::run::{ParsedFile, Progress, parse_plan};
 use crate::scan::{Item, Plan, ScanOptions, scan};
-use crate::sink::RecordSink;
+use crate::sink::{DnssecList, ParsedRecord, RecordSink};
 use crate::source::{self, FileStat, IncludeMode, ReadError, SourceFile, SourceIdentity};
 use crate::zonemd::{self, AsReceived, Verdict, ZonemdCheck};
 
@@ -164,6 +164,26 @@ impl Outcome {
 ///
 /// The clock is for the report and the version's time. `progress` can be read meanwhile.
 pub fn load_file(request: &LoadRequest<'_>, clock: &dyn Clock, progress: &Progress) -> Outcome {
+    read_file(request, clock, progress, None)
+}
+
+/// Loads a zone file whose DNSSEC records are to be kept: they are not part of the version, and
+/// come beside it in `dnssec`, untouched.
+pub fn load_signed_file(
+    request: &LoadRequest<'_>,
+    clock: &dyn Clock,
+    progress: &Progress,
+    dnssec: &mut Vec<ParsedRecord>,
+) -> Outcome {
+    read_file(request, clock, progress, Some(dnssec))
+}
+
+fn read_file(
+    request: &LoadRequest<'_>,
+    clock: &dyn Clock,
+    progress: &Progress,
+    dnssec: Option<&mut Vec<ParsedRecord>>,
+) -> Outcome {
     let mut load = Load::new(request, clock);
     if !request.force && load.untouched() {
         return load.unchanged("the file has not been touched", None);
@@ -185,7 +205,7 @@ pub fn load_file(request: &LoadRequest<'_>, clock: &dyn Clock, progress: &Progre
         request.options,
     );
     load.at.lap(|s| &mut s.split);
-    load.plan(plan, progress)
+    load.plan(plan, progress, dnssec)
 }
 
 /// Builds a version from text in memory, as [`load_file`] does from a file; includes are refused.
@@ -215,7 +235,7 @@ pub fn load_bytes(
         request.apex,
         &options,
     );
-    load.plan(plan, progress)
+    load.plan(plan, progress, None)
 }
 
 /// A load under way.
@@ -266,7 +286,12 @@ impl<'a> Load<'a> {
                 .all(|f| source::stat(&f.path).as_ref() == Some(f))
     }
 
-    fn plan(mut self, plan: Plan, progress: &Progress) -> Outcome {
+    fn plan(
+        mut self,
+        plan: Plan,
+        progress: &Progress,
+        dnssec: Option<&mut Vec<ParsedRecord>>,
+    ) -> Outcome {
         let request = self.request;
         let identity = identity(&plan);
         self.at.report.octets = plan.files.iter().map(|f| f.stat.size).sum();
@@ -282,7 +307,9 @@ impl<'a> Load<'a> {
         self.at.lap(|s| &mut s.parse);
         self.at.report.records_received = parsed.records;
         self.at.report.diagnostics = parsed.diagnostics;
-        self.at.stripped(&parsed.stripped);
+        if dnssec.is_none() {
+            self.at.stripped(&parsed.stripped);
+        }
         if plan.lines > u32::MAX as u64 {
             self.at.whole(
                 Code::LIMIT,
@@ -299,6 +326,15 @@ impl<'a> Load<'a> {
         }
         if !self.at.report.diagnostics.has_errors() {
             self.zonemd(&plan, parsed.stripped.contains_key(&Rtype::ZONEMD.0));
+        }
+        if let Some(dnssec) = dnssec {
+            let all = ParseOptions {
+                strip: false,
+                max_ttl: None,
+                ..request.options.clone()
+            };
+            let parsed = parse_with(&plan, request.apex, &all, DnssecList::default);
+            dnssec.extend(parsed.sinks.into_iter().flat_map(|s| s.0.records));
         }
         let incomplete = self.at.report.diagnostics.has_errors();
         let places = InFiles {

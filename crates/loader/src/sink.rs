@@ -56,6 +56,24 @@ impl RecordSink for RecordList {
     }
 }
 
+/// Only the records that a signer would make: RRSIG, NSEC, NSEC3, and its sets at the apex.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct DnssecList(pub RecordList);
+
+impl RecordSink for DnssecList {
+    fn owner(&mut self, key: &[u8], case: Option<&[u8]>) {
+        self.0.owner(key, case);
+    }
+
+    fn record(&mut self, rtype: Rtype, ttl: u32, rdata: &[u8], loc: u32) -> Result<(), Full> {
+        let at_apex = self.0.owner.0.is_empty() && rtype.is_signer_apex();
+        match at_apex || rtype.is_denial_or_signature() {
+            true => self.0.record(rtype, ttl, rdata, loc),
+            false => Ok(()),
+        }
+    }
+}
+
 /// Most room made ahead for one piece of a file.
 const MAX_AHEAD: usize = 16 << 20;
 

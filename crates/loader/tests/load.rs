@@ -6,7 +6,7 @@ use std::path::Path;
 
 use cascade_loader::{
     Level, LoadRequest, LoadResult, Outcome, ParseOptions, Progress, SourceIdentity, load_bytes,
-    load_file, render,
+    load_file, load_signed_file, render,
 };
 use cascade_time::{SimClock, Timestamp};
 use cascade_zone::{Name, Rtype, VersionId, ZoneId, ZoneVersion};
@@ -417,4 +417,45 @@ fn conflict_as_people_see_it() {
     );
     let outcome = load_text(&text, &options());
     insta::assert_snapshot!(render::render_all(&outcome.report().diagnostics));
+}
+
+#[test]
+fn what_is_signed_comes_beside_the_version_as_it_stands() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("zone");
+    let sig = "A 13 2 3600 20270101000000 20260101000000 7 example. AAAA";
+    let text = format!(
+        "{HEAD}@ DNSKEY 256 3 13 AAAA\nwww A 192.0.2.2\nwww RRSIG {sig}\nwww NSEC @ A RRSIG NSEC\n\
+         www CDS 1 13 2 00\n"
+    );
+    fs::write(&path, text).unwrap();
+    let apex = Name::parse("example.").unwrap();
+    let options = ParseOptions {
+        max_ttl: Some(60),
+        ..options()
+    };
+    let mut dnssec = Vec::new();
+    let outcome = load_signed_file(
+        &request(&path, &apex, &options),
+        &clock(),
+        &Progress::default(),
+        &mut dnssec,
+    );
+    let (version, _) = loaded(outcome);
+    let found: Vec<(&[u8], Rtype, u32)> = dnssec
+        .iter()
+        .map(|r| (r.key.as_slice(), r.rtype, r.ttl))
+        .collect();
+    let www = b"www\0".as_slice();
+    assert_eq!(
+        found,
+        [
+            (b"".as_slice(), Rtype::DNSKEY, 3600),
+            (www, Rtype::RRSIG, 3600),
+            (www, Rtype::NSEC, 3600)
+        ]
+    );
+    // A CDS that is not at the apex is content like all other.
+    assert_eq!(version.sums().records, 5);
+    assert!(!version.is_signed());
 }

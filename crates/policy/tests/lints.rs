@@ -603,9 +603,3 @@ fn texts() {
         .collect();
     insta::assert_snapshot!(lines.join("\n"));
 }
-
-#[test]
-fn what_this_release_does_not_do_is_said() {
-    let unsigned = "[signer]\nmode = \"unsigned\"\n";
-    sides(unsigned, "[signer]\nmode = \"passthrough\"\n", "error P32");
-}

@@ -61,6 +61,7 @@ pub fn key_policy(p: &Policy, config: &policy::Config) -> KeyPolicy {
         standby_ksk: km.generation.standby_ksk,
         standby_zsk: km.generation.standby_zsk,
         require_backup: km.generation.require_backup,
+        passthrough: p.signer.mode == policy::SignerMode::Passthrough,
         unsigned: p.signer.mode == policy::SignerMode::Unsigned,
     }
 }

@@ -131,6 +131,8 @@ pub(super) enum Running {
 /// What a job hands back; the owner task turns it into an event.
 pub(super) enum Done {
     Loaded(JobId, VersionId, Box<cascade_loader::Outcome>),
+    /// What the source of this version has of DNSSEC; comes before [`Done::Loaded`].
+    SourceSigned(VersionId, Vec<cascade_loader::ParsedRecord>),
     Fetched(JobId, VersionId, Box<crate::transfer::Fetched>),
     Guard(JobId, cascade_pipeline::guard::GuardReport),
     Signed(
@@ -193,6 +195,7 @@ pub(super) struct Actor {
     /// The signing before the one that runs: what is shown if that comes to no version.
     pub sign_before: Option<super::SignRow>,
     pub identity: Option<(VersionId, SourceIdentity)>,
+    pub source_signed: super::passed::SourceSigned,
     pub primaries: super::fetch::Primaries,
     /// What is made durable, and in what it is kept.
     pub store: super::store::Store,
@@ -271,6 +274,7 @@ fn spawn(d: &Arc<Daemon>, mut row: ZoneRow, apex: Name, restored: bool) -> Arc<Z
         beside: Default::default(),
         sign_before: None,
         identity: None,
+        source_signed: None,
         primaries: super::fetch::Primaries::default(),
         store: super::store::Store::default(),
         canary: Default::default(),

@@ -9,7 +9,8 @@ use std::time::Duration;
 use cascade_crypto::{Class, ZonemdHash};
 use cascade_loader::{
     Checks, Diagnostic, IncludeMode, Level, LoadReport, LoadRequest, Outcome as LoadOutcome,
-    ParseOptions, Severity, SourceIdentity, ZonemdCheck, load_bytes, load_file,
+    ParseOptions, ParsedRecord, Severity, SourceIdentity, ZonemdCheck, load_bytes, load_file,
+    load_signed_file,
 };
 use cascade_pipeline::Fault;
 use cascade_pipeline::state::Reason;
@@ -52,17 +53,19 @@ pub struct LoadJob {
     pub policy: Arc<policy::PolicyFile>,
 }
 
-/// Loads a zone file.
+/// Loads a zone file; `dnssec`: what of it is signed goes there instead of being dropped.
 pub fn load(
     job: &LoadJob,
     pool: &rayon::ThreadPool,
     clock: &dyn Clock,
     progress: &cascade_loader::Progress,
+    dnssec: Option<&mut Vec<ParsedRecord>>,
 ) -> LoadOutcome {
     let p = &job.policy.policy;
     let options = ParseOptions {
         checks: checks(&p.loader.checks),
-        max_ttl: max_ttl(p),
+        // What is passed on must fit its signatures.
+        max_ttl: max_ttl(p).filter(|_| dnssec.is_none()),
         strip: true,
         include: match p.loader.include {
             policy::Include::Beside => IncludeMode::Beside,
@@ -85,9 +88,10 @@ pub fn load(
         force: job.forced,
         trigger: job.trigger,
     };
-    pool.install(|| match &job.text {
-        Some(text) => load_bytes(&request, text.clone().into_bytes(), clock, progress),
-        None => load_file(&request, clock, progress),
+    pool.install(|| match (&job.text, dnssec) {
+        (Some(text), _) => load_bytes(&request, text.clone().into_bytes(), clock, progress),
+        (None, Some(dnssec)) => load_signed_file(&request, clock, progress, dnssec),
+        (None, None) => load_file(&request, clock, progress),
     })
 }
 
@@ -466,6 +470,8 @@ pub struct GateKeys {
     pub cached_algorithms: Vec<u8>,
     /// There is to be no DNSSEC at all.
     pub unsigned: bool,
+    /// Another signer made it: keys, lifetimes and the kind of denial are that one's own affair.
+    pub passed: bool,
 }
 
 pub struct VerifyInput {
@@ -515,10 +521,11 @@ fn judge(
         secs(life).saturating_add(secs(offset)).saturating_add(hour)
     };
     let key_spans = [&records.dnskey, &records.cds];
+    let passed = input.keys.passed;
     let answers = super::answers::Candidate::new(&input.version, now);
     let params = Params {
         fingerprint_seed: cascade_verifier::fingerprint_seed(input.version.zone()),
-        own_keys: Some(input.keys.own),
+        own_keys: (!passed).then_some(input.keys.own),
         foreign_keys: input.keys.foreign,
         parent: input.keys.parent,
         live_chain_broken: input.keys.live_chain_broken,
@@ -530,17 +537,20 @@ fn judge(
         highest_serial: input.highest,
         engine,
         min_remaining: match engine {
+            Engine::Auto if passed => hour,
             Engine::Auto => secs(s.signature_remain_time),
             Engine::Ring => 0,
         },
         warn_remaining: secs(p.runway_warning()),
         live_earliest: input.live.and_then(|l| l.1),
-        max_span: Some(span(s.signature_lifetime, s.signature_inception_offset)),
+        max_span: Some(span(s.signature_lifetime, s.signature_inception_offset))
+            .filter(|_| !passed),
         max_span_key_set: key_spans
             .iter()
             .map(|r| span(r.signature_lifetime, r.signature_inception_offset))
-            .max(),
-        denial: Some(match input.denial {
+            .max()
+            .filter(|_| !passed),
+        denial: (!passed).then_some(match input.denial {
             DenialPlan::Nsec => DenialPolicy::Nsec,
             DenialPlan::Nsec3 {
                 iterations,
@@ -560,7 +570,7 @@ fn judge(
             .as_ref()
             .map(|a| a as &dyn cascade_verifier::Answers),
         // A version made before the policy asked for a digest is still as it was meant to be.
-        zonemd_required: engine == Engine::Auto && s.zonemd != policy::Zonemd::Off,
+        zonemd_required: engine == Engine::Auto && !passed && s.zonemd != policy::Zonemd::Off,
         sample_seed: input.sample_seed,
     };
     let Some(before) = input.before else {

@@ -145,6 +145,21 @@ impl Actor {
             self.desk.wait = Some(format!("policy '{name}' is not loaded"));
             return;
         };
+        if self.passes() {
+            // There are no keys to manage; what was published needs its signatures no more.
+            self.desk.deadline = None;
+            self.desk.wait = None;
+            let live = self.row.zone.live.as_ref().map(|l| l.of);
+            self.source_signed.take_if(|(v, _)| Some(*v) == live);
+            return;
+        }
+        if self.serves_passed() {
+            // New keys at once would leave caches with what does not fit them.
+            self.desk.deadline = None;
+            let why = "what is published was signed by another; to sign it here, remove the zone \
+                       and add it with that signer's keys (--import-…)";
+            return self.no_keys(why.into()).await;
+        }
         let rules = key_policy(&policy.file.policy, &self.d.conf().config);
         self.note_publication().await;
         for _ in 0..ROUNDS {

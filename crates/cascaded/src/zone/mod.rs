@@ -14,6 +14,7 @@ mod hook;
 mod jobs;
 mod key_io;
 mod keys;
+mod passed;
 mod perform;
 mod store;
 mod sweep;

@@ -148,6 +148,11 @@ impl Actor {
     // ---- load and guard
 
     fn start_load(&mut self, job: JobId, version: VersionId, forced: bool, now: Timestamp) {
+        let passes = self.passes();
+        if passes && !matches!(self.row.source, Source::File { .. }) {
+            let error = "signer.mode = \"passthrough\" takes a zone from a file only".into();
+            return self.later(Event::LoadFailed { job, error });
+        }
         let (path, text) = match self.row.source.clone() {
             Source::File { path } => (path, None),
             Source::Update { .. } => match self.begin_content(job, version, now) {
@@ -212,10 +217,18 @@ impl Actor {
             let (d2, p2) = (d.clone(), progress.clone());
             let work = tokio::task::spawn_blocking(move || {
                 let pool = if quick { &d2.quick_pool } else { &d2.pool };
-                jobs::load(&input, pool, d2.clock.as_ref(), &p2)
+                let mut dnssec = passes.then(Vec::new);
+                let end = jobs::load(&input, pool, d2.clock.as_ref(), &p2, dnssec.as_mut());
+                (end, dnssec)
             });
             let result = match work.await {
-                Ok(outcome) => Done::Loaded(job, version, Box::new(outcome)),
+                Ok((outcome, dnssec)) => {
+                    // What is at hand belongs to a candidate that may still be signed.
+                    if let (Some(dnssec), LoadOutcome::Loaded { .. }) = (dnssec, &outcome) {
+                        let _ = done.send(Done::SourceSigned(version, dnssec));
+                    }
+                    Done::Loaded(job, version, Box::new(outcome))
+                }
                 Err(e) => Done::Panicked(job, e.to_string()),
             };
             let _ = done.send(result);
@@ -247,6 +260,9 @@ impl Actor {
     // ---- sign, verify, persist
 
     pub(super) fn start_sign(&mut self, s: StartSign, now: Timestamp) {
+        if self.passes() {
+            return self.start_pass(s, now);
+        }
         let job = s.job;
         if self.keys.is_none() && self.desk.wait.is_none() {
             self.waits_for_keys = Some(s);
@@ -668,6 +684,12 @@ impl Actor {
     /// What the gate is told of the keys that this version was signed with.
     pub(super) fn gate_keys(&self, id: VersionId, version: &ZoneVersion) -> jobs::GateKeys {
         let row = &self.row.keys;
+        if self.is_passed(id) {
+            return jobs::GateKeys {
+                passed: true,
+                ..jobs::GateKeys::default()
+            };
+        }
         let apex = row.apexes.get(&id.0).cloned();
         let Some(apex) = apex.or_else(|| crate::keys::derived_apex(version, row)) else {
             // Without a DNSKEY RRset nothing passes anyway.
@@ -683,6 +705,7 @@ impl Actor {
             cds_alone: !apex.cdnskey && matches!(apex.cds, cascade_keys::Cds::Keys(_)),
             cached_algorithms: row.zone.cached_algorithms(self.d.now()),
             unsigned: apex.unsigned,
+            passed: false,
         }
     }
 
@@ -696,6 +719,7 @@ impl Actor {
     pub(super) async fn finished(&mut self, done: Done) {
         match done {
             Done::Event(event) => self.apply(*event).await,
+            Done::SourceSigned(version, records) => self.source_signed(version, records),
             Done::Loaded(job, version, outcome) => self.loaded(job, version, *outcome, None).await,
             Done::Fetched(job, version, fetched) => self.fetched(job, version, *fetched).await,
             Done::Guard(job, report) => {

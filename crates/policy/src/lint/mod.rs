@@ -14,7 +14,7 @@ use crate::address::Target;
 use crate::crosscheck::lets_anybody_in;
 use crate::diag::{Diagnostic, Level};
 use crate::file::PolicyFile;
-use crate::policy::{DenialType, SerialKeepRefresh, SerialPolicy, SignerMode};
+use crate::policy::{DenialType, SerialKeepRefresh, SerialPolicy};
 
 pub use zone::ZoneFacts;
 
@@ -108,7 +108,6 @@ impl PolicyFile {
         serial(&mut l);
         outbound(&mut l, context);
         keys::removal(&mut l, context);
-        unavailable(&mut l);
         l.finish()
     }
 
@@ -244,19 +243,6 @@ fn serial(l: &mut Lints<'_>) {
             &["signer.serial-keep-refresh", "signer.serial-policy"],
             "with \"keep\" and \"hold\" signatures expire unless the source gets a new serial in time",
             "write \"bump\"",
-        );
-    }
-}
-
-/// P32: what the format has and this release does not do. Silence would be taken for consent.
-fn unavailable(l: &mut Lints<'_>) {
-    if l.file.policy.signer.mode == SignerMode::Passthrough {
-        l.add(
-            "P32",
-            Level::Error,
-            &["signer.mode"],
-            "this release signs, or serves without DNSSEC; it does not pass on what another signed",
-            "write \"sign\"",
         );
     }
 }

@@ -26,6 +26,7 @@ mod kills;
 mod liar;
 mod manual;
 mod many_zones;
+mod passed;
 mod primaries;
 mod recovery;
 mod restarts;

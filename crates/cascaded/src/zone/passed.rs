@@ -1,0 +1,178 @@
+//! Zones that come signed (`signer.mode = "passthrough"`): what another signer made is taken as it
+//! is, goes through the gate, and is published unchanged. Nothing is signed, and there are no keys.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cascade_crypto::Class;
+use cascade_keys::{ApexSet, Cds};
+use cascade_loader::ParsedRecord;
+use cascade_pipeline::action::StartSign;
+use cascade_pipeline::{Event, Fault};
+use cascade_policy::{Policy, SignerMode};
+use cascade_signer::{AdoptError, Job, SourceRecord, adopt};
+use cascade_time::Timestamp;
+use cascade_zone::VersionId;
+
+use super::actor::{Actor, Done, Running};
+use super::{SignRow, jobs};
+use crate::keys::Loaded;
+
+/// There is nothing to refresh: the next version comes from the source.
+const NO_UPKEEP: Duration = Duration::from_secs(365 * 86_400);
+
+/// DNSSEC records of the newest source that was loaded, and the version without them.
+pub(super) type SourceSigned = Option<(VersionId, Arc<Vec<SourceRecord>>)>;
+
+pub fn is_passthrough(p: &Policy) -> bool {
+    p.signer.mode == SignerMode::Passthrough
+}
+
+/// Stands for the apex of a version that another signer made: nobody of ours signs in it.
+fn mark() -> ApexSet {
+    ApexSet {
+        ttl: 0,
+        dnskey: Vec::new(),
+        dnskey_signers: Vec::new(),
+        cds_signers: Vec::new(),
+        zone_signers: Vec::new(),
+        cds: Cds::None,
+        cdnskey: false,
+        digests: Vec::new(),
+        unsigned: false,
+    }
+}
+
+impl Actor {
+    /// The policy passes the zone on, and no version with keys of ours was ever published: caches
+    /// would hold what does not fit the other signer's.
+    pub(super) fn passes(&self) -> bool {
+        let by_policy = self
+            .policy()
+            .is_some_and(|p| is_passthrough(&p.file.policy));
+        by_policy && self.row.keys.zone.published.is_none()
+    }
+
+    /// Another signer made this version.
+    pub(super) fn is_passed(&self, version: VersionId) -> bool {
+        self.row.keys.apexes.get(&version.0) == Some(&mark())
+    }
+
+    /// What is served is another signer's.
+    pub(super) fn serves_passed(&self) -> bool {
+        let live = self.row.zone.live.as_ref();
+        live.is_some_and(|l| self.is_passed(l.version))
+    }
+
+    pub(super) fn source_signed(&mut self, version: VersionId, records: Vec<ParsedRecord>) {
+        let records = records.into_iter().map(|r| SourceRecord {
+            key: r.key,
+            rtype: r.rtype,
+            ttl: r.ttl,
+            rdata: r.rdata,
+        });
+        self.source_signed = Some((version, Arc::new(records.collect())));
+    }
+
+    /// In place of signing: the source's signatures beside its records.
+    pub(super) fn start_pass(&mut self, s: StartSign, now: Timestamp) {
+        let job = s.job;
+        let progress = Arc::new(cascade_signer::Progress::new());
+        self.running.insert(job, Running::Sign(progress.clone()));
+        let base = self.version(s.unsigned);
+        self.row.reports.sign = Some(SignRow {
+            version: s.version.0,
+            unsigned_serial: base.as_ref().map_or(0, |v| v.serial().0),
+            serial: None,
+            requested_at: now,
+            report: None,
+            error: None,
+        });
+        let live = self.row.zone.live.as_ref();
+        if live.is_some_and(|l| l.of == s.unsigned) && self.serves_passed() {
+            let end = jobs::SignEnd::Nothing(now + NO_UPKEEP);
+            let _ = self
+                .done
+                .send(Done::Signed(job, s.version, Box::new(Ok(end)), with()));
+            return;
+        }
+        let records = self.source_signed.clone();
+        let records = records.filter(|(v, _)| *v == s.unsigned);
+        let (Some(base), Some((_, records))) = (base, records) else {
+            return self.not_passed(
+                job,
+                "the signatures of the source are not at hand any more; load it again: \
+                 cascade zone reload --force"
+                    .into(),
+            );
+        };
+        if let Some(above) = s.above.filter(|a| !base.serial().newer_than(*a)) {
+            return self.not_passed(
+                job,
+                format!(
+                    "the source has the serial {}, and {above} was published; it is passed on \
+                     unchanged, so its signer must count up",
+                    base.serial()
+                ),
+            );
+        }
+        let (d, done, at) = (self.d.clone(), self.done.clone(), now);
+        tokio::spawn(async move {
+            // Closed never: the semaphore lives as long as the daemon.
+            let Ok(_turn) = d.signings.acquire().await else {
+                return;
+            };
+            let d2 = d.clone();
+            let work = tokio::task::spawn_blocking(move || {
+                let pool = d2.pool_for(base.unit_count());
+                let parts = Job {
+                    pool,
+                    clock: d2.clock.as_ref(),
+                    progress: &progress,
+                    class: Class::Normal,
+                    token_wait: Duration::ZERO,
+                };
+                adopt(&base, &records, s.version, at, &parts, d2.now())
+            });
+            let result = match work.await {
+                Err(e) => return drop(done.send(Done::Panicked(job, e.to_string()))),
+                Ok(Ok(signed)) => Ok(jobs::SignEnd::Signed {
+                    signed: Box::new(signed),
+                    due: at + NO_UPKEEP,
+                    unmet: false,
+                }),
+                Ok(Err(e)) => Err((fault(&e), e.to_string())),
+            };
+            let _ = done.send(Done::Signed(job, s.version, Box::new(result), with()));
+        });
+    }
+
+    fn not_passed(&mut self, job: cascade_pipeline::state::JobId, error: String) {
+        self.running.remove(&job);
+        if let Some(row) = &mut self.row.reports.sign {
+            row.error = Some(error.clone());
+        }
+        self.later(Event::SignFailed {
+            job,
+            fault: Fault::Content,
+            error,
+        });
+    }
+}
+
+/// What it was "signed" with.
+fn with() -> Arc<Loaded> {
+    Arc::new(Loaded {
+        apex: mark(),
+        keys: Default::default(),
+        signers: Default::default(),
+        set: Default::default(),
+    })
+}
+
+fn fault(e: &AdoptError) -> Fault {
+    match e {
+        AdoptError::Build(_) | AdoptError::Cancelled => Fault::Bug,
+        _ => Fault::Content,
+    }
+}
