@@ -207,7 +207,7 @@ impl ZoneKeys {
             matches!(&e.what, Served::Ds { ours, .. }
                 if !report.ds.iter().any(|d| d.ours == *ours))
         });
-        if !known {
+        if !known && !is(Mutant::AssumeNothing) {
             let old = self.kind(&roll.old, true);
             self.log.assume(
                 Served::Ds {
