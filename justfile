@@ -11,13 +11,15 @@ check:
 unit:
     cargo xtask test --only unit
 
-# The scenarios of integration/sim, a sample of faults in each.
+# The scenarios of integration/sim, each with each fault at each stage, dealt over what it sweeps.
 sim:
     cargo xtask test --only sim
 
 # All of them with every fault at every stage, random worlds, and small worlds as a whole.
 year seeds="1":
-    cargo run --release --locked --package cascade-sim -- run integration/sim --all --seeds {{seeds}} --reached
+    cargo run --release --locked --package cascade-sim -- run integration/sim integration/sim/regress --all --seeds {{seeds}} --reached
+    cargo run --release --locked --package cascade-sim -- many
+    cargo run --release --locked --package cascade-sim -- day
     cargo run --release --locked --package cascade-sim -- explore --count 5000
     cargo run --release --locked --package cascade-sim -- small --fault
 

@@ -7,6 +7,7 @@ use cascade_time::Timestamp;
 use crate::apex::ApexSet;
 use crate::event::{Event, Publication};
 use crate::key::{Key, KeyNum, Role, Times};
+use crate::mutants::{Mutant, is};
 use crate::observe::Delegation;
 use crate::roll::{Class, Goal, Met, Roll, RollType, Seen, Stage, Witness};
 use crate::state::{Notified, Published, ZoneKeys};
@@ -115,7 +116,7 @@ impl ZoneKeys {
     fn drop_key(&mut self, key: KeyNum, at: Timestamp) {
         let lingers = |k: &Key| {
             let back = k.restored && k.role.signs_keys() && k.times.removed_at.is_none();
-            back && !self.is_signed_by_service(k.algorithm)
+            back && !self.is_signed_by_service(k.algorithm) && !is(Mutant::SignersLeaveAtOnce)
         };
         if self.key(key).is_some_and(lingers) {
             // Its signatures stay for those who hold a DNSKEY RRset with its algorithm.
@@ -149,7 +150,11 @@ impl ZoneKeys {
             .filter(|k| k.in_service() && k.role.signs_keys())
             .map(|k| k.num)
             .collect();
-        let day = 86_400;
+        let day = if is(Mutant::TakenOverKnown) {
+            1
+        } else {
+            86_400
+        };
         self.log
             .publish(Served::Dnskey(ours), dnskey_ttl.max(day), at);
         let data = Served::Data {

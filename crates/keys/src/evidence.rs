@@ -222,12 +222,16 @@ impl ZoneKeys {
         if !matches!(seen, Seen::DsSwapped | Seen::DsBoth) || self.parent.linked_at.is_none() {
             return;
         }
-        let known = self.log.entries.iter().any(|e| {
-            matches!(&e.what, Served::Ds { ours, .. }
-                if !report.ds.iter().any(|d| d.ours == *ours))
+        // An empty RRset that was seen before the old DS came says nothing about it.
+        let (old, new) = (self.kind(&roll.old, true), self.kind(&roll.new, true));
+        let was = |ours: &[KeyNum]| {
+            old.iter().any(|n| ours.contains(n)) && !new.iter().all(|n| ours.contains(n))
+        };
+        let known = self.log.entries.iter().any(|e| match &e.what {
+            Served::Ds { ours, .. } => was(ours),
+            _ => false,
         });
-        if !known {
-            let old = self.kind(&roll.old, true);
+        if !known && !is(Mutant::AssumeNothing) {
             self.log.assume(
                 Served::Ds {
                     ours: old.clone(),

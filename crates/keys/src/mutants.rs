@@ -76,6 +76,18 @@ pub enum Mutant {
     OldSweepsCount,
     /// Rolls of all classes may run at the same time.
     AllRollsTogether,
+    /// A DS that was never seen is not assumed to be in caches.
+    AssumeNothing,
+    /// Before a zone was taken over its TTLs were those of now.
+    TakenOverKnown,
+    /// Signatures at the apex are renewed when they end.
+    RenewAtTheEnd,
+    /// A DS of a replaced algorithm brings back the KSK alone.
+    KskComesAlone,
+    /// Who comes back with it leaves with it.
+    SignersLeaveAtOnce,
+    /// Nobody looks at the parent of an unsigned zone.
+    UnsignedUnseen,
 }
 
 #[cfg(not(feature = "mutants"))]

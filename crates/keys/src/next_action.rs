@@ -283,9 +283,14 @@ impl<'a> Plan<'a> {
         let s = self.policy.apex_signatures;
         let bound = (s.remain / 8).min(s.lifetime.saturating_sub(s.remain) / 4);
         let spread = seed(&self.zone.owner, p.version) % bound.as_secs().max(1);
+        let remain = if is(Mutant::RenewAtTheEnd) {
+            Duration::ZERO
+        } else {
+            s.remain
+        };
         let due = p
             .apex_expires
-            .saturating_sub(s.remain)
+            .saturating_sub(remain)
             .saturating_sub(Duration::from_secs(spread));
         let apex = p.apex.clone();
         self.at(due, || Action::RenewApex { apex });
@@ -370,6 +375,9 @@ impl<'a> Plan<'a> {
             zone.keys.iter().any(|k| k.algorithm == a && both(k))
         };
         for a in algorithms.iter().filter(|a| !signs(**a)) {
+            if is(Mutant::KskComesAlone) {
+                break;
+            }
             let usable = |k: &&Key| {
                 let t = &k.times;
                 k.role == Role::Zsk
@@ -389,7 +397,11 @@ impl<'a> Plan<'a> {
             if algorithms.contains(&k.algorithm) {
                 continue;
             }
-            match self.algorithm_free(k.algorithm) {
+            let free = match is(Mutant::SignersLeaveAtOnce) {
+                true => Free::Always,
+                false => self.algorithm_free(k.algorithm),
+            };
+            match free {
                 Free::At { at, .. } if at > self.now => self.later(at),
                 Free::Served => {}
                 _ => out.push(Event::KeyDropped { key: k.num, at }),

@@ -114,7 +114,8 @@ impl Plan<'_> {
             return Some(next_watch(since, last));
         }
         // A DS that comes late to a zone that is unsigned by now makes it bogus.
-        let signed = !zone.unsigned || what == What::Ds && !zone.keys.is_empty();
+        let seen = what == What::Ds && !zone.keys.is_empty() && !is(Mutant::UnsignedUnseen);
+        let signed = !zone.unsigned || seen;
         if !signed || what == What::Rrsig {
             return None;
         }

@@ -1,6 +1,6 @@
 //! The knobs of a world at its beginning.
 
-use cascade_keys::KeyPolicy;
+use cascade_keys::{KeyNum, KeyPolicy, Role};
 
 use crate::{DAY, HOUR};
 
@@ -45,6 +45,8 @@ pub struct Config {
     pub seed: u64,
     /// Seconds until each zone server has a new version; the first is our own output.
     pub lags: Vec<u64>,
+    /// The zone's name in wire form.
+    pub owner: Vec<u8>,
     /// Zone servers reached by IPv6 only.
     pub v6_only: Vec<usize>,
     /// Zone servers that count serials their own way.
@@ -112,6 +114,8 @@ pub struct Config {
     pub gate: bool,
     /// A forward step of the clock above this holds it.
     pub max_step: u64,
+    /// Where real public keys come from; without, octets are made up.
+    pub public_keys: Option<fn(KeyNum, Role, u8) -> Vec<u8>>,
     /// Keep a line for people of everything that matters.
     pub lines: bool,
 }
@@ -121,6 +125,7 @@ impl Default for Config {
         Config {
             seed: 0,
             lags: vec![0, 60, 300],
+            owner: OWNER.to_vec(),
             v6_only: Vec::new(),
             rewrites: Vec::new(),
             hidden_primary: false,
@@ -162,6 +167,7 @@ impl Default for Config {
             verify_after_sign: true,
             gate: true,
             max_step: 300,
+            public_keys: None,
             lines: true,
         }
     }

@@ -17,9 +17,13 @@ const MAX_CRASHES: u32 = 1000;
 
 /// Runs the scenario, and for each disturbance that `wants` a copy of it; `each` gets every outcome,
 /// the undisturbed one last.
+///
+/// `tail`: seconds after a fault from which on a run may end once no roll runs and nothing is to
+/// come; without, each runs as long as the scenario.
 pub fn cross(
     scenario: &Scenario,
     seed: u64,
+    tail: Option<u64>,
     wants: &mut dyn FnMut(&Choice) -> bool,
     each: &mut dyn FnMut(Choice, Outcome),
 ) {
@@ -39,6 +43,7 @@ pub fn cross(
     let each = &mut each;
     let world = World::new(scenario.policy.clone(), config);
     let mut r = Runner::new(scenario, plain.clone(), world);
+    r.brief = tail;
     // What comes after the action that is done last.
     let mut before = r.clone();
     loop {
@@ -112,7 +117,13 @@ fn crashes(
 
 /// Deals the faults out: every (class, stage, fault) that some scenario of the list reaches goes to
 /// one of those that do, in turn.
-pub fn deal(reached: &[(&Scenario, &[(Class, Stage)])], salt: u64) -> Vec<BTreeSet<String>> {
+///
+/// First keys are the same in most files: each takes one in `first` of their places.
+pub fn deal(
+    reached: &[(&Scenario, &[(Class, Stage)])],
+    salt: u64,
+    first: usize,
+) -> Vec<BTreeSet<String>> {
     let mut out = vec![BTreeSet::new(); reached.len()];
     let all: BTreeSet<(Class, Stage)> = reached.iter().flat_map(|r| r.1).copied().collect();
     let mut turn = salt as usize;
@@ -127,11 +138,11 @@ pub fn deal(reached: &[(&Scenario, &[(Class, Stage)])], salt: u64) -> Vec<BTreeS
                 .filter(fits)
                 .map(|r| r.0)
                 .collect();
-            if those.is_empty() {
+            turn += 1;
+            if those.is_empty() || class == Class::FirstKeys && turn % first.max(1) != 0 {
                 continue;
             }
             out[those[turn % those.len()]].insert(place(class.word(), stage, fault));
-            turn += 1;
         }
     }
     out
@@ -171,7 +182,7 @@ mod tests {
             assert_eq!(whole.seconds, o.seconds, "{choice}");
             compared += 1;
         };
-        cross(&scenario, 3, &mut wants, &mut each);
+        cross(&scenario, 3, None, &mut wants, &mut each);
         assert!(compared >= 10, "{compared}");
     }
 
@@ -180,7 +191,7 @@ mod tests {
         let scenario = parse(TEXT).expect("good");
         let zsk: &[(Class, Stage)] = &[(Class::FirstKeys, Stage::P1), (Class::Zsk, Stage::P1)];
         let ksk: &[(Class, Stage)] = &[(Class::FirstKeys, Stage::P1), (Class::Ksk, Stage::C1)];
-        let out = deal(&[(&scenario, zsk), (&scenario, ksk)], 5);
+        let out = deal(&[(&scenario, zsk), (&scenario, ksk)], 5, 1);
         let of = |s: &BTreeSet<String>, w: &str| s.iter().filter(|p| p.starts_with(w)).count();
         assert_eq!((of(&out[0], "zsk"), of(&out[1], "zsk")), (FAULTS.len(), 0));
         assert_eq!((of(&out[0], "ksk"), of(&out[1], "ksk")), (0, FAULTS.len()));

@@ -69,6 +69,9 @@ impl World {
         };
         if let Action::Look { what, scope } = action {
             self.looks += 1;
+            if what == cascade_keys::What::Ds {
+                self.ds_looks.push(self.age());
+            }
             if cost > 0 {
                 self.facts.in_flight.insert(subject);
             }
@@ -270,7 +273,10 @@ impl World {
             id: KeyId(id(num)),
             role,
             algorithm,
-            public_key: octets(num, 0),
+            public_key: self
+                .config
+                .public_keys
+                .map_or_else(|| octets(num, 0), |make| make(num, role, algorithm)),
             sep: false,
             home,
             origin: Origin::Generated,
@@ -289,7 +295,8 @@ impl World {
         for draw in 0..10_000 {
             let collides = |k: &Key| taken.contains(&k.tag()) || taken.contains(&k.revoked_tag());
             let forced = draw < self.collide;
-            if !forced && !collides(&key) {
+            let real = self.config.public_keys.is_some();
+            if real || !forced && !collides(&key) {
                 break;
             }
             self.refused += 1;

@@ -10,7 +10,8 @@
 //! ```text
 //! rng     config   world              chance by name; knobs; clock, queue and order of events
 //! daemon  servers  parent   life       who acts: the product, the zone's servers, the parent's; the zone
-//! reach   check    steps              what caches may hold; invariants; steps and their evidence
+//! reach   check    steps    shown      what caches may hold; invariants; steps and their evidence;
+//!                                     what a resolver gets that asks now
 //! scenario  cond   deed    run        scenario files and their execution
 //! fault     cross  failure            standard faults, all of them, what is left of a failure
 //! explore   small                     random worlds; every order of events in small ones
@@ -28,6 +29,7 @@ mod servers;
 
 mod check;
 mod reach;
+mod shown;
 mod steps;
 
 mod cond;
@@ -37,6 +39,7 @@ pub mod cross;
 pub mod explore;
 pub mod failure;
 pub mod fault;
+pub mod many;
 pub mod run;
 pub mod scenario;
 pub mod small;
@@ -46,6 +49,7 @@ pub use config::{By, Config, Costs, Led, OWNER, default_policy, quiet_policy};
 pub use parent::Ds;
 pub use reach::{Content, list};
 pub use rng::Rng;
+pub use shown::Shown;
 pub use world::World;
 
 pub const MINUTE: u64 = 60;

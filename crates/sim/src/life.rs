@@ -9,7 +9,6 @@ use cascade_keys::{
 use cascade_zone::id::KeyId;
 
 use crate::check::Rule;
-use crate::config::OWNER;
 use crate::parent::Ds;
 use crate::servers::{PARTS, Part};
 use crate::world::World;
@@ -73,7 +72,7 @@ impl World {
         let at = self.wall();
         self.line("the keys in service are imported".into());
         self.floor = self.versions.len();
-        self.zone = ZoneKeys::new(OWNER);
+        self.zone = ZoneKeys::new(&self.config.owner);
         self.events.clear();
         self.facts = cascade_keys::Facts::default();
         for (num, role) in BEFORE {

@@ -17,6 +17,7 @@ use cascade_sim::cross::cross;
 use cascade_sim::explore::random_scenario;
 use cascade_sim::failure::Failure;
 use cascade_sim::fault::{Choice, reached};
+use cascade_sim::many;
 use cascade_sim::run::{Outcome, run};
 use cascade_sim::scenario::{Scenario, expand, parse};
 use cascade_sim::small::search;
@@ -72,6 +73,18 @@ enum Command {
     Shrink { failure: PathBuf },
     /// A failure as text: the rule, the caches, the history, the scenario.
     Show { failure: PathBuf },
+    /// Zones that are added within one minute, for a year.
+    Many {
+        #[arg(long, default_value_t = 1000)]
+        zones: u32,
+        #[arg(long, default_value_t = 365)]
+        days: u64,
+    },
+    /// One day of many zones, a thirtieth of which begins a ZSK roll.
+    Day {
+        #[arg(long, default_value_t = 100_000)]
+        zones: u32,
+    },
     /// All courses of each roll in a world of two servers on each side.
     Small {
         /// With a restart, a silent secondary or a dead token at any moment.
@@ -141,6 +154,8 @@ fn main() -> ExitCode {
             true
         }),
         Command::Small { fault, most } => small(fault, most),
+        Command::Many { zones, days } => Ok(many_zones(zones, days)),
+        Command::Day { zones } => Ok(one_day(zones)),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,
@@ -260,7 +275,7 @@ fn run_file(file: &Path, seeds: Seeds, share: Share) -> Result<Tally, String> {
             };
             let o = run(&scenario, &restart);
             each(restart, o);
-            cross(&scenario, seed, &mut wants, &mut each);
+            cross(&scenario, seed, None, &mut wants, &mut each);
         }
     }
     Ok(tally)
@@ -354,6 +369,64 @@ fn explore(from: u64, count: u64, hours: Option<f64>, out: &Path) -> Result<bool
     }
     println!("{runs} worlds, {} zone-years, {failed} failed", days / 365);
     Ok(failed == 0)
+}
+
+/// The zones' numbers, dealt out to as many threads as there are cores.
+fn on_all_cores<T: Default + Send + std::ops::AddAssign>(
+    zones: u32,
+    work: impl Fn(&mut dyn Iterator<Item = u32>) -> T + Sync,
+) -> T {
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get()) as u32;
+    let total = Mutex::new(T::default());
+    std::thread::scope(|s| {
+        for t in 0..threads {
+            let (total, work) = (&total, &work);
+            s.spawn(move || {
+                let done = work(&mut (t..zones).step_by(threads as usize));
+                if let Ok(mut total) = total.lock() {
+                    *total += done;
+                }
+            });
+        }
+    });
+    total.into_inner().unwrap_or_default()
+}
+
+fn many_zones(zones: u32, days: u64) -> bool {
+    let begun = Instant::now();
+    let all = on_all_cores(zones, |share| many::together(zones, days, share));
+    println!(
+        "{} zones, {days} days, {} rolls begun and {} ended, at most {} ZSK rolls begin within \
+         10 minutes, {} looks at the parent, one waits {} s at most for its turn, {:.0} s",
+        all.zones,
+        all.starts.len(),
+        all.finished,
+        all.most_starts(600),
+        all.looks.len(),
+        all.longest_queue().as_secs(),
+        begun.elapsed().as_secs_f64()
+    );
+    if let Some((zone, b)) = &all.broken {
+        println!("zone {zone}: {b}");
+    }
+    all.broken.is_none()
+}
+
+fn one_day(zones: u32) -> bool {
+    let begun = Instant::now();
+    let day = on_all_cores(zones, |share| many::one_day(share));
+    println!(
+        "{} zones, {} rolls begun, {} looks, {} octets of state a zone, {:.0} s",
+        day.zones,
+        day.starts,
+        day.looks,
+        day.state,
+        begun.elapsed().as_secs_f64()
+    );
+    if let Some((zone, b)) = &day.broken {
+        println!("zone {zone}: {b}");
+    }
+    day.broken.is_none()
 }
 
 fn small(fault: bool, most: usize) -> Result<bool, String> {

@@ -3,7 +3,7 @@
 use cascade_keys::{Answer, Cds, Delegation, DsRecord, Event, KeyNum, Member, Referral, RollType};
 
 use crate::DAY;
-use crate::config::{By, Led, OWNER};
+use crate::config::{By, Led};
 use crate::reach::{Content, Id};
 use crate::world::{Coming, World};
 
@@ -389,7 +389,7 @@ impl Ds {
     /// The record on the wire.
     pub(crate) fn record(&self, w: &World) -> DsRecord {
         let key = self.key.and_then(|n| w.keys.get(&n));
-        let real = key.and_then(|k| DsRecord::of(OWNER, k, self.digest_type));
+        let real = key.and_then(|k| DsRecord::of(&w.config.owner, k, self.digest_type));
         let mut r = real.unwrap_or_else(|| DsRecord {
             tag: key.map_or(4711, |k| k.tag()),
             algorithm: self.algorithm,

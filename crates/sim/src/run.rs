@@ -63,6 +63,8 @@ pub(crate) struct Runner {
     choice: Choice,
     /// The fault has happened.
     pub(crate) disturbed: bool,
+    /// Seconds after the fault, then the time, from which on a run may end that waits for nothing.
+    pub(crate) brief: Option<u64>,
     /// Where the scenario ends, and where it does with what the fault may cost.
     planned: u64,
     end: u64,
@@ -87,6 +89,7 @@ impl Runner {
             world,
             choice,
             disturbed: false,
+            brief: None,
             planned: scenario.run,
             end: scenario.run,
             due: Vec::new(),
@@ -186,7 +189,10 @@ impl Runner {
             return true;
         }
         let ends = self.withins.iter().map(|w| w.0);
-        let stop = if age < self.planned {
+        let brief = self.brief.filter(|end| self.disturbed && age < *end);
+        let stop = if let Some(end) = brief {
+            end.min(self.planned.max(age))
+        } else if age < self.planned {
             self.planned
         } else {
             self.end
@@ -202,10 +208,12 @@ impl Runner {
         true
     }
 
-    /// After the time of the scenario nothing is waited for.
+    /// After the time of the scenario, or a while after a fault, nothing is waited for.
     fn is_over(&self, age: u64) -> bool {
         let rests = self.withins.is_empty() && self.world.zone.rolls.is_empty();
-        age >= self.planned && rests && self.due.is_empty() && self.world.up
+        let long =
+            age >= self.planned || self.disturbed && self.brief.is_some_and(|end| age >= end);
+        long && rests && self.due.is_empty() && self.after.is_empty() && self.world.up
     }
 
     /// The daemon is killed after this action.
@@ -238,6 +246,7 @@ impl Runner {
         // What comes long after the fault is the scenario as it is without.
         self.end = (self.end + PATIENCE).min(self.world.age() + LONGEST);
         self.planned = self.planned.min(self.end);
+        self.brief = self.brief.map(|tail| self.world.age() + tail);
         self.nevers.clear();
         self.told.clear();
         self.withins.retain(|w| matches!(w.2, Cond::Done(..)));

@@ -13,7 +13,7 @@ use cascade_keys::{
 use cascade_time::Timestamp;
 
 use crate::check::{Broken, Rule};
-use crate::config::{By, Config, OWNER};
+use crate::config::{By, Config};
 use crate::parent::{Ds, ParentServer};
 use crate::reach::Reach;
 use crate::rng::Rng;
@@ -96,6 +96,8 @@ pub struct World {
     pub up: bool,
     pub checks: usize,
     pub looks: usize,
+    /// Seconds at which the parent was asked.
+    pub ds_looks: Vec<u64>,
     pub reminders: usize,
     pub destroyed: usize,
     pub restarts: usize,
@@ -172,7 +174,7 @@ impl World {
     pub fn new(policy: KeyPolicy, config: Config) -> World {
         let start = Timestamp::from_secs(1_800_000_000);
         let mut w = World {
-            zone: ZoneKeys::new(OWNER),
+            zone: ZoneKeys::new(&config.owner),
             policy,
             facts: Facts::default(),
             now: start,
@@ -186,6 +188,7 @@ impl World {
             up: true,
             checks: 0,
             looks: 0,
+            ds_looks: Vec::new(),
             reminders: 0,
             destroyed: 0,
             restarts: 0,
@@ -454,7 +457,7 @@ impl World {
 
     /// Checks that belong to the end of a run.
     pub fn end(&mut self) {
-        let mut replayed = ZoneKeys::new(OWNER);
+        let mut replayed = ZoneKeys::new(&self.config.owner);
         self.events.iter().for_each(|e| replayed.apply(e));
         if replayed != self.zone && self.unreported.is_empty() {
             self.fail(Rule::W22, "the events do not give the state".into());

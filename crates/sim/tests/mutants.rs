@@ -65,6 +65,13 @@ fn wrong_rules_are_noticed_by_name() {
         (NoProof, "i3-nl-2012-signer-dies"),
         (HeldClockIsIgnored, "s62-clock-steps"),
         (AllRollsTogether, "s54-algorithm-wish-queues"),
+        (AssumeNothing, "m-ds-never-seen"),
+        (TakenOverKnown, "m-taken-over-and-rolled"),
+        (RenewAtTheEnd, "s10-zsk-pre-publish"),
+        (KskComesAlone, "regress/old-algorithm-ds-late"),
+        (SignersLeaveAtOnce, "regress/old-algorithm-ds-late"),
+        (UnsignedUnseen, "regress/unsigned-ds-late"),
+        (HeldClockIsIgnored, "regress/by-hand-while-held"),
     ];
     let mut survivors = Vec::new();
     for (m, name) in list {
@@ -74,6 +81,85 @@ fn wrong_rules_are_noticed_by_name() {
         }
     }
     assert_eq!(survivors, []);
+}
+
+/// The formulas of time that decide about keys, each with the wrong ones that are tried in its
+/// place here: nothing that says "not before" is without.
+#[test]
+fn every_formula_has_its_mutants() {
+    use Mutant::*;
+    let rows = RollType::ALL.into_iter().flat_map(|kind| {
+        let of = move |row: &'static cascade_keys::Row| {
+            let short = row.expired.iter().map(move |d| short(kind, row.stage, *d));
+            let stage = row.stage;
+            let skip = (!row.expired.is_empty()).then_some(SkipWait { kind, stage });
+            let name = format!(
+                "{} {stage:?}: now >= free of {:?}",
+                kind.word(),
+                row.expired
+            );
+            (name, short.chain(skip).collect::<Vec<_>>())
+        };
+        kind.rows().iter().filter(|r| !r.expired.is_empty()).map(of)
+    });
+    let others: &[(&str, &[Mutant])] = &[
+        ("exp(S) = max of last + TTL + 1 s, TTL as served", &[NewTtl]),
+        (
+            "last = end of the sweep that shows newer data everywhere",
+            &[LastAtStart],
+        ),
+        ("free(S) = exp(S) + margin", &[NoMargin]),
+        ("x = SOA EXPIRE for a server that was not reached", &[NoX]),
+        (
+            "a DS before the first look: TTL of 2 days",
+            &[AssumeNothing],
+        ),
+        (
+            "taken over: TTLs of at least 1 day, 2 for DS",
+            &[TakenOverKnown],
+        ),
+        (
+            "a forward step of the clock lengthens waits",
+            &[ForwardStepEndsWaits],
+        ),
+        ("no step while the clock is held", &[HeldClockIsIgnored]),
+        (
+            "the members of one sweep, begun after the step",
+            &[TwoSweepsAsOne, OneServer],
+        ),
+        (
+            "RRSIGs at the apex: renewed at expiration - remain - spread",
+            &[RenewAtTheEnd, RollsStopRenewal],
+        ),
+        (
+            "a key is published at most 10 min after its proof",
+            &[NoProof],
+        ),
+        (
+            "destroyed at removal + auto-remove-delay + trash-retention",
+            &[DestroyAtOnce],
+        ),
+        (
+            "CDS from the wish until all rolls are satisfied",
+            &[CdsEndsWithAnyRoll, DsWantedAtOnce],
+        ),
+        (
+            "unsigned only from the island on",
+            &[UnsignAtOnce, UnsignedUnseen],
+        ),
+        (
+            "brought back: signs until no cache has its algorithm",
+            &[KskComesAlone, SignersLeaveAtOnce],
+        ),
+    ];
+    let others = others.iter().map(|(f, m)| ((*f).to_string(), m.to_vec()));
+    let all: Vec<(String, Vec<Mutant>)> = rows.chain(others).collect();
+    let text: Vec<String> = all
+        .iter()
+        .map(|(f, m)| format!("{f}: {} mutants", m.len()))
+        .collect();
+    assert!(all.iter().all(|(_, m)| !m.is_empty()));
+    insta::assert_snapshot!(text.join("\n"));
 }
 
 /// Worlds in which each of the TTLs in turn decides; the margin is slack on top of the formula and

@@ -18,6 +18,12 @@ const COMBINATIONS: usize = 8;
 /// Of the crashes, each after one action, that are tried of a file.
 const CRASHES: usize = 8;
 
+/// Of the faults at the first keys, which are the same in most files, one in so many is tried of each.
+const FIRST: usize = 8;
+
+/// How long a run goes on after its fault if nothing is to come.
+const TAIL: u64 = 21 * cascade_sim::DAY;
+
 /// Tests beside each other.
 const PARTS: usize = 8;
 
@@ -82,7 +88,7 @@ fn all_of(name: &str, text: &str, turn: usize) -> (usize, Vec<String>) {
     }
     let slices: Vec<(&Scenario, &[(Class, Stage)])> =
         reached.iter().map(|(s, st)| (*s, &st[..])).collect();
-    let dealt = deal(&slices, turn as u64);
+    let dealt = deal(&slices, turn as u64, FIRST);
     let every = 60 * those.len() / CRASHES;
     for (n, (text, scenario)) in those.iter().enumerate() {
         let mut wants = |c: &Choice| match (&c.injection, c.crash_after) {
@@ -96,7 +102,13 @@ fn all_of(name: &str, text: &str, turn: usize) -> (usize, Vec<String>) {
                 failed.extend(Failure::of(name, text, &choice, &o).map(|f| f.show()));
             }
         };
-        cross(scenario, seed(scenario, n), &mut wants, &mut each);
+        cross(
+            scenario,
+            seed(scenario, n),
+            Some(TAIL),
+            &mut wants,
+            &mut each,
+        );
     }
     (runs, failed)
 }
