@@ -642,17 +642,24 @@ fn soa(apex: &Name, minimum: u32) -> Vec<u8> {
 fn ring(algorithm: &str) -> Result<Vec<ApexKey>, String> {
     let spec: KeySpec = algorithm.parse().map_err(|_| "unknown algorithm")?;
     let roles = [Role::Ksk, Role::Zsk, Role::Zsk, Role::Csk];
-    let make = |(n, role): (usize, &Role)| {
-        let key = SoftwareKey::generate(KeyId([n as u8 + 1; 16]), role.flags(), spec);
-        let key: Arc<dyn SigningKey> = Arc::new(key.map_err(|e| e.to_string())?);
-        Ok(ApexKey {
-            dnskey: key.dnskey().clone(),
+    let mut ring: Vec<ApexKey> = Vec::new();
+    while let Some(role) = roles.get(ring.len()) {
+        let id = KeyId([ring.len() as u8 + 1; 16]);
+        let key = SoftwareKey::generate(id, role.flags(), spec).map_err(|e| e.to_string())?;
+        let dnskey = key.dnskey().clone();
+        // Nobody may publish two of one tag; among so many chains some would.
+        let tag = dnskey.key_tag();
+        if ring.iter().any(|k| k.dnskey.key_tag() == tag) {
+            continue;
+        }
+        ring.push(ApexKey {
+            dnskey,
             role: *role,
-            signer: Some(key),
+            signer: Some(Arc::new(key)),
             wanted_at_parent: role.signs_dnskey(),
-        })
-    };
-    roles.iter().enumerate().map(make).collect()
+        });
+    }
+    Ok(ring)
 }
 
 fn build(
