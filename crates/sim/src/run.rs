@@ -325,12 +325,14 @@ impl Runner {
         let assume = assumptions(w);
         let until = begin + Duration::from_secs(60 * DAY);
         let future = forecast(&copy, &w.policy, begin, until, &assume);
-        let rolls = events.iter().filter_map(|e| match e {
+        let mut rolls = events.iter().filter_map(|e| match e {
             Event::RollStarted { roll } => Some(roll.class()),
             Event::RollHurried { class, .. } => Some(*class),
             _ => None,
         });
-        let Some(class) = rolls.last() else { return };
+        let Some(class) = rolls.next_back() else {
+            return;
+        };
         let end = steps(&future)
             .into_iter()
             .find(|s| s.0 == class && s.1.is_none());
