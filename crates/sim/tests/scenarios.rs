@@ -100,7 +100,7 @@ fn all_of(name: &str, text: &str, turn: usize) -> (usize, Vec<String>) {
     for set in &mut dealt {
         set.retain(|_| {
             place_no += 1;
-            place_no % keep == 0
+            place_no.is_multiple_of(keep)
         });
     }
     let every = 60 * those.len() / CRASHES;
