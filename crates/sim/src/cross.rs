@@ -53,7 +53,7 @@ pub fn cross(
         }
         let known = r.stages.len();
         let sound = r.happen();
-        for (class, stage) in r.stages[known..].to_vec() {
+        for (class, stage) in r.stages[known..].iter().copied() {
             faults(scenario, &plain, &r, class, stage, wants, each);
         }
         if !sound || !r.go_on() {
@@ -139,7 +139,7 @@ pub fn deal(
                 .map(|r| r.0)
                 .collect();
             turn += 1;
-            if those.is_empty() || class == Class::FirstKeys && turn % first.max(1) != 0 {
+            if those.is_empty() || class == Class::FirstKeys && !turn.is_multiple_of(first.max(1)) {
                 continue;
             }
             out[those[turn % those.len()]].insert(place(class.word(), stage, fault));

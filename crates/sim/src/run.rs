@@ -22,6 +22,9 @@ use crate::{DAY, HOUR};
 /// What a fault may cost in time on top of what the scenario allows.
 const PATIENCE: u64 = 90 * DAY;
 
+/// Orders that are further away are not waited for in brief runs.
+const SOON: u64 = 30 * DAY;
+
 /// How long a run goes on after its fault.
 const LONGEST: u64 = 200 * DAY;
 
@@ -189,18 +192,13 @@ impl Runner {
             return true;
         }
         let ends = self.withins.iter().map(|w| w.0);
-        let brief = self.brief.filter(|end| self.disturbed && age < *end);
-        let stop = if let Some(end) = brief {
-            end.min(self.planned.max(age))
-        } else if age < self.planned {
-            self.planned
-        } else {
-            self.end
-        };
+        let brief = self.brief.filter(|_| self.disturbed);
+        let stops = brief.into_iter().chain([self.planned, self.end]);
+        let stop = stops.filter(|s| *s > age).min().unwrap_or(self.end);
         let until = ends.chain(dues).chain([stop]).min().unwrap_or(stop);
         let until = self.world.start + Duration::from_secs(until.max(age));
         let idle = self.due.last().is_none_or(|d| d.at > self.end);
-        if (age >= self.end || self.is_over(age)) && idle {
+        if age >= self.end && idle || self.is_over(age) {
             self.judge_forecasts();
             return false;
         }
@@ -211,9 +209,11 @@ impl Runner {
     /// After the time of the scenario, or a while after a fault, nothing is waited for.
     fn is_over(&self, age: u64) -> bool {
         let rests = self.withins.is_empty() && self.world.zone.rolls.is_empty();
-        let long =
-            age >= self.planned || self.disturbed && self.brief.is_some_and(|end| age >= end);
-        long && rests && self.due.is_empty() && self.after.is_empty() && self.world.up
+        let brief = self.disturbed && self.brief.is_some_and(|end| age >= end);
+        // Then what comes much later is another story.
+        let horizon = if brief { age + SOON } else { u64::MAX };
+        let idle = self.due.last().is_none_or(|d| d.at > horizon);
+        (brief || age >= self.planned) && rests && idle && self.world.up
     }
 
     /// The daemon is killed after this action.
@@ -247,6 +247,14 @@ impl Runner {
         self.end = (self.end + PATIENCE).min(self.world.age() + LONGEST);
         self.planned = self.planned.min(self.end);
         self.brief = self.brief.map(|tail| self.world.age() + tail);
+        let stays = |what: &What| {
+            matches!(
+                what,
+                What::Do(_) | What::Plan(..) | What::Within(_, Cond::Done(..))
+            )
+        };
+        self.due.retain(|d| stays(&d.what));
+        self.after.retain(|a| stays(&a.3));
         self.nevers.clear();
         self.told.clear();
         self.withins.retain(|w| matches!(w.2, Cond::Done(..)));
@@ -317,12 +325,14 @@ impl Runner {
         let assume = assumptions(w);
         let until = begin + Duration::from_secs(60 * DAY);
         let future = forecast(&copy, &w.policy, begin, until, &assume);
-        let rolls = events.iter().filter_map(|e| match e {
+        let mut rolls = events.iter().filter_map(|e| match e {
             Event::RollStarted { roll } => Some(roll.class()),
             Event::RollHurried { class, .. } => Some(*class),
             _ => None,
         });
-        let Some(class) = rolls.last() else { return };
+        let Some(class) = rolls.next_back() else {
+            return;
+        };
         let end = steps(&future)
             .into_iter()
             .find(|s| s.0 == class && s.1.is_none());
