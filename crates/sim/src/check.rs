@@ -219,6 +219,15 @@ impl World {
         bits
     }
 
+    /// The margin of the rolls that run.
+    pub(crate) fn margin_now(&self) -> Duration {
+        let mut rolls = self.zone.rolls.iter();
+        match rolls.any(|r| r.strategy != Strategy::Normal) {
+            true => Duration::from_secs(300).min(self.policy.margin),
+            false => self.policy.margin,
+        }
+    }
+
     /// W10: what a cache may hold is not free in the log.
     fn check_log(&mut self, all: &[Id]) {
         // A version that was published when the power went is told after the restart.
@@ -226,16 +235,7 @@ impl World {
         if untold || self.operator_lied || self.facts.clock_held || self.config.led != Led::Here {
             return;
         }
-        let hurry = self
-            .zone
-            .rolls
-            .iter()
-            .any(|r| r.strategy != Strategy::Normal);
-        let margin = if hurry {
-            Duration::from_secs(300).min(self.policy.margin)
-        } else {
-            self.policy.margin
-        };
+        let margin = self.margin_now();
         let wall = self.wall();
         let ends = |dying: &dyn Fn(&Served) -> bool| self.zone.log.free(dying, margin).holds(wall);
         // Sets that a running roll waits for.

@@ -439,10 +439,10 @@ impl World {
         self.set_version(server, old);
         self.servers[server].highest = self.versions[old].serial;
         self.servers[server].stuck_until = Some(self.now + Duration::from_secs(until));
-        // The margin is for what changes between two looks, and not for more.
+        // The margin is for what changes between two looks, and not for more; an emergency has at most 5 minutes of it.
         let superseded = self.versions.get(old + 1).map_or(self.now, |v| v.at);
         let stale = self.now.since(superseded) + Duration::from_secs(until);
-        self.servers[server].outside = stale > self.policy.margin;
+        self.servers[server].outside = stale > self.margin_now();
         let version = None;
         self.schedule(until + 1, Coming::Update { server, version });
     }
