@@ -153,28 +153,11 @@ pub fn adopt(
     let version = job.pool.install(|| draft.finish(sidecars, chain))?;
     job.progress.enter(Stage::Finished);
     let total = job.clock.monotonic().saturating_sub(started);
+    let records = base.sums().records;
     let report = SignReport {
-        requested_at,
-        started_at: now,
-        finished_at: now + total,
-        records: base.sums().records,
-        collect_time: total,
-        sort_time: Default::default(),
-        denial_records: 0,
-        denial_time: Default::default(),
-        signatures: 0,
-        sign_time: Default::default(),
-        insert_time: Default::default(),
-        total_time: total,
-        threads: 1,
-        action: "finished".to_owned(),
-        scope: "passed on".to_owned(),
-        reasons: Vec::new(),
         kept: signatures,
-        dropped: 0,
-        keys: Vec::new(),
         min_exp: version.earliest_expiration(),
-        next_due: None,
+        ..SignReport::without_signing(requested_at, now, total, records, "passed on")
     };
     Ok(Signed {
         version,

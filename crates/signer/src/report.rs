@@ -67,6 +67,39 @@ pub fn rate(count: u64, time: Duration) -> u64 {
 }
 
 impl SignReport {
+    /// Of a job in which nothing was signed: `took` from `started_at` on.
+    pub(crate) fn without_signing(
+        requested_at: Timestamp,
+        started_at: Timestamp,
+        took: Duration,
+        records: u64,
+        scope: &str,
+    ) -> SignReport {
+        SignReport {
+            requested_at,
+            started_at,
+            finished_at: started_at + took,
+            records,
+            collect_time: took,
+            sort_time: Duration::ZERO,
+            denial_records: 0,
+            denial_time: Duration::ZERO,
+            signatures: 0,
+            sign_time: Duration::ZERO,
+            insert_time: Duration::ZERO,
+            total_time: took,
+            threads: 1,
+            action: "finished".to_owned(),
+            scope: scope.to_owned(),
+            reasons: Vec::new(),
+            kept: 0,
+            dropped: 0,
+            keys: Vec::new(),
+            min_exp: None,
+            next_due: None,
+        }
+    }
+
     pub fn signatures_per_second(&self) -> u64 {
         rate(self.signatures, self.sign_time)
     }

@@ -50,28 +50,10 @@ pub fn unsign(
     let version = job.pool.install(|| draft.finish(none, None))?;
     job.progress.enter(Stage::Finished);
     let total = job.clock.monotonic().saturating_sub(started);
+    let records = base.sums().records;
     let report = SignReport {
-        requested_at,
-        started_at: now,
-        finished_at: now + total,
-        records: base.sums().records,
-        collect_time: total,
-        sort_time: Default::default(),
-        denial_records: 0,
-        denial_time: Default::default(),
-        signatures: 0,
-        sign_time: Default::default(),
-        insert_time: Default::default(),
-        total_time: total,
-        threads: 1,
-        action: "finished".to_owned(),
-        scope: "unsigned".to_owned(),
         reasons,
-        kept: 0,
-        dropped: 0,
-        keys: Vec::new(),
-        min_exp: None,
-        next_due: None,
+        ..SignReport::without_signing(requested_at, now, total, records, "unsigned")
     };
     Ok(Signed {
         version,
