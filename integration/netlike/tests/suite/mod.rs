@@ -105,13 +105,6 @@ impl Bench {
     }
 }
 
-/// A process that ends while a thread is in the module can crash there, in what libraries do at the end.
-impl Drop for Bench {
-    fn drop(&mut self) {
-        self.hsm.finish(Duration::from_secs(5));
-    }
-}
-
 pub fn pin(text: &str) -> SecretString {
     text.into()
 }
