@@ -10,7 +10,7 @@ use cascade_pipeline::action::StartSign;
 use cascade_pipeline::event::{GuardOutcome, Loaded, SignResult};
 use cascade_pipeline::state::{JobId, Origin, Reason, Report, RunwayClass, SignMode, Stage};
 use cascade_pipeline::{Action, Event, Fault, Keep, Serve, Severity};
-use cascade_policy::{Policy, VerifyMode};
+use cascade_policy::{Policy, VerifyMode, Zonemd};
 use cascade_publisher::notify::NotifyCommand;
 use cascade_publisher::watch::WatchCommand;
 use cascade_publisher::{EmptyReason, Role};
@@ -49,6 +49,11 @@ fn keep_keys(
         tracing::warn!(zone = %zone.name, "a key file of the removed zone stays where it is: {left}");
     }
     Ok(())
+}
+
+/// Whether one thread does the work on so many leaves and blocks in a moment. A digest is of all the zone.
+fn is_inline(units: usize, policy: &Policy) -> bool {
+    units <= INLINE_UNITS && policy.signer.zonemd == Zonemd::Off
 }
 
 impl Actor {
@@ -345,7 +350,7 @@ impl Actor {
             Some(prev) if !s.upkeep => Alignment::of(prev, &input.base).units(),
             _ => input.base.unit_count(),
         };
-        let small = units <= INLINE_UNITS;
+        let small = is_inline(units, &input.policy.policy);
         let waits = keys
             .signers
             .values()
@@ -444,11 +449,12 @@ impl Actor {
             Some(before) => input.version.units_beside(&before.version),
             None => input.version.unit_count(),
         };
+        let inline = is_inline(units, &input.policy.policy);
         let verify = move |pool: &rayon::ThreadPool, d: &Daemon| {
             let outcome = jobs::verify(input, pool, d.now());
             Done::Verified(job, version, Box::new(outcome))
         };
-        match units <= INLINE_UNITS {
+        match inline {
             true => spawn_quick(&self.d, &self.done, job, move |own| verify(own, &d)),
             false => spawn_job(&self.done, job, move || verify(d.pool_for(units), &d)),
         }
