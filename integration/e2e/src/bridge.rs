@@ -270,13 +270,13 @@ impl Bridge {
             .expect("the program was built");
         self.child = Some(child);
         let at = ("127.0.0.1", self.port());
-        let up = within(Duration::from_secs(20), || {
+        let up = within(crate::wait::PATIENCE, || {
             std::net::TcpStream::connect(at).ok()
         });
         assert!(up.is_some(), "kmip2pkcs11 does not listen:\n{}", self.log());
         // The socket is there before the certificate is.
         let own = self.certificate();
-        let made = within(Duration::from_secs(20), || own.exists().then_some(()));
+        let made = within(crate::wait::PATIENCE, || own.exists().then_some(()));
         assert!(made.is_some(), "no certificate:\n{}", self.log());
     }
 

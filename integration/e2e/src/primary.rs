@@ -123,7 +123,7 @@ impl Primary {
             zone: zone.to_owned(),
             folder,
         };
-        let up = within(Duration::from_secs(60), || {
+        let up = within(crate::wait::PATIENCE, || {
             TcpStream::connect(("127.0.0.1", primary.port())).ok()?;
             primary.serial()
         });
@@ -157,7 +157,7 @@ impl Primary {
         fs::write(self.folder.join("zone"), text).expect("our own directory is writable");
         let pid = Pid::from_raw(i32::try_from(self.child.id()).expect("a pid is an i32"));
         kill(pid, Signal::SIGHUP).expect("our own child");
-        let read = within(Duration::from_secs(60), || {
+        let read = within(crate::wait::PATIENCE, || {
             (self.serial() == Some(serial)).then_some(())
         });
         if read.is_none() {

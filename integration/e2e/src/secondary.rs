@@ -113,7 +113,7 @@ impl Secondary {
     /// When that does not come; with what it said.
     #[track_caller]
     pub fn await_serial(&self, serial: u32) {
-        let found = within(Duration::from_secs(60), || {
+        let found = within(crate::wait::PATIENCE, || {
             (self.serial() == Some(serial)).then_some(())
         });
         if found.is_none() {

@@ -197,7 +197,7 @@ resolvers = ["127.0.0.1:9"]
     /// The daemon ended, or was not ready within 30 s.
     pub fn try_start(&mut self) -> Result<(), Failure> {
         self.launch()?;
-        let ready = within(Duration::from_secs(30), || {
+        let ready = within(crate::wait::PATIENCE, || {
             if let Some(Ok(Some(status))) = self.child.as_mut().map(Child::try_wait) {
                 return Some(Some(status));
             }
@@ -279,7 +279,7 @@ resolvers = ["127.0.0.1:9"]
         let mut child = self.child.take()?;
         let pid = Pid::from_raw(i32::try_from(child.id()).expect("a pid is an i32"));
         let _ = kill(pid, Signal::SIGTERM);
-        let ended = within(Duration::from_secs(20), || {
+        let ended = within(crate::wait::PATIENCE, || {
             child.try_wait().expect("our own child can be waited for")
         });
         match ended {
@@ -374,7 +374,7 @@ resolvers = ["127.0.0.1:9"]
     /// When that does not come; with the last status and the log.
     #[track_caller]
     pub fn await_status(&self, zone: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-        let found = within(Duration::from_secs(60), || {
+        let found = within(crate::wait::PATIENCE, || {
             let status = self.status(zone);
             wanted(&status).then_some(status)
         });

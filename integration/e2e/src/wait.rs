@@ -17,11 +17,14 @@ pub fn within<T>(limit: Duration, mut ask: impl FnMut() -> Option<T>) -> Option<
     }
 }
 
-/// As [`within`] with the bound that fits most things, panicking with what was waited for.
+/// How long a story waits for what takes a second: all stories run at once on whatever CPUs there are.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// As [`within`] with [`PATIENCE`], panicking with what was waited for.
 #[track_caller]
 pub fn until<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
-    match within(Duration::from_secs(30), ask) {
+    match within(PATIENCE, ask) {
         Some(answer) => answer,
-        None => panic!("not within 30 s: {what}"),
+        None => panic!("not within {} s: {what}", PATIENCE.as_secs()),
     }
 }

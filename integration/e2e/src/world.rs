@@ -101,7 +101,7 @@ impl Server {
             ports,
             child,
         };
-        let up = within(Duration::from_secs(10), || {
+        let up = within(crate::wait::PATIENCE, || {
             (!server
                 .ask(&["version.server", "CH", "TXT"])
                 .status

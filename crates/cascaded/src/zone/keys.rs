@@ -27,6 +27,9 @@ const ROUNDS: usize = 64;
 const STORE_RETRY: Duration = Duration::from_secs(5);
 /// A refresh or a build that was asked for is the pipeline's to retry; it is only reminded.
 const REMIND_PIPELINE: Duration = Duration::from_secs(600);
+/// Seconds until the second attempt: the first delay of work that a token keeps from being done
+/// (pipeline.md's token class).
+const HICCUP: u64 = 5;
 const FIRST_RETRY: u64 = 60;
 const LAST_RETRY: u64 = 3600;
 
@@ -99,12 +102,16 @@ impl Desk {
         self.errors.remove(&subject);
     }
 
-    /// Retried from a minute up to an hour, for ever.
+    /// Retried once after a few seconds, then from a minute up to an hour, for ever: a token that
+    /// refuses one command of many at once is not one that is down.
     pub(super) fn failed(&mut self, subject: Subject, why: &str, now: Timestamp) {
         self.in_flight.remove(&subject);
         self.errors.insert(subject, why.to_string());
         let n = self.attempts.entry(subject).or_insert(0);
-        let wait = (FIRST_RETRY << (*n).min(10)).min(LAST_RETRY);
+        let wait = match *n {
+            0 => HICCUP,
+            n => (FIRST_RETRY << (n - 1).min(10)).min(LAST_RETRY),
+        };
         *n = n.saturating_add(1);
         self.retry_at
             .insert(subject, now + Duration::from_secs(wait));

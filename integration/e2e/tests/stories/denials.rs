@@ -63,7 +63,7 @@ fn building(site: &Site) -> Option<(u64, u64)> {
 
 #[track_caller]
 fn await_building(site: &Site, more_than: u64) -> u64 {
-    let got = within(Duration::from_secs(90), || {
+    let got = within(cascade_e2e::PATIENCE, || {
         building(site).filter(|(done, _)| *done > more_than)
     });
     let Some((done, all)) = got else {

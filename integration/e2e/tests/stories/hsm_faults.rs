@@ -158,7 +158,7 @@ fn instances_with_different_keys_under_one_id_are_found_out() {
 
 /// Keys that failed are tried again after a pause; a test by a person ends a quarantine.
 fn well_again(site: &Site) {
-    let passed = within(Duration::from_secs(90), || {
+    let passed = within(cascade_e2e::PATIENCE, || {
         let tested = site.cascade(&["hsm", "test", "kmip2pkcs11"]);
         (tested.code == Some(0)).then_some(())
     });

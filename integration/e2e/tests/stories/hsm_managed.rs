@@ -45,7 +45,7 @@ fn runs(pid: i32) -> bool {
 }
 
 fn until_gone(pid: i32) {
-    let gone = within(Duration::from_secs(20), || (!runs(pid)).then_some(()));
+    let gone = within(cascade_e2e::PATIENCE, || (!runs(pid)).then_some(()));
     assert!(gone.is_some(), "process {pid} is still there");
 }
 
@@ -204,7 +204,7 @@ fn what_keeps_a_managed_bridge_from_working_is_told() {
     // Nothing is left of what was refused.
     assert!(!site.ok(&["hsm", "list", "-q"]).contains('a'));
     let daemon = site.pid().unwrap();
-    let left = within(Duration::from_secs(20), || {
+    let left = within(cascade_e2e::PATIENCE, || {
         let tasks = std::fs::read_dir(format!("/proc/{daemon}/task")).ok()?;
         let children = |task: std::fs::DirEntry| {
             let text = std::fs::read_to_string(task.path().join("children")).ok()?;

@@ -227,7 +227,7 @@ fn ten_thousand_records_and_a_bridge_that_dies_in_the_middle() {
     );
     // In the middle of it.
     let name = "cascade_hsm_signatures_total{hsm=\"kmip2pkcs11\"} ";
-    let begun = within(Duration::from_secs(60), || {
+    let begun = within(cascade_e2e::PATIENCE, || {
         let page = site.request("GET", "/metrics", None).ok()?.body;
         let signed = page
             .lines()
@@ -351,7 +351,7 @@ fn a_token_taken_away_and_put_back_over_a_restart() {
         "served as before"
     );
     change(&site, "example.net", &seed_with_serial(2));
-    let told = within(Duration::from_secs(30), || {
+    let told = within(cascade_e2e::PATIENCE, || {
         let status = site.ok(&["zone", "status", "example.net"]);
         status.contains("kmip2pkcs11").then_some(status)
     });
@@ -429,7 +429,7 @@ fn a_network_hsm_that_lies_leaves_and_returns() {
         "example.net",
         &text.replace(". 2 86400", ". 3 86400"),
     );
-    let away = within(Duration::from_secs(30), || {
+    let away = within(cascade_e2e::PATIENCE, || {
         let why = site.ok(&["why", "example.net"]);
         why.contains("HSM 'kmip2pkcs11' is away").then_some(why)
     });
@@ -452,7 +452,7 @@ fn a_network_hsm_that_lies_leaves_and_returns() {
         "example.net",
         &text.replace(". 2 86400", ". 4 86400"),
     );
-    let closed = within(Duration::from_secs(30), || {
+    let closed = within(cascade_e2e::PATIENCE, || {
         let shown = site.ok(&["hsm", "show", "kmip2pkcs11"]);
         shown.contains("state: quarantined").then_some(shown)
     });
@@ -466,7 +466,7 @@ fn a_network_hsm_that_lies_leaves_and_returns() {
     assert_eq!(failed.code, Some(7), "{failed}");
     bridge.manners("lie-every = 0\n");
     // Keys that failed are tried again after a pause; a test by a person ends the quarantine.
-    let released = within(Duration::from_secs(90), || {
+    let released = within(cascade_e2e::PATIENCE, || {
         let tested = site.cascade(&["hsm", "test", "kmip2pkcs11"]);
         (tested.code == Some(0)).then_some(tested.stdout)
     });

@@ -1329,7 +1329,7 @@ fn a_parent_that_takes_updates_is_updated() {
         get.lines().filter_map(tag).collect()
     };
     let first = wanted();
-    until_within(Duration::from_secs(120), "the first DS is there", || {
+    until_within(cascade_e2e::PATIENCE, "the first DS is there", || {
         (at_parent() == first).then_some(())
     });
     let linked = || {
@@ -1337,7 +1337,7 @@ fn a_parent_that_takes_updates_is_updated() {
             .to_string()
             .contains("\"seen\"")
     };
-    until_within(Duration::from_secs(60), "it is seen", || {
+    until_within(cascade_e2e::PATIENCE, "it is seen", || {
         linked().then_some(())
     });
     site.ok(&["keyset", ZONE, "ksk", "start-roll"]);

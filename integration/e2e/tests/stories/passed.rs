@@ -145,7 +145,7 @@ fn what_is_wrong_is_not_published_and_said() {
             let history = site.ok(&["zone", "history", ZONE]);
             format!("{status}{why}{history}")
         };
-        let found = within(Duration::from_secs(15), || {
+        let found = within(cascade_e2e::PATIENCE, || {
             all().contains(words).then_some(())
         });
         assert!(found.is_some(), "{words} is not in:\n{}", all());

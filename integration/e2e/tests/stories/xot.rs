@@ -218,7 +218,7 @@ fn secondaries_over_tls() {
     );
     for (server, port) in [(&bind, listen.get(0)), (&nsd, listen.get(1))] {
         let Some(server) = server else { continue };
-        let got = within(Duration::from_secs(60), || {
+        let got = within(cascade_e2e::PATIENCE, || {
             (dig(port, &[ZONE, "SOA"]).serial() == Some(serial)).then_some(())
         });
         assert!(got.is_some(), "{}\n{}", server.log(), site.log());
