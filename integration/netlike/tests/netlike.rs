@@ -347,8 +347,8 @@ fn away_and_back() {
             assert!(error.to_string().contains("tried again in"), "{error}");
         }
         assert!(
-            quick.elapsed() < Duration::from_secs(2),
-            "{:?}",
+            quick.elapsed() < Duration::from_secs(15),
+            "a hundred answers without a call: {:?}",
             quick.elapsed()
         );
         assert!(token.away().is_some());
@@ -405,23 +405,25 @@ fn hanging() {
     with("hanging", "", short(700), |bench, folder| {
         let token = bench.open("0", "x");
         let key = make(&token, P256);
-        control(folder, "hang-ms = 6000");
+        control(folder, "hang-ms = 12000");
         let start = Instant::now();
         let error = sign(&token, &key.id, P256, b"x").expect_err("hangs");
         assert!(error.to_string().contains("did not return"), "{error}");
         assert!(
-            start.elapsed() < Duration::from_secs(4),
+            start.elapsed() < Duration::from_secs(11),
             "{:?}",
             start.elapsed()
         );
         let quick = Instant::now();
-        assert!(sign(&token, &key.id, P256, b"x").is_err());
+        for _ in 0..20 {
+            assert!(sign(&token, &key.id, P256, b"x").is_err());
+        }
         assert!(
-            quick.elapsed() < Duration::from_millis(600),
-            "answered at once"
+            quick.elapsed() < 20 * Duration::from_millis(700) / 2,
+            "twenty are answered at once, none of them after the time limit"
         );
         control(folder, "");
-        let signature = until(Duration::from_secs(5), "recovers", || {
+        let signature = until(Duration::from_secs(60), "recovers", || {
             sign(&token, &key.id, P256, b"x").ok()
         });
         assert!(verifies(&key.public, b"x", &signature));
@@ -638,7 +640,7 @@ fn one_slot_away_delays_no_other() {
         let bench = Bench::load(&module());
         let (good, bad) = (bench.open("0", "x"), bench.open("1", "x"));
         let key = make(&good, P256);
-        control(folder, "away-slots = [1]\naway-after-ms = 3000");
+        control(folder, "away-slots = [1]\naway-after-ms = 8000");
         let waits = std::thread::spawn(move || {
             let start = Instant::now();
             assert!(bad.probe().is_err());
@@ -651,11 +653,11 @@ fn one_slot_away_delays_no_other() {
             assert!(bench.hsm.open("0", &pin("x")).is_ok());
         }
         assert!(
-            start.elapsed() < Duration::from_secs(2),
+            start.elapsed() < Duration::from_secs(7),
             "{:?}",
             start.elapsed()
         );
-        assert!(waits.join().expect("came back") >= Duration::from_secs(3));
+        assert!(waits.join().expect("came back") >= Duration::from_secs(8));
         assert!(good.away().is_none());
     });
 }
@@ -666,13 +668,13 @@ fn a_silent_slot_hides_no_other() {
     let manners = "away-slots = [1]\naway-after-ms = 20000";
     let setup = |folder: &Path| setup(folder, slots, manners);
     isolated("a_silent_slot_hides_no_other", setup, |_| {
-        let bench = Bench::with(&module(), short(500));
+        let bench = Bench::with(&module(), short(8000));
         let token = bench.open("0", "x");
         make(&token, P256);
         let start = Instant::now();
         let slots = bench.hsm.slots().expect("lists");
         assert!(
-            start.elapsed() < Duration::from_millis(400),
+            start.elapsed() < Duration::from_secs(7),
             "{:?}",
             start.elapsed()
         );

@@ -48,7 +48,7 @@ fn software_zone_is_not_delayed(site: &Site, serial: u32) {
     change(site, "software.example", &text);
     site.await_published("software.example", serial);
     let took = begun.elapsed();
-    assert!(took < Duration::from_secs(15), "{took:?}");
+    assert!(took < Duration::from_secs(45), "{took:?}");
 }
 
 /// Waits until `cascade why` has these words.
@@ -299,7 +299,7 @@ fn idle_and_half_open_clients_delay_nobody() {
     change(&site, "example.net", &hosts(2, 100));
     site.await_published("example.net", 2);
     assert!(
-        begun.elapsed() < Duration::from_secs(20),
+        begun.elapsed() < Duration::from_secs(60),
         "{:?}",
         begun.elapsed()
     );

@@ -2,7 +2,6 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::time::Duration;
 
 use cascade_e2e::bridge::{LABEL, PIN};
 use cascade_e2e::{Bridge, Said, Site, within};

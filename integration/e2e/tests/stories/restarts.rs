@@ -208,7 +208,7 @@ fn stopping_is_quick_and_says_so() {
     site.await_state(ZONE, "unsigned-review");
     let begun = Instant::now();
     assert_eq!(site.stop(), Some(0));
-    assert!(begun.elapsed() < Duration::from_secs(15));
+    assert!(begun.elapsed() < Duration::from_secs(60));
     assert!(
         site.log().contains("Cascade is fully initialized."),
         "{}",
