@@ -237,6 +237,20 @@ impl Device {
         self.pool().status().borrow().clone()
     }
 
+    /// Where an object may be that is to go: each instance that is there, because instances that
+    /// should hold the same may not. With one or none of them, whichever answers.
+    pub fn everywhere(&self) -> Vec<Option<usize>> {
+        let up: Vec<Option<usize>> = (0..)
+            .zip(self.instances())
+            .filter(|(_, i)| i.reach == Reach::Up)
+            .map(|(n, _)| Some(n))
+            .collect();
+        match up.len() {
+            0 | 1 => vec![None],
+            _ => up,
+        }
+    }
+
     pub fn condition(&self) -> Condition {
         let facts = self.facts.lock();
         if let Some((since, why)) = &facts.away {
@@ -297,7 +311,16 @@ impl Device {
 
     /// Asks and waits. For threads that may block.
     pub fn ask(&self, question: RequestPayload) -> Result<ResponsePayload, Trouble> {
-        let mut answers = self.ask_all(vec![question])?;
+        self.ask_at(None, question)
+    }
+
+    /// As [`Device::ask`], of one instance (its index among [`Device::instances`]) or any.
+    pub fn ask_at(
+        &self,
+        instance: Option<usize>,
+        question: RequestPayload,
+    ) -> Result<ResponsePayload, Trouble> {
+        let mut answers = self.all_at(instance, vec![question])?;
         match answers.pop() {
             Some(Ok(answer)) => Ok(answer),
             Some(Err(e)) => Err(Trouble::Answer(e)),
@@ -308,6 +331,14 @@ impl Device {
     /// Asks several things that do not depend on one another, in as many requests as the server
     /// wants, and waits.
     pub fn ask_all(&self, questions: Vec<RequestPayload>) -> Result<Vec<Answer>, Trouble> {
+        self.all_at(None, questions)
+    }
+
+    fn all_at(
+        &self,
+        instance: Option<usize>,
+        questions: Vec<RequestPayload>,
+    ) -> Result<Vec<Answer>, Trouble> {
         let mut receivers = Vec::new();
         // What is asked here has answers of at most a public key's size.
         let each = self.pool().sign_batch(64, 640);
@@ -321,7 +352,7 @@ impl Device {
                 on_error: BatchErrorContinuation::Continue,
                 class: TOP_CLASS,
                 group: 0,
-                instance: None,
+                instance,
                 patience: PATIENCE,
                 done: Box::new(move |outcome| drop(send.send(outcome))),
             });

@@ -453,15 +453,22 @@ fn private_of(object: &Object, all: &[Object]) -> Option<String> {
     all.iter().any(|o| o.id == wanted).then_some(wanted)
 }
 
-/// Revokes and destroys one object; one that is gone counts as destroyed.
+/// Revokes and destroys one object wherever it may be; one that is gone counts as destroyed.
+///
+/// # Errors
+/// The first instance's that would not; the others have been asked all the same.
 pub fn destroy_object(device: &Device, id: &str) -> Result<(), Trouble> {
-    // Active keys want to be revoked first; servers whose keys have no states may not know how.
-    let _ = device.ask(ask::revoke(id, "no longer used"));
-    match device.ask(ask::destroy(id)) {
-        Ok(_) => Ok(()),
-        Err(Trouble::Answer(e)) if e.is_gone() => Ok(()),
-        Err(e) => Err(e),
+    let mut end = Ok(());
+    for instance in device.everywhere() {
+        // Active keys want to be revoked first; servers whose keys have no states may not know how.
+        let _ = device.ask_at(instance, ask::revoke(id, "no longer used"));
+        match device.ask_at(instance, ask::destroy(id)) {
+            Ok(_) => {}
+            Err(Trouble::Answer(e)) if e.is_gone() => {}
+            Err(e) => end = end.and(Err(e)),
+        }
     }
+    end
 }
 
 /// The token says no, and will say so again.
