@@ -4,7 +4,6 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -147,18 +146,23 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // NSD's children follow their parent's TERM, not its death.
-        let pid = i32::try_from(self.child.id()).unwrap_or(0);
-        if pid > 1 {
-            let pid = nix::unistd::Pid::from_raw(pid);
-            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
-        }
-        let ended = within(Duration::from_secs(5), || {
-            matches!(self.child.try_wait(), Ok(Some(_))).then_some(())
-        });
-        if ended.is_none() {
-            let _ = self.child.kill();
-            let _ = self.child.wait();
+        // Nothing of theirs outlives the test, and asking them to end takes them seconds.
+        end_tree(self.child.id());
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Kills the processes that this one started, and those that they started: NSD's do not end with it.
+fn end_tree(pid: u32) {
+    let path = format!("/proc/{pid}/task/{pid}/children");
+    for child in fs::read_to_string(path).unwrap_or_default().split(' ') {
+        if let Ok(child) = child.trim().parse::<u32>() {
+            end_tree(child);
+            if let Ok(child @ 2..) = i32::try_from(child) {
+                let child = nix::unistd::Pid::from_raw(child);
+                let _ = nix::sys::signal::kill(child, nix::sys::signal::Signal::SIGKILL);
+            }
         }
     }
 }

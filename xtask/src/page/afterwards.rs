@@ -1,14 +1,70 @@
-//! Rows 18 and 19: the next release, a copy on an empty machine, states of former releases, removal.
+//! Rows 17 to 19: a bridge of the daemon's own, the next release, a copy on an empty machine, states of former releases, removal.
 
 use super::steps::{MODULE, ZONE_FILE, serial};
 use super::walk::{Step, Walk, check, done, equal, names, says, until};
 
 pub fn rows(walk: &mut Walk) -> Step {
+    managed(walk)?;
     upgrade(walk)?;
     backup(walk)?;
     former_layout(walk)?;
     removal(walk)?;
     former_release(walk)
+}
+
+/// A bridge that the daemon starts, inside the packaged unit's confinement.
+fn managed(walk: &mut Walk) -> Step {
+    if !walk.hsm {
+        println!("SKIP  17.1, 17.2: kmip2pkcs11 is not part of this build");
+        return Ok(());
+    }
+    walk.row("17.1", "the packaged daemon starts a bridge of its own and signs through it", |m| {
+        done(m.sh(
+            "mkdir -p /srv/token/tokens /etc/systemd/system/cascaded.service.d && \
+             printf 'directories.tokendir = /srv/token/tokens\\nobjectstore.backend = file\\n' > /srv/token/softhsm2.conf && \
+             SOFTHSM2_CONF=/srv/token/softhsm2.conf softhsm2-util --init-token --free --label Own --pin 1234 --so-pin 1234 && \
+             chown -R cascade: /srv/token && \
+             printf '[Service]\\nReadWritePaths=/srv/token\\n' > /etc/systemd/system/cascaded.service.d/token.conf && \
+             echo 1234 > /etc/cascade/own.pin && chown cascade: /etc/cascade/own.pin && chmod 600 /etc/cascade/own.pin && \
+             systemctl daemon-reload && systemctl restart cascaded",
+        ))?;
+        done(m.sh(
+            "cascade hsm add --pkcs11-module /usr/lib/softhsm/libsofthsm2.so \
+             --module-env SOFTHSM2_CONF=/srv/token/softhsm2.conf --token Own --pin-file /etc/cascade/own.pin own",
+        ))?;
+        done(m.sh(
+            "cascade template policy | sed -e 's|^#hsm-server-id = .\\+|hsm-server-id = \"own\"|' \
+                 > /etc/cascade/policies/own.toml && cascade policy reload && \
+             sed -e 's/example.net/own.example/g' /etc/cascade/zones/example.net > /etc/cascade/zones/own.example && \
+             cascade zone add --source /etc/cascade/zones/own.example --policy own --wait own.example",
+        ))?;
+        names(&m.sh("dig @127.0.0.1 -p 4543 own.example SOA +dnssec +short").stdout, &["SOA 13"])?;
+        let said = done(m.sh("cascade hsm inventory own"))?;
+        names(&said.stdout, &["own.example"])
+    })?;
+    walk.row("17.2", "it ends, is started again, and goes with its HSM", |m| {
+        let pid = "cascade hsm show own --json | grep -o '\"pid\": *[0-9]*' | grep -o '[0-9]*'";
+        let old = m.sh(pid).stdout;
+        done(m.sh(&format!("kill -9 {}", old.trim())))?;
+        done(m.sh(
+            "sed -i -E 's/ [0-9]+ 86400/ 9 86400/' /etc/cascade/zones/own.example; \
+             echo 'v9 IN A 192.0.2.9' >> /etc/cascade/zones/own.example; cascade zone reload own.example",
+        ))?;
+        until(60, || equal(&m.sh("dig @127.0.0.1 -p 4543 v9.own.example A +short").stdout, "192.0.2.9\n"))?;
+        let new = m.sh(pid).stdout;
+        check(!new.is_empty() && new != old, || format!("bridge {old} then {new}"))?;
+        done(m.sh("cascade zone remove --purge-keys --yes own.example && cascade hsm remove own"))?;
+        until(60, || {
+            let said = m.sh(&format!("kill -0 {}", new.trim()));
+            check(said.code != Some(0), || format!("bridge {new} still runs"))
+        })?;
+        done(m.sh(
+            "rm -r /etc/systemd/system/cascaded.service.d/token.conf /etc/cascade/policies/own.toml /etc/cascade/own.pin \
+                 /etc/cascade/zones/own.example /srv/token && \
+             cascade policy reload && systemctl daemon-reload && systemctl restart cascaded",
+        ))
+        .map(drop)
+    })
 }
 
 /// Row 18.
