@@ -216,7 +216,11 @@ pub async fn restore(d: &Daemon, z: &ZoneHandle, caller: &Caller, key: &str) -> 
 /// Looks at all servers and waits for what they say.
 pub async fn check(d: &Daemon, z: &ZoneHandle, caller: &Caller) -> Answer<KeyCheck> {
     let asked = d.now();
-    if z.view().row.keys.zone.published.is_none() {
+    // Of a zone that is passed on, only the parent is looked at.
+    let view = z.view();
+    let live = view.row.zone.live.as_ref();
+    let passed = live.is_some_and(|l| passed::is_passed(&view.row.keys, l.version));
+    if view.row.keys.zone.published.is_none() && !passed {
         return Err(Problem::new(
             ProblemType::TooEarly,
             format!(
@@ -229,6 +233,7 @@ pub async fn check(d: &Daemon, z: &ZoneHandle, caller: &Caller) -> Answer<KeyChe
     let done = |row: &KeysRow| {
         What::ALL.iter().all(|w| {
             *w == What::Ds && row.zone.owner == [0]
+                || *w != What::Ds && passed
                 || row.zone.look(*w).is_some_and(|l| l.started >= asked)
         })
     };

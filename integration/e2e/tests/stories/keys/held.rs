@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::net::UdpSocket;
 use std::time::Duration;
 
-use cascade_e2e::{transfer, until};
+use cascade_e2e::{transfer, until, within};
 
 use super::{START, World, child_zone};
 
@@ -86,10 +86,12 @@ impl World {
 
     #[track_caller]
     fn await_held(&self) {
-        until("transfers are held, and status says why", || {
+        let told = within(Duration::from_secs(60), || {
             let status = self.site.ok(&["zone", "status", ZONE]);
-            (status.contains("transfers are held") && status.contains("31203")).then_some(())
+            (status.contains("Transfers are held") && status.contains("31203")).then_some(())
         });
+        let status = self.site.ok(&["zone", "status", ZONE]);
+        assert!(told.is_some(), "{status}");
         let health = self.site.cascade(&["health"]);
         assert!(
             format!("{health}").contains("transfers are held"),
@@ -125,7 +127,7 @@ fn a_zone_that_is_live_under_another_signer_is_given_to_nobody() {
     until("it is given again", || world.transfers().ok().map(drop));
     assert!(ear.notify(true), "no secondary was told");
     let status = world.site.ok(&["zone", "status", ZONE]);
-    assert!(!status.contains("transfers are held"), "{status}");
+    assert!(!status.contains("Transfers are held"), "{status}");
 }
 
 #[test]
