@@ -199,19 +199,21 @@ impl ZoneKeys {
             return Cds::None;
         }
         let wanted = || Cds::Keys(self.parent.wanted.clone());
+        // Withdrawn only when no roll waits for the parent and the parent has followed.
+        let waits = self.rolls.iter().any(|r| {
+            r.row()
+                .is_some_and(|w| w.seen.iter().any(|s| What::of(*s) == What::Ds))
+        });
         match policy.cds {
             CdsPolicy::Always => wanted(),
+            // The way to insecure begins when the running roll has ended, and that needs the parent.
+            CdsPolicy::Delete if waits => wanted(),
             CdsPolicy::Never | CdsPolicy::Delete => Cds::None,
             CdsPolicy::WhenNeeded => {
                 let reachable = matches!(
                     self.parent.delegation,
                     Delegation::Ours | Delegation::Linked
                 );
-                // Withdrawn only when no roll waits for the parent and the parent has followed.
-                let waits = self.rolls.iter().any(|r| {
-                    r.row()
-                        .is_some_and(|w| w.seen.iter().any(|s| What::of(*s) == What::Ds))
-                });
                 let followed = self
                     .parent
                     .followed_at

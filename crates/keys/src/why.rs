@@ -9,7 +9,7 @@ use crate::observe::{Delegation, SweepReport, Verdict, What, next_look};
 use crate::policy::{CdsPolicy, KeyPolicy};
 use crate::roll::{Class, Roll, Row, Seen, Step};
 use crate::state::ZoneKeys;
-use crate::ttl::Free;
+use crate::ttl::{Free, Served};
 use crate::wish::{Wish, wishes};
 
 /// Whom or what a roll waits for.
@@ -68,19 +68,14 @@ pub fn why(
     }
     if let Some(roll) = zone.rolls.first() {
         let w = waiting(zone, policy, facts, roll, now);
-        let instead = roll
-            .instead
-            .map_or(String::new(), |i| format!("; {}", i.words()));
-        return format!(
-            "{name}: the {} ({}, {} -> {}{instead}) {} since {}.{}",
-            roll.class(),
-            roll.kind.word(),
-            tags(zone, &roll.old),
-            tags(zone, &roll.new),
-            w.text,
-            roll.since.to_human(),
-            looks(w.next)
-        );
+        let mut next = w.next;
+        let mut text = of_roll(zone, roll, &w);
+        for other in zone.rolls.iter().skip(1) {
+            let w = waiting(zone, policy, facts, other, now);
+            text += &format!("; {}", of_roll(zone, other, &w));
+            next = [next, w.next].into_iter().flatten().min();
+        }
+        return format!("{name}: {text}.{}", looks(next));
     }
     let wanted = zone
         .parent
@@ -114,6 +109,22 @@ pub fn why(
         return format!("{name}: {}.{}", still_signed(zone, policy), looks(None));
     }
     quiet(name, zone, policy, now)
+}
+
+/// One roll, what it waits for, and since when.
+fn of_roll(zone: &ZoneKeys, roll: &Roll, w: &Waiting) -> String {
+    let instead = roll
+        .instead
+        .map_or(String::new(), |i| format!("; {}", i.words()));
+    format!(
+        "the {} ({}, {} -> {}{instead}) {} since {}",
+        roll.class(),
+        roll.kind.word(),
+        tags(zone, &roll.old),
+        tags(zone, &roll.new),
+        w.text,
+        roll.since.to_human(),
+    )
 }
 
 /// Nothing runs: what is due and may not begin by itself, or what comes next.
@@ -470,6 +481,8 @@ pub enum Alert {
     /// A DS leads to a key that no longer exists, or into an unsigned zone; resolvers that use it
     /// see bogus data.
     DsOfLostKey { key: KeyNum, ds: Vec<DsRecord> },
+    /// The parent has removed it, and caches may still hold it.
+    LostDsInCaches { key: KeyNum, until: Timestamp },
     /// A DS that fits no key of the zone.
     ForeignDs,
     /// A DS is at the parent before it was asked for; `alone`: without one that leads to a key
@@ -479,6 +492,8 @@ pub enum Alert {
         alone: bool,
         until: Option<Timestamp>,
     },
+    /// Another signer makes the zone, and none of its keys is one that the parent's DS names.
+    PassedUnfit { ds: Vec<DsRecord> },
     /// The parent has not followed for longer than `remind_after`.
     ParentLate { since: Timestamp },
     /// A roll takes longer than the key it replaces was to live.
@@ -489,7 +504,11 @@ impl Alert {
     pub fn is_critical(&self) -> bool {
         matches!(
             self,
-            Alert::DsVanished | Alert::DsOfLostKey { .. } | Alert::EarlyDs { alone: true, .. }
+            Alert::DsVanished
+                | Alert::DsOfLostKey { .. }
+                | Alert::LostDsInCaches { .. }
+                | Alert::PassedUnfit { .. }
+                | Alert::EarlyDs { alone: true, .. }
         )
     }
 
@@ -498,6 +517,16 @@ impl Alert {
             Alert::DsVanished => "the parent has no DS any more: the zone is insecure".to_string(),
             Alert::DsOfLostKey { key, ds } => format!(
                 "the parent has a DS of key {key}, which is gone; have it removed: {}",
+                ds.iter().map(DsRecord::text).collect::<Vec<_>>().join(", ")
+            ),
+            Alert::LostDsInCaches { key, until } => format!(
+                "the parent had a DS of key {key}, which is gone; resolvers that hold it fail \
+                 until {} at most, then this ends by itself",
+                until.to_human()
+            ),
+            Alert::PassedUnfit { ds } => format!(
+                "the DS at the parent fits no key in the DNSKEY RRset that the zone's signer made, \
+                 so resolvers refuse the zone; the parent has: {}",
                 ds.iter().map(DsRecord::text).collect::<Vec<_>>().join(", ")
             ),
             Alert::ForeignDs => "the parent has a DS that fits no key of this zone".to_string(),
@@ -524,15 +553,25 @@ pub fn alerts(zone: &ZoneKeys, policy: &KeyPolicy, now: Timestamp) -> Vec<Alert>
     if parent.vanished {
         out.push(Alert::DsVanished);
     }
-    for k in zone.keys.iter().filter(|k| parent.shown.contains(&k.num)) {
+    for k in &zone.keys {
         let left = k.times.removed_at.or(k.times.trashed_at);
         let lost = k.times.destroyed_at.is_some() || (k.compromised && left.is_some());
-        if lost || zone.unsigned {
+        let key = k.num;
+        if !lost && !zone.unsigned {
+            continue;
+        }
+        if parent.shown.contains(&key) {
             let of = |d: &u8| DsRecord::of(&zone.owner, k, *d);
-            out.push(Alert::DsOfLostKey {
-                key: k.num,
-                ds: [1, 2, 4].iter().filter_map(of).collect(),
-            });
+            let ds = [1, 2, 4].iter().filter_map(of).collect();
+            out.push(Alert::DsOfLostKey { key, ds });
+            continue;
+        }
+        let of_key = |s: &Served| matches!(s, Served::Ds { ours, .. } if ours.contains(&key));
+        // The margin is for clocks and looks that failed, not for caches.
+        if let Free::At { at: until, .. } = zone.log.free(of_key, std::time::Duration::ZERO)
+            && until > now
+        {
+            out.push(Alert::LostDsInCaches { key, until });
         }
     }
     if parent.foreign && parent.delegation != Delegation::Elsewhere {

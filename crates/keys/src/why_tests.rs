@@ -436,3 +436,84 @@ fn without_a_roll_it_says_what_is_due_and_what_is_ordered() {
     };
     assert!(why("example", &z, &p, &paused, t(0)).contains("waits for you: key decisions"));
 }
+
+/// What breaks the chain is told as long as any cache can hold it.
+#[test]
+fn a_lost_ds_is_told_until_no_cache_has_it() {
+    let policy = KeyPolicy::default();
+    let mut z = zone(&policy);
+    let mut lost = key(5, Role::Ksk, 13);
+    lost.compromised = true;
+    lost.times.removed_at = Some(t(-900));
+    z.keys.push(lost);
+    let shown = |last: Option<Timestamp>| crate::ttl::Entry {
+        what: Served::Ds {
+            ours: vec![KeyNum(5)],
+            usable: vec![KeyNum(5)],
+            foreign: false,
+        },
+        ttl: 3600,
+        first: t(-500),
+        last,
+        extra: 0,
+        superseded: true,
+    };
+    z.parent.shown.push(KeyNum(5));
+    z.log.entries.push(shown(None));
+    let critical = |z: &ZoneKeys, at| {
+        let all = alerts(z, &policy, at);
+        let one = all.iter().find(|a| a.is_critical());
+        one.map(Alert::text)
+    };
+    let text = critical(&z, t(0)).unwrap();
+    assert!(text.contains("have it removed"), "{text}");
+    z.parent.shown.pop();
+    z.log.entries.pop();
+    z.log.entries.push(shown(Some(t(0))));
+    let text = critical(&z, t(3600)).unwrap();
+    assert!(text.contains("ends by itself"), "{text}");
+    assert_eq!(critical(&z, t(3700)), None);
+}
+
+/// The way to insecure waits for a roll that waits for the parent, which must hear of it.
+#[test]
+fn cds_serves_the_running_roll_before_the_zone_goes_insecure() {
+    let mut policy = KeyPolicy::default();
+    policy.cds = CdsPolicy::Delete;
+    for (kind, stage) in [
+        (RollType::KskDoubleDs, Stage::P1),
+        (RollType::KskDoubleDs, Stage::D),
+        (RollType::KskDoubleSignature, Stage::P2),
+        (RollType::Algorithm, Stage::P2),
+    ] {
+        let z = rolling(&policy, kind, stage);
+        let cds = z.apex_set(&policy, t(0)).map(|a| a.cds);
+        let is = matches!(cds, Some(crate::apex::Cds::Keys(_)));
+        assert!(is, "{kind:?} {stage:?}: {cds:?}");
+    }
+    let z = rolling(&policy, RollType::ZskPrePublish, Stage::P1);
+    assert_eq!(
+        z.apex_set(&policy, t(0)).unwrap().cds,
+        crate::apex::Cds::None
+    );
+}
+
+/// Rolls that run beside each other are told all.
+#[test]
+fn each_of_two_rolls_is_explained() {
+    let policy = KeyPolicy::default();
+    let mut z = rolling(&policy, RollType::KskDoubleSignature, Stage::P2);
+    let zsk = rolling(&policy, RollType::ZskPrePublish, Stage::P1).rolls;
+    z.rolls.extend(zsk);
+    publish(&mut z, &policy);
+    let text = why("example", &z, &policy, &Facts::default(), t(0));
+    for part in [
+        "the KSK roll (",
+        "waits for the parent",
+        "the ZSK roll (",
+        "waits for its name servers",
+        "Next look or step",
+    ] {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
+}

@@ -283,7 +283,7 @@ impl Alerts<'_> {
         }
         if let Some((since, what)) = &z.conflict {
             let text = format!("transfers are held: {what}");
-            let cmds = [format!("cascade keyset {} import", z.name)];
+            let cmds = [self.cmd("remove")];
             self.raise(AlertKey::Conflict, Severity::Critical, *since, text, &cmds);
         }
         if let Some(a) = &z.ahead {

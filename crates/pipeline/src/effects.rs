@@ -104,7 +104,9 @@ pub(crate) fn finish(mut m: Machine, before: Outline) -> (Zone, Vec<Action>) {
     if after.publication != before.publication {
         out.push(Action::Publish(after.publication));
     }
-    announce(&m, after.publication, &mut out);
+    // What is served was kept from the secondaries until now.
+    let released = before.held && !after.held;
+    announce(&m, after.publication, released, &mut out);
     out.extend(m.records.drain(..).map(Action::Record));
     out.extend(alerts);
     out.extend(
@@ -127,9 +129,9 @@ pub(crate) fn finish(mut m: Machine, before: Outline) -> (Zone, Vec<Action>) {
 }
 
 /// NOTIFY only after the slot store, never for a version recovered from the past.
-fn announce(m: &Machine, publication: Serve, out: &mut Vec<Action>) {
+fn announce(m: &Machine, publication: Serve, released: bool, out: &mut Vec<Action>) {
     let Some(live) = &m.z.live else { return };
-    if !m.announce || publication != Serve::Version(live.version) {
+    if !(m.announce || released) || publication != Serve::Version(live.version) {
         return;
     }
     let (version, serial) = (live.version, live.serial);
@@ -137,12 +139,14 @@ fn announce(m: &Machine, publication: Serve, out: &mut Vec<Action>) {
         out.push(Action::SendNotify { version, serial });
         out.push(Action::WatchSecondaries { version, serial });
     }
-    out.push(Action::TellKeyManager {
-        version,
-        serial,
-        keys: live.keys,
-        at: live.published_at,
-    });
+    if m.announce {
+        out.push(Action::TellKeyManager {
+            version,
+            serial,
+            keys: live.keys,
+            at: live.published_at,
+        });
+    }
 }
 
 fn update_alerts(m: &mut Machine) -> Vec<Action> {

@@ -13,7 +13,7 @@ use cascade_zone::{Rtype, Serial, ZoneId, canon};
 
 use crate::answer::{Outcome, Responder, Why};
 use crate::context::Transport;
-use crate::directory::{Role, ZoneEntry};
+use crate::directory::{Hold, Role, ZoneEntry};
 use crate::ixfr::{self, Increment};
 
 /// Messages are closed at this size: all of their names can be pointed to (14 bits), which saves
@@ -23,6 +23,10 @@ const CLOSE_AT: usize = 16_384 - 2;
 const MAX_MESSAGE: usize = 0xffff;
 /// Longest owner name and fixed part of a record: what may be written before it is cut again.
 const MAX_HEAD: usize = 255 + 10;
+
+/// Extra text for a transfer of a zone that is live under another signer (RFC 8914: at most 80
+/// octets are sent).
+const HELD: &str = "transfers are held: the DS at the parent fits no key of this zone";
 
 /// A transfer that was granted and has yet to get its turn.
 #[derive(Debug)]
@@ -59,7 +63,12 @@ impl TransferRequest {
         } else {
             &settings.allow
         };
-        acl.allows(self.peer, key, tls)
+        acl.allows(self.peer, key, tls) && !self.is_held(Hold::Refused)
+    }
+
+    /// Transfers of what it asks for are held like this.
+    pub fn is_held(&self, how: Hold) -> bool {
+        self.role == Role::Publication && self.entry.hold() == how
     }
 
     /// An increment is sent, not the whole zone.
@@ -68,14 +77,23 @@ impl TransferRequest {
     }
 
     /// The answer when no turn came in time: SERVFAIL, EDE 0 `busy`; length prefix included.
-    pub fn busy(mut self, now: Timestamp, out: &mut Vec<u8>) {
+    pub fn busy(self, now: Timestamp, out: &mut Vec<u8>) {
+        self.turned_away(rcode::SERVFAIL, (Ede::Other, "busy"), now, out);
+    }
+
+    /// The answer when the zone turned out to be live under another signer while this waited.
+    pub fn held(self, now: Timestamp, out: &mut Vec<u8>) {
+        self.turned_away(rcode::REFUSED, (Ede::Prohibited, HELD), now, out);
+    }
+
+    fn turned_away(mut self, code: u16, why: (Ede, &str), now: Timestamp, out: &mut Vec<u8>) {
         if let Some(opt) = &mut self.opt {
-            cascade_wire::edns::push_ede(Ede::Other, "busy", opt);
+            cascade_wire::edns::push_ede(why.0, why.1, opt);
         }
         let at = out.len();
         out.extend_from_slice(&[0, 0]);
         let mut counts = [1, 0, 0, 0];
-        self.head(rcode::SERVFAIL, out);
+        self.head(code, out);
         self.push_opt(out, &mut counts);
         put_counts(out, at + 2, &counts);
         if let Some(tsig) = &mut self.tsig {
@@ -133,6 +151,9 @@ pub(crate) fn decide(
             "transfer is not allowed from this address or with this key",
             out,
         );
+    }
+    if ctx.role == Role::Publication && entry.hold() == Hold::Refused {
+        return refuse(r, HELD, out);
     }
     let udp = ctx.transport == Transport::Udp;
     if request.qtype == Rtype::AXFR && udp {

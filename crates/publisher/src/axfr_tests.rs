@@ -293,3 +293,32 @@ proptest! {
         check(&unsigned("example", &text), &a);
     }
 }
+
+/// A zone that is live under another signer is answered and given to nobody; a transfer that runs
+/// ends at its next message.
+#[test]
+fn what_is_held_is_refused() {
+    let v = maze();
+    let w = World {
+        role: Role::Publication,
+        ..world(&v)
+    };
+    w.directory.store(v.zone(), 2, v.clone()).unwrap();
+    let peer = "127.0.0.1".parse().unwrap();
+    let asked = Ask { peer, ..axfr() };
+    let running = start(&w, &asked);
+    let entry = running.request().entry.clone();
+    let settings = crate::Settings::open();
+    assert!(running.request().is_allowed(&settings));
+    entry.set_hold(crate::Hold::Briefly);
+    let waiting = start(&w, &asked);
+    assert!(waiting.request().is_held(crate::Hold::Briefly));
+    entry.set_hold(crate::Hold::Refused);
+    assert!(!running.request().is_allowed(&settings));
+    let mut out = Vec::new();
+    assert!(matches!(w.run(&asked, &mut out), Outcome::Reply(_)));
+    let reply = Message::parse(&out).unwrap();
+    assert_eq!(reply.header.rcode(), rcode::REFUSED);
+    entry.set_hold(crate::Hold::None);
+    start(&w, &asked);
+}

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use arc_swap::{ArcSwap, Guard};
 use cascade_time::Timestamp;
@@ -116,6 +117,17 @@ impl Default for ZoneSettings {
     }
 }
 
+/// Whether the published zone is given to secondaries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Hold {
+    None = 0,
+    /// It is about to be known whether the zone is live under another signer: transfers wait in line.
+    Briefly = 1,
+    /// It is, so that what is published here would be bogus out there: transfers are refused.
+    Refused = 2,
+}
+
 /// A zone that is served.
 #[derive(Debug)]
 pub struct ZoneEntry {
@@ -125,6 +137,7 @@ pub struct ZoneEntry {
     settings: ArcSwap<ZoneSettings>,
     /// What led to the published version.
     steps: ArcSwap<Steps>,
+    hold: AtomicU8,
 }
 
 impl ZoneEntry {
@@ -140,6 +153,7 @@ impl ZoneEntry {
             ],
             settings: ArcSwap::from_pointee(settings),
             steps: ArcSwap::default(),
+            hold: AtomicU8::new(Hold::None as u8),
         }
     }
 
@@ -157,6 +171,21 @@ impl ZoneEntry {
 
     pub fn set_settings(&self, settings: ZoneSettings) {
         self.settings.store(Arc::new(settings));
+    }
+
+    /// Whether transfers of the published zone are held.
+    pub fn hold(&self) -> Hold {
+        match self.hold.load(Ordering::Acquire) {
+            0 => Hold::None,
+            1 => Hold::Briefly,
+            _ => Hold::Refused,
+        }
+    }
+
+    /// Holds transfers of the published zone, running ones from their next message on. To be called
+    /// before the version that it is about is published.
+    pub fn set_hold(&self, hold: Hold) {
+        self.hold.store(hold as u8, Ordering::Release);
     }
 
     /// What a role shows now; the NOTIFY listener shows nothing.

@@ -24,7 +24,7 @@ pub use answer::{Outcome, Reply, Scratch, answer};
 pub use approved::{Approved, Verified};
 pub use axfr::{Transfer, TransferRequest};
 pub use context::{QueryContext, Settings, Transport};
-pub use directory::{Directory, EmptyReason, PublishError, Role, ZoneEntry, ZoneSettings};
+pub use directory::{Directory, EmptyReason, Hold, PublishError, Role, ZoneEntry, ZoneSettings};
 pub use notify::NotifyIn;
 pub use stats::{Counter, Stats};
 pub use steps::{Step, StepLimits, Steps};

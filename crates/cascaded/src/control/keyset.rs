@@ -21,7 +21,7 @@ use super::{Answer, bug, need_consent};
 use crate::daemon::Daemon;
 use crate::http::Caller;
 use crate::keys::{KeysRow, note, report};
-use crate::zone::{KeyOrder, KeyRefusal, Message, View, ZoneHandle};
+use crate::zone::{KeyOrder, KeyRefusal, Message, View, ZoneHandle, passed};
 
 /// For an order to be taken up and stored.
 const ORDER_BOUND: Duration = Duration::from_secs(30);
@@ -216,7 +216,11 @@ pub async fn restore(d: &Daemon, z: &ZoneHandle, caller: &Caller, key: &str) -> 
 /// Looks at all servers and waits for what they say.
 pub async fn check(d: &Daemon, z: &ZoneHandle, caller: &Caller) -> Answer<KeyCheck> {
     let asked = d.now();
-    if z.view().row.keys.zone.published.is_none() {
+    // Of a zone that is passed on, only the parent is looked at.
+    let view = z.view();
+    let live = view.row.zone.live.as_ref();
+    let passed = live.is_some_and(|l| passed::is_passed(&view.row.keys, l.version));
+    if view.row.keys.zone.published.is_none() && !passed {
         return Err(Problem::new(
             ProblemType::TooEarly,
             format!(
@@ -229,6 +233,7 @@ pub async fn check(d: &Daemon, z: &ZoneHandle, caller: &Caller) -> Answer<KeyChe
     let done = |row: &KeysRow| {
         What::ALL.iter().all(|w| {
             *w == What::Ds && row.zone.owner == [0]
+                || *w != What::Ds && passed
                 || row.zone.look(*w).is_some_and(|l| l.started >= asked)
         })
     };
@@ -409,6 +414,16 @@ pub fn explain(d: &Daemon, z: &ZoneHandle, view: &View, now: Timestamp, why: &mu
     let Some(rules) = d.key_policy(&view.row.zone.settings.policy) else {
         return;
     };
+    let unfit = |a: &Alert| matches!(a, Alert::PassedUnfit { .. });
+    if let Some(a) = alerts(d, view, now).into_iter().find(unfit) {
+        why.summary = a.text();
+        why.acts = Some(Acts::Parent);
+        let look = row.zone.look(What::Ds);
+        why.evidence
+            .extend(look.into_iter().flat_map(|l| report::evidence(row, l)));
+        why.actions.push(format!("cascade keyset {} check", z.name));
+        return;
+    }
     let facts = &view.key_facts;
     let parent = &row.zone.parent;
     let reachable = matches!(parent.delegation, Delegation::Ours | Delegation::Linked);
@@ -455,7 +470,17 @@ pub fn alerts(d: &Daemon, view: &View, now: Timestamp) -> Vec<Alert> {
     let Some(rules) = d.key_policy(&view.row.zone.settings.policy) else {
         return Vec::new();
     };
-    cascade_keys::alerts(&view.row.keys.zone, &rules, now)
+    let mut all = cascade_keys::alerts(&view.row.keys.zone, &rules, now);
+    let live = view.row.zone.live.as_ref();
+    if live.is_some_and(|l| passed::is_passed(&view.row.keys, l.version)) {
+        // The zone's keys are another signer's, and the key manager does not know them.
+        all.retain(|a| *a != Alert::ForeignDs);
+        let ds = passed::unfit_ds(view);
+        if !ds.is_empty() {
+            all.push(Alert::PassedUnfit { ds });
+        }
+    }
+    all
 }
 
 fn rules(d: &Daemon, z: &ZoneHandle) -> Answer<KeyPolicy> {

@@ -12,8 +12,8 @@ mod row;
 pub use bundle::Bundle;
 pub use notes::{note, wanted_text};
 pub use plan::{
-    Loaded, derived_apex, ds_rdata, gate_parent, own_keys, parent_breaks, publication, signer_set,
-    signing_keys,
+    Chain, Loaded, chain, derived_apex, ds_rdata, gate_parent, own_keys, parent_breaks,
+    publication, signer_set, signing_keys,
 };
 pub use policy::{apex_times, digests, key_policy};
 pub use ring::{Import, Keyring, Wanted, zone_ref};

@@ -273,6 +273,53 @@ pub fn parent_breaks(row: &KeysRow) -> bool {
     must().any(|d| !must().any(|o| o.algorithm == d.algorithm && fits(o)))
 }
 
+/// What a zone's delegation says of who signs what resolvers are sent to.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Chain {
+    /// The parent leads to the zone's own servers with a DS that fits no key of what is published,
+    /// and none of the zone's keys ever had one: it is live under another signer, whose version
+    /// the secondaries should go on serving. Says so.
+    Foreign(String),
+    /// What is published may be given to secondaries.
+    Own,
+    /// Nobody has told.
+    Unknown,
+}
+
+/// Judges what the last looks at the parent have shown against what is published.
+pub fn chain(row: &KeysRow) -> Chain {
+    match row.zone.parent.delegation {
+        _ if row.zone.published.is_none() => Chain::Unknown,
+        Delegation::Unknown => Chain::Unknown,
+        Delegation::None | Delegation::Elsewhere | Delegation::Root => Chain::Own,
+        Delegation::Ours | Delegation::Linked if !parent_breaks(row) => Chain::Own,
+        // It was ours before: what is wrong is the parent's, and the servers have it already.
+        Delegation::Linked => Chain::Unknown,
+        Delegation::Ours => {
+            // Digests and algorithms that nobody knows make no chain (RFC 4035 §5.2).
+            let counts = |d: &&DsRecord| {
+                matches!(d.digest_type, 2 | 4)
+                    && cascade_crypto::Algorithm::from_number(d.algorithm).is_some()
+            };
+            let mut tags: Vec<String> = row
+                .parent_ds
+                .iter()
+                .filter(counts)
+                .map(|d| d.tag.to_string())
+                .collect();
+            tags.sort();
+            tags.dedup();
+            if tags.is_empty() {
+                return Chain::Own;
+            }
+            Chain::Foreign(format!(
+                "the parent leads to this zone's servers with the DS of key {}, which is none of those that sign here: the zone is live under another signer. Remove it and add it again with the keys in service (cascade zone add --import-ksk-file … --import-zsk-file …), or have the DS changed",
+                tags.join(" and ")
+            ))
+        }
+    }
+}
+
 /// DS records of keys that are held back from the DNSKEY RRset on purpose.
 fn kept_back(row: &KeysRow, apex: &ApexSet) -> Vec<DsRecord> {
     let double_ds = |k: &Key| {

@@ -163,6 +163,8 @@ pub(super) enum Done {
     Saved(Result<(), String>),
     Hook(JobId, crate::hooks::End),
     Key(Box<KeyDone>),
+    /// Secondaries have waited for the first look at the parent for long enough.
+    ReferralLate,
     /// The zone may check what it publishes now.
     SweepTurn(tokio::sync::OwnedSemaphorePermit),
     /// Report, and whether it passed.
@@ -213,6 +215,7 @@ pub(super) struct Actor {
     pub full_at: Option<Timestamp>,
     /// A background check is queued or under way.
     pub sweeping: bool,
+    pub referral: super::held::FirstReferral,
     /// No background check before this.
     pub sweep_after: Option<Timestamp>,
     /// A zone restored from a backup is asking its servers.
@@ -287,6 +290,7 @@ fn spawn(d: &Arc<Daemon>, mut row: ZoneRow, apex: Name, restored: bool) -> Arc<Z
         deadline: None,
         full_at: None,
         sweeping: false,
+        referral: Default::default(),
         sweep_after: None,
         asking_servers: false,
         gone: false,

@@ -81,6 +81,10 @@ impl Actor {
 
     /// `resumed`: an earlier process has published it.
     pub(super) fn watch(&mut self, version: VersionId, resumed: bool) {
+        // They are not to have it.
+        if self.row.zone.conflict.is_some() {
+            return;
+        }
         let (Some(v), Some(policy)) = (self.version(version), self.policy()) else {
             return;
         };

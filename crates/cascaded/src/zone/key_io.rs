@@ -35,8 +35,11 @@ impl Actor {
             return;
         };
         let row = &self.row.keys;
-        let Some(published) = &row.zone.published else {
-            return;
+        // Of a zone that is passed on, nothing was published with keys of ours.
+        let (any, all) = match &row.zone.published {
+            Some(p) => (p.any.clone(), p.all.clone()),
+            None if self.serves_passed() => (Vec::new(), Vec::new()),
+            None => return,
         };
         let km = &policy.file.policy.key_manager;
         let config = &self.d.conf().config.key_manager;
@@ -52,8 +55,8 @@ impl Actor {
                 .filter(|k| k.times.destroyed_at.is_none())
                 .map(|k| (k.num, k.dnskey_rdata()))
                 .collect(),
-            any: published.any.clone(),
-            all: published.all.clone(),
+            any,
+            all,
             publication_nameservers: km.publication_nameservers.clone(),
             parent_nameservers: km.ds.parent_nameservers.clone(),
             resolvers: config.resolvers.iter().map(|r| r.0).collect(),
@@ -90,6 +93,10 @@ impl Actor {
             tracing::debug!(zone = %self.me.name, what = ?what, server = m.server, address = m.place(), verdict = ?m.verdict, "{}", m.found);
         }
         self.take_look(Event::Swept(report), ds).await;
+        if what == What::Ds {
+            self.judge_delegation(&policy).await;
+            self.referral_known();
+        }
     }
 
     /// Looks are many, and most show what the one before showed: those wait for the next write, or

@@ -37,7 +37,7 @@ const LAST_RETRY: u64 = 3600;
 #[derive(Default)]
 pub(super) struct Desk {
     pub signers: BTreeMap<KeyNum, Arc<dyn SigningKey>>,
-    in_flight: BTreeSet<Subject>,
+    pub(super) in_flight: BTreeSet<Subject>,
     retry_at: BTreeMap<Subject, Timestamp>,
     attempts: BTreeMap<Subject, u32>,
     /// Why the last attempt failed.
@@ -154,7 +154,7 @@ impl Actor {
         };
         if self.passes() {
             // There are no keys to manage; what was published needs its signatures no more.
-            self.desk.deadline = None;
+            self.desk.deadline = self.look_for_passed(&policy);
             self.desk.wait = None;
             let live = self.row.zone.live.as_ref().map(|l| l.of);
             self.source_signed.take_if(|(v, _)| Some(*v) == live);
@@ -169,6 +169,7 @@ impl Actor {
         }
         let rules = key_policy(&policy.file.policy, &self.d.conf().config);
         self.note_publication().await;
+        self.look_at_first(&policy);
         for _ in 0..ROUNDS {
             let now = self.d.now();
             let facts = self.fresh_facts(&rules, now);
@@ -184,6 +185,7 @@ impl Actor {
             }
         }
         self.desk.look_now = false;
+        self.judge_delegation(&policy).await;
         self.keep_loaded(&rules).await;
         let now = self.d.now();
         let facts = self.fresh_facts(&rules, now);

@@ -5,21 +5,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cascade_crypto::Class;
-use cascade_keys::{ApexSet, Cds};
+use cascade_crypto::{DigestType, Dnskey, push_ds_rdata};
+use cascade_keys::{ApexSet, Cds, Delegation, DsRecord, Scope, Subject, What};
 use cascade_loader::ParsedRecord;
 use cascade_pipeline::action::StartSign;
 use cascade_pipeline::{Event, Fault};
 use cascade_policy::{Policy, SignerMode};
 use cascade_signer::{AdoptError, Job, SourceRecord, adopt};
 use cascade_time::Timestamp;
-use cascade_zone::VersionId;
+use cascade_zone::{Rtype, VersionId};
 
 use super::actor::{Actor, Done, Running};
-use super::{SignRow, jobs};
-use crate::keys::Loaded;
+use super::{SignRow, View, jobs};
+use crate::daemon::ActivePolicy;
+use crate::keys::{KeysRow, Loaded, ds_rdata};
 
 /// There is nothing to refresh: the next version comes from the source.
 const NO_UPKEEP: Duration = Duration::from_secs(365 * 86_400);
+
+/// Between two looks at the parent.
+const DAILY: Duration = Duration::from_secs(86_400);
+const SOONEST: Duration = Duration::from_secs(3600);
 
 /// DNSSEC records of the newest source that was loaded, and the version without them.
 pub(super) type SourceSigned = Option<(VersionId, Arc<Vec<SourceRecord>>)>;
@@ -55,7 +61,7 @@ impl Actor {
 
     /// Another signer made this version.
     pub(super) fn is_passed(&self, version: VersionId) -> bool {
-        self.row.keys.apexes.get(&version.0) == Some(&mark())
+        is_passed(&self.row.keys, version)
     }
 
     /// What is served is another signer's.
@@ -147,6 +153,29 @@ impl Actor {
         });
     }
 
+    /// Looks at the parent, so that a DS that fits nothing of what is passed on is told: after each
+    /// new version, and once a day.
+    pub(super) fn look_for_passed(&mut self, policy: &ActivePolicy) -> Option<Timestamp> {
+        let now_asked = std::mem::take(&mut self.desk.look_now);
+        let live = self.row.zone.live.as_ref()?;
+        let busy = self.desk.in_flight.contains(&Subject::Look(What::Ds));
+        if busy || !self.is_passed(live.version) {
+            return None;
+        }
+        let now = self.d.now();
+        let last = self.row.keys.zone.look(What::Ds).map(|l| l.ended);
+        let due = match last {
+            None => now,
+            Some(last) if last < live.published_at => last.saturating_add(SOONEST),
+            Some(last) => last.saturating_add(DAILY),
+        };
+        if due > now && !now_asked {
+            return Some(due);
+        }
+        self.start_look(What::Ds, Scope::Servers, policy);
+        None
+    }
+
     fn not_passed(&mut self, job: cascade_pipeline::state::JobId, error: String) {
         self.running.remove(&job);
         if let Some(row) = &mut self.row.reports.sign {
@@ -158,6 +187,48 @@ impl Actor {
             error,
         });
     }
+}
+
+/// The DS records at the parent, if they lead to the servers of a zone that is passed on, and none of
+/// them names a key that the zone's signer made.
+pub fn unfit_ds(view: &View) -> Vec<DsRecord> {
+    let keys = &view.row.keys;
+    let leads = matches!(
+        keys.zone.parent.delegation,
+        Delegation::Ours | Delegation::Linked
+    );
+    let live = view.row.zone.live.as_ref().map(|l| l.version);
+    let live = live.filter(|v| leads && is_passed(keys, *v));
+    let Some(version) = live.and_then(|v| view.versions.get(&v)) else {
+        return Vec::new();
+    };
+    let apex = version.apex_owner();
+    let Some(set) = apex.set(Rtype::DNSKEY) else {
+        return Vec::new();
+    };
+    let dnskeys: Vec<Dnskey> = set
+        .rdatas()
+        .filter_map(|r| Dnskey::from_rdata(r).ok())
+        .collect();
+    let fits = |ds: &DsRecord| {
+        let Some(kind) = DigestType::from_number(ds.digest_type) else {
+            return false;
+        };
+        let is = |k: &Dnskey| {
+            let mut own = Vec::new();
+            push_ds_rdata(version.apex(), k, kind, &mut own);
+            own == ds_rdata(ds)
+        };
+        dnskeys.iter().any(is)
+    };
+    match keys.parent_ds.iter().any(fits) {
+        true => Vec::new(),
+        false => keys.parent_ds.clone(),
+    }
+}
+
+pub fn is_passed(keys: &KeysRow, version: VersionId) -> bool {
+    keys.apexes.get(&version.0) == Some(&mark())
 }
 
 /// What it was "signed" with.

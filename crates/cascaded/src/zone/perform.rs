@@ -92,6 +92,7 @@ impl Actor {
             Action::ShowForReview { stage, version } => self.show_for_review(stage, version),
             Action::RunHook(run) => self.start_hook(run, now),
             Action::Publish(serve) => {
+                self.wait_for_referral(serve);
                 self.publish(serve, now);
                 let z = &self.row.zone;
                 let met = |l: &cascade_pipeline::state::Live| l.signing == z.settings.signing;
@@ -100,7 +101,9 @@ impl Actor {
                 }
             }
             Action::SendNotify { version, .. } => {
-                self.send_notify(version);
+                if !self.referral.defers() {
+                    self.send_notify(version);
+                }
                 self.export(version);
             }
             // The key manager reads it off what is live, in its next turn.
@@ -129,8 +132,7 @@ impl Actor {
             Action::SetTimer(at) => self.set_deadline(at),
             Action::Forget => self.forget(),
             Action::WatchSecondaries { version, .. } => self.watch(version, false),
-            // Delegations are not looked at yet.
-            Action::HoldTransfers(_) => {}
+            Action::HoldTransfers(held) => self.hold_transfers(held),
         }
     }
 
@@ -769,6 +771,7 @@ impl Actor {
                     }
                 }
             }
+            Done::ReferralLate => self.referral_known(),
             Done::SweepTurn(turn) => self.start_sweep(turn),
             Done::Swept(version, result) => self.swept(version, *result).await,
             Done::Key(end) => self.key_done(*end).await,

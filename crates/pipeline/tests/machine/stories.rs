@@ -729,3 +729,43 @@ fn signatures_that_ended_while_off_are_made_anew_first() {
         assert!(live.min_exp > w.now && live.serving == Serving::Yes);
     }
 }
+
+/// What another signer's DS makes bogus out there is neither announced nor transferred, and is
+/// announced as soon as it may be.
+#[test]
+fn a_conflict_holds_transfers_and_its_end_announces() {
+    let mut w = world(ReviewMode::Off, ReviewMode::Off, OnReject::Discard);
+    w.run(MINUTE);
+    let live = w.zone.live.as_ref().map(|l| l.version);
+    let next = |w: &mut World, event| {
+        let (zone, actions) = step(w.zone.clone(), event, w.now);
+        w.zone = zone;
+        actions
+    };
+    let tells = |actions: &[Action]| {
+        actions.iter().any(|a| {
+            matches!(
+                a,
+                Action::SendNotify { .. } | Action::WatchSecondaries { .. }
+            )
+        })
+    };
+    let what = "a DS of somebody else".to_owned();
+    let held = next(&mut w, Event::DelegationConflict { what });
+    assert!(
+        held.contains(&Action::HoldTransfers(true)) && !tells(&held),
+        "{held:?}"
+    );
+    assert!(
+        held.iter()
+            .any(|a| matches!(a, Action::Alert(a) if a.text.contains("transfers are held")))
+    );
+    let freed = next(&mut w, Event::DelegationOk);
+    assert!(
+        freed.contains(&Action::HoldTransfers(false)) && tells(&freed),
+        "{freed:?}"
+    );
+    let told =
+        |a: &Action| matches!(a, Action::SendNotify { version, .. } if Some(*version) == live);
+    assert!(freed.iter().any(told), "{freed:?}");
+}

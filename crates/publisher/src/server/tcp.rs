@@ -18,6 +18,7 @@ use super::log::Kind;
 use crate::answer::{Outcome, Scratch, Why, answer};
 use crate::axfr::{Transfer, TransferRequest};
 use crate::context::{QueryContext, Transport};
+use crate::directory::Hold;
 use crate::limits::Connection;
 use crate::notify::NotifyIn;
 use crate::update::Late;
@@ -374,8 +375,16 @@ impl Client {
         let shared = &self.shared;
         let (zone, peer) = (request.zone, request.peer);
         shared.stats.transfers_waiting.one();
-        let turn = shared.common.transfers.turn(zone, peer).await;
+        let released = released(&request).await;
+        let turn = match released {
+            true => shared.common.transfers.turn(zone, peer).await,
+            false => None,
+        };
         shared.stats.transfers_waiting.less(1);
+        if request.is_held(Hold::Refused) {
+            request.held(shared.common.clock.now(), out);
+            return self.flush(stream, out).await;
+        }
         let Some(_turn) = turn else {
             shared.stats.transfers_busy.one();
             request.busy(shared.common.clock.now(), out);
@@ -526,4 +535,16 @@ impl Shared {
             tracing::warn!(peer = %ctx.peer, "zone transfer refused by the access list");
         }
     }
+}
+/// Waits while the zone's transfers are held briefly; false: for longer than anybody waits in line.
+async fn released(request: &TransferRequest) -> bool {
+    const LOOK: Duration = Duration::from_millis(10);
+    const LONGEST: u32 = 3000;
+    for _ in 0..LONGEST {
+        if !request.is_held(Hold::Briefly) {
+            return true;
+        }
+        sleep(LOOK).await;
+    }
+    false
 }

@@ -2,6 +2,8 @@
 //! validating after every step, once with nothing in its cache and once with the keys and DS of
 //! just before the step.
 
+mod agreed;
+mod held;
 mod parent;
 mod restored;
 

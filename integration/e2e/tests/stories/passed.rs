@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use cascade_e2e::{Site, transfer, until, within};
+use cascade_e2e::{Server, Site, transfer, until, within};
 
 use crate::common::{SEED, add_file, seed_with_serial, site_with_policy};
 use crate::validity::judge;
@@ -198,4 +198,68 @@ fn from_one_signer_to_another_is_not_done_by_a_word() {
     site.ok(&["zone", "reload", ZONE]);
     site.await_published(ZONE, 3);
     is_unchanged(&site, &file);
+}
+
+/// The signer is somebody else, and so is who keeps the DS: that they do not fit is told.
+#[test]
+fn a_ds_that_fits_no_key_of_the_signer_is_told() {
+    let mut site = Site::new();
+    let parent = Server::nsd(&["net"], site.publication_port());
+    let at = format!("[\"127.0.0.1:{}\"]", parent.port());
+    site.start();
+    site.policy(
+        "p",
+        &format!("{PASS}[key-manager.ds]\nparent-nameservers = {at}\n"),
+    );
+    site.policy(
+        "net",
+        &format!(
+            "[server.outbound]\nprovide-xfr-to = [\"127.0.0.1\"]\nsend-notify-to = {at}\n\
+             [key-manager]\npublication-nameservers = {at}\n"
+        ),
+    );
+    site.ok(&["policy", "reload"]);
+    let Some(signer) = Signer::new(&site) else {
+        return;
+    };
+    let give = |serial: u32, ds: &str| {
+        let text = format!(
+            "$ORIGIN net.\n$TTL 300\n@ SOA ns u {serial} 60 30 86400 300\n@ NS ns\nns A 127.0.0.1\n\
+             example NS ns.example\nns.example A 192.0.2.1\n{ds}\n"
+        );
+        site.write("zones/net", &text)
+    };
+    let net = give(1, &format!("example DS 31203 13 2 {}", "5".repeat(64)));
+    let net = net.to_str().unwrap();
+    site.ok(&["zone", "add", "net", "--source", net, "--policy", "net"]);
+    let there = |n: usize| {
+        until("the parent's server has it", || {
+            let ds = parent.ask(&[ZONE, "DS"]).rdata("DS");
+            (ds.len() == n).then_some(())
+        });
+    };
+    there(1);
+    add_file(&site, ZONE, &signer.sign(&site, SEED, &[]));
+    site.await_published(ZONE, 1);
+    let told = || {
+        let all = [
+            site.ok(&["zone", "status", ZONE]),
+            site.ok(&["zone", "why", ZONE]),
+            format!("{}", site.cascade(&["health"])),
+        ];
+        all.map(|text| text.contains("fits no key in the DNSKEY RRset"))
+    };
+    until("it is told everywhere", || {
+        (told() == [true; 3]).then_some(())
+    });
+    // The parent gets the signer's DS beside it.
+    let own = fs::read_to_string(signer.folder.join(format!("{}.ds", signer.keys[0]))).unwrap();
+    give(
+        2,
+        &format!("example DS 31203 13 2 {}\n{own}", "5".repeat(64)),
+    );
+    site.ok(&["zone", "reload", "net"]);
+    there(2);
+    site.ok(&["keyset", ZONE, "check"]);
+    until("all is well", || (told() == [false; 3]).then_some(()));
 }

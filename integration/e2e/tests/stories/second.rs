@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use cascade_e2e::{Said, Site, until};
+use cascade_e2e::{Said, Site, dig, until};
 use nix::sys::signal::Signal;
 
 use crate::common::{SEED, add, change, seed_with_serial};
@@ -16,6 +16,12 @@ fn site(verbs: &str, at: Option<i64>) -> Site {
     site.start();
     site.policy("p", "");
     site.ok(&["policy", "reload"]);
+    need_two(&site, verbs);
+    site
+}
+
+/// From now on these need somebody else, who is `bob`; `eve` may not agree to anything.
+pub fn need_two(site: &Site, verbs: &str) {
     for (name, role) in [("bob", "approver"), ("eve", "operator")] {
         let token = site.ok(&["token", "add", name, "--role", role]);
         let file = site.write(&format!("{name}.token"), &token);
@@ -28,11 +34,10 @@ fn site(verbs: &str, at: Option<i64>) -> Site {
     until("the configuration is read again", || {
         site.log().contains("two-person").then_some(())
     });
-    site
 }
 
 /// A command by somebody else.
-fn by(site: &Site, name: &str, args: &[&str]) -> Said {
+pub fn by(site: &Site, name: &str, args: &[&str]) -> Said {
     let server = format!("127.0.0.1:{}", site.http_port());
     let file = site.path(&format!("{name}.token"));
     let who = ["--server", &server, "--token-file", file.to_str().unwrap()];
@@ -41,7 +46,7 @@ fn by(site: &Site, name: &str, args: &[&str]) -> Said {
 
 /// The only request that waits.
 #[track_caller]
-fn waiting(site: &Site) -> String {
+pub fn waiting(site: &Site) -> String {
     let list = site.ok(&["request", "list", "-q"]);
     assert_eq!(list.lines().count(), 1, "{list}");
     list.trim().to_owned()
@@ -143,4 +148,35 @@ fn a_request_is_for_what_was_seen_and_for_its_time() {
     site.cascade(&["policy", "reload", "--yes"]).expect(6);
     by(&site, "bob", &["request", "approve", &waiting(&site)]).expect(0);
     assert_ne!(shown(&site), before);
+}
+
+/// What a review rejected is published by the word of two, and of no one alone.
+#[test]
+fn a_rejection_is_overridden_by_two() {
+    let site = site("[\"override\"]", None);
+    site.policy(
+        "p",
+        "[signer.review]\nmode = \"manual\"\non-reject = \"halt\"\n",
+    );
+    site.ok(&["policy", "reload", "--yes"]);
+    add(&site, ZONE, SEED);
+    site.await_state(ZONE, "signed-review");
+    let serial = dig(site.signed_review_port(), &[ZONE, "SOA"]).serial();
+    let serial = serial.unwrap().to_string();
+    site.ok(&["zone", "reject", "--signed", ZONE, &serial]);
+    site.await_state(ZONE, "halted");
+    let order = ["zone", "override", "--signed", ZONE, "--yes"];
+    site.cascade(&order).expect(6);
+    let list = site.ok(&["request", "list"]);
+    assert!(list.contains("override example.net"), "{list}");
+    assert_eq!(site.status(ZONE)["state"], "halted");
+    // Who asked has no second voice, and who refuses ends it.
+    let id = waiting(&site);
+    site.cascade(&["request", "approve", &id]).expect(1);
+    by(&site, "eve", &["request", "approve", &id]).expect(4);
+    by(&site, "bob", &["request", "reject", &id]).expect(0);
+    assert_eq!(site.status(ZONE)["state"], "halted");
+    site.cascade(&order).expect(6);
+    by(&site, "bob", &["request", "approve", &waiting(&site)]).expect(0);
+    site.await_published(ZONE, 1);
 }
