@@ -18,6 +18,7 @@ mod passed;
 mod perform;
 mod store;
 mod sweep;
+mod tails;
 mod update;
 
 use std::collections::BTreeMap;
