@@ -434,6 +434,8 @@ impl Actor {
 
     async fn work_at_once(&mut self) {
         while let Some((job, work)) = self.at_once.get_mut().pop_front() {
+            // A rollback may begin and be live before this ends: it is seen while it is on its way.
+            self.settle_updates();
             let mut work = Some(work);
             let done = crate::quick::here(|own| work.take().map(|w| w(own)));
             match (done, work) {
