@@ -114,6 +114,13 @@ impl Disk {
         })
     }
 
+    /// A file that is there, for reading and writing at its end.
+    pub(crate) fn open_existing(&self, path: &Path) -> Result<File, ArchiveError> {
+        self.around("open", "open done", path, || {
+            OpenOptions::new().read(true).append(true).open(path)
+        })
+    }
+
     pub(crate) fn write(
         &self,
         file: &mut impl Write,

@@ -84,6 +84,19 @@ impl Segment {
         self.end() > if many { JOURNAL_SMALL } else { limit }
     }
 
+    /// Largest patch that goes into its journal: half of the zone in patches costs more to read back
+    /// than the zone.
+    pub(crate) fn most(&self) -> u64 {
+        (self.snapshot / 2).max(PATCH_SMALL)
+    }
+
+    /// Its journal goes on to here.
+    pub(crate) fn push(&mut self, mark: Mark) {
+        self.marks.push(mark);
+        let surplus = self.marks.len().saturating_sub(MARKS_MAX);
+        self.marks.drain(..surplus);
+    }
+
     fn of(version: &ZoneVersion, snapshot: u64) -> Self {
         Segment {
             base: version.id().0,
@@ -151,17 +164,11 @@ impl ZoneFiles {
         new: Writing<'_>,
     ) -> Result<Vec<Segment>, ArchiveError> {
         let mut list = segments.to_vec();
-        let open = list.last().filter(|s| {
-            let follows = old.is_some_and(|o| o.id().0 == s.head());
-            follows && !s.holds(new.version.id().0)
-        });
-        let (Some(open), Some(old)) = (open, old) else {
+        let Some((open, old)) = open_segment(&list, old, new.version) else {
             list.push(self.snapshot(new)?);
             return Ok(list);
         };
-        // Half of the zone in patches costs more to read back than the zone.
-        let most = (open.snapshot / 2).max(PATCH_SMALL);
-        let Some(parts) = patch(old, new, most) else {
+        let Some(parts) = patch(old, new, open.most()) else {
             list.push(self.snapshot(new)?);
             return Ok(list);
         };
@@ -231,14 +238,10 @@ impl ZoneFiles {
             .collect();
         let places = journal.append_all(refs.iter().map(|r| &r[..]))?;
         let mut out = segment.clone();
-        out.marks
-            .extend(groups.iter().zip(places).map(|(parts, (end, seq))| Mark {
-                version: to_of(parts).unwrap_or_default(),
-                end,
-                seq,
-            }));
-        let surplus = out.marks.len().saturating_sub(MARKS_MAX);
-        out.marks.drain(..surplus);
+        for (parts, (end, seq)) in groups.iter().zip(places) {
+            let version = to_of(parts).unwrap_or_default();
+            out.push(Mark { version, end, seq });
+        }
         Ok(out)
     }
 
@@ -390,10 +393,21 @@ impl ZoneFiles {
     }
 }
 
-type Parts = Vec<(u8, Vec<u8>)>;
+pub(crate) type Parts = Vec<(u8, Vec<u8>)>;
+
+/// The segment that a version goes on in, with the version before it; `None`: it has to begin one.
+pub(crate) fn open_segment<'a>(
+    segments: &'a [Segment],
+    old: Option<&'a ZoneVersion>,
+    new: &ZoneVersion,
+) -> Option<(&'a Segment, &'a ZoneVersion)> {
+    let (open, old) = (segments.last()?, old?);
+    let goes_on = old.id().0 == open.head() && !open.holds(new.id().0);
+    goes_on.then_some((open, old))
+}
 
 /// The patch of a version as a group; `None`: it is larger than `max`, or cannot be.
-fn patch(old: &ZoneVersion, new: Writing<'_>, max: u64) -> Option<Parts> {
+pub(crate) fn patch(old: &ZoneVersion, new: Writing<'_>, max: u64) -> Option<Parts> {
     let v = new.version;
     let mut begin = old.id().0.to_le_bytes().to_vec();
     begin.extend_from_slice(&v.id().0.to_le_bytes());
@@ -414,7 +428,7 @@ fn patch(old: &ZoneVersion, new: Writing<'_>, max: u64) -> Option<Parts> {
 }
 
 /// The version that a group leads to.
-fn to_of(parts: &Parts) -> Option<u64> {
+pub(crate) fn to_of(parts: &Parts) -> Option<u64> {
     let (_, begin) = parts.first().filter(|(kind, _)| *kind == DELTA_BEGIN)?;
     let to = begin.get(8..16)?.first_chunk()?;
     Some(u64::from_le_bytes(*to))

@@ -11,7 +11,10 @@ use std::thread::JoinHandle;
 
 use cascade_zone::ZoneId;
 use rayon::prelude::*;
-use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{
+    Database, DatabaseError, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable,
+    TableDefinition, TableError,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -22,7 +25,8 @@ use crate::lineage::Lineage;
 use crate::zones::free_name;
 
 /// Version of the tables' layout. 2: the state says which release wrote it ([`crate::lineage`]).
-pub const SCHEMA: u32 = 2;
+/// 3: it has ends of journals ([`crate::tail`]).
+pub const SCHEMA: u32 = 3;
 /// The oldest layout that is still read; [`State::take_over`] brings it up to date.
 pub const OLDEST_SCHEMA: u32 = 1;
 /// Octets of the database that are kept in memory; the kernel keeps more.
@@ -56,6 +60,7 @@ tables! {
     Hsms "hsms" "HSM name -> its configuration.";
     Tokens "tokens" "API token name -> role and digest.";
     Serials "serials" "Zone id -> highest serial ever shown; outlives the zone.";
+    Tails "tails" "Zone id, journal and offset -> octets there that may not be synced.";
     Settings "settings" "Everything else of the daemon.";
 }
 
@@ -217,6 +222,23 @@ impl State {
         self.inner.turn.notify_one();
     }
 
+    /// All of a table whose values are not JSON.
+    pub(crate) fn raw(&self, table: Table) -> Result<Vec<(String, Vec<u8>)>, ArchiveError> {
+        let read = || -> Result<Vec<(String, Vec<u8>)>, redb::Error> {
+            let mut out = Vec::new();
+            let tx = self.inner.read_tx()?;
+            let Some(t) = table_of(&tx, table)? else {
+                return Ok(out);
+            };
+            for entry in t.iter()? {
+                let (k, v) = entry?;
+                out.push((k.value().to_owned(), v.value().to_owned()));
+            }
+            Ok(out)
+        };
+        read().map_err(|e| self.err("read", e))
+    }
+
     /// Tells that the disk has no room, whoever found out: the reserve is given back.
     ///
     /// # Errors
@@ -251,9 +273,9 @@ impl State {
     ) -> Result<Option<T>, ArchiveError> {
         let db = self.inner.db();
         let tx = self.inner.begin_read(&db)?;
-        let t = tx
-            .open_table(definition(table))
-            .map_err(|e| self.err("read", e))?;
+        let Some(t) = table_of(&tx, table).map_err(|e| self.err("read", e))? else {
+            return Ok(None);
+        };
         let value = t.get(key).map_err(|e| self.err("read", e))?;
         value.map(|v| decode(table, key, v.value())).transpose()
     }
@@ -269,9 +291,9 @@ impl State {
         use std::ops::Bound;
         let db = self.inner.db();
         let tx = self.inner.begin_read(&db)?;
-        let t = tx
-            .open_table(definition(table))
-            .map_err(|e| self.err("read", e))?;
+        let Some(t) = table_of(&tx, table).map_err(|e| self.err("read", e))? else {
+            return Ok(Vec::new());
+        };
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let range = t
             .range::<&str>((from, Bound::Unbounded))
@@ -529,7 +551,9 @@ impl Inner {
         let write = db.begin_write().map_err(|e| self.err("back up", e))?;
         let copy = || -> Result<(), redb::Error> {
             for table in Table::ALL {
-                let from = read.open_table(definition(*table))?;
+                let Some(from) = table_of(&read, *table)? else {
+                    continue;
+                };
                 let mut into = write.open_table(definition(*table))?;
                 for entry in from.iter()? {
                     let (k, v) = entry?;
@@ -550,6 +574,18 @@ impl Inner {
 
     pub(crate) fn err(&self, op: &'static str, e: impl Into<redb::Error>) -> ArchiveError {
         state_error(op, &self.path, e)
+    }
+}
+
+/// A table, if the state's layout has it already.
+fn table_of(
+    tx: &ReadTransaction,
+    table: Table,
+) -> Result<Option<ReadOnlyTable<&'static str, &'static [u8]>>, redb::Error> {
+    match tx.open_table(definition(table)) {
+        Ok(t) => Ok(Some(t)),
+        Err(TableError::TableDoesNotExist(_)) => Ok(None),
+        Err(e) => Err(e.into()),
     }
 }
 
@@ -684,7 +720,10 @@ fn walk(db: &Database) -> Result<u32, redb::Error> {
         return Ok(schema);
     }
     for table in Table::ALL {
-        for entry in tx.open_table(definition(*table))?.iter()? {
+        let Some(t) = table_of(&tx, *table)? else {
+            continue;
+        };
+        for entry in t.iter()? {
             entry?;
         }
     }

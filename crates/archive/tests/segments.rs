@@ -334,6 +334,102 @@ fn a_crash_anywhere_leaves_the_old_or_the_new_version() {
     assert!(crashes > 25, "{crashes}");
 }
 
+/// Versions whose patches went the short way: journal without sync, state with the commit.
+fn behind(
+    files: &ZoneFiles,
+    state: &State,
+    versions: &[ZoneVersion],
+    mut segments: Vec<Segment>,
+) -> Vec<Segment> {
+    for pair in versions.windows(2) {
+        let new = write(&pair[1]);
+        let (next, tail) = files.behind(&segments, None, Some(&pair[0]), new).unwrap();
+        files.append_tail(&tail).unwrap();
+        // Done twice when a commit is tried again.
+        files.append_tail(&tail).unwrap();
+        state.commit(vec![tail.put()]).unwrap();
+        segments = next;
+    }
+    segments
+}
+
+/// Whatever a power cut leaves of octets that were not synced, the start has all of them.
+#[test]
+fn what_a_power_cut_takes_from_a_journal_is_in_the_state() {
+    let versions = line(7);
+    for case in 0..60u64 {
+        let dir = tempfile::tempdir().unwrap();
+        let files = ZoneFiles::new(&Disk::new(), dir.path());
+        let state = State::open(&Disk::new(), dir.path()).unwrap().0;
+        let synced = store(&files, &versions[..3]).pop().unwrap();
+        let segments = behind(&files, &state, &versions[2..], synced.clone());
+        let whole = segments[0].clone();
+        let path = files.path(ZONE, Kind::Journal, VersionId(whole.base));
+        assert_eq!(path.metadata().unwrap().len(), whole.end());
+        let mut octets = std::fs::read(&path).unwrap();
+        let kept = synced[0].end() + case * (whole.end() - synced[0].end()) / 59;
+        match case % 3 {
+            0 => octets.truncate(kept as usize),
+            1 => octets[kept as usize..].fill(0),
+            _ => {
+                octets.truncate(kept as usize);
+                octets.extend([0xa5; 3000]);
+            }
+        }
+        std::fs::write(&path, &octets).unwrap();
+        let tails = state.tails().unwrap();
+        assert_eq!(tails.len(), 4);
+        let lacked = tails.iter().filter(|t| files.mend(t).unwrap()).count();
+        assert!(kept == whole.end() || lacked > 0);
+        assert!(tails.iter().all(|t| !files.mend(t).unwrap()));
+        let got = recover(&files, &whole, 9, None);
+        assert!(got.damage.is_none());
+        assert_eq!(got.versions.len(), 7);
+        got.versions
+            .iter()
+            .zip(&versions)
+            .for_each(|(k, v)| same(k, v));
+    }
+}
+
+#[test]
+fn the_short_way_is_for_small_patches_of_an_open_journal() {
+    let versions = line(4);
+    let dir = tempfile::tempdir().unwrap();
+    let files = ZoneFiles::new(&Disk::new(), dir.path());
+    let ways = |list: &[Segment], fresh: Option<&Fresh>, old, new| {
+        files.behind(list, fresh, old, write(new)).is_some()
+    };
+    assert!(!ways(&[], None, None, &versions[0]));
+    let lists = store(&files, &versions[..3]);
+    // The journal does not exist yet.
+    assert!(!ways(&lists[0], None, Some(&versions[0]), &versions[1]));
+    let (open, old) = (&lists[2], Some(&versions[2]));
+    assert!(ways(open, None, old, &versions[3]));
+    assert!(!ways(open, None, Some(&versions[1]), &versions[3]));
+    assert!(!ways(open, None, old, &made(5_000, 3_000)));
+    let fresh = Fresh {
+        of: open[0].base,
+        from: open[0].behind(2).unwrap(),
+        segment: files.snapshot(write(&versions[1])).unwrap(),
+    };
+    assert!(!ways(open, Some(&fresh), old, &versions[3]));
+    // A journal that lacks its end is neither written nor synced as if nothing were.
+    let (next, tail) = files.behind(open, None, old, write(&versions[3])).unwrap();
+    let path = files.path(ZONE, Kind::Journal, VersionId(open[0].base));
+    let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    file.set_len(open[0].end() - 1).unwrap();
+    assert!(matches!(
+        files.append_tail(&tail),
+        Err(ArchiveError::Damaged { .. })
+    ));
+    let end = next[0].end();
+    assert!(files.sync_journal(ZONE, open[0].base, end).is_err());
+    std::fs::remove_file(&path).unwrap();
+    assert!(files.sync_journal(ZONE, open[0].base, end).is_ok());
+    assert!(!files.mend(&tail).unwrap());
+}
+
 /// The first snapshot too.
 #[test]
 fn a_crash_in_a_snapshot_leaves_nothing_or_all() {

@@ -5,6 +5,7 @@
 //! of that thread alone: what is written for many threads runs in it one part after the other, without a switch.
 
 use std::any::Any;
+use std::cell::OnceCell;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -14,6 +15,28 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use tokio::sync::oneshot;
 
 type Work = Box<dyn FnOnce(&ThreadPool) + Send>;
+
+thread_local! {
+    /// The pool of a thread that does short work beside what else it does.
+    static OWN: OnceCell<Option<ThreadPool>> = const { OnceCell::new() };
+}
+
+/// Does `work` on this very thread, with a pool that consists of it. For threads that live as long as
+/// the program: a thread cannot leave its pool. `None`: there is no such pool, and nothing was done.
+///
+/// # Errors
+/// What the work panicked with.
+pub fn here<T>(work: impl FnOnce(&ThreadPool) -> T) -> Option<Result<T, String>> {
+    let build = || {
+        let builder = ThreadPoolBuilder::new().num_threads(1);
+        builder.use_current_thread().build().ok()
+    };
+    OWN.with(|own| {
+        let pool = own.get_or_init(build).as_ref()?;
+        let made = catch_unwind(AssertUnwindSafe(|| work(pool)));
+        Some(made.map_err(|p| panic_text(p.as_ref())))
+    })
+}
 
 /// The threads, and the queue before them. A zone has one job at a time, so that the queue is bounded by the number
 /// of zones. Dropping it ends the threads after what they do.
@@ -157,6 +180,22 @@ mod tests {
         let (before, all, sum) = quick.run(work).result().await.expect("result");
         assert!(all.iter().all(|id| *id == before));
         assert_eq!(sum, 4950);
+    }
+
+    #[test]
+    fn work_is_done_where_it_is_asked_for() {
+        let here_id = std::thread::current().id();
+        let work = |own: &ThreadPool| {
+            let ids = own.install(|| {
+                let all = (0..100).into_par_iter();
+                all.map(|_| std::thread::current().id()).collect::<Vec<_>>()
+            });
+            ids.into_iter().all(|id| id == here_id)
+        };
+        assert_eq!(here(work), Some(Ok(true)));
+        let lost = here(|_| -> u8 { panic!("no luck") });
+        assert_eq!(lost, Some(Err("no luck".into())));
+        assert_eq!(here(work), Some(Ok(true)));
     }
 
     #[tokio::test]

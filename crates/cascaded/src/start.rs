@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use cascade_archive::{AuditLog, Change, Disk, Origin, State, Table, ZoneFiles};
+use cascade_archive::{AuditLog, Change, Disk, Origin, State, Table, Tail, ZoneFiles};
 use cascade_pipeline::state::Trigger;
 use cascade_policy::{ConfigFile, Diagnostic, MAX_FILE, parse_config};
 use cascade_program::systemd;
@@ -231,9 +231,21 @@ pub fn run(args: Args) -> ExitCode {
         Ok(r) => r,
         Err(e) => return fail(&format!("async runtime: {e}")),
     };
+    // Threads of their own: the kernel divides the CPUs between answers and the work on zones.
+    let zones = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .worker_threads(if threads > 0 { threads } else { cpus() })
+        .thread_name("zones")
+        .build();
+    let zones = match zones {
+        Ok(r) => r,
+        Err(e) => return fail(&format!("async runtime: {e}")),
+    };
     let log = logging.clone();
-    let result = runtime.block_on(serve(Arc::new(config), logging, args.state.is_some()));
+    let own = zones.handle().clone();
+    let result = runtime.block_on(serve(Arc::new(config), logging, args.state.is_some(), own));
     // Blocking work that is still under way is safe to cut: nothing of it was acknowledged.
+    zones.shutdown_timeout(Duration::from_secs(1));
     runtime.shutdown_timeout(Duration::from_secs(1));
     let code = match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -250,6 +262,7 @@ async fn serve(
     config: Arc<ConfigFile>,
     logging: crate::logging::Handle,
     state_given: bool,
+    zone_tasks: tokio::runtime::Handle,
 ) -> Result<(), String> {
     let c = &config.config;
     tracing::info!("Cascade version {}", env!("CARGO_PKG_VERSION"));
@@ -332,6 +345,7 @@ async fn serve(
         pool,
         quick_pool,
         quick,
+        zone_tasks,
         quick_loads: Semaphore::new(cpus().saturating_mul(2)),
         quick_signings: Semaphore::new(cpus().saturating_mul(2)),
         loads: Semaphore::new(bounds.loads),
@@ -464,11 +478,33 @@ fn doubt_copies(d: &Daemon) -> Result<(), String> {
     d.state.settle_copy(&changes).map_err(text)
 }
 
+/// What an earlier process did not wait to see in its journals is written there, before anybody reads
+/// them. What cannot be is damage, which each zone finds for itself.
+fn mend_journals(d: &Daemon) -> Result<(), String> {
+    let tails = d.state.tails().map_err(|e| e.to_string())?;
+    if tails.is_empty() {
+        return Ok(());
+    }
+    let (mut done, mut written) = (Vec::with_capacity(tails.len()), 0);
+    for tail in &tails {
+        match d.files.mend(tail) {
+            Ok(lacked) => {
+                written += usize::from(lacked);
+                done.push(Tail::forget(tail.key()));
+            }
+            Err(e) => tracing::error!("the end of a journal cannot be written: {e}"),
+        }
+    }
+    tracing::info!(kept = tails.len(), written, "ends of journals are complete");
+    d.state.commit(done).map_err(|e| e.to_string())
+}
+
 /// Every zone that an earlier process left gets its task, and is read back.
 async fn start_zones(d: &Arc<Daemon>) -> Result<Vec<Arc<zone::ZoneHandle>>, String> {
     let mut started = Vec::new();
     let mut after: Option<String> = None;
     doubt_copies(d)?;
+    mend_journals(d)?;
     loop {
         let rows: Vec<(String, ZoneRow)> = d
             .pool

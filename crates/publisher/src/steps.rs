@@ -3,8 +3,7 @@
 //! A step holds the records of one difference in sending order. Steps form a chain that ends at the
 //! version that is served; when there are too many, two that follow each other become one.
 
-use std::collections::HashSet;
-use std::hash::BuildHasher;
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -178,14 +177,6 @@ impl Step {
     /// One step from where `self` begins to where `next` ends. What one of them takes away and the
     /// other brings back cancels out.
     fn join(&self, next: &Step) -> Step {
-        let hasher = RandomState::default();
-        let set = |records: &Records| -> HashSet<Vec<u8>, RandomState> {
-            let mut all = HashSet::with_hasher(hasher.clone());
-            all.extend(records.iter().map(|r| identity(&r)));
-            all
-        };
-        let (gone, back) = (set(&next.removed), set(&next.added));
-        let (was, came) = (set(&self.removed), set(&self.added));
         let mut out = Step {
             from: self.from,
             to: next.to,
@@ -194,28 +185,60 @@ impl Step {
             removed: Records::default(),
             added: Records::default(),
         };
-        keep(&self.removed, &back, &mut out.removed);
-        keep(&next.removed, &came, &mut out.removed);
-        keep(&self.added, &gone, &mut out.added);
-        keep(&next.added, &was, &mut out.added);
+        let mut gone = set(&next.removed);
+        let mut back = set(&next.added);
+        // The older step is the larger one most of the time: nothing is kept of it but what goes on.
+        keep_others(&self.removed, &mut back, &mut out.removed);
+        keep_others(&self.added, &mut gone, &mut out.added);
+        keep_left(&next.removed, &gone, &mut out.removed);
+        keep_left(&next.added, &back, &mut out.added);
         out
     }
 }
 
-/// Appends the records that are not among `without`.
-fn keep<S: BuildHasher>(from: &Records, without: &HashSet<Vec<u8>, S>, out: &mut Records) {
-    for r in from.iter().filter(|r| !without.contains(&identity(r))) {
-        out.push(&r);
+/// Identities of records, and whether the step before has undone them.
+type Set = HashMap<Vec<u8>, bool, RandomState>;
+
+fn set(records: &Records) -> Set {
+    let mut all = HashMap::default();
+    all.extend(records.iter().map(|r| {
+        let mut id = Vec::new();
+        identity(&r, &mut id);
+        (id, false)
+    }));
+    all
+}
+
+/// Appends the records that are not among `others`, and marks those that are.
+fn keep_others(from: &Records, others: &mut Set, out: &mut Records) {
+    let mut id = Vec::new();
+    for r in from.iter() {
+        identity(&r, &mut id);
+        match others.get_mut(&id) {
+            Some(undone) => *undone = true,
+            None => out.push(&r),
+        }
+    }
+}
+
+/// Appends the records that are not marked.
+fn keep_left(from: &Records, marks: &Set, out: &mut Records) {
+    let mut id = Vec::new();
+    for r in from.iter() {
+        identity(&r, &mut id);
+        if marks.get(&id) != Some(&true) {
+            out.push(&r);
+        }
     }
 }
 
 /// Equal for equal records: owners in lower case (RFC 4343), data as stored.
-fn identity(r: &Record<'_>) -> Vec<u8> {
-    let mut id = r.owner.to_ascii_lowercase();
+fn identity(r: &Record<'_>, id: &mut Vec<u8>) {
+    id.clear();
+    id.extend(r.owner.iter().map(u8::to_ascii_lowercase));
     id.extend_from_slice(&r.rtype.0.to_be_bytes());
     id.extend_from_slice(&r.ttl.to_be_bytes());
     id.extend_from_slice(r.rdata);
-    id
 }
 
 /// Steps of one zone, each beginning where the one before ends.

@@ -21,7 +21,7 @@ use crate::rtype::Rtype;
 use crate::sidecar::{SEncoder, SLeaf};
 use crate::slots::KeyTable;
 use crate::tree::{Item, Tree};
-use crate::version::{LeafRef, LeafSums, ZoneVersion, sum_pair};
+use crate::version::{LeafRef, LeafSums, ZoneVersion, sum_made, sum_pair};
 
 /// (type, TTL, RDATA) of one RRset.
 pub type SetSpec = (Rtype, u32, Vec<Vec<u8>>);
@@ -195,7 +195,7 @@ impl ZoneVersion {
         let leaves: Vec<&LeafRef> = self.tree.iter().collect();
         let items = leaves
             .into_par_iter()
-            .map(|l| LeafRef::new(l.u.clone(), None, sum_pair(&version, 1, &l.u, None)))
+            .map(|l| LeafRef::new(l.u.clone(), None, sum_made(&version, 1, &l.u, None)))
             .collect();
         version.tree = Tree::from_items(items);
         let sums = sum_pair(&version, 0, &u, None);
@@ -259,7 +259,7 @@ impl SidecarBuilder<'_> {
 /// Sums up a pair and seals the sidecar with the fingerprint of its records.
 pub(crate) fn pair(v: &ZoneVersion, index: usize, u: ULeaf, bytes: Vec<u8>) -> LeafRef {
     let open = SLeaf::seal(bytes, Default::default());
-    let sums = sum_pair(v, index, &u, Some(&open));
+    let sums = sum_made(v, index, &u, Some(&open));
     let mut fp = sums.full;
     fp.sub(u.fingerprint());
     LeafRef::new(u, Some(open.resealed(fp)), sums)

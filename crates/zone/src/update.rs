@@ -14,7 +14,7 @@ use crate::key;
 use crate::leaf::{Flags, Kinds, LEAF_MAX, LEAF_TARGET, LeafEncoder, RdataIter, SetData};
 use crate::rtype::Rtype;
 use crate::tree::Item;
-use crate::version::{LeafRef, Owner, RRset, ZoneVersion, sum_pair};
+use crate::version::{LeafRef, Owner, RRset, ZoneVersion, sum_made, sum_pair};
 
 /// One RRset as it shall be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -431,7 +431,7 @@ impl<'a> Writer<'a> {
             return;
         }
         let u = self.enc.finish();
-        let sums = sum_pair(self.new, 1, &u, None);
+        let sums = sum_made(self.new, 1, &u, None);
         self.out.push(LeafRef::new(u, None, sums));
     }
 

@@ -359,20 +359,13 @@ fn is_key_set(rtype: Rtype) -> bool {
 /// Key slots with a signature over some RRset, and over every RRset; DNSKEY, CDS and CDNSKEY left
 /// out, which other keys sign.
 fn data_masks(version: &ZoneVersion) -> (u16, u16) {
-    let mut any = version.chain().map_or(0, |c| c.any_mask());
-    for unit in version.units() {
-        if !unit.is_apex() {
-            any |= unit.sums().any_mask;
-            continue;
-        }
-        for owner in unit.owners() {
-            for set in owner.sets().filter(|s| !is_key_set(s.rtype)) {
-                any |= owner.sigs(set.index).fold(0, |m, s| m | 1 << (s.slot & 15));
-            }
-            if let Some(nsec) = owner.nsec() {
-                any |= nsec.sigs().fold(0, |m, s| m | 1 << (s.slot & 15));
-            }
-        }
+    let mut any = version.chain().map_or(0, |c| c.any_mask()) | version.leaf_sums().any_mask;
+    let apex = version.apex_owner();
+    for set in apex.sets().filter(|s| !is_key_set(s.rtype)) {
+        any |= apex.sigs(set.index).fold(0, |m, s| m | 1 << (s.slot & 15));
+    }
+    if let Some(nsec) = apex.nsec() {
+        any |= nsec.sigs().fold(0, |m, s| m | 1 << (s.slot & 15));
     }
     (any, version.sums().full_mask)
 }

@@ -1,6 +1,6 @@
 //! The task that owns a zone: one event at a time, one commit per step, then the actions.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -148,6 +148,10 @@ pub(super) enum Done {
         VersionId,
         Result<Box<super::store::Persisted>, String>,
     ),
+    /// It is not for the short way to the disk.
+    PersistWhole(JobId, VersionId),
+    /// Journals were synced up to these places.
+    Synced(Result<Vec<(u64, u64)>, String>),
     Snapshotted(Result<Segment, String>),
     /// Content that is to be signed again, its id, and what was read back.
     /// Requests judged, for a version that the pipeline asked for.
@@ -181,6 +185,9 @@ pub(super) enum Done {
     Panicked(JobId, String),
 }
 
+/// Work that the zone's own task does, with the pool of its thread.
+type AtOnce = Box<dyn FnOnce(&rayon::ThreadPool) -> Done + Send>;
+
 pub(super) struct Actor {
     pub d: Arc<Daemon>,
     pub me: Arc<ZoneHandle>,
@@ -208,6 +215,9 @@ pub(super) struct Actor {
     /// The canary of the version that is served.
     pub canary: super::announce::Canary,
     pub done: mpsc::UnboundedSender<Done>,
+    /// Short work that comes next, before anything else: a handful of leaves each.
+    /// (Never locked; it makes the zone's value fit to be looked at from several threads.)
+    at_once: parking_lot::Mutex<VecDeque<(JobId, AtOnce)>>,
     replies: HashMap<RequestId, (Reply, Mark)>,
     next_request: u64,
     deadline: Option<Timestamp>,
@@ -285,6 +295,7 @@ fn spawn(d: &Arc<Daemon>, mut row: ZoneRow, apex: Name, restored: bool) -> Arc<Z
         updates: super::update::Updates::default(),
         unwritten: super::defer::Unwritten::default(),
         done: done_tx,
+        at_once: Default::default(),
         replies: HashMap::new(),
         next_request: 1,
         deadline: None,
@@ -295,7 +306,9 @@ fn spawn(d: &Arc<Daemon>, mut row: ZoneRow, apex: Name, restored: bool) -> Arc<Z
         asking_servers: false,
         gone: false,
     };
-    let task = tokio::spawn(actor.run(rx, updates_rx, done_rx, first));
+    let task = d
+        .zone_tasks
+        .spawn(actor.run(rx, updates_rx, done_rx, first));
     let (d, handle) = (d.clone(), me.clone());
     tokio::spawn(async move {
         if let Err(e) = task.await
@@ -352,10 +365,14 @@ impl Actor {
         }
         // Boxed: a zone that waits holds no room for what it does when something happens.
         while !self.gone {
+            self.work_at_once().await;
             // Whoever waits for a version that is live now does not wait for the key manager.
             self.settle_updates();
             Box::pin(self.keys_turn()).await;
             Box::pin(self.updates_turn()).await;
+            if !self.at_once.get_mut().is_empty() {
+                continue;
+            }
             self.show();
             let pause = self.pause();
             tokio::select! {
@@ -386,6 +403,7 @@ impl Actor {
             self.source_deadline(),
             self.update_deadline(),
             self.unwritten_deadline(),
+            self.sync_deadline(),
         ];
         let next = next.into_iter().flatten().min();
         let longest = cascade_program::clock::longest_sleep();
@@ -397,6 +415,7 @@ impl Actor {
     async fn tick(&mut self) {
         let now = self.d.now();
         self.write_unwritten().await;
+        self.sync_journals();
         self.export_again(now);
         if self.deadline.is_some_and(|t| t <= now) {
             self.apply(Event::Timer).await;
@@ -405,6 +424,33 @@ impl Actor {
             self.queue_sweep();
         }
         self.source_due(now).await;
+    }
+
+    /// Has short work done by this task: handing it to another thread would take longer. It must not
+    /// wait for anybody.
+    pub(super) fn at_once(
+        &mut self,
+        job: JobId,
+        work: impl FnOnce(&rayon::ThreadPool) -> Done + Send + 'static,
+    ) {
+        self.at_once.get_mut().push_back((job, Box::new(work)));
+    }
+
+    async fn work_at_once(&mut self) {
+        while let Some((job, work)) = self.at_once.get_mut().pop_front() {
+            // A rollback may begin and be live before this ends: it is seen while it is on its way.
+            self.settle_updates();
+            let mut work = Some(work);
+            let done = crate::quick::here(|own| work.take().map(|w| w(own)));
+            match (done, work) {
+                (Some(Ok(Some(done))), _) => Box::pin(self.finished(done)).await,
+                (Some(Err(text)), _) => {
+                    Box::pin(self.finished(Done::Panicked(job, text))).await;
+                }
+                (_, Some(work)) => spawn_quick(&self.d, &self.done, job, work),
+                (_, None) => {}
+            }
+        }
     }
 
     /// False: the daemon stops.
@@ -543,7 +589,7 @@ impl Actor {
         }
     }
 
-    async fn write(&self, actions: &[Action]) -> Result<(), String> {
+    async fn write(&mut self, actions: &[Action]) -> Result<(), String> {
         let id = self.row.zone.id;
         let keep = self.d.conf().config.history.max_entries;
         let mut changes = Vec::with_capacity(2);
@@ -576,7 +622,12 @@ impl Actor {
                 Change::put(Table::Serials, &self.me.name, &serial.0).map_err(|e| e.to_string())?,
             );
         }
-        self.d.commit(changes).await.map_err(|e| e.to_string())
+        let given_up = self.store.tails.unwritten(gone, &mut changes);
+        let written = self.d.commit(changes).await;
+        written.map_err(|e| e.to_string())?;
+        let now = self.d.now();
+        self.store.tails.written(given_up, now);
+        Ok(())
     }
 
     /// Makes the row durable outside of a step (reports).

@@ -19,6 +19,7 @@ pub mod passed;
 mod perform;
 mod store;
 mod sweep;
+mod tails;
 mod update;
 
 use std::collections::BTreeMap;

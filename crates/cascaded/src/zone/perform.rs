@@ -8,6 +8,7 @@ use cascade_crypto::Class;
 use cascade_loader::Outcome as LoadOutcome;
 use cascade_pipeline::action::StartSign;
 use cascade_pipeline::event::{GuardOutcome, Loaded, SignResult};
+use cascade_pipeline::history::HistoryKind;
 use cascade_pipeline::state::{JobId, Origin, Reason, Report, RunwayClass, SignMode, Stage};
 use cascade_pipeline::{Action, Event, Fault, Keep, Serve, Severity};
 use cascade_policy::{Policy, VerifyMode, Zonemd};
@@ -51,6 +52,23 @@ fn keep_keys(
     Ok(())
 }
 
+/// An entry that each version has.
+fn is_routine(kind: HistoryKind) -> bool {
+    use HistoryKind::*;
+    matches!(
+        kind,
+        LoadStarted
+            | LoadUnchanged
+            | NewVersion
+            | GuardPassed
+            | SigningStarted
+            | SigningSucceeded
+            | Verified
+            | Persisted
+            | Published
+    )
+}
+
 /// Whether one thread does the work on so many leaves and blocks in a moment. A digest is of all the zone.
 fn is_inline(units: usize, policy: &Policy) -> bool {
     units <= INLINE_UNITS && policy.signer.zonemd == Zonemd::Off
@@ -80,7 +98,7 @@ impl Actor {
             } => self.start_guard(job, version, against),
             Action::StartSign(s) => self.start_sign(s, now),
             Action::StartVerify { job, version, .. } => self.start_verify(job, version, now),
-            Action::Persist { job, version, .. } => self.start_persist(job, version, now),
+            Action::Persist { job, version, .. } => self.start_persist(job, version),
             // Written before the commit of the step that asks for it.
             Action::SaveCandidate { .. } => {}
             Action::Restore {
@@ -108,6 +126,10 @@ impl Actor {
             }
             // The key manager reads it off what is live, in its next turn.
             Action::TellKeyManager { .. } => {}
+            // A change by UPDATE has one line, when it is published; the history has all.
+            Action::Record(e) if self.takes_updates() && is_routine(e.kind) => {
+                tracing::debug!(zone = %self.me.name, version = ?e.version.map(|v| v.0), serial = ?e.serial.map(|s| s.0), "{}", e.text);
+            }
             Action::Record(e) => {
                 tracing::info!(zone = %self.me.name, version = ?e.version.map(|v| v.0), serial = ?e.serial.map(|s| s.0), reason = ?e.reason, actor = ?e.actor, "{}", e.text);
             }
@@ -249,7 +271,12 @@ impl Actor {
         let keep = policy.file.policy.signer.serial_policy == cascade_policy::SerialPolicy::Keep;
         let used = self.row.zone.used_serial;
         self.running.insert(job, Running::Other);
-        spawn_job(&self.done, job, move || {
+        let small = |a: &Arc<ZoneVersion>, b: &Arc<ZoneVersion>| b.units_beside(a) <= INLINE_UNITS;
+        let small = old
+            .as_ref()
+            .zip(new.as_ref())
+            .is_some_and(|(a, b)| small(a, b));
+        let judge = move || {
             let inputs: Vec<_> = match (&old, &new) {
                 (Some(a), Some(b)) => {
                     let stale = keep && used.is_some_and(|u| !b.serial().newer_than(u));
@@ -261,7 +288,11 @@ impl Actor {
                 job,
                 guard::rules(&policy.file.policy.loader.guard).judge(&inputs),
             )
-        });
+        };
+        match small {
+            true => self.at_once(job, move |_| judge()),
+            false => spawn_job(&self.done, job, judge),
+        }
     }
 
     // ---- sign, verify, persist
@@ -349,7 +380,11 @@ impl Actor {
             return;
         }
         let units = match &input.prev {
-            Some(prev) if !s.upkeep => Alignment::of(prev, &input.base).units(),
+            Some(prev) if !s.upkeep => match self.version(prev.unsigned_id()) {
+                // Two versions of content share more than their leaves.
+                Some(old) => input.base.units_beside(&old),
+                None => Alignment::of(prev, &input.base).units(),
+            },
             _ => input.base.unit_count(),
         };
         let small = is_inline(units, &input.policy.policy);
@@ -358,6 +393,12 @@ impl Actor {
             .values()
             .any(|s| matches!(s.mode(), cascade_crypto::Mode::Queued(_)));
         let (d, done, with) = (self.d.clone(), self.done.clone(), keys);
+        if small && !waits && input.prev.is_some() {
+            return self.at_once(job, move |own| {
+                let made = jobs::sign_version(&input, own, d.clock.as_ref(), &progress, d.now());
+                Done::Signed(job, s.version, Box::new(made), with)
+            });
+        }
         tokio::spawn(async move {
             // Those that wait for a token take no turn from those that compute, and what is short
             // does not wait for what is long.
@@ -452,11 +493,13 @@ impl Actor {
             None => input.version.unit_count(),
         };
         let inline = is_inline(units, &input.policy.policy);
+        let by_difference = input.before.is_some();
         let verify = move |pool: &rayon::ThreadPool, d: &Daemon| {
             let outcome = jobs::verify(input, pool, d.now());
             Done::Verified(job, version, Box::new(outcome))
         };
         match inline {
+            true if by_difference => self.at_once(job, move |own| verify(own, &d)),
             true => spawn_quick(&self.d, &self.done, job, move |own| verify(own, &d)),
             false => spawn_job(&self.done, job, move || verify(d.pool_for(units), &d)),
         }
@@ -750,6 +793,8 @@ impl Actor {
             }
             Done::Verified(job, version, outcome) => self.verified(job, version, *outcome).await,
             Done::Persisted(job, version, result) => self.persisted(job, version, result).await,
+            Done::PersistWhole(job, version) => self.persist_whole(job, version),
+            Done::Synced(result) => self.journals_synced(result),
             Done::Exported(version, result) => self.exported(version, result),
             Done::Snapshotted(result) => self.snapshotted(result),
             Done::Content(job, version, c) => self.content_made(job, version, *c).await,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cascade_archive::segment::{Fresh, Want, Writing};
 use cascade_archive::zones::Kind;
-use cascade_archive::{ArchiveError, Segment, ZoneFiles};
+use cascade_archive::{ArchiveError, Segment, Tail, ZoneFiles};
 use cascade_pipeline::action::StartSign;
 use cascade_pipeline::event::{Keepsake, Lost};
 use cascade_pipeline::state::{JobId, Live, Serving};
@@ -17,7 +17,8 @@ use cascade_zone::{VersionId, ZoneId, ZoneVersion};
 
 use super::actor::{Actor, Done, Held, Running, spawn_job};
 use super::files::{self, Read};
-use crate::daemon::QUICK_OCTETS;
+use super::tails::Tails;
+use crate::daemon::{Daemon, INLINE_UNITS, QUICK_OCTETS};
 
 /// Octets of old versions that a zone may always keep in memory.
 const KEPT_MIN: u64 = 1 << 20;
@@ -35,6 +36,7 @@ pub(super) struct Store {
     fresh: Option<Fresh>,
     /// For incremental transfers, up to the version that is about to be published.
     next_steps: Option<(VersionId, Steps)>,
+    pub tails: Tails,
     /// Octets that only this version holds beside the one after it.
     weights: BTreeMap<VersionId, u64>,
 }
@@ -42,6 +44,8 @@ pub(super) struct Store {
 /// A version that is durable, and what follows from it.
 pub(super) struct Persisted {
     segments: Vec<Segment>,
+    /// The last patch is not synced yet: it becomes durable with the commit.
+    tail: Option<Tail>,
     steps: Steps,
     /// The version before it, and what only that one holds.
     weight: Option<(VersionId, u64)>,
@@ -62,16 +66,52 @@ pub(super) struct Restored {
     signed: Option<(VersionId, Read)>,
 }
 
+/// A version on its way to the disk, with what that takes.
+struct Way {
+    d: Arc<Daemon>,
+    v: Arc<ZoneVersion>,
+    gate: Option<files::Gate>,
+    live: Option<Arc<ZoneVersion>>,
+    entry: Option<Arc<cascade_publisher::ZoneEntry>>,
+    segments: Vec<Segment>,
+    fresh: Option<Fresh>,
+    now: Timestamp,
+}
+
+impl Way {
+    fn writing<'a>(&'a self, beside: &'a [u8]) -> Writing<'a> {
+        Writing {
+            version: &self.v,
+            beside,
+            now: self.now,
+        }
+    }
+
+    fn persisted(&self, segments: Vec<Segment>, tail: Option<Tail>) -> Persisted {
+        let steps = match (&self.entry, &self.live) {
+            (Some(e), Some(live)) => e.steps().then(live, &self.v, e.settings().steps),
+            _ => Steps::default(),
+        };
+        let beside = |l: &Arc<ZoneVersion>| (l.id(), l.memory_beside(&self.v) as u64);
+        Persisted {
+            segments,
+            tail,
+            steps,
+            weight: self.live.as_ref().map(beside),
+        }
+    }
+}
+
 impl Actor {
     // ---- out
 
-    pub(super) fn start_persist(&mut self, job: JobId, version: VersionId, now: Timestamp) {
+    pub(super) fn start_persist(&mut self, job: JobId, version: VersionId) {
         self.running.insert(job, Running::Other);
         self.store.queue.push_back((job, version));
-        self.next_persist(now);
+        self.next_persist();
     }
 
-    fn next_persist(&mut self, now: Timestamp) {
+    fn next_persist(&mut self) {
         while self.store.busy.is_none() {
             let Some((job, version)) = self.store.queue.pop_front() else {
                 return;
@@ -85,47 +125,90 @@ impl Actor {
                 self.later(Event::PersistFailed { job, error });
                 continue;
             };
-            let (v, gate) = (held.version().clone(), held.gate());
+            let v = held.version().clone();
             if let Some(base) = self.version(v.unsigned_id()) {
                 let soa = data_encoding::HEXLOWER.encode(base.soa());
                 self.row.sources.insert(version.0, (base.soa_ttl(), soa));
             }
+            self.store.busy = Some(job);
             let live = self.row.zone.live.as_ref();
             let live = live.and_then(|l| self.version(l.version));
-            let entry = self.d.directory.by_id(self.me.id);
-            let (segments, fresh) = (self.wanted_segments(), self.store.fresh.clone());
-            let d = self.d.clone();
-            self.store.busy = Some(job);
-            spawn_job(&self.done, job, move || {
-                let beside = files::beside(gate);
-                let new = Writing {
-                    version: &v,
-                    beside: &beside,
-                    now,
-                };
-                let written = d
-                    .files
-                    .follow(&segments, fresh.as_ref(), live.as_deref(), new);
-                if let Err(ArchiveError::StorageFull { .. }) = &written
-                    && let Err(e) = d.state.note_full()
-                {
-                    tracing::error!("the reserve on the full disk: {e}");
-                }
-                let result = written.map(|segments| {
-                    let steps = match (&entry, &live) {
-                        (Some(e), Some(live)) => e.steps().then(live, &v, e.settings().steps),
-                        _ => Steps::default(),
-                    };
-                    let weight = live.map(|l| (l.id(), l.memory_beside(&v) as u64));
-                    Box::new(Persisted {
-                        segments,
-                        steps,
-                        weight,
-                    })
-                });
-                Done::Persisted(job, version, result.map_err(|e| e.to_string()))
-            });
+            let small = live.is_some_and(|l| v.units_beside(&l) <= INLINE_UNITS);
+            if small && !self.store.tails.is_full() {
+                self.persist_behind(job, version);
+            } else {
+                self.persist_whole(job, version);
+            }
         }
+    }
+
+    /// The short way to the disk: the commit that publishes the version has its patch.
+    fn persist_behind(&mut self, job: JobId, version: VersionId) {
+        let Some(way) = self.way(version) else {
+            return self.persist_lost(job);
+        };
+        self.at_once(job, move |_| {
+            let beside = files::beside(way.gate.clone());
+            let written = way.d.files.behind(
+                &way.segments,
+                way.fresh.as_ref(),
+                way.live.as_deref(),
+                way.writing(&beside),
+            );
+            // What the journal does not take is the long way's to find out and to tell.
+            match written.filter(|(_, tail)| way.d.files.append_tail(tail).is_ok()) {
+                Some((segments, tail)) => {
+                    let p = way.persisted(segments, Some(tail));
+                    Done::Persisted(job, version, Ok(Box::new(p)))
+                }
+                None => Done::PersistWhole(job, version),
+            }
+        });
+    }
+
+    /// The long way: whatever it is is synced before the commit.
+    pub(super) fn persist_whole(&mut self, job: JobId, version: VersionId) {
+        let Some(way) = self.way(version) else {
+            return self.persist_lost(job);
+        };
+        spawn_job(&self.done, job, move || {
+            let beside = files::beside(way.gate.clone());
+            let written = way.d.files.follow(
+                &way.segments,
+                way.fresh.as_ref(),
+                way.live.as_deref(),
+                way.writing(&beside),
+            );
+            if let Err(ArchiveError::StorageFull { .. }) = &written
+                && let Err(e) = way.d.state.note_full()
+            {
+                tracing::error!("the reserve on the full disk: {e}");
+            }
+            let result = written.map(|segments| Box::new(way.persisted(segments, None)));
+            Done::Persisted(job, version, result.map_err(|e| e.to_string()))
+        });
+    }
+
+    fn persist_lost(&mut self, job: JobId) {
+        self.store.busy = None;
+        self.running.remove(&job);
+        let error = "the version is not at hand".into();
+        self.later(Event::PersistFailed { job, error });
+    }
+
+    fn way(&self, version: VersionId) -> Option<Way> {
+        let held = self.versions.get(&version)?;
+        let live = self.row.zone.live.as_ref();
+        Some(Way {
+            v: held.version().clone(),
+            gate: held.gate(),
+            live: live.and_then(|l| self.version(l.version)),
+            entry: self.d.directory.by_id(self.me.id),
+            segments: self.wanted_segments(),
+            fresh: self.store.fresh.clone(),
+            now: self.d.now(),
+            d: self.d.clone(),
+        })
     }
 
     /// The last segment, and older ones that hold what can be rolled back to.
@@ -156,10 +239,19 @@ impl Actor {
                 if p.segments.last().is_some_and(|s| s.base == version.0) {
                     tracing::debug!(zone = %self.me.name, version = version.0, "kept whole: it shares too little with the version before it, or there is none");
                 }
+                if let (None, Some(last)) = (&p.tail, p.segments.last()) {
+                    // All of its journal was synced.
+                    self.store.tails.synced(last.base, last.end());
+                }
                 self.row.segments = p.segments;
+                self.store.tails.new = p.tail;
                 self.store.next_steps = Some((version, p.steps));
                 self.store.weights.extend(p.weight);
                 self.apply(Event::PersistDone { job }).await;
+                if self.store.tails.new.is_some() && self.save_row().await {
+                    self.written();
+                }
+                self.sync_journals();
                 if moved {
                     self.store.fresh = None;
                     self.tidy();
@@ -170,15 +262,13 @@ impl Actor {
             Err(error) if wanted => self.apply(Event::PersistFailed { job, error }).await,
             _ => {}
         }
-        let now = self.d.now();
-        self.next_persist(now);
+        self.next_persist();
     }
 
     pub(super) fn persist_panicked(&mut self, job: JobId) {
         if self.store.busy == Some(job) {
             self.store.busy = None;
-            let now = self.d.now();
-            self.next_persist(now);
+            self.next_persist();
         }
     }
 

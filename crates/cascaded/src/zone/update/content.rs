@@ -10,7 +10,7 @@ use cascade_pipeline::state::{JobId, Origin, Zone};
 use cascade_time::Timestamp;
 use cascade_zone::{Fingerprint, VersionId, ZoneVersion};
 
-use super::super::actor::{Actor, Done, Running, fp, spawn_job, spawn_quick};
+use super::super::actor::{Actor, Done, Running, fp, spawn_job};
 use super::super::jobs;
 use super::{BATCH, Content, Flight, OwnContent, Waiting};
 use crate::daemon::INLINE_UNITS;
@@ -150,7 +150,7 @@ impl Actor {
             Done::Content(job, version, Box::new(content))
         };
         if n <= INLINE_UNITS {
-            return spawn_quick(&self.d, &self.done, job, judge);
+            return self.at_once(job, judge);
         }
         let d = self.d.clone();
         spawn_job(&self.done, job, move || judge(&d.pool));
