@@ -5,6 +5,7 @@
 
 mod activation;
 mod args;
+mod audit;
 mod certificates;
 mod control;
 mod daemon;

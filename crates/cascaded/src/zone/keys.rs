@@ -297,25 +297,22 @@ impl Actor {
         if by.is_some() || records.is_empty() {
             return;
         }
-        let entries: Vec<AuditEntry> = records
-            .iter()
-            .filter_map(|r| match r {
-                ZoneAction::Record(e) => Some(AuditEntry {
-                    actor: "cascade".into(),
-                    from: "daemon".into(),
-                    action: e.kind.event().into(),
-                    subject: self.me.name.clone(),
-                    request_digest: None,
-                    result: "ok".into(),
-                    problem: None,
-                    comment: Some(e.text.clone()),
-                }),
-                _ => None,
-            })
-            .collect();
-        let d = self.d.clone();
-        // It waits for the disk; nothing here waits for it.
-        tokio::task::spawn_blocking(move || entries.into_iter().for_each(|e| d.audit(e)));
+        for record in records {
+            let ZoneAction::Record(e) = record else {
+                continue;
+            };
+            // It waits for the disk; nothing here waits for it.
+            self.d.audit_soon(AuditEntry {
+                actor: "cascade".into(),
+                from: "daemon".into(),
+                action: e.kind.event().into(),
+                subject: self.me.name.clone(),
+                request_digest: None,
+                result: "ok".into(),
+                problem: None,
+                comment: Some(e.text.clone()),
+            });
+        }
     }
 
     fn key_entry(
