@@ -9,6 +9,7 @@ mod audit;
 mod certificates;
 mod control;
 mod daemon;
+mod few;
 mod hooks;
 mod hsm;
 mod http;

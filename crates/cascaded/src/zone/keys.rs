@@ -73,6 +73,12 @@ pub(super) enum KeyDone {
     Purged(KeyNum, Result<(), String>, Purge),
     /// Key files are where the state says, but for these.
     Tidied(Vec<String>),
+    /// A look may begin.
+    LookTurn(
+        cascade_keys::What,
+        cascade_keys::Scope,
+        tokio::sync::OwnedSemaphorePermit,
+    ),
     Looked(crate::looks::Looked),
     /// When the DS set that the parent was told became wanted.
     Told(Option<Timestamp>, Result<(), String>),
@@ -372,7 +378,7 @@ impl Actor {
                 };
                 self.start_generation(want, roll, policy.clone());
             }
-            Action::Look { what, scope } => self.start_look(what, scope, policy),
+            Action::Look { what, scope } => self.start_look(what, scope),
             Action::TellParent { add, remove, set } => {
                 self.start_telling(&add, &remove, &set, policy);
             }
@@ -498,6 +504,7 @@ impl Actor {
                     self.tidy_key_files();
                 }
             }
+            KeyDone::LookTurn(what, scope, turn) => self.take_turn(what, scope, turn),
             KeyDone::Looked(found) => self.looked(found).await,
             KeyDone::Told(wanted_at, end) => self.told(wanted_at, end).await,
             KeyDone::Notified(wanted_at, end) => self.notified(wanted_at, end).await,

@@ -135,7 +135,10 @@ impl Actor {
                 adopt(&base, &records, s.version, at, &parts, d2.now())
             });
             let result = match work.await {
-                Err(e) => return drop(done.send(Done::Panicked(job, e.to_string()))),
+                Err(e) => {
+                    let _ = done.send(Done::Panicked(job, e.to_string()));
+                    return;
+                }
                 Ok(Ok(signed)) => Ok(jobs::SignEnd::Signed {
                     signed: Box::new(signed),
                     due: at + NO_UPKEEP,
