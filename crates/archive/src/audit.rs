@@ -129,22 +129,42 @@ impl AuditLog {
         at: Timestamp,
         entry: &AuditEntry,
     ) -> Result<(u64, String), ArchiveError> {
+        let seq = self.seq;
+        self.append_all([(at, entry)])?;
+        Ok((seq, self.head.clone()))
+    }
+
+    /// The same for several entries, which share one sync. After an error the log is as before.
+    pub fn append_all<'a>(
+        &mut self,
+        entries: impl IntoIterator<Item = (Timestamp, &'a AuditEntry)>,
+    ) -> Result<(), ArchiveError> {
         if self.broken {
             self.disk.truncate(&self.file, &self.path, self.end)?;
             self.broken = false;
         }
-        let line = AuditLine {
-            seq: self.seq,
-            at,
-            entry: bounded(entry),
-            prev: self.head.clone(),
-            hash: String::new(),
-        };
-        let (text, hash) = seal(&line).map_err(|e| ArchiveError::Value {
-            table: "audit",
-            key: self.seq.to_string(),
-            detail: e.to_string(),
-        })?;
+        let (mut seq, mut head) = (self.seq, self.head.clone());
+        let mut text = String::new();
+        for (at, entry) in entries {
+            let line = AuditLine {
+                seq,
+                at,
+                entry: bounded(entry),
+                prev: head,
+                hash: String::new(),
+            };
+            let (sealed, hash) = seal(&line).map_err(|e| ArchiveError::Value {
+                table: "audit",
+                key: seq.to_string(),
+                detail: e.to_string(),
+            })?;
+            text.push_str(&sealed);
+            seq = seq.saturating_add(1);
+            head = hash;
+        }
+        if text.is_empty() {
+            return Ok(());
+        }
         let written = self
             .disk
             .write(&mut self.file, &self.path, text.as_bytes())
@@ -157,10 +177,8 @@ impl AuditLog {
             return Err(e);
         }
         self.end += text.len() as u64;
-        let seq = self.seq;
-        self.seq = seq.saturating_add(1);
-        self.head.clone_from(&hash);
-        Ok((seq, hash))
+        (self.seq, self.head) = (seq, head);
+        Ok(())
     }
 
     pub fn head(&self) -> &str {

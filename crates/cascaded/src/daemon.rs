@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
 use arc_swap::ArcSwap;
-use cascade_archive::{ArchiveError, AuditEntry, AuditLog, Change, State, ZoneFiles};
+use cascade_archive::{ArchiveError, AuditEntry, Change, State, ZoneFiles};
 use cascade_policy::{ConfigFile, PolicyFile};
 use cascade_publisher::Directory;
 use cascade_publisher::notify::NotifyCommand;
@@ -100,7 +100,7 @@ pub struct Daemon {
     pub certificates: crate::certificates::Certificates,
     pub state: State,
     pub files: ZoneFiles,
-    pub audit: Mutex<AuditLog>,
+    pub audit: crate::audit::Audit,
     pub stores: Arc<KeyStores>,
     pub hsms: crate::hsm::Hsms,
     pub keyring: Keyring,
@@ -157,7 +157,7 @@ pub struct Daemon {
     /// One change at a time of the calls that wait for a second person.
     pub second: Mutex<()>,
     pub operations: crate::control::Operations,
-    pub counters: Counters,
+    pub counters: Arc<Counters>,
     pub logging: crate::logging::Handle,
     pub ready: std::sync::atomic::AtomicBool,
 }
@@ -245,15 +245,14 @@ impl Daemon {
 
     /// Writes an audit entry; it is durable when this returns. A log that cannot be written is
     /// counted and reported, and never stops an operation that keeps zones served.
-    pub fn audit(&self, entry: AuditEntry) {
-        let now = self.now();
-        match self.audit.lock().append(now, &entry) {
-            Ok(_) => _ = self.counters.audit_entries.fetch_add(1, Ordering::Relaxed),
-            Err(e) => {
-                self.counters.store_errors.fetch_add(1, Ordering::Relaxed);
-                tracing::error!("audit log: {e}");
-            }
-        }
+    pub async fn audit(&self, entry: AuditEntry) {
+        // An end without an answer is that of the writer, which has told why.
+        let _ = self.audit.submit(self.now(), entry).await;
+    }
+
+    /// The same without waiting for it.
+    pub fn audit_soon(&self, entry: AuditEntry) {
+        drop(self.audit.submit(self.now(), entry));
     }
 }
 

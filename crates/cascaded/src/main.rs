@@ -5,9 +5,11 @@
 
 mod activation;
 mod args;
+mod audit;
 mod certificates;
 mod control;
 mod daemon;
+mod few;
 mod hooks;
 mod hsm;
 mod http;

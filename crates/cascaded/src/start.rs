@@ -288,6 +288,9 @@ async fn serve(
     let tsig = crate::tsig::Tsig::stored(&state)?;
     let tokens = crate::control::Tokens::stored(&state)?;
     let audit = AuditLog::open(&disk, &state_path.join("audit.log")).map_err(|e| e.to_string())?;
+    let counters = Arc::<Counters>::default();
+    let audit = crate::audit::Audit::new(audit, counters.clone())
+        .map_err(|e| format!("writer of the audit log: {e}"))?;
     let mut passed = crate::activation::take(c)?;
     let sockets = servers::bind(&config, &mut passed)?;
     let own_socket = passed.control.is_empty();
@@ -332,7 +335,7 @@ async fn serve(
     let d = Arc::new(Daemon {
         started_at: clock.now(),
         files: ZoneFiles::new(&disk, &state_path),
-        audit: Mutex::new(audit),
+        audit,
         keyring: crate::keys::Keyring::new(stores.clone()),
         stores,
         hsms,
@@ -373,7 +376,7 @@ async fn serve(
         second: Mutex::new(()),
         operations: crate::control::Operations::default(),
         live: ArcSwap::new(config.clone()),
-        counters: Counters::default(),
+        counters,
         logging,
         ready: AtomicBool::new(false),
         clock: clock.clone(),
@@ -421,6 +424,7 @@ async fn serve(
     let _ = tokio::time::timeout(GRACE, api).await;
     let dns = std::mem::take(&mut *d.dns.lock());
     dns.stop(GRACE).await;
+    let _ = tokio::time::timeout(GRACE, d.audit.flush()).await;
     // The service manager's socket stays for the next start.
     if let Some(path) = &d.config.config.remote_control.socket.0
         && d.own_socket

@@ -1272,7 +1272,10 @@ pub(crate) fn sum_made(
     s: Option<&SLeaf>,
 ) -> LeafSums {
     // Where content itself has such records, as in a zone that is passed on, they cannot be told apart.
-    let plain = !version.kinds.iter().any(|k| k.rtype.is_denial_or_signature());
+    let plain = !version
+        .kinds
+        .iter()
+        .any(|k| k.rtype.is_denial_or_signature());
     let known = (index != 0 && plain).then(|| u.fingerprint());
     sum(version, index, u, s, known)
 }

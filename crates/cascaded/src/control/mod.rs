@@ -72,7 +72,7 @@ impl Control {
     }
 
     /// Audits what a changing call came to.
-    fn audit<T>(
+    async fn audit<T>(
         &self,
         caller: &Caller,
         action: &str,
@@ -81,7 +81,7 @@ impl Control {
         result: &Answer<T>,
     ) {
         let problem = result.as_ref().err();
-        self.d.audit(AuditEntry {
+        let entry = AuditEntry {
             actor: caller.actor.clone(),
             from: caller.from.clone(),
             action: action.into(),
@@ -94,7 +94,8 @@ impl Control {
             },
             problem: problem.map(|p| p.kind.slug().to_string()),
             comment,
-        });
+        };
+        self.d.audit(entry).await;
     }
 }
 
@@ -125,7 +126,7 @@ impl Backend for Control {
 
     async fn refused(&self, caller: &Caller, route: &'static Route, path: &str, problem: &Problem) {
         let result: Answer<()> = Err(problem.clone());
-        self.audit(caller, route.path, path, None, &result);
+        self.audit(caller, route.path, path, None, &result).await;
     }
 
     fn answered(&self, route: Option<&'static Route>, status: u16, _took: std::time::Duration) {
@@ -159,7 +160,8 @@ impl Backend for Control {
         let (subject, comment) = (add.zone.clone(), add.comment.clone());
         let result = zones::add(&self.d, &caller, add, dry_run).await;
         if !dry_run {
-            self.audit(&caller, "zone.add", &subject, comment, &result);
+            self.audit(&caller, "zone.add", &subject, comment, &result)
+                .await;
         }
         result
     }
@@ -176,14 +178,16 @@ impl Backend for Control {
         let z = self.zone(&zone)?;
         let result = edit::edit(&self.d, &z, &caller, &edit, dry_run).await;
         if !dry_run {
-            self.audit(&caller, "zone.edit", &z.name, edit.comment, &result);
+            self.audit(&caller, "zone.edit", &z.name, edit.comment, &result)
+                .await;
         }
         result
     }
     async fn zone_remove(&self, caller: Caller, zone: String, remove: ZoneRemove) -> Answer<()> {
         let z = self.zone(&zone)?;
         let result = zones::remove(&self.d, &z, &caller, &remove).await;
-        self.audit(&caller, "zone.remove", &z.name, remove.comment, &result);
+        self.audit(&caller, "zone.remove", &z.name, remove.comment, &result)
+            .await;
         result
     }
     async fn zone_status(&self, zone: String) -> Answer<ZoneStatus> {
@@ -231,7 +235,8 @@ impl Backend for Control {
     ) -> Answer<Accepted> {
         let z = self.zone(&zone)?;
         let result = zones::reload(&self.d, &z, &caller, &request).await;
-        self.audit(&caller, "zone.reload", &z.name, request.comment, &result);
+        self.audit(&caller, "zone.reload", &z.name, request.comment, &result)
+            .await;
         result
     }
     async fn zone_update(
@@ -249,7 +254,8 @@ impl Backend for Control {
                 .map_err(bug)?;
         }
         let result = update::update(&z, &caller, &request).await;
-        self.audit(&caller, "zone.update", &z.name, request.comment, &result);
+        self.audit(&caller, "zone.update", &z.name, request.comment, &result)
+            .await;
         result
     }
     async fn zone_resign(
@@ -260,7 +266,8 @@ impl Backend for Control {
     ) -> Answer<Accepted> {
         let z = self.zone(&zone)?;
         let result = zones::resign(&self.d, &z, &caller, &request).await;
-        self.audit(&caller, "zone.resign", &z.name, request.comment, &result);
+        self.audit(&caller, "zone.resign", &z.name, request.comment, &result)
+            .await;
         result
     }
     async fn zone_reset(
@@ -271,7 +278,8 @@ impl Backend for Control {
     ) -> Answer<Accepted> {
         let z = self.zone(&zone)?;
         let result = zones::reset(&self.d, &z, &caller).await;
-        self.audit(&caller, "zone.reset", &z.name, request.comment, &result);
+        self.audit(&caller, "zone.reset", &z.name, request.comment, &result)
+            .await;
         result
     }
     async fn review(
@@ -304,7 +312,8 @@ impl Backend for Control {
             &format!("{} {} {serial}", z.name, stage.as_str()),
             comment,
             &result,
-        );
+        )
+        .await;
         result
     }
     async fn review_override(
@@ -322,7 +331,8 @@ impl Backend for Control {
             &format!("{} {}", z.name, stage.as_str()),
             request.comment,
             &result,
-        );
+        )
+        .await;
         result
     }
     async fn zone_rollback(
@@ -336,20 +346,23 @@ impl Backend for Control {
         let result = rollback::rollback(&self.d, &z, &caller, &request, dry_run).await;
         if !dry_run {
             let subject = format!("{} {}", z.name, request.to);
-            self.audit(&caller, "zone.rollback", &subject, request.comment, &result);
+            self.audit(&caller, "zone.rollback", &subject, request.comment, &result)
+                .await;
         }
         result
     }
     async fn pin_on(&self, caller: Caller, zone: String, request: PinRequest) -> Answer<Pin> {
         let z = self.zone(&zone)?;
         let result = rollback::pin(&self.d, &z, &caller, &request).await;
-        self.audit(&caller, "zone.pin", &z.name, request.comment, &result);
+        self.audit(&caller, "zone.pin", &z.name, request.comment, &result)
+            .await;
         result
     }
     async fn pin_off(&self, caller: Caller, zone: String, comment: Option<String>) -> Answer<()> {
         let z = self.zone(&zone)?;
         let result = rollback::unpin(&z, &caller).await;
-        self.audit(&caller, "zone.unpin", &z.name, comment, &result);
+        self.audit(&caller, "zone.unpin", &z.name, comment, &result)
+            .await;
         result
     }
     async fn maintenance_on(
@@ -366,7 +379,8 @@ impl Backend for Control {
             &z.name,
             request.comment,
             &result,
-        );
+        )
+        .await;
         result
     }
     async fn maintenance_off(
@@ -383,7 +397,8 @@ impl Backend for Control {
             &z.name,
             comment,
             &result,
-        );
+        )
+        .await;
         result
     }
 
@@ -416,7 +431,8 @@ impl Backend for Control {
         let z = self.zone(&zone)?;
         let result = keyset::step(&self.d, &z, &caller, kind, &step, &request).await;
         let action = format!("roll.{}.{step}", cascade_api::word(&kind));
-        self.audit(&caller, &action, &z.name, request.comment, &result);
+        self.audit(&caller, &action, &z.name, request.comment, &result)
+            .await;
         result
     }
     async fn key_import(
@@ -427,7 +443,8 @@ impl Backend for Control {
     ) -> Answer<KeyImported> {
         let z = self.zone(&zone)?;
         let result = keyset::import(&self.d, &z, &caller, &request).await;
-        self.audit(&caller, "key.import", &z.name, request.comment, &result);
+        self.audit(&caller, "key.import", &z.name, request.comment, &result)
+            .await;
         result
     }
     async fn key_check(&self, caller: Caller, zone: String) -> Answer<KeyCheck> {
@@ -443,7 +460,8 @@ impl Backend for Control {
         let z = self.zone(&zone)?;
         let result = keyset::remove(&z, &caller, &key, &request).await;
         let subject = format!("{} {key}", z.name);
-        self.audit(&caller, "key.remove", &subject, request.comment, &result);
+        self.audit(&caller, "key.remove", &subject, request.comment, &result)
+            .await;
         result
     }
     async fn key_backed_up(
@@ -456,7 +474,8 @@ impl Backend for Control {
         let z = self.zone(&zone)?;
         let result = keyset::backed_up(&self.d, &z, &caller, &key).await;
         let subject = format!("{} {key}", z.name);
-        self.audit(&caller, "key.backed-up", &subject, comment, &result);
+        self.audit(&caller, "key.backed-up", &subject, comment, &result)
+            .await;
         result
     }
     async fn key_restore(
@@ -469,7 +488,8 @@ impl Backend for Control {
         let z = self.zone(&zone)?;
         let result = keyset::restore(&self.d, &z, &caller, &key).await;
         let subject = format!("{} {key}", z.name);
-        self.audit(&caller, "key.restore", &subject, comment, &result);
+        self.audit(&caller, "key.restore", &subject, comment, &result)
+            .await;
         result
     }
     async fn emergency(
@@ -480,7 +500,8 @@ impl Backend for Control {
     ) -> Answer<Roll> {
         let z = self.zone(&zone)?;
         let result = keyset::emergency(&self.d, &z, &caller, &request).await;
-        self.audit(&caller, "key.emergency", &z.name, request.reason, &result);
+        self.audit(&caller, "key.emergency", &z.name, request.reason, &result)
+            .await;
         result
     }
     async fn timeline(&self, zone: String, query: TimelineQuery) -> Answer<Timeline> {
@@ -513,7 +534,8 @@ impl Backend for Control {
                 "policies",
                 request.comment,
                 &result,
-            );
+            )
+            .await;
         }
         result
     }
@@ -539,7 +561,8 @@ impl Backend for Control {
             .await
             .map_err(bug)?;
         let id = result.as_ref().map_or("", |r| r.id.as_str());
-        self.audit(&caller, "request.add", id, comment, &result);
+        self.audit(&caller, "request.add", id, comment, &result)
+            .await;
         result
     }
     async fn second_approve(
@@ -552,7 +575,8 @@ impl Backend for Control {
         let result = tokio::task::spawn_blocking(move || second::take(&d, &c, &i, false))
             .await
             .map_err(bug)?;
-        self.audit(&caller, "request.approve", &id, comment, &result);
+        self.audit(&caller, "request.approve", &id, comment, &result)
+            .await;
         result.map(|(_, deed, first)| (deed, first))
     }
     async fn second_reject(
@@ -566,7 +590,8 @@ impl Backend for Control {
         let result = tokio::task::spawn_blocking(move || second::take(&d, &c, &i, true))
             .await
             .map_err(bug)?;
-        self.audit(&caller, "request.reject", &id, comment, &result);
+        self.audit(&caller, "request.reject", &id, comment, &result)
+            .await;
         result.map(|(request, ..)| request)
     }
 
@@ -579,7 +604,8 @@ impl Backend for Control {
             .logging
             .change(&edit, self.d.now())
             .map_err(|e| Problem::new(ProblemType::InvalidValue, e));
-        self.audit(&caller, "logging.change", "logging", edit.comment, &result);
+        self.audit(&caller, "logging.change", "logging", edit.comment, &result)
+            .await;
         result
     }
     async fn hsm_list(&self, page: PageQuery) -> Answer<List<Hsm>> {
@@ -595,7 +621,8 @@ impl Backend for Control {
             Err(refusal) => Err(refusal),
         };
         if !dry_run {
-            self.audit(&caller, "hsm.add", &subject, comment, &result);
+            self.audit(&caller, "hsm.add", &subject, comment, &result)
+                .await;
         }
         result
     }
@@ -612,7 +639,8 @@ impl Backend for Control {
             Err(refusal) => Err(refusal),
         };
         if !dry_run {
-            self.audit(&caller, "hsm.edit", &hsm, comment, &result);
+            self.audit(&caller, "hsm.edit", &hsm, comment, &result)
+                .await;
         }
         result
     }
@@ -625,7 +653,8 @@ impl Backend for Control {
     ) -> Answer<()> {
         let result = hsms::remove(&self.d, &hsm, &confirm, dry_run).await;
         if !dry_run {
-            self.audit(&caller, "hsm.remove", &hsm, confirm.comment, &result);
+            self.audit(&caller, "hsm.remove", &hsm, confirm.comment, &result)
+                .await;
         }
         result
     }
@@ -633,14 +662,16 @@ impl Backend for Control {
         let (write, comment) = (test.write, test.comment.clone());
         let result = hsms::test(&self.d, &caller, &hsm, test).await;
         if write || result.as_ref().is_ok_and(|t| t.released) {
-            self.audit(&caller, "hsm.test", &hsm, comment, &result);
+            self.audit(&caller, "hsm.test", &hsm, comment, &result)
+                .await;
         }
         result
     }
     async fn hsm_bench(&self, caller: Caller, hsm: String, bench: HsmBench) -> Answer<HsmBenched> {
         let comment = bench.comment.clone();
         let result = hsms::bench(&self.d, &hsm, bench).await;
-        self.audit(&caller, "hsm.bench", &hsm, comment, &result);
+        self.audit(&caller, "hsm.bench", &hsm, comment, &result)
+            .await;
         result
     }
     async fn hsm_inventory(&self, hsm: String) -> Answer<HsmInventory> {
@@ -661,7 +692,8 @@ impl Backend for Control {
             &subject,
             confirm.comment,
             &result,
-        );
+        )
+        .await;
         result
     }
     async fn tsig_list(&self, page: PageQuery) -> Answer<List<TsigItem>> {
@@ -674,7 +706,8 @@ impl Backend for Control {
         } else {
             "tsig.add"
         };
-        self.audit(&caller, action, &add.name, add.comment, &result);
+        self.audit(&caller, action, &add.name, add.comment, &result)
+            .await;
         result
     }
     async fn tsig_remove(
@@ -684,7 +717,8 @@ impl Backend for Control {
         comment: Option<String>,
     ) -> Answer<()> {
         let result = tsig::remove(&self.d, &name).await;
-        self.audit(&caller, "tsig.remove", &name, comment, &result);
+        self.audit(&caller, "tsig.remove", &name, comment, &result)
+            .await;
         result
     }
     async fn token_list(&self, page: PageQuery) -> Answer<List<TokenItem>> {
@@ -692,7 +726,8 @@ impl Backend for Control {
     }
     async fn token_add(&self, caller: Caller, add: TokenAdd) -> Answer<TokenAdded> {
         let result = tokens::add(&self.d, &add).await;
-        self.audit(&caller, "token.add", &add.name, add.comment, &result);
+        self.audit(&caller, "token.add", &add.name, add.comment, &result)
+            .await;
         result
     }
     async fn token_remove(
@@ -702,7 +737,8 @@ impl Backend for Control {
         comment: Option<String>,
     ) -> Answer<()> {
         let result = tokens::remove(&self.d, &name).await;
-        self.audit(&caller, "token.remove", &name, comment, &result);
+        self.audit(&caller, "token.remove", &name, comment, &result)
+            .await;
         result
     }
 
@@ -712,7 +748,8 @@ impl Backend for Control {
             Ok(made) => made.path.clone(),
             Err(_) => request.name.clone().unwrap_or_default(),
         };
-        self.audit(&caller, "backup.create", &subject, request.comment, &result);
+        self.audit(&caller, "backup.create", &subject, request.comment, &result)
+            .await;
         result
     }
 

@@ -78,7 +78,7 @@ async fn take(d: &Arc<Daemon>, event: Event) {
 }
 
 fn audit(d: &Daemon, action: &str, hsm: &str) {
-    d.audit(AuditEntry {
+    d.audit_soon(AuditEntry {
         actor: "cascade".into(),
         action: action.into(),
         subject: hsm.into(),

@@ -1,7 +1,6 @@
 //! What is durable about the keys of a zone: the state of the key manager, where the private
 //! halves are, and with which apex set each version at hand was signed.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use cascade_crypto::{Dnskey, StoredKey};
@@ -12,6 +11,7 @@ use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::few::Few;
 use crate::stores::hsm_of;
 
 /// Where the private half of a key is.
@@ -25,9 +25,9 @@ pub struct Place {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct KeysRow {
     pub zone: ZoneKeys,
-    pub places: BTreeMap<KeyNum, Place>,
+    pub places: Few<KeyNum, Place>,
     /// By version: what it was signed with.
-    pub apexes: BTreeMap<u64, ApexSet>,
+    pub apexes: Few<u64, ApexSet>,
     /// Every DS record that some server of the parent showed in the last look.
     pub parent_ds: Vec<DsRecord>,
     /// Rows of an early release, until [`KeysRow::renew`] has made keys of them.
@@ -39,8 +39,8 @@ impl KeysRow {
     pub fn new(apex: &Name) -> KeysRow {
         KeysRow {
             zone: ZoneKeys::new(apex.to_lowercase().as_wire()),
-            places: BTreeMap::new(),
-            apexes: BTreeMap::new(),
+            places: Few::default(),
+            apexes: Few::default(),
             parent_ds: Vec::new(),
             old: Vec::new(),
         }
@@ -122,9 +122,9 @@ impl KeysRow {
 struct Form {
     zone: ZoneKeys,
     #[serde(default)]
-    places: BTreeMap<KeyNum, Place>,
+    places: Few<KeyNum, Place>,
     #[serde(default)]
-    apexes: BTreeMap<u64, ApexSet>,
+    apexes: Few<u64, ApexSet>,
     #[serde(default)]
     parent_ds: Vec<DsRecord>,
 }

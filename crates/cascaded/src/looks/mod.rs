@@ -21,7 +21,7 @@ use cascade_time::Clock;
 use cascade_wire::TsigKeys;
 use cascade_zone::{Name, ZoneVersion};
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
 pub use dsync::{Telling, Told, notify};
@@ -35,11 +35,16 @@ pub use transport::Asker;
 const SPACING: Duration = Duration::from_millis(50);
 /// Addresses whose last question is remembered.
 const MAX_PACED: usize = 4096;
+/// Looks at the same time: each holds what it asks, and whom, until the last server has answered or
+/// has not. More than enough to keep the questions busy that may be out at the same time.
+const UNDER_WAY: usize = 1024;
 
 /// What all looks of the daemon share.
 #[derive(Debug)]
 pub struct Looks {
     parallel: Semaphore,
+    /// Looks under way.
+    turns: Arc<Semaphore>,
     /// When the next question to an address may go out, by the monotonic clock.
     paced: Mutex<HashMap<IpAddr, Duration>>,
 }
@@ -49,8 +54,15 @@ impl Looks {
     pub fn new(parallel: u32) -> Looks {
         Looks {
             parallel: Semaphore::new(parallel.max(1) as usize),
+            turns: Arc::new(Semaphore::new(UNDER_WAY)),
             paced: Mutex::default(),
         }
+    }
+
+    /// Waits until a look may begin.
+    pub async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        // Closed never: the semaphore lives as long as the daemon.
+        self.turns.clone().acquire_owned().await.ok()
     }
 
     /// How long to wait before a question to this address.

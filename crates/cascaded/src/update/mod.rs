@@ -131,7 +131,7 @@ pub async fn run(d: Arc<Daemon>, mut incoming: mpsc::Receiver<UpdateIn>) {
             },
             reply,
         };
-        if zone.updates.try_send(asked).is_err() {
+        if zone.updates.try_send(Box::new(asked)).is_err() {
             let _ = u
                 .reply
                 .send(UpdateReply::unable("too many updates wait for this zone"));

@@ -88,8 +88,8 @@ impl Versions {
 pub(super) enum Held {
     Unsigned(Arc<ZoneVersion>),
     Signed(Arc<ZoneVersion>),
-    Verified(Verified<Arc<ZoneVersion>>),
-    Refused(Refused<Arc<ZoneVersion>>),
+    Verified(Box<Verified<Arc<ZoneVersion>>>),
+    Refused(Box<Refused<Arc<ZoneVersion>>>),
 }
 
 impl Held {
@@ -188,6 +188,17 @@ pub(super) enum Done {
 /// Work that the zone's own task does, with the pool of its thread.
 type AtOnce = Box<dyn FnOnce(&rayon::ThreadPool) -> Done + Send>;
 
+/// Where the ends of a zone's jobs go; boxed for the same reason as what others send it.
+#[derive(Clone)]
+pub(super) struct Ends(mpsc::UnboundedSender<Box<Done>>);
+
+impl Ends {
+    /// False: the zone is gone.
+    pub fn send(&self, done: Done) -> bool {
+        self.0.send(Box::new(done)).is_ok()
+    }
+}
+
 pub(super) struct Actor {
     pub d: Arc<Daemon>,
     pub me: Arc<ZoneHandle>,
@@ -214,7 +225,7 @@ pub(super) struct Actor {
     pub unwritten: super::defer::Unwritten,
     /// The canary of the version that is served.
     pub canary: super::announce::Canary,
-    pub done: mpsc::UnboundedSender<Done>,
+    pub done: Ends,
     /// Short work that comes next, before anything else: a handful of leaves each.
     /// (Never locked; it makes the zone's value fit to be looked at from several threads.)
     at_once: parking_lot::Mutex<VecDeque<(JobId, AtOnce)>>,
@@ -294,7 +305,7 @@ fn spawn(d: &Arc<Daemon>, mut row: ZoneRow, apex: Name, restored: bool) -> Arc<Z
         export: super::export::Export::default(),
         updates: super::update::Updates::default(),
         unwritten: super::defer::Unwritten::default(),
-        done: done_tx,
+        done: Ends(done_tx),
         at_once: Default::default(),
         replies: HashMap::new(),
         next_request: 1,
@@ -339,8 +350,8 @@ impl Actor {
     async fn run(
         mut self,
         mut rx: mpsc::Receiver<Box<Message>>,
-        mut updates: mpsc::Receiver<crate::update::Incoming>,
-        mut done: mpsc::UnboundedReceiver<Done>,
+        mut updates: mpsc::Receiver<Box<crate::update::Incoming>>,
+        mut done: mpsc::UnboundedReceiver<Box<Done>>,
         first: Option<(Vec<Action>, Timestamp)>,
     ) {
         let restored = first.is_some();
@@ -377,13 +388,13 @@ impl Actor {
             let pause = self.pause();
             tokio::select! {
                 biased;
-                Some(d) = done.recv() => Box::pin(self.finished(d)).await,
+                Some(d) = done.recv() => Box::pin(self.finished(*d)).await,
                 m = rx.recv() => match m {
                     Some(m) => if !Box::pin(self.message(*m)).await { break },
                     None => break,
                 },
                 Some(u) = updates.recv(), if self.wants_updates() => {
-                    self.queue_updates(u, &mut updates);
+                    self.queue_updates(*u, &mut updates);
                 }
                 () = tokio::time::sleep(pause) => Box::pin(self.tick()).await,
             }
@@ -700,11 +711,7 @@ impl Actor {
 }
 
 /// Runs blocking work of a zone; a panic in it becomes a message, not the end of the task.
-pub(super) fn spawn_job(
-    done: &mpsc::UnboundedSender<Done>,
-    job: JobId,
-    work: impl FnOnce() -> Done + Send + 'static,
-) {
+pub(super) fn spawn_job(done: &Ends, job: JobId, work: impl FnOnce() -> Done + Send + 'static) {
     let done = done.clone();
     let task = tokio::task::spawn_blocking(work);
     tokio::spawn(async move {
@@ -725,7 +732,7 @@ pub(super) fn spawn_job(
 /// The same for what one thread does in a moment.
 pub(super) fn spawn_quick(
     d: &Daemon,
-    done: &mpsc::UnboundedSender<Done>,
+    done: &Ends,
     job: JobId,
     work: impl FnOnce(&rayon::ThreadPool) -> Done + Send + 'static,
 ) {
@@ -740,4 +747,25 @@ pub(super) fn spawn_quick(
 /// The store's fingerprint in the pipeline's form.
 pub(super) fn fp(f: cascade_zone::Fingerprint) -> cascade_pipeline::state::Fp {
     cascade_pipeline::state::Fp((f.0 >> 64) as u64, f.0 as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of the future that such a function gives.
+    fn future<A, B, C, D, E, F>(_: impl FnOnce(A, B, C, D, E) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// Very many zones wait for something to happen, and each of them has these: what is put into
+    /// them costs as much in every zone. Octets.
+    #[test]
+    fn a_zone_that_waits_is_small() {
+        assert!(future(Actor::run) <= 4608, "{}", future(Actor::run));
+        assert!(size_of::<Actor>() <= 2176, "{}", size_of::<Actor>());
+        assert!(size_of::<ZoneRow>() <= 3840, "{}", size_of::<ZoneRow>());
+        assert!(size_of::<View>() <= 256, "{}", size_of::<View>());
+        assert!(size_of::<Held>() <= 16, "{}", size_of::<Held>());
+    }
 }

@@ -136,7 +136,8 @@ impl Actor {
     /// The row was committed: what may be shown now.
     pub(super) fn written(&mut self) -> Vec<Action> {
         self.unwritten.since = None;
-        self.unwritten.records.clear();
+        // Its room as well: very many zones have nothing to write for long.
+        self.unwritten.records = Vec::new();
         std::mem::take(&mut self.unwritten.shows)
     }
 }

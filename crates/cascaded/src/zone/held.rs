@@ -67,10 +67,10 @@ impl Actor {
     }
 
     /// The first look is not left to the key manager's rhythm.
-    pub(super) fn look_at_first(&mut self, policy: &ActivePolicy) {
+    pub(super) fn look_at_first(&mut self) {
         if self.referral == FirstReferral::Wanted && self.row.keys.zone.published.is_some() {
             self.referral = FirstReferral::Asked;
-            self.start_look(What::Ds, Scope::Servers, policy);
+            self.start_look(What::Ds, Scope::Servers);
         }
     }
 

@@ -9,7 +9,7 @@ use cascade_keys::{
 use cascade_time::Timestamp;
 use cascade_zone::{Rtype, ZoneVersion};
 use std::sync::Arc;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::actor::{Actor, Done};
 use super::keys::{KeyDone, Purge};
@@ -30,20 +30,48 @@ const NOTIFY_ATTEMPTS: u32 = 10;
 const LOOK_STORED: Duration = Duration::from_secs(6 * 3600);
 
 impl Actor {
-    pub(super) fn start_look(&mut self, what: What, scope: Scope, policy: &ActivePolicy) {
-        let Some(version) = self.published_version() else {
+    /// Begins when it is its turn: after a start every zone wants several looks at once.
+    pub(super) fn start_look(&mut self, what: What, scope: Scope) {
+        let ours = self.row.keys.zone.published.is_some();
+        if self.published_version().is_none() || !(ours || self.serves_passed()) {
             return;
+        }
+        self.desk.begin(Subject::Look(what));
+        let (d, done) = (self.d.clone(), self.done.clone());
+        tokio::spawn(async move {
+            if let Some(turn) = d.looks.turn().await {
+                let _ = done.send(Done::Key(Box::new(KeyDone::LookTurn(what, scope, turn))));
+            }
+        });
+    }
+
+    /// Looks at what is published now.
+    pub(super) fn take_turn(&mut self, what: What, scope: Scope, turn: OwnedSemaphorePermit) {
+        let asked = self.policy().and_then(|p| self.to_look(what, scope, &p));
+        let Some(asked) = asked else {
+            // What is to be looked at has gone meanwhile; what has come wants looks of its own.
+            return self.desk.done(Subject::Look(what));
         };
+        let (d, done) = (self.d.clone(), self.done.clone());
+        tokio::spawn(async move {
+            let found = look(asked, &d.looks, d.clock.clone()).await;
+            drop(turn);
+            let _ = done.send(Done::Key(Box::new(KeyDone::Looked(found))));
+        });
+    }
+
+    fn to_look(&self, what: What, scope: Scope, policy: &ActivePolicy) -> Option<Look> {
+        let version = self.published_version()?;
         let row = &self.row.keys;
         // Of a zone that is passed on, nothing was published with keys of ours.
         let (any, all) = match &row.zone.published {
             Some(p) => (p.any.clone(), p.all.clone()),
             None if self.serves_passed() => (Vec::new(), Vec::new()),
-            None => return,
+            None => return None,
         };
         let km = &policy.file.policy.key_manager;
         let config = &self.d.conf().config.key_manager;
-        let asked = Look {
+        Some(Look {
             what,
             scope,
             zone: self.me.apex.clone(),
@@ -67,13 +95,7 @@ impl Actor {
                 .map_or(Vec::new(), |l| known_nodes(l, self.d.now())),
             timeout: config.check_timeout,
             tsig: crate::servers::tsig_keys(&self.d),
-        };
-        self.desk.begin(Subject::Look(what));
-        let (d, done) = (self.d.clone(), self.done.clone());
-        tokio::spawn(async move {
-            let found = look(asked, &d.looks, d.clock.clone()).await;
-            let _ = done.send(Done::Key(Box::new(KeyDone::Looked(found))));
-        });
+        })
     }
 
     pub(super) async fn looked(&mut self, found: Looked) {

@@ -76,6 +76,12 @@ pub(super) enum KeyDone {
     Purged(KeyNum, Result<(), String>, Purge),
     /// Key files are where the state says, but for these.
     Tidied(Vec<String>),
+    /// A look may begin.
+    LookTurn(
+        cascade_keys::What,
+        cascade_keys::Scope,
+        tokio::sync::OwnedSemaphorePermit,
+    ),
     Looked(crate::looks::Looked),
     /// When the DS set that the parent was told became wanted.
     Told(Option<Timestamp>, Result<(), String>),
@@ -154,7 +160,7 @@ impl Actor {
         };
         if self.passes() {
             // There are no keys to manage; what was published needs its signatures no more.
-            self.desk.deadline = self.look_for_passed(&policy);
+            self.desk.deadline = self.look_for_passed();
             self.desk.wait = None;
             let live = self.row.zone.live.as_ref().map(|l| l.of);
             self.source_signed.take_if(|(v, _)| Some(*v) == live);
@@ -169,7 +175,7 @@ impl Actor {
         }
         let rules = key_policy(&policy.file.policy, &self.d.conf().config);
         self.note_publication().await;
-        self.look_at_first(&policy);
+        self.look_at_first();
         for _ in 0..ROUNDS {
             let now = self.d.now();
             let facts = self.fresh_facts(&rules, now);
@@ -306,25 +312,22 @@ impl Actor {
         if by.is_some() || records.is_empty() {
             return;
         }
-        let entries: Vec<AuditEntry> = records
-            .iter()
-            .filter_map(|r| match r {
-                ZoneAction::Record(e) => Some(AuditEntry {
-                    actor: "cascade".into(),
-                    from: "daemon".into(),
-                    action: e.kind.event().into(),
-                    subject: self.me.name.clone(),
-                    request_digest: None,
-                    result: "ok".into(),
-                    problem: None,
-                    comment: Some(e.text.clone()),
-                }),
-                _ => None,
-            })
-            .collect();
-        let d = self.d.clone();
-        // It waits for the disk; nothing here waits for it.
-        tokio::task::spawn_blocking(move || entries.into_iter().for_each(|e| d.audit(e)));
+        for record in records {
+            let ZoneAction::Record(e) = record else {
+                continue;
+            };
+            // It waits for the disk; nothing here waits for it.
+            self.d.audit_soon(AuditEntry {
+                actor: "cascade".into(),
+                from: "daemon".into(),
+                action: e.kind.event().into(),
+                subject: self.me.name.clone(),
+                request_digest: None,
+                result: "ok".into(),
+                problem: None,
+                comment: Some(e.text.clone()),
+            });
+        }
     }
 
     fn key_entry(
@@ -384,7 +387,7 @@ impl Actor {
                 };
                 self.start_generation(want, roll, policy.clone());
             }
-            Action::Look { what, scope } => self.start_look(what, scope, policy),
+            Action::Look { what, scope } => self.start_look(what, scope),
             Action::TellParent { add, remove, set } => {
                 self.start_telling(&add, &remove, &set, policy);
             }
@@ -510,6 +513,7 @@ impl Actor {
                     self.tidy_key_files();
                 }
             }
+            KeyDone::LookTurn(what, scope, turn) => self.take_turn(what, scope, turn),
             KeyDone::Looked(found) => self.looked(found).await,
             KeyDone::Told(wanted_at, end) => self.told(wanted_at, end).await,
             KeyDone::Notified(wanted_at, end) => self.notified(wanted_at, end).await,

@@ -37,6 +37,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::error::{SendError, TrySendError};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::few::Few;
 use crate::keys::KeysRow;
 
 pub use actor::{start, start_restored};
@@ -61,7 +62,7 @@ pub struct ZoneRow {
     /// SOA (TTL, RDATA in hex) of the content of signed versions that have a file, so that the
     /// unsigned half can be made again.
     #[serde(default)]
-    pub sources: BTreeMap<u64, (u32, String)>,
+    pub sources: Few<u64, (u32, String)>,
     /// How the published versions are kept on disk, newest last; the last one ends with the live
     /// version.
     #[serde(default)]
@@ -78,7 +79,7 @@ pub struct ZoneRow {
 pub struct Reports {
     /// Version it is about, report.
     pub load: Option<(u64, LoadReport)>,
-    pub failed_load: Option<LoadReport>,
+    pub failed_load: Option<Box<LoadReport>>,
     pub sign: Option<SignRow>,
     pub verify: Option<(u64, VerifyReport)>,
     pub last_full_at: Option<Timestamp>,
@@ -154,7 +155,7 @@ pub struct ZoneHandle {
     /// Lower case, without final dot; `.` for the root.
     pub name: String,
     pub tx: Mailbox,
-    pub updates: mpsc::Sender<crate::update::Incoming>,
+    pub updates: mpsc::Sender<Box<crate::update::Incoming>>,
     pub view: ArcSwap<View>,
 }
 

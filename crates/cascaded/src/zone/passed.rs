@@ -17,7 +17,6 @@ use cascade_zone::{Rtype, VersionId};
 
 use super::actor::{Actor, Done, Running};
 use super::{SignRow, View, jobs};
-use crate::daemon::ActivePolicy;
 use crate::keys::{KeysRow, Loaded, ds_rdata};
 
 /// There is nothing to refresh: the next version comes from the source.
@@ -141,7 +140,10 @@ impl Actor {
                 adopt(&base, &records, s.version, at, &parts, d2.now())
             });
             let result = match work.await {
-                Err(e) => return drop(done.send(Done::Panicked(job, e.to_string()))),
+                Err(e) => {
+                    let _ = done.send(Done::Panicked(job, e.to_string()));
+                    return;
+                }
                 Ok(Ok(signed)) => Ok(jobs::SignEnd::Signed {
                     signed: Box::new(signed),
                     due: at + NO_UPKEEP,
@@ -155,7 +157,7 @@ impl Actor {
 
     /// Looks at the parent, so that a DS that fits nothing of what is passed on is told: after each
     /// new version, and once a day.
-    pub(super) fn look_for_passed(&mut self, policy: &ActivePolicy) -> Option<Timestamp> {
+    pub(super) fn look_for_passed(&mut self) -> Option<Timestamp> {
         let now_asked = std::mem::take(&mut self.desk.look_now);
         let live = self.row.zone.live.as_ref()?;
         let busy = self.desk.in_flight.contains(&Subject::Look(What::Ds));
@@ -172,7 +174,7 @@ impl Actor {
         if due > now && !now_asked {
             return Some(due);
         }
-        self.start_look(What::Ds, Scope::Servers, policy);
+        self.start_look(What::Ds, Scope::Servers);
         None
     }
 

@@ -651,7 +651,7 @@ impl Actor {
             .unwrap_or_else(|| "policy".into());
         match self.versions.get(&v)? {
             Held::Verified(verified) => Some(Approved::new(
-                verified.clone(),
+                verified.as_ref().clone(),
                 Approval {
                     by,
                     at: now,
@@ -667,7 +667,7 @@ impl Actor {
                     at: now,
                 };
                 self.row.reports.despite = Some(despite.clone());
-                Some(Approved::despite(refused.clone(), despite))
+                Some(Approved::despite(refused.as_ref().clone(), despite))
             }
             Held::Signed(version) => self.judge_again(version.clone(), v, now),
             Held::Unsigned(_) => None,
@@ -702,7 +702,8 @@ impl Actor {
         };
         match jobs::verify(input, &self.d.pool, now) {
             Outcome::Verified(verified) => {
-                self.versions.insert(v, Held::Verified(verified.clone()));
+                self.versions
+                    .insert(v, Held::Verified(Box::new(verified.clone())));
                 Some(Approved::new(verified, approval))
             }
             Outcome::Refused(refused) => {
@@ -713,7 +714,8 @@ impl Actor {
                     reason: "override".into(),
                     at: now,
                 };
-                self.versions.insert(v, Held::Refused(refused.clone()));
+                self.versions
+                    .insert(v, Held::Refused(Box::new(refused.clone())));
                 Some(Approved::despite(refused, despite))
             }
         }
@@ -899,7 +901,7 @@ impl Actor {
                     .fetch_add(1, Ordering::Relaxed);
                 let error = jobs::load_error(&report);
                 tracing::warn!(zone = %self.me.name, "load failed: {error}");
-                self.row.reports.failed_load = Some(report);
+                self.row.reports.failed_load = Some(Box::new(report));
                 self.apply(Event::LoadFailed { job, error }).await;
             }
         }
@@ -1023,7 +1025,7 @@ impl Actor {
         }
         match outcome {
             Outcome::Verified(v) => {
-                self.versions.insert(version, Held::Verified(v));
+                self.versions.insert(version, Held::Verified(Box::new(v)));
                 self.apply(Event::VerifyPassed { job, report: text }).await;
             }
             Outcome::Refused(r) => {
@@ -1033,7 +1035,7 @@ impl Actor {
                     .fetch_add(1, Ordering::Relaxed);
                 tracing::error!(zone = %self.me.name, "verification refused version {version}: {}", report.text());
                 let healable = healable(&report);
-                self.versions.insert(version, Held::Refused(r));
+                self.versions.insert(version, Held::Refused(Box::new(r)));
                 self.apply(Event::VerifyRefused {
                     job,
                     healable,

@@ -497,7 +497,7 @@ impl Actor {
         if let (Keepsake::Unsigned, Some((v, read))) = (keepsake, r.signed) {
             match read {
                 Read::Verified(s) => {
-                    self.versions.insert(v, Held::Verified(*s));
+                    self.versions.insert(v, Held::Verified(s));
                     keepsake = Keepsake::Whole;
                 }
                 Read::Plain(s) if s.is_signed() => {
@@ -531,7 +531,7 @@ impl Actor {
     /// Takes the published version back; says what is lost.
     fn take_live(&mut self, v: VersionId, read: Read) -> Option<Lost> {
         let held = match read {
-            Read::Verified(s) => Held::Verified(*s),
+            Read::Verified(s) => Held::Verified(s),
             Read::Plain(s) => Held::Signed(s),
             Read::Signatures(why) => {
                 tracing::error!(zone = %self.me.name, "signatures of the published version are damaged: {why}");

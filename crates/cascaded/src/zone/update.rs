@@ -151,13 +151,17 @@ impl Actor {
     }
 
     /// Takes a request, and those that came with it.
-    pub(super) fn queue_updates(&mut self, first: Incoming, rx: &mut mpsc::Receiver<Incoming>) {
+    pub(super) fn queue_updates(
+        &mut self,
+        first: Incoming,
+        rx: &mut mpsc::Receiver<Box<Incoming>>,
+    ) {
         let now = self.d.now();
         self.updates.queue.push_back((now, first));
         while self.wants_updates()
             && let Ok(next) = rx.try_recv()
         {
-            self.updates.queue.push_back((now, next));
+            self.updates.queue.push_back((now, *next));
         }
     }
 
