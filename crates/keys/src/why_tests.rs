@@ -478,8 +478,10 @@ fn a_lost_ds_is_told_until_no_cache_has_it() {
 /// The way to insecure waits for a roll that waits for the parent, which must hear of it.
 #[test]
 fn cds_serves_the_running_roll_before_the_zone_goes_insecure() {
-    let mut policy = KeyPolicy::default();
-    policy.cds = CdsPolicy::Delete;
+    let policy = KeyPolicy {
+        cds: CdsPolicy::Delete,
+        ..KeyPolicy::default()
+    };
     for (kind, stage) in [
         (RollType::KskDoubleDs, Stage::P1),
         (RollType::KskDoubleDs, Stage::D),
