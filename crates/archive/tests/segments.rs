@@ -404,7 +404,7 @@ fn the_short_way_is_for_small_patches_of_an_open_journal() {
     let lists = store(&files, &versions[..3]);
     // The journal does not exist yet.
     assert!(!ways(&lists[0], None, Some(&versions[0]), &versions[1]));
-    let (open, old) = (&lists[2], Some(&versions[2]));
+    let (open, old, other) = (&lists[2], Some(&versions[2]), made(5_000, 3_000));
     assert!(ways(open, None, old, &versions[3]));
     assert!(!ways(open, None, Some(&versions[1]), &versions[3]));
     let other = made(5_000, 3_000);
