@@ -407,7 +407,6 @@ fn the_short_way_is_for_small_patches_of_an_open_journal() {
     let (open, old, other) = (&lists[2], Some(&versions[2]), made(5_000, 3_000));
     assert!(ways(open, None, old, &versions[3]));
     assert!(!ways(open, None, Some(&versions[1]), &versions[3]));
-    let other = made(5_000, 3_000);
     assert!(!ways(open, None, old, &other));
     let fresh = Fresh {
         of: open[0].base,
