@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use cascade_time::Timestamp;
+use cascade_zone::KeyId;
 use cascade_zone::denial::{Chain, Denial, blocks_where};
 use cascade_zone::patch::Alignment;
 use cascade_zone::sign::Draft;
@@ -148,7 +149,13 @@ fn build(
         progress: &own,
         ..*job
     };
-    let fits = |b: &Building| *b.denial() == wanted && b.version.zone() == base.zone();
+    // The version that switches takes signatures over by the slots of their keys.
+    let in_service = zone_slots(live, plan)?;
+    let fits = |b: &Building| {
+        *b.denial() == wanted
+            && b.version.zone() == base.zone()
+            && zone_slots(&b.version, plan).is_ok_and(|own| own == in_service)
+    };
     let step = |before: &ZoneVersion| step(before, &wanted, base, plan, pace.batch, &steady, now);
     // What cannot be gone on with is begun anew; what cannot be begun is for the caller.
     let earlier = building.filter(fits).map(|b| step(&b.version));
@@ -165,6 +172,12 @@ fn build(
         (pace.keep)(&at);
     }
     Ok(at)
+}
+
+/// The keys that sign the zone's data, and the slot of each in what follows this version.
+fn zone_slots(of: &ZoneVersion, plan: &SigningPlan) -> Result<Vec<(u8, KeyId)>, WhyFull> {
+    let [zone, ..] = Slots::new(of, plan)?.keys;
+    Ok(zone.iter().map(|k| (k.slot, k.key.id())).collect())
 }
 
 /// The content with nothing signed; of NSEC3 the names, in order, are there.
