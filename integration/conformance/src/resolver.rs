@@ -159,17 +159,7 @@ impl Resolver {
 
 impl Drop for Resolver {
     fn drop(&mut self) {
-        for child in &mut self.children {
-            // NSD has children of its own, which end when it is asked to end, not when it is killed.
-            let _ = Command::new("kill").arg(child.id().to_string()).status();
-        }
-        for child in &mut self.children {
-            let ended = within(Duration::from_secs(5), || child.try_wait().ok().flatten());
-            if ended.is_none() {
-                let _ = child.kill();
-            }
-            let _ = child.wait();
-        }
+        self.children.iter_mut().for_each(cascade_e2e::end);
     }
 }
 

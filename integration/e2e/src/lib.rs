@@ -30,5 +30,5 @@ pub use dns::{Answer, dig, transfer};
 pub use http::{Reply, over_tcp, over_unix};
 pub use ports::Ports;
 pub use site::{Failure, Site};
-pub use wait::{PATIENCE, until, within};
+pub use wait::{PATIENCE, end, until, within};
 pub use world::Server;

@@ -146,24 +146,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Nothing of theirs outlives the test, and asking them to end takes them seconds.
-        end_tree(self.child.id());
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Kills the processes that this one started, and those that they started: NSD's do not end with it.
-fn end_tree(pid: u32) {
-    let path = format!("/proc/{pid}/task/{pid}/children");
-    for child in fs::read_to_string(path).unwrap_or_default().split(' ') {
-        if let Ok(child) = child.trim().parse::<u32>() {
-            end_tree(child);
-            if let Ok(child @ 2..) = i32::try_from(child) {
-                let child = nix::unistd::Pid::from_raw(child);
-                let _ = nix::sys::signal::kill(child, nix::sys::signal::Signal::SIGKILL);
-            }
-        }
+        crate::wait::end(&mut self.child);
     }
 }
 

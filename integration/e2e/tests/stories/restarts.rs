@@ -155,9 +155,8 @@ fn a_hook_that_was_running_runs_again() {
         site.await_published(ZONE, 1);
         // What a power cut would have ended as well.
         let pid = fs::read_to_string(site.path("pid")).unwrap();
-        let _ = std::process::Command::new("kill")
-            .args(["-9", pid.trim()])
-            .status();
+        let pid = nix::unistd::Pid::from_raw(pid.trim().parse().unwrap());
+        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
     }
 }
 
