@@ -53,7 +53,7 @@ fn managed(walk: &mut Walk) -> Step {
         until(60, || equal(&m.sh("dig @127.0.0.1 -p 4543 v9.own.example A +short").stdout, "192.0.2.9\n"))?;
         let new = m.sh(pid).stdout;
         check(!new.is_empty() && new != old, || format!("bridge {old} then {new}"))?;
-        done(m.sh("cascade zone remove --purge-keys --yes own.example && rm /etc/cascade/policies/own.toml && cascade policy reload && cascade hsm remove own"))?;
+        done(m.sh("cascade zone remove --purge-keys --yes own.example && rm /etc/cascade/policies/own.toml && cascade policy reload && cascade hsm remove --yes own"))?;
         until(60, || {
             let said = m.sh(&format!("kill -0 {}", new.trim()));
             check(said.code != Some(0), || format!("bridge {new} still runs"))
