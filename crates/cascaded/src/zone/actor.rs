@@ -180,13 +180,18 @@ pub(super) enum Done {
     /// After so many rounds.
     ServersAsked(u32, cascade_pipeline::Asked),
     Removed(JobId, Result<(), String>),
-    /// An event that an action caused at once.
-    Event(Box<Event>),
     Panicked(JobId, String),
 }
 
 /// Work that the zone's own task does, with the pool of its thread.
 type AtOnce = Box<dyn FnOnce(&rayon::ThreadPool) -> Done + Send>;
+
+/// What the zone's task does before it listens to anybody, in this order.
+enum Next {
+    Work(JobId, AtOnce),
+    /// It follows from an action of a step that is over.
+    Event(Box<Event>),
+}
 
 /// Where the ends of a zone's jobs go; boxed for the same reason as what others send it.
 #[derive(Clone)]
@@ -226,9 +231,9 @@ pub(super) struct Actor {
     /// The canary of the version that is served.
     pub canary: super::announce::Canary,
     pub done: Ends,
-    /// Short work that comes next, before anything else: a handful of leaves each.
+    /// Events and short work (a handful of leaves each) that come next, before anything else.
     /// (Never locked; it makes the zone's value fit to be looked at from several threads.)
-    at_once: parking_lot::Mutex<VecDeque<(JobId, AtOnce)>>,
+    next: parking_lot::Mutex<VecDeque<Next>>,
     replies: HashMap<RequestId, (Reply, Mark)>,
     next_request: u64,
     deadline: Option<Timestamp>,
@@ -306,7 +311,7 @@ fn spawn(d: &Arc<Daemon>, mut row: ZoneRow, apex: Name, restored: bool) -> Arc<Z
         updates: super::update::Updates::default(),
         unwritten: super::defer::Unwritten::default(),
         done: Ends(done_tx),
-        at_once: Default::default(),
+        next: Default::default(),
         replies: HashMap::new(),
         next_request: 1,
         deadline: None,
@@ -376,12 +381,14 @@ impl Actor {
         }
         // Boxed: a zone that waits holds no room for what it does when something happens.
         while !self.gone {
-            self.work_at_once().await;
+            if !self.next.get_mut().is_empty() {
+                Box::pin(self.do_next()).await;
+            }
             // Whoever waits for a version that is live now does not wait for the key manager.
             self.settle_updates();
             Box::pin(self.keys_turn()).await;
             Box::pin(self.updates_turn()).await;
-            if !self.at_once.get_mut().is_empty() {
+            if !self.next.get_mut().is_empty() {
                 continue;
             }
             self.show();
@@ -444,23 +451,35 @@ impl Actor {
         job: JobId,
         work: impl FnOnce(&rayon::ThreadPool) -> Done + Send + 'static,
     ) {
-        self.at_once.get_mut().push_back((job, Box::new(work)));
+        let work = Next::Work(job, Box::new(work));
+        self.next.get_mut().push_back(work);
     }
 
-    async fn work_at_once(&mut self) {
-        while let Some((job, work)) = self.at_once.get_mut().pop_front() {
+    /// An event that follows from an action; it is applied after all actions of this step, and before
+    /// anything that begins later.
+    pub(super) fn later(&mut self, event: Event) {
+        self.next.get_mut().push_back(Next::Event(Box::new(event)));
+    }
+
+    async fn do_next(&mut self) {
+        while let Some(next) = self.next.get_mut().pop_front() {
             // A rollback may begin and be live before this ends: it is seen while it is on its way.
             self.settle_updates();
-            let mut work = Some(work);
-            let done = crate::quick::here(|own| work.take().map(|w| w(own)));
-            match (done, work) {
-                (Some(Ok(Some(done))), _) => Box::pin(self.finished(done)).await,
-                (Some(Err(text)), _) => {
-                    Box::pin(self.finished(Done::Panicked(job, text))).await;
-                }
-                (_, Some(work)) => spawn_quick(&self.d, &self.done, job, work),
-                (_, None) => {}
+            match next {
+                Next::Event(event) => self.apply(*event).await,
+                Next::Work(job, work) => self.work_here(job, work).await,
             }
+        }
+    }
+
+    async fn work_here(&mut self, job: JobId, work: AtOnce) {
+        let mut work = Some(work);
+        let done = crate::quick::here(|own| work.take().map(|w| w(own)));
+        match (done, work) {
+            (Some(Ok(Some(done))), _) => self.finished(done).await,
+            (Some(Err(text)), _) => self.finished(Done::Panicked(job, text)).await,
+            (_, Some(work)) => spawn_quick(&self.d, &self.done, job, work),
+            (_, None) => {}
         }
     }
 

@@ -181,9 +181,7 @@ impl Actor {
     fn fetch_impossible(&mut self, job: JobId, error: String) {
         let now = self.d.now();
         self.source_failed(now);
-        let _ = self
-            .done
-            .send(Done::Event(Box::new(Event::LoadFailed { job, error })));
+        self.later(Event::LoadFailed { job, error });
     }
 
     fn trigger(&self, forced: bool) -> &'static str {

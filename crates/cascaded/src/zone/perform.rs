@@ -762,16 +762,10 @@ impl Actor {
         }
     }
 
-    /// An event that follows from an action; it is applied after all actions of this step.
-    pub(super) fn later(&mut self, event: Event) {
-        let _ = self.done.send(Done::Event(Box::new(event)));
-    }
-
     // ---- ends of jobs
 
     pub(super) async fn finished(&mut self, done: Done) {
         match done {
-            Done::Event(event) => self.apply(*event).await,
             Done::SourceSigned(version, records) => self.source_signed(version, records),
             Done::Loaded(job, version, outcome) => self.loaded(job, version, *outcome, None).await,
             Done::Fetched(job, version, fetched) => self.fetched(job, version, *fetched).await,

@@ -145,8 +145,6 @@ fn a_large_zone_changes_its_denial_beside_everything_else() {
 
 /// Changes that come one after the other: each is served at once, and the chain grows all the same.
 #[test]
-#[ignore = "open: since changes by UPDATE take less time, a stream without a pause and a slow token leave the \
-            building of the other chain no turn (the zone stays valid with the old one)"]
 fn a_stream_of_changes_does_not_keep_the_new_chain_away() {
     let Some(bridge) = Bridge::netlike() else {
         return;
