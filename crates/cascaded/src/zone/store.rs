@@ -244,7 +244,7 @@ impl Actor {
                     self.store.tails.synced(last.base, last.end());
                 }
                 self.row.segments = p.segments;
-                self.store.tails.new = p.tail;
+                self.store.tails.new = p.tail.map(Box::new);
                 self.store.next_steps = Some((version, p.steps));
                 self.store.weights.extend(p.weight);
                 self.apply(Event::PersistDone { job }).await;

@@ -21,7 +21,7 @@ const TAIL_OCTETS: u64 = 1 << 20;
 #[derive(Default)]
 pub(super) struct Tails {
     /// To be committed with the step that publishes.
-    pub new: Option<Tail>,
+    pub new: Option<Box<Tail>>,
     /// Key, journal, offset behind it, octets.
     kept: Vec<(String, u64, u64, u64)>,
     /// Keys of those that are in their journals for good.
@@ -66,7 +66,7 @@ impl Tails {
             changes.extend(kept.map(Tail::forget));
             return self.surplus.len();
         }
-        changes.extend(self.new.iter().map(Tail::put));
+        changes.extend(self.new.iter().map(|tail| tail.put()));
         self.surplus.len()
     }
 
@@ -149,15 +149,15 @@ mod tests {
     use super::*;
     use cascade_zone::ZoneId;
 
-    fn tail(base: u64, from: u64) -> Option<Tail> {
+    fn tail(base: u64, from: u64) -> Option<Box<Tail>> {
         let zone = ZoneId([1; 16]);
         let octets = vec![0; 10];
-        Some(Tail {
+        Some(Box::new(Tail {
             zone,
             base,
             from,
             octets,
-        })
+        }))
     }
 
     fn at(n: i64) -> Timestamp {
