@@ -123,7 +123,15 @@ impl ZoneFiles {
     /// # Errors
     /// `Damaged` when the journal does not reach as far as the tail begins.
     pub fn append_tail(&self, tail: &Tail) -> Result<(), ArchiveError> {
-        let (path, mut file) = self.journal_at(tail)?;
+        let path = self.path(tail.zone, Kind::Journal, VersionId(tail.base));
+        let mut file = self.disk.open_existing(&path)?;
+        let len = self.disk.length(&file, &path)?;
+        if len < tail.from {
+            return Err(ArchiveError::damaged(&path, Damage::Torn { at: len }));
+        }
+        if len > tail.from {
+            self.disk.truncate(&file, &path, tail.from)?;
+        }
         self.disk.write(&mut file, &path, &tail.octets)
     }
 
@@ -152,34 +160,17 @@ impl ZoneFiles {
     /// As [`ZoneFiles::append_tail`]; a journal that is gone needs nothing.
     pub fn mend(&self, tail: &Tail) -> Result<bool, ArchiveError> {
         let path = self.path(tail.zone, Kind::Journal, VersionId(tail.base));
-        match self.disk.read_range(&path, tail.from, tail.end()) {
-            // Whoever ended before the sync may have left it in the system's memory only.
-            Ok(there) if there == tail.octets => {
-                self.sync_journal(tail.zone, tail.base, tail.end())?;
-                return Ok(false);
-            }
-            Ok(_) => {}
+        let lacks = match self.disk.read_range(&path, tail.from, tail.end()) {
+            Ok(there) => there != tail.octets,
             Err(e) if e.is_not_found() => return Ok(false),
             Err(e) => return Err(e),
+        };
+        if lacks {
+            self.append_tail(tail)?;
         }
-        let (path, mut file) = self.journal_at(tail)?;
-        self.disk.write(&mut file, &path, &tail.octets)?;
-        self.disk.sync(&file, &path)?;
-        Ok(true)
-    }
-
-    /// The journal of a tail, cut off where the tail begins.
-    fn journal_at(&self, tail: &Tail) -> Result<(std::path::PathBuf, std::fs::File), ArchiveError> {
-        let path = self.path(tail.zone, Kind::Journal, VersionId(tail.base));
-        let file = self.disk.open_existing(&path)?;
-        let len = self.disk.length(&file, &path)?;
-        if len < tail.from {
-            return Err(ArchiveError::damaged(&path, Damage::Torn { at: len }));
-        }
-        if len > tail.from {
-            self.disk.truncate(&file, &path, tail.from)?;
-        }
-        Ok((path, file))
+        // Also what is there: whoever ended before the sync may have left it in the system's memory.
+        self.sync_journal(tail.zone, tail.base, tail.end())?;
+        Ok(lacks)
     }
 }
 

@@ -526,7 +526,8 @@ impl Alert {
             ),
             Alert::PassedUnfit { ds } => format!(
                 "the DS at the parent fits no key in the DNSKEY RRset that the zone's signer made, \
-                 so resolvers refuse the zone; the parent has: {}",
+                 so resolvers refuse the zone; have the parent show one of them, or the signer \
+                 publish that key again; the parent has: {}",
                 ds.iter().map(DsRecord::text).collect::<Vec<_>>().join(", ")
             ),
             Alert::ForeignDs => "the parent has a DS that fits no key of this zone".to_string(),

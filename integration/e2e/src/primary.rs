@@ -5,7 +5,6 @@ use std::fs;
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -173,14 +172,7 @@ impl Primary {
 
 impl Drop for Primary {
     fn drop(&mut self) {
-        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap_or(i32::MAX));
-        // NSD's children go with it only when it is asked to end.
-        let _ = kill(pid, Signal::SIGTERM);
-        let ended = within(Duration::from_secs(10), || self.child.try_wait().ok()?);
-        if ended.is_none() {
-            let _ = self.child.kill();
-            let _ = self.child.wait();
-        }
+        crate::wait::end(&mut self.child);
     }
 }
 

@@ -218,8 +218,7 @@ pub async fn check(d: &Daemon, z: &ZoneHandle, caller: &Caller) -> Answer<KeyChe
     let asked = d.now();
     // Of a zone that is passed on, only the parent is looked at.
     let view = z.view();
-    let live = view.row.zone.live.as_ref();
-    let passed = live.is_some_and(|l| passed::is_passed(&view.row.keys, l.version));
+    let passed = passed::serves_passed(&view.row);
     if view.row.keys.zone.published.is_none() && !passed {
         return Err(Problem::new(
             ProblemType::TooEarly,
@@ -471,8 +470,7 @@ pub fn alerts(d: &Daemon, view: &View, now: Timestamp) -> Vec<Alert> {
         return Vec::new();
     };
     let mut all = cascade_keys::alerts(&view.row.keys.zone, &rules, now);
-    let live = view.row.zone.live.as_ref();
-    if live.is_some_and(|l| passed::is_passed(&view.row.keys, l.version)) {
+    if passed::serves_passed(&view.row) {
         // The zone's keys are another signer's, and the key manager does not know them.
         all.retain(|a| *a != Alert::ForeignDs);
         let ds = passed::unfit_ds(view);

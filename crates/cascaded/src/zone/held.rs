@@ -96,11 +96,16 @@ impl Actor {
         if matches!(self.row.zone.candidate, Candidate::Restoring { .. }) {
             return;
         }
+        let held = self.row.zone.conflict.is_some();
+        // Asked in every turn: of a zone that had a DS of its own, or has none, nothing can come.
+        if !held && self.row.keys.zone.parent.delegation != Delegation::Ours {
+            return;
+        }
         let judged = match heeds(policy) {
             true => chain(&self.row.keys),
             false => Chain::Own,
         };
-        match (self.row.zone.conflict.is_some(), judged) {
+        match (held, judged) {
             (false, Chain::Foreign(what)) => self.apply(Event::DelegationConflict { what }).await,
             (true, Chain::Own) => self.apply(Event::DelegationOk).await,
             _ => {}

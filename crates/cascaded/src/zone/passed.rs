@@ -16,7 +16,7 @@ use cascade_time::Timestamp;
 use cascade_zone::{Rtype, VersionId};
 
 use super::actor::{Actor, Done, Running};
-use super::{SignRow, View, jobs};
+use super::{SignRow, View, ZoneRow, jobs};
 use crate::keys::{KeysRow, Loaded, ds_rdata};
 
 /// There is nothing to refresh: the next version comes from the source.
@@ -65,8 +65,7 @@ impl Actor {
 
     /// What is served is another signer's.
     pub(super) fn serves_passed(&self) -> bool {
-        let live = self.row.zone.live.as_ref();
-        live.is_some_and(|l| self.is_passed(l.version))
+        serves_passed(&self.row)
     }
 
     pub(super) fn source_signed(&mut self, version: VersionId, records: Vec<ParsedRecord>) {
@@ -199,9 +198,9 @@ pub fn unfit_ds(view: &View) -> Vec<DsRecord> {
         keys.zone.parent.delegation,
         Delegation::Ours | Delegation::Linked
     );
-    let live = view.row.zone.live.as_ref().map(|l| l.version);
-    let live = live.filter(|v| leads && is_passed(keys, *v));
-    let Some(version) = live.and_then(|v| view.versions.get(&v)) else {
+    let live = view.row.zone.live.as_ref();
+    let live = live.filter(|_| leads && serves_passed(&view.row));
+    let Some(version) = live.and_then(|l| view.versions.get(&l.version)) else {
         return Vec::new();
     };
     let apex = version.apex_owner();
@@ -229,7 +228,13 @@ pub fn unfit_ds(view: &View) -> Vec<DsRecord> {
     }
 }
 
-pub fn is_passed(keys: &KeysRow, version: VersionId) -> bool {
+/// What is served is another signer's.
+pub fn serves_passed(row: &ZoneRow) -> bool {
+    let live = row.zone.live.as_ref();
+    live.is_some_and(|l| is_passed(&row.keys, l.version))
+}
+
+fn is_passed(keys: &KeysRow, version: VersionId) -> bool {
     keys.apexes.get(&version.0) == Some(&mark())
 }
 

@@ -271,11 +271,8 @@ impl Actor {
         let keep = policy.file.policy.signer.serial_policy == cascade_policy::SerialPolicy::Keep;
         let used = self.row.zone.used_serial;
         self.running.insert(job, Running::Other);
-        let small = |a: &Arc<ZoneVersion>, b: &Arc<ZoneVersion>| b.units_beside(a) <= INLINE_UNITS;
-        let small = old
-            .as_ref()
-            .zip(new.as_ref())
-            .is_some_and(|(a, b)| small(a, b));
+        let both = old.as_ref().zip(new.as_ref());
+        let small = both.is_some_and(|(a, b)| b.units_beside(a) <= INLINE_UNITS);
         let judge = move || {
             let inputs: Vec<_> = match (&old, &new) {
                 (Some(a), Some(b)) => {

@@ -119,34 +119,27 @@ impl Actor {
             if !self.running.contains_key(&job) {
                 continue;
             }
-            let Some(held) = self.versions.get(&version) else {
-                self.running.remove(&job);
-                let error = "the version is not at hand".into();
-                self.later(Event::PersistFailed { job, error });
+            let Some(way) = self.way(version) else {
+                self.persist_lost(job);
                 continue;
             };
-            let v = held.version().clone();
-            if let Some(base) = self.version(v.unsigned_id()) {
+            if let Some(base) = self.version(way.v.unsigned_id()) {
                 let soa = data_encoding::HEXLOWER.encode(base.soa());
                 self.row.sources.insert(version.0, (base.soa_ttl(), soa));
             }
             self.store.busy = Some(job);
-            let live = self.row.zone.live.as_ref();
-            let live = live.and_then(|l| self.version(l.version));
-            let small = live.is_some_and(|l| v.units_beside(&l) <= INLINE_UNITS);
+            let live = way.live.as_ref();
+            let small = live.is_some_and(|l| way.v.units_beside(l) <= INLINE_UNITS);
             if small && !self.store.tails.is_full() {
-                self.persist_behind(job, version);
+                self.persist_behind(job, version, way);
             } else {
-                self.persist_whole(job, version);
+                self.spawn_whole(job, version, way);
             }
         }
     }
 
     /// The short way to the disk: the commit that publishes the version has its patch.
-    fn persist_behind(&mut self, job: JobId, version: VersionId) {
-        let Some(way) = self.way(version) else {
-            return self.persist_lost(job);
-        };
+    fn persist_behind(&mut self, job: JobId, version: VersionId, way: Way) {
         self.at_once(job, move |_| {
             let beside = files::beside(way.gate.clone());
             let written = way.d.files.behind(
@@ -166,11 +159,16 @@ impl Actor {
         });
     }
 
-    /// The long way: whatever it is is synced before the commit.
+    /// The short way did not take it.
     pub(super) fn persist_whole(&mut self, job: JobId, version: VersionId) {
-        let Some(way) = self.way(version) else {
-            return self.persist_lost(job);
-        };
+        match self.way(version) {
+            Some(way) => self.spawn_whole(job, version, way),
+            None => self.persist_lost(job),
+        }
+    }
+
+    /// The long way: whatever it is is synced before the commit.
+    fn spawn_whole(&self, job: JobId, version: VersionId, way: Way) {
         spawn_job(&self.done, job, move || {
             let beside = files::beside(way.gate.clone());
             let written = way.d.files.follow(

@@ -138,7 +138,7 @@ impl Actor {
                 tails.failed = true;
                 tails.sync_at = Some(now + SYNC_RETRY);
                 self.d.counters.store_errors.fetch_add(1, Ordering::Relaxed);
-                tracing::error!(zone = %self.me.name, "the zone's journal could not be synced: {e}");
+                tracing::error!(zone = %self.me.name, "the zone's journal could not be synced, and is tried again in {} s; what is published is safe in the state database meanwhile: {e}", SYNC_RETRY.as_secs());
             }
         }
     }

@@ -536,6 +536,7 @@ impl Shared {
         }
     }
 }
+
 /// Waits while the zone's transfers are held briefly; false: for longer than anybody waits in line.
 async fn released(request: &TransferRequest) -> bool {
     const LOOK: Duration = Duration::from_millis(10);
