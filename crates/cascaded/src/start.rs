@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use cascade_archive::{AuditLog, Change, Disk, Origin, State, Table, Tail, ZoneFiles};
+use cascade_archive::{
+    ArchiveError, AuditLog, Change, Disk, Origin, State, Table, Tail, ZoneFiles,
+};
 use cascade_pipeline::state::Trigger;
 use cascade_policy::{ConfigFile, Diagnostic, MAX_FILE, parse_config};
 use cascade_program::systemd;
@@ -483,24 +485,33 @@ fn doubt_copies(d: &Daemon) -> Result<(), String> {
 }
 
 /// What an earlier process did not wait to see in its journals is written there, before anybody reads
-/// them. What cannot be is damage, which each zone finds for itself.
+/// them. What cannot be is damage, which each zone finds for itself, and is given up: the zone goes on
+/// without it, and written at a later start it would stand in place of what came meanwhile.
 fn mend_journals(d: &Daemon) -> Result<(), String> {
     let tails = d.state.tails().map_err(|e| e.to_string())?;
     if tails.is_empty() {
         return Ok(());
     }
-    let (mut done, mut written) = (Vec::with_capacity(tails.len()), 0);
+    let mut written = 0;
     for tail in &tails {
-        match d.files.mend(tail) {
-            Ok(lacked) => {
-                written += usize::from(lacked);
-                done.push(Tail::forget(tail.key()));
+        let mut mended = d.files.mend(tail);
+        if mended.as_ref().is_err_and(ArchiveError::is_full) {
+            // The reserve is for this.
+            if let Err(e) = d.state.note_full() {
+                tracing::error!("the reserve on the full disk: {e}");
             }
-            Err(e) => tracing::error!("the end of a journal cannot be written: {e}"),
+            mended = d.files.mend(tail);
+        }
+        match mended {
+            Ok(lacked) => written += usize::from(lacked),
+            Err(e) => tracing::error!(
+                "the end of a journal cannot be written, and its zone goes on from the last version that is whole, which is told when it is read back: {e}"
+            ),
         }
     }
     tracing::info!(kept = tails.len(), written, "ends of journals are complete");
-    d.state.commit(done).map_err(|e| e.to_string())
+    let done = tails.iter().map(|tail| Tail::forget(tail.key()));
+    d.state.commit(done.collect()).map_err(|e| e.to_string())
 }
 
 /// Every zone that an earlier process left gets its task, and is read back.
