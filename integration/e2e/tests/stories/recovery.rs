@@ -253,7 +253,10 @@ fn a_full_disk_stops_new_versions_and_nothing_else() {
     thread::sleep(Duration::from_secs(2));
     let old = site.served_serial(ZONE);
     assert!(old <= served[1] + 1, "{old}");
-    assert_eq!(site.ask(&["host1.example.net", "A"]).rdata("A"), ["192.0.2.1"]);
+    assert_eq!(
+        site.ask(&["host1.example.net", "A"]).rdata("A"),
+        ["192.0.2.1"]
+    );
     assert_eq!(site.ask(&["v4.example.net", "A"]).status, "NXDOMAIN");
 
     fs::remove_file(filler).unwrap();

@@ -91,7 +91,7 @@ fn bad_content_is_taken_back_and_held_until_unpinned() {
             "Rolled back zone {ZONE} to {good} (serial {first}), published as serial {back}; pinned\n"
         )
     );
-    assert!(took.as_secs() < 10, "{took:?}");
+    assert!(took.as_secs() < 60, "{took:?}");
     assert_eq!(www(port), ["192.0.2.80"]);
     secondary.await_serial(back);
     assert_eq!(www(secondary.port()), ["192.0.2.80"]);
