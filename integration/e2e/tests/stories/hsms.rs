@@ -1,6 +1,5 @@
 //! Keys in an HSM behind the bridge: the page as printed, troubles, and what the operator sees.
 
-
 use cascade_e2e::bridge::{LABEL, PIN};
 use cascade_e2e::{Bridge, Site, until, within};
 
