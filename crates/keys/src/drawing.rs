@@ -84,12 +84,12 @@ mod tests {
 
     #[test]
     fn the_manual_shows_every_roll_as_the_code_has_it() {
-        let manual = include_str!("../../../docs/keys.md");
+        let manual = include_str!("../../../docs/manual/src/rolls.md");
         for kind in RollType::ALL {
             let drawn = drawing(kind);
             assert!(
                 manual.contains(&drawn),
-                "docs/keys.md lacks this picture of {kind:?}; put it in:\n{drawn}"
+                "docs/manual/src/rolls.md lacks this picture of {kind:?}; put it in:\n{drawn}"
             );
         }
     }

@@ -13,6 +13,7 @@ use cascade_e2e::{Ports, Site, transfer};
 use crate::axfr_client::{axfr, update};
 use crate::generate::Tld;
 use crate::question::Asker;
+use crate::updates::{Client, POLICY, tsig_key};
 use crate::zones::{Usage, settle};
 
 const ZONE: &str = "bench";
@@ -62,7 +63,8 @@ pub fn run(delegations: u64, seed: u64, programs: &Path) -> Result<Vec<Took>, St
 
 fn ours(file: &Path, programs: &Path, signed: &Path) -> Result<Took, String> {
     let mut site = Site::with_programs(programs.to_path_buf());
-    site.policy("p", "[signer]\nserial-policy = \"counter\"\n");
+    let policy = format!("[signer]\nserial-policy = \"counter\"\n\n{POLICY}");
+    site.policy("p", &policy);
     site.start();
     let post = |site: &Site, path: &str, body: &str| {
         let reply = site.request("POST", path, Some(body))?;
@@ -71,11 +73,12 @@ fn ours(file: &Path, programs: &Path, signed: &Path) -> Result<Took, String> {
             _ => Err(format!("{path}: {reply:?}")),
         }
     };
+    post(&site, "/v1/tsig-keys", &tsig_key())?;
     post(&site, "/v1/policies/reload", "{}")?;
     let asker = Asker::new(site.publication_port(), ZONE)?;
     let began = Instant::now();
     let body = format!(
-        r#"{{"zone":"{ZONE}","policy":"p","source":{{"kind":"file","path":"{}"}}}}"#,
+        r#"{{"zone":"{ZONE}","policy":"p","source":{{"kind":"update","path":"{}"}}}}"#,
         file.display()
     );
     post(&site, "/v1/zones", &body)?;
@@ -87,6 +90,9 @@ fn ours(file: &Path, programs: &Path, signed: &Path) -> Result<Took, String> {
         first: Some(first.as_secs_f64()),
         ..Took::default()
     };
+    // With TSIG, which the others are spared: we take no update without a key.
+    let mut client = Client::new(site.publication_port())?;
+    updates(&mut took, |n| Ok(client.change(&format!("update{n}"))?.0));
     transfers(&mut took, site.publication_port(), pid);
     took.resident = Usage::of(pid).resident;
     transfer(site.publication_port(), ZONE, signed)?;
@@ -221,19 +227,22 @@ fn theirs(make: Make, zone: &Path) -> Took {
     settle(pid);
     took.first = Some((began.elapsed().as_secs_f64() - 2.0).max(0.0));
     if make != Make::Nsd {
-        let all: Result<Vec<Duration>, String> =
-            (0..UPDATES).map(|n| update(port, ZONE, n)).collect();
-        match all {
-            Ok(mut all) => {
-                all.sort();
-                took.update = Some(all[all.len() / 2].as_secs_f64());
-            }
-            Err(why) => took.notes.push(why),
-        }
+        updates(&mut took, |n| update(port, ZONE, n));
     }
     transfers(&mut took, port, pid);
     took.resident = Usage::of(pid).resident;
     took
+}
+
+/// One after the other; who refuses one is not asked again.
+fn updates(took: &mut Took, change: impl FnMut(u32) -> Result<Duration, String>) {
+    match (0..UPDATES).map(change).collect::<Result<Vec<_>, _>>() {
+        Ok(mut all) => {
+            all.sort();
+            took.update = Some(all[all.len() / 2].as_secs_f64());
+        }
+        Err(why) => took.notes.push(why),
+    }
 }
 
 fn transfers(took: &mut Took, port: u16, pid: u32) {

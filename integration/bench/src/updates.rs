@@ -24,7 +24,7 @@ const KEY: &str = "bench-key";
 const WINDOW: usize = 64;
 /// An answer that does not come ends the run.
 const WAIT: Duration = Duration::from_secs(30);
-const POLICY: &str = "[loader]\nupdate-allow = [\"any^bench-key\"]\n";
+pub(crate) const POLICY: &str = "[loader]\nupdate-allow = [\"any^bench-key\"]\n";
 
 /// What is measured.
 pub struct Plan {
@@ -54,12 +54,7 @@ pub fn run(plan: &Plan) -> Result<Vec<Row>, String> {
             _ => Err(format!("{path}: {}", reply.body)),
         }
     };
-    let secret = base64(SECRET);
-    call(
-        "POST",
-        "/v1/tsig-keys",
-        format!(r#"{{"name":"{KEY}","algorithm":"hmac-sha256","secret":"{secret}"}}"#),
-    )?;
+    call("POST", "/v1/tsig-keys", tsig_key())?;
     call("POST", "/v1/policies/reload", "{}".into())?;
     let path = zone.display();
     call(
@@ -70,6 +65,12 @@ pub fn run(plan: &Plan) -> Result<Vec<Row>, String> {
     let ours = measure(site.publication_port(), plan, begun)?;
     site.stop();
     Ok(rows(plan, &ours))
+}
+
+/// The body that adds the key of [`Client`].
+pub(crate) fn tsig_key() -> String {
+    let secret = base64(SECRET);
+    format!(r#"{{"name":"{KEY}","algorithm":"hmac-sha256","secret":"{secret}"}}"#)
 }
 
 /// What one server came to.
@@ -194,7 +195,7 @@ fn base64(octets: &[u8]) -> String {
 }
 
 /// A client of the publication server.
-struct Client {
+pub(crate) struct Client {
     socket: UdpSocket,
     to: SocketAddr,
     key: Arc<TsigKey>,
@@ -202,7 +203,7 @@ struct Client {
 }
 
 impl Client {
-    fn new(port: u16) -> Result<Client, String> {
+    pub(crate) fn new(port: u16) -> Result<Client, String> {
         let io = |e: std::io::Error| e.to_string();
         let to = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).map_err(io)?;
@@ -289,7 +290,7 @@ impl Client {
     }
 
     /// Time to the answer, and to the first answer that shows the change.
-    fn change(&mut self, label: &str) -> Result<(Duration, Duration), String> {
+    pub(crate) fn change(&mut self, label: &str) -> Result<(Duration, Duration), String> {
         let request = self.request(label)?;
         let begun = Instant::now();
         let answer = self.exchange(&request)?;
