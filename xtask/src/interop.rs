@@ -57,8 +57,20 @@ fn provide() -> Option<PathBuf> {
     };
     let python3 = tools::find("python3")?;
     println!("interop: installing {PYKMIP} into {}", venv.display());
-    let made = quiet(Command::new(python3).args(["-m", "venv"]).arg(&venv))
-        && quiet(Command::new(&python).args(["-m", "pip", "install", "--quiet", PYKMIP]));
+    let made = || {
+        quiet(
+            Command::new(&python3)
+                .args(["-m", "venv", "--clear"])
+                .arg(&venv),
+        )
+    };
+    // Debian has it in a package of its own, beside a Python that is there already.
+    let made = made() || {
+        tools::provide_package("python3-venv");
+        made()
+    };
+    let made =
+        made && quiet(Command::new(&python).args(["-m", "pip", "install", "--quiet", PYKMIP]));
     (made && has_pykmip(&python)).then_some(python)
 }
 

@@ -60,6 +60,12 @@ pub const TOOLS: &[(&str, &str, &str)] = &[
         "takes the programs' debug symbols apart",
     ),
     ("lintian", "lintian", "judges the packages"),
+    ("curl", "curl", "calls the control API as the manual does"),
+    (
+        "python3",
+        "python3-venv",
+        "speaks KMIP with PyKMIP, from the other side",
+    ),
 ];
 
 /// Where the program is, if it is installed. `/usr/sbin` counts even when `PATH` leaves it out.
@@ -117,6 +123,14 @@ fn may_install() -> bool {
 pub fn is_root() -> bool {
     // The owner of the process's own directory in /proc is its effective user.
     fs::metadata("/proc/self").is_ok_and(|meta| std::os::unix::fs::MetadataExt::uid(&meta) == 0)
+}
+
+/// Where this user may: a package that no program of [`TOOLS`] stands for.
+pub fn provide_package(package: &str) {
+    if may_install() {
+        println!("tools: installing {package}");
+        install(&[package]);
+    }
 }
 
 fn install(packages: &[&str]) {

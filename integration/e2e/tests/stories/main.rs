@@ -28,6 +28,7 @@ mod manual;
 mod many_zones;
 mod passed;
 mod primaries;
+mod readers;
 mod recovery;
 mod restarts;
 mod reviews;
