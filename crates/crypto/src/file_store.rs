@@ -136,6 +136,7 @@ impl FileKeyStore {
                 e => KeyError::io("move", &old, e.into()),
             })?;
             moved = true;
+            between();
         }
         if moved {
             sync_dir(to)?;
@@ -269,6 +270,7 @@ impl KeyStore for FileKeyStore {
     fn destroy(&self, zone: ZoneRef<'_>, key: &StoredKey) -> Result<(), KeyError> {
         let (public, private) = self.places(zone.id, key)?;
         overwrite(&private)?;
+        between();
         for path in [&private, &public] {
             match fs::remove_file(path) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => {
@@ -276,6 +278,7 @@ impl KeyStore for FileKeyStore {
                 }
                 _ => {}
             }
+            between();
         }
         let dirs = [&private, &public].map(|p| p.parent().unwrap_or(p));
         for dir in dirs {
@@ -459,6 +462,7 @@ fn make_private_dir(dir: &Path) -> Result<(), KeyError> {
         Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(io(e)),
         _ => {}
     }
+    between();
     let meta = fs::symlink_metadata(dir).map_err(io)?;
     if !meta.is_dir() {
         return Err(KeyError::NotADirectory(dir.to_owned()));
@@ -486,6 +490,7 @@ fn write_new(dir: &Path, path: &Path, content: &[u8]) -> Result<(), KeyError> {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(io(e)),
         _ => {}
     }
+    between();
     let write = || -> io::Result<()> {
         let mut file = OpenOptions::new()
             .write(true)
@@ -493,8 +498,11 @@ fn write_new(dir: &Path, path: &Path, content: &[u8]) -> Result<(), KeyError> {
             .mode(0o600)
             .custom_flags(OFlag::O_NOFOLLOW.bits())
             .open(&temp)?;
+        between();
         file.set_permissions(fs::Permissions::from_mode(0o600))?;
+        between();
         file.write_all(content)?;
+        between();
         file.sync_all()
     };
     let result = write().map_err(io).and_then(|()| {
@@ -515,8 +523,15 @@ fn write_new(dir: &Path, path: &Path, content: &[u8]) -> Result<(), KeyError> {
         let _ = fs::remove_file(&temp);
         return result;
     }
+    between();
     sync_dir(dir)
 }
+
+/// Stands between any two changes of the file system; tests look at what is there then.
+#[cfg(not(test))]
+fn between() {}
+#[cfg(test)]
+use tests::between;
 
 fn sync_dir(dir: &Path) -> Result<(), KeyError> {
     File::open(dir)
@@ -544,4 +559,121 @@ fn overwrite(path: &Path) -> Result<(), KeyError> {
     file.write_all(&vec![0; len])
         .and_then(|()| file.sync_all())
         .map_err(io)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    use crate::algorithm::KeySpec;
+
+    use super::*;
+
+    type Look = Box<dyn FnMut()>;
+
+    thread_local! {
+        static LOOK: RefCell<Option<Look>> = const { RefCell::new(None) };
+    }
+
+    pub(super) fn between() {
+        LOOK.with_borrow_mut(|look| {
+            if let Some(look) = look {
+                look();
+            }
+        });
+    }
+
+    /// Every file below is for its owner alone, and so is every folder; how many files there are.
+    fn must_be_private(dir: &Path) -> usize {
+        let mut files = 0;
+        for entry in fs::read_dir(dir).expect("our own folder") {
+            let path = entry.expect("listed").path();
+            let meta = fs::symlink_metadata(&path).expect("nobody else removes it");
+            let mode = meta.permissions().mode() & 0o7777;
+            let want = if meta.is_dir() { 0o700 } else { 0o600 };
+            assert_eq!(mode, want, "{} has mode {mode:o}", path.display());
+            if meta.is_dir() {
+                files += must_be_private(&path);
+            } else {
+                files += 1;
+            }
+        }
+        files
+    }
+
+    // W25 of the simulator's rules, where there are files.
+    #[test]
+    fn a_key_file_is_its_owners_alone_at_every_instant() {
+        // Nothing but the modes that the store asks for protects the files.
+        nix::sys::stat::umask(nix::sys::stat::Mode::empty());
+        let place = tempfile::tempdir().expect("a temporary folder");
+        let root = place.path().join("keys");
+        fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&root)
+            .expect("a folder");
+        let seen = Rc::new(RefCell::new(Vec::new()));
+        let (dir, into) = (root.clone(), Rc::clone(&seen));
+        let look = move || into.borrow_mut().push(must_be_private(&dir));
+        LOOK.set(Some(Box::new(look)));
+
+        let store = FileKeyStore::new(&root);
+        let name: Name = "example.net".parse().expect("a name");
+        let zone = ZoneRef {
+            id: ZoneId([7; 16]),
+            name: &name,
+        };
+        let now = Timestamp::from_secs(1_763_822_540);
+        let want = |role| NewKey {
+            id: KeyId([1; 16]),
+            zone,
+            spec: "ECDSAP256SHA256".parse::<KeySpec>().expect("a spec"),
+            role,
+            taken_tags: &[],
+            tag_range: 0..=u16::MAX,
+            labelling: crate::Labelling::Auto,
+            now,
+        };
+        let ksk = store.generate(&want(Role::Ksk)).expect("a key");
+        let zsk = store.generate(&want(Role::Zsk)).expect("a key");
+        store.set_aside(zone, &zsk).expect("moved");
+        store.bring_back(zone, &zsk).expect("moved");
+        store.set_aside(zone, &zsk).expect("moved");
+        store.destroy(zone, &zsk).expect("destroyed");
+
+        // Into another zone's folder, from a pair that anybody can read.
+        let open = place.path().join("elsewhere");
+        fs::create_dir(&open).expect("a folder");
+        let (public, private) = store.places(zone.id, &ksk).expect("a pair");
+        for half in [&public, &private] {
+            let to = open.join(half.file_name().expect("a name"));
+            fs::copy(half, &to).expect("copied");
+            fs::set_permissions(&to, fs::Permissions::from_mode(0o666)).expect("our own file");
+        }
+        let pair = open.join(public.file_name().expect("a name"));
+        let other = ZoneRef {
+            id: ZoneId([8; 16]),
+            name: &name,
+        };
+        let imported = store.import(KeyId([2; 16]), other, &pair, now);
+        let imported = imported.expect("imported");
+        // A crash left what it was writing, for everybody.
+        let left = root.join(other.id.to_string()).join(".left.new");
+        fs::write(&left, "PrivateKey: x").expect("our own folder");
+        LOOK.set(None);
+        write_new(
+            left.parent().expect("a folder"),
+            &left.with_file_name("left"),
+            b"PrivateKey: y",
+        )
+        .expect("written");
+        must_be_private(&root);
+        store.destroy(other, &imported).expect("destroyed");
+
+        // Three pairs are written by six files of six instants each, then moved and destroyed.
+        let seen = seen.borrow();
+        assert!(seen.len() >= 44, "{seen:?}");
+        assert_eq!(seen.iter().max(), Some(&4), "{seen:?}");
+    }
 }

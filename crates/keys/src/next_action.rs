@@ -314,8 +314,7 @@ impl<'a> Plan<'a> {
                 && !k.standby
                 && !self.zone.rolls.iter().any(|r| r.new.contains(&k.num));
             let away = left.is_some_and(|l| look.started >= l) || spare || self.signs_only(k);
-            let bare = self.zone.island || self.zone.unsigned;
-            let restores = !bare && !is(Mutant::RestoreNothing);
+            let restores = !self.zone.unsigned && !is(Mutant::RestoreNothing);
             let leaving = k.restored && t.removed_at.is_some();
             if shown && away && (!k.restored || leaving) && restores {
                 out.push(Event::KeyRestored {

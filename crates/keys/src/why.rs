@@ -32,7 +32,7 @@ pub struct Waiting {
     pub whom: Whom,
     /// Begins with whom it waits for and goes on with the evidence.
     pub text: String,
-    /// When it is looked at again; `None`: as soon as something happens.
+    /// When it is looked at again; `None`: it is being done.
     pub next: Option<Timestamp>,
 }
 
@@ -46,7 +46,7 @@ pub fn why(
 ) -> String {
     let looks = |next: Option<Timestamp>| {
         let next = next.or_else(|| next_deadline(zone, policy, facts, now));
-        next.map_or(String::new(), |d| {
+        next.map_or(" It is being done.".to_string(), |d| {
             format!(" Next look or step {}.", d.to_human())
         })
     };
@@ -61,10 +61,18 @@ pub fn why(
         );
     }
     if facts.clock_held {
-        return format!("{name}: waits for you: the clock was stepped and is not confirmed.");
+        return format!(
+            "{name}: waits for you: the clock was stepped and is not confirmed; no roll begins or goes \
+             on before.{}",
+            looks(None)
+        );
     }
     if facts.paused {
-        return format!("{name}: waits for you: key decisions are paused.");
+        return format!(
+            "{name}: waits for you: key decisions are paused: maintenance disable. Signatures over \
+             the keys are renewed meanwhile.{}",
+            looks(None)
+        );
     }
     if let Some(roll) = zone.rolls.first() {
         let w = waiting(zone, policy, facts, roll, now);
@@ -102,13 +110,17 @@ pub fn why(
     if policy.passthrough && zone.published.is_some() {
         return format!(
             "{name}: waits for you: the zone is to be passed on as it comes, and is signed with keys \
-             of its own; remove it and add it anew, or set signer.mode = \"sign\"."
+             of its own; remove it and add it anew, or set signer.mode = \"sign\".{}",
+            looks(None)
         );
     }
     if policy.unsigned && !zone.unsigned {
         return format!("{name}: {}.{}", still_signed(zone, policy), looks(None));
     }
-    quiet(name, zone, policy, now)
+    match due_by_hand(zone, policy, now) {
+        Some(text) => format!("{name}: {text}.{}", looks(None)),
+        None => quiet(name, zone, policy, now),
+    }
 }
 
 /// One roll, what it waits for, and since when.
@@ -127,18 +139,22 @@ fn of_roll(zone: &ZoneKeys, roll: &Roll, w: &Waiting) -> String {
     )
 }
 
-/// Nothing runs: what is due and may not begin by itself, or what comes next.
+/// What is due and may not begin by itself.
+fn due_by_hand(zone: &ZoneKeys, policy: &KeyPolicy, now: Timestamp) -> Option<String> {
+    let by_hand = |w: &Wish| w.at <= now && !policy.auto(w.kind.class()).start;
+    let w = wishes(zone, policy, now).into_iter().find(by_hand)?;
+    let class = w.kind.class();
+    Some(format!(
+        "waits for you: a {class} is due since {}: {} start-roll",
+        w.at.to_human(),
+        class.word()
+    ))
+}
+
+/// Nothing runs: what comes next.
 fn quiet(name: &str, zone: &ZoneKeys, policy: &KeyPolicy, now: Timestamp) -> String {
     let all = wishes(zone, policy, now);
     let auto = |w: &&Wish| policy.auto(w.kind.class()).start;
-    if let Some(w) = all.iter().find(|w| w.at <= now && !auto(w)) {
-        let class = w.kind.class();
-        return format!(
-            "{name}: waits for you: a {class} is due since {}: {} start-roll.",
-            w.at.to_human(),
-            class.word()
-        );
-    }
     match all.iter().filter(auto).min_by_key(|w| w.at) {
         Some(w) => format!(
             "{name}: nothing to wait for. Next: {} on {}.",
@@ -163,8 +179,21 @@ fn still_signed(zone: &ZoneKeys, policy: &KeyPolicy) -> String {
     format!("waits for the parent: signatures go when no DS leads here, and {shown}")
 }
 
-/// What `roll` waits for, with the evidence and the next check.
+/// What `roll` waits for, with the evidence and the next check: its own, or else the next time that
+/// anything is looked at or done for the zone.
 pub fn waiting(
+    zone: &ZoneKeys,
+    policy: &KeyPolicy,
+    facts: &Facts,
+    roll: &Roll,
+    now: Timestamp,
+) -> Waiting {
+    let mut w = reason(zone, policy, facts, roll, now);
+    w.next = w.next.or_else(|| next_deadline(zone, policy, facts, now));
+    w
+}
+
+fn reason(
     zone: &ZoneKeys,
     policy: &KeyPolicy,
     facts: &Facts,
@@ -197,7 +226,7 @@ pub fn waiting(
 
 /// The beginning of every sentence about a waiting roll.
 pub fn waits_for(zone: &ZoneKeys, policy: &KeyPolicy, roll: &Roll, now: Timestamp) -> String {
-    let text = waiting(zone, policy, &Facts::default(), roll, now).text;
+    let text = reason(zone, policy, &Facts::default(), roll, now).text;
     let end = text.find([':', '(']).unwrap_or(text.len());
     text[..end].trim_end().to_string()
 }

@@ -135,8 +135,20 @@ fn meet_all(z: &mut ZoneKeys) {
     }
 }
 
+/// With the next check of the reason itself.
 fn of(z: &ZoneKeys, policy: &KeyPolicy, facts: &Facts) -> Waiting {
-    waiting(z, policy, facts, &z.rolls[0], t(0))
+    reason(z, policy, facts, &z.rolls[0], t(0))
+}
+
+/// The sentence names a check that is still to come, or what was to be checked is being done.
+#[track_caller]
+fn names_the_next_check(z: &ZoneKeys, policy: &KeyPolicy, facts: &Facts) -> String {
+    let text = why("example", z, policy, facts, t(0));
+    let known = text.contains(" Next look or step ");
+    let under_way = text.ends_with(" It is being done.");
+    let acts = !crate::next_action(z, policy, facts, t(0)).is_empty();
+    assert!(known || under_way && acts, "{text}");
+    text
 }
 
 #[track_caller]
@@ -367,21 +379,39 @@ fn every_state_of_every_roll_says_whom_it_waits_for() {
                     let w = of(&z, &policy, &Facts::default());
                     let what = format!("{kind:?} {stage:?} {step}: {}", w.text);
                     assert!(HEADS.iter().any(|h| w.text.starts_with(h)), "{what}");
-                    // Either there is a next check, or what ends it is an event of this daemon, of
-                    // a server that is looked at anyway, or of a person.
-                    let event = matches!(w.whom, Whom::Signer | Whom::Token(_) | Whom::Operator);
-                    assert!(
-                        w.next.is_some() || event || w.whom == Whom::Caches,
-                        "{what}"
-                    );
-                    let one = why("example", &z, &policy, &Facts::default(), t(0));
+                    let none = Facts::default();
+                    let whole = waiting(&z, &policy, &none, &z.rolls[0], t(0));
+                    assert_eq!(whole.text, w.text);
+                    let acts = !crate::next_action(&z, &policy, &none, t(0)).is_empty();
+                    assert!(whole.next.is_some() || acts, "{what}");
+                    let one = names_the_next_check(&z, &policy, &none);
                     assert!(one.contains(&w.text) && one.contains(" since "), "{one}");
                     assert!(!one.contains('\n'));
+                    // Whatever it waits for: while nothing may move, that is said.
+                    for (facts, words) in held_and_paused() {
+                        let one = names_the_next_check(&z, &policy, &facts);
+                        assert!(one.contains(words), "{one}");
+                    }
                 }
                 policy.csk.auto = Auto::ON;
             }
         }
     }
+}
+
+fn held_and_paused() -> [(Facts, &'static str); 2] {
+    let none = Facts::default();
+    let held = Facts {
+        clock_held: true,
+        ..none.clone()
+    };
+    let paused = Facts {
+        paused: true,
+        ..none
+    };
+    let clock = "waits for you: the clock was stepped and is not confirmed";
+    let keys = "waits for you: key decisions are paused: maintenance disable";
+    [(held, clock), (paused, keys)]
 }
 
 fn policy_off(p: &mut KeyPolicy) {
@@ -395,10 +425,11 @@ fn policy_off(p: &mut KeyPolicy) {
 fn without_a_roll_it_says_what_is_due_and_what_is_ordered() {
     let p = KeyPolicy::default();
     let none = Facts::default();
-    let say = |z: &ZoneKeys, p: &KeyPolicy| why("example", z, p, &none, t(0));
+    let say = |z: &ZoneKeys, p: &KeyPolicy| names_the_next_check(z, p, &none);
     let mut z = zone(&p);
     z.parent.followed_at = Some(t(-50));
-    assert!(say(&z, &p).contains("nothing to wait for. Next: ZSK roll on "));
+    let text = why("example", &z, &p, &none, t(0));
+    assert!(text.contains("nothing to wait for. Next: ZSK roll on "));
     // Due, and it may not begin by itself.
     let mut off = zsk_off(&p);
     off.zsk.validity = Some(Duration::from_secs(60));
@@ -425,16 +456,23 @@ fn without_a_roll_it_says_what_is_due_and_what_is_ordered() {
     );
     assert!(text.contains("192.0.2.0 has 31203"), "{text}");
     // Nobody moves anything while the clock is not trusted, or in maintenance.
-    let held = Facts {
-        clock_held: true,
-        ..Facts::default()
+    for (facts, words) in held_and_paused() {
+        assert!(names_the_next_check(&z, &p, &facts).contains(words));
+    }
+    // The parent has no DS any more, or not the one that is asked for.
+    let mut gone = z.clone();
+    gone.parent.vanished = true;
+    assert!(say(&gone, &p).contains("the parent has no DS any more"));
+    z.parent.delegation = Delegation::Ours;
+    z.parent.shown.clear();
+    assert!(say(&z, &p).contains("waits for the parent: it should have exactly"));
+    // Another signer's zone, for which keys of its own were made before.
+    let passed = KeyPolicy {
+        passthrough: true,
+        ..p
     };
-    assert!(why("example", &z, &p, &held, t(0)).contains("waits for you: the clock"));
-    let paused = Facts {
-        paused: true,
-        ..Facts::default()
-    };
-    assert!(why("example", &z, &p, &paused, t(0)).contains("waits for you: key decisions"));
+    z.parent.shown.clone_from(&z.parent.wanted);
+    assert!(say(&z, &passed).contains("waits for you: the zone is to be passed on"));
 }
 
 /// What breaks the chain is told as long as any cache can hold it.

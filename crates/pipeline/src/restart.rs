@@ -186,7 +186,9 @@ impl Machine {
         let about = About::version(cand.version, cand.source_serial);
         self.record(
             HistoryKind::LoadFailed,
-            about.reason("the candidate's file cannot be read"),
+            about.reason(
+                "the candidate of before the restart is not whole; its source is read again",
+            ),
         );
         self.want_load(true, Trigger::Restart);
     }

@@ -505,6 +505,7 @@ impl World {
         let c = &self.config;
         let signing = self.within(c.token_down)
             || self.within(c.token_lies.map(|l| (l.0, l.1)))
+            || self.within(c.instance_lost.map(|l| (l.0, l.1 + HOUR)))
             || self.within(c.disk_full)
             || !self.up
             || !self.lost.is_empty()

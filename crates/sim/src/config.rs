@@ -88,6 +88,8 @@ pub struct Config {
     pub parent_down: Vec<(usize, u64, u64)>,
     /// The token fails from `.0` to `.1`.
     pub token_down: Option<(u64, u64)>,
+    /// One instance of the token is away from `.0` to `.1`.
+    pub instance_lost: Option<(u64, u64)>,
     /// One in `.2` signatures is wrong from `.0` to `.1`.
     pub token_lies: Option<(u64, u64, u64)>,
     /// The token refuses to destroy keys from `.0` to `.1`.
@@ -151,6 +153,7 @@ impl Default for Config {
             down: Vec::new(),
             parent_down: Vec::new(),
             token_down: None,
+            instance_lost: None,
             token_lies: None,
             token_keeps: None,
             instances: 1,

@@ -196,6 +196,7 @@ mod tests {
         assert_eq!((of(&out[0], "zsk"), of(&out[1], "zsk")), (FAULTS.len(), 0));
         assert_eq!((of(&out[0], "ksk"), of(&out[1], "ksk")), (0, FAULTS.len()));
         let first = (of(&out[0], "first"), of(&out[1], "first"));
-        assert_eq!(first, (FAULTS.len() / 2, FAULTS.len() / 2));
+        assert_eq!(first.0 + first.1, FAULTS.len());
+        assert!(first.0.abs_diff(first.1) <= 1, "{first:?}");
     }
 }

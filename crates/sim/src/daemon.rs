@@ -28,6 +28,7 @@ impl World {
                 let rolls = format!("no end of actions: {:?}", self.zone.rolls);
                 return self.fail(Rule::W21, rolls);
             }
+            self.decisions += 1;
             let actions = next_action(&self.zone, &self.policy, &self.facts, self.wall());
             self.facts.look_now = false;
             let mut moved = false;
@@ -206,6 +207,9 @@ impl World {
     /// Signatures by these keys, verified after they were made and again before publication.
     /// `None`: the version is refused; the one in service stays.
     fn passes(&mut self, signers: &[KeyNum]) -> Option<()> {
+        if signers.iter().any(|k| self.is_asked_in_vain(*k)) {
+            return None;
+        }
         let lies = self.lies();
         let split = signers.iter().any(|k| self.split.contains(k)) && self.config.instances > 1;
         let lost = self.lose_signature > 0;
@@ -237,12 +241,29 @@ impl World {
         self.within(Some((from, to))) && self.chance.one_in(one_in)
     }
 
+    /// An instance that came back lacks the key, and nobody has found out yet: which of the instances
+    /// a request goes to is chance. Proofs after its return set it apart.
+    fn is_asked_in_vain(&mut self, key: KeyNum) -> bool {
+        let Some((_, back)) = self.config.instance_lost else {
+            return false;
+        };
+        let known = back + HOUR;
+        let open = self.within(Some((back, known))) && self.absent.contains(&key);
+        let vain = open && self.chance.one_in(u64::from(self.config.instances));
+        if vain {
+            self.refused += 1;
+            self.line(format!("an instance of the token does not know {key}"));
+        }
+        vain
+    }
+
     /// 16 trial signatures on every instance.
     fn proves(&mut self, key: KeyNum) -> bool {
         if !self.config.proofs {
             return true;
         }
-        let lied = (0..16 * self.config.instances).any(|_| self.lies());
+        let lied =
+            (0..16 * self.config.instances).any(|_| self.lies() || self.is_asked_in_vain(key));
         let split = self.split.contains(&key) && self.config.instances > 1;
         if lied || split {
             self.refused += 1;
@@ -264,6 +285,12 @@ impl World {
             self.split.insert(num);
         } else {
             self.split.remove(&num);
+        }
+        // Only the instances that are there can be asked for proofs.
+        if self.within(self.config.instance_lost) {
+            self.absent.insert(num);
+        } else {
+            self.absent.remove(&num);
         }
         if !self.proves(num) {
             return None;

@@ -72,6 +72,10 @@ impl Runner {
                 w.config.token_down = Some((age, age + span));
                 w.retry_at(*span);
             }
+            Deed::TokenInstanceLost(span) => {
+                w.config.instances = w.config.instances.max(2);
+                w.config.instance_lost = Some((age, age + span));
+            }
             Deed::TokenLies(n, span) => w.config.token_lies = Some((age, age + span, *n)),
             Deed::TokenLoses(key) => w.lose(*key),
             Deed::TokenRestores(key) => w.find_again(*key),

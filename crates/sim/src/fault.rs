@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cascade_keys::{Class, Stage};
+use cascade_keys::{Class, RollType, Stage};
 use serde::{Deserialize, Serialize};
 
 /// Faults that every scenario of a roll is run with, each at each stage. The second is what happens,
@@ -17,6 +17,7 @@ pub const FAULTS: &[(&str, &str, &str)] = &[
     ("parent-down", "parent down 1 5d", ""),
     ("token-down", "token down 2d", ""),
     ("token-lies", "token lies 20 2d", ""),
+    ("instance-lost", "token instance-lost 2d", ""),
     ("crash", "kill", "restart after 2d"),
     ("disk-full", "disk full 1d", ""),
     ("network-down", "network down 2d", ""),
@@ -80,20 +81,83 @@ impl std::fmt::Display for Choice {
     }
 }
 
-/// Which (class, stage, fault) were reached, with counts.
+/// Which faults were put at which stages of which rolls, with counts.
 pub fn reached(outcomes: &[(Choice, Vec<(Class, Stage)>)]) -> BTreeMap<String, usize> {
     let mut out = BTreeMap::new();
+    let mut count = |what: String| *out.entry(what).or_insert(0) += 1;
     for (choice, stages) in outcomes {
-        let fault = match &choice.injection {
-            Some(i) => i.fault.clone(),
-            None if choice.restart => "restart".to_string(),
-            None if choice.crash_after.is_some() => "crash-point".to_string(),
-            None => "none".to_string(),
+        if let Some(i) = &choice.injection {
+            count(format!("{} {:?} {}", i.class, i.stage, i.fault));
+            continue;
+        }
+        let fault = match choice.crash_after {
+            Some(_) => "crash-point",
+            None if choice.restart => "restart",
+            None => "none",
         };
         for (class, stage) in stages {
-            *out.entry(format!("{} {stage:?} {fault}", class.word()))
-                .or_insert(0) += 1;
+            count(format!("{} {stage:?} {fault}", class.word()));
         }
     }
     out
+}
+
+/// Standard faults, and restarts, that were never put at some stage of some roll.
+pub fn unreached(outcomes: &[(Choice, Vec<(Class, Stage)>)]) -> Vec<String> {
+    let found = reached(outcomes);
+    let faults = FAULTS.iter().map(|f| f.0);
+    let faults: Vec<&str> = faults.chain(["restart", "crash-point"]).collect();
+    let mut out = Vec::new();
+    for kind in RollType::ALL {
+        let stages = kind.rows().iter().map(|r| r.stage);
+        for stage in stages {
+            let all = faults
+                .iter()
+                .map(|f| format!("{} {stage:?} {f}", kind.class().word()));
+            out.extend(all.filter(|what| !found.contains_key(what)));
+        }
+    }
+    out.sort();
+    out.dedup();
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_never_reached_is_named() {
+        let mut outcomes = Vec::new();
+        for kind in RollType::ALL {
+            let of = |r: &cascade_keys::Row| (kind.class(), r.stage);
+            let stages: Vec<(Class, Stage)> = kind.rows().iter().map(of).collect();
+            for (class, stage) in &stages {
+                outcomes.extend(FAULTS.iter().map(|(fault, ..)| {
+                    let injection = Injection {
+                        fault: (*fault).to_string(),
+                        class: class.word().to_string(),
+                        stage: *stage,
+                    };
+                    let choice = Choice {
+                        injection: Some(injection),
+                        ..Choice::default()
+                    };
+                    (choice, stages.clone())
+                }));
+            }
+            for (restart, crash_after) in [(true, None), (false, Some(3))] {
+                let choice = Choice {
+                    restart,
+                    crash_after,
+                    ..Choice::default()
+                };
+                outcomes.push((choice, stages.clone()));
+            }
+        }
+        assert_eq!(unreached(&outcomes), Vec::<String>::new());
+        let ksk = |i: &Injection| i.class == "ksk" && i.stage == Stage::C2 && i.fault == "crash";
+        outcomes.retain(|(c, _)| !c.injection.as_ref().is_some_and(ksk));
+        assert_eq!(unreached(&outcomes), ["ksk C2 crash"]);
+    }
 }

@@ -16,7 +16,7 @@ use cascade_sim::Rng;
 use cascade_sim::cross::cross;
 use cascade_sim::explore::random_scenario;
 use cascade_sim::failure::Failure;
-use cascade_sim::fault::{Choice, reached};
+use cascade_sim::fault::{Choice, reached, unreached};
 use cascade_sim::many;
 use cascade_sim::run::{Outcome, run};
 use cascade_sim::scenario::{Scenario, expand, parse};
@@ -48,7 +48,8 @@ enum Command {
         /// More seeds than the files name: 0 up to this one.
         #[arg(long)]
         seeds: Option<u64>,
-        /// Which combinations of roll, stage and fault were reached.
+        /// Which combinations of roll, stage and fault were reached, and the slowest files; one that was
+        /// not reached is a failure.
         #[arg(long)]
         reached: bool,
         /// Folder for files of failures.
@@ -178,7 +179,12 @@ struct Tally {
     failed: usize,
     failures: Vec<Failure>,
     outcomes: Vec<(Choice, Vec<(Class, Stage)>)>,
+    /// Seconds of each file.
+    times: Vec<(f64, String)>,
 }
+
+/// Files that are told to be slow.
+const SLOWEST: usize = 5;
 
 fn run_files(
     files: &[PathBuf],
@@ -206,6 +212,7 @@ fn run_files(
                             sum.days += t.days;
                             sum.failed += t.failed;
                             sum.outcomes.extend(t.outcomes);
+                            sum.times.extend(t.times);
                         }
                         Err(e) => *total = Err(e),
                     }
@@ -213,12 +220,8 @@ fn run_files(
             });
         }
     });
-    let total = total.into_inner().map_err(|_| "a run has panicked")??;
-    if report {
-        for (what, n) in reached(&total.outcomes) {
-            println!("reached {what}: {n}");
-        }
-    }
+    let mut total = total.into_inner().map_err(|_| "a run has panicked")??;
+    let missing = if report { tell(&mut total) } else { 0 };
     println!(
         "{} runs, {} zone-years, {} failed, {:.0} s",
         total.runs,
@@ -226,20 +229,36 @@ fn run_files(
         total.failed,
         begun.elapsed().as_secs_f64()
     );
-    Ok(total.failed == 0)
+    Ok(total.failed == 0 && missing == 0)
 }
 
-fn told(file: &Path, begun: Instant, t: Tally, out: &Path) -> Result<Tally, String> {
+/// The report of a night: what was reached, how often, and what never.
+fn tell(total: &mut Tally) -> usize {
+    for (what, n) in reached(&total.outcomes) {
+        println!("reached {what}: {n}");
+    }
+    total.times.sort_by(|a, b| b.0.total_cmp(&a.0));
+    for (secs, name) in total.times.iter().take(SLOWEST) {
+        println!("slow {name}: {secs:.0} s");
+    }
+    let missing = unreached(&total.outcomes);
+    for what in &missing {
+        println!("never reached {what}");
+    }
+    missing.len()
+}
+
+fn told(file: &Path, begun: Instant, mut t: Tally, out: &Path) -> Result<Tally, String> {
     for f in &t.failures {
         keep(f, out)?;
     }
+    let name = file.file_stem().unwrap_or_default().to_string_lossy();
+    let secs = begun.elapsed().as_secs_f64();
     println!(
-        "{:<32} {:>6} runs {:>4} failed {:>7.2} s",
-        file.file_stem().unwrap_or_default().to_string_lossy(),
-        t.runs,
-        t.failed,
-        begun.elapsed().as_secs_f64()
+        "{name:<32} {:>6} runs {:>4} failed {secs:>7.2} s",
+        t.runs, t.failed,
     );
+    t.times.push((secs, name.into_owned()));
     Ok(t)
 }
 
@@ -422,6 +441,17 @@ fn one_day(zones: u32) -> bool {
         day.looks,
         day.state,
         begun.elapsed().as_secs_f64()
+    );
+    // Asked for now and for next, as the daemon does.
+    let begun = Instant::now();
+    let n = 200_000;
+    let acts = many::decide(n);
+    let each = begun.elapsed().as_secs_f64() / f64::from(n);
+    println!(
+        "{} decisions, {:.1} us each ({acts} of {n} tried had something to do), {:.1} s for the day",
+        day.decisions,
+        each * 1e6,
+        each * day.decisions as f64
     );
     if let Some((zone, b)) = &day.broken {
         println!("zone {zone}: {b}");

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use cascade_keys::{Event, Role};
+use cascade_keys::{Event, Role, next_action, next_deadline};
 
 use crate::config::{Config, default_policy};
 use crate::world::World;
@@ -102,6 +102,8 @@ pub struct OneDay {
     pub starts: usize,
     /// Sweeps of servers of zone and parent.
     pub looks: usize,
+    /// How often the product was asked what to do.
+    pub decisions: u64,
     /// Octets of the state of a zone that rests, as it is stored.
     pub state: usize,
     pub broken: Option<(u32, Broken)>,
@@ -125,8 +127,9 @@ pub fn one_day(share: impl Iterator<Item = u32>) -> OneDay {
         if i == 1 {
             day.state = serde_json::to_string(&w.zone).map_or(0, |t| t.len());
         }
-        let looks = w.looks;
+        let (looks, decisions) = (w.looks, w.decisions);
         w.run(DAY);
+        day.decisions += w.decisions - decisions;
         day.zones += 1;
         day.looks += w.looks - looks;
         let starts = |e: &&Event| matches!(e, Event::RollStarted { .. });
@@ -138,11 +141,27 @@ pub fn one_day(share: impl Iterator<Item = u32>) -> OneDay {
     day
 }
 
+/// Decides `n` times about a zone at rest: what to do now, and when next. Gives how often something
+/// was to be done.
+pub fn decide(n: u32) -> u32 {
+    let mut w = World::new(default_policy(), config_of(0));
+    w.run(20 * DAY);
+    let mut acts = 0;
+    for i in 0..n {
+        let now = w.now + Duration::from_secs(u64::from(i) % DAY);
+        let due = !next_action(&w.zone, &w.policy, &w.facts, now).is_empty();
+        let next = next_deadline(&w.zone, &w.policy, &w.facts, now);
+        acts += u32::from(due || next.is_none());
+    }
+    acts
+}
+
 impl std::ops::AddAssign for OneDay {
     fn add_assign(&mut self, other: OneDay) {
         self.zones += other.zones;
         self.starts += other.starts;
         self.looks += other.looks;
+        self.decisions += other.decisions;
         self.state = self.state.max(other.state);
         self.broken = self.broken.take().or(other.broken);
     }

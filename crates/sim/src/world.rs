@@ -96,6 +96,8 @@ pub struct World {
     pub up: bool,
     pub checks: usize,
     pub looks: usize,
+    /// How often the product was asked what to do now, or when next.
+    pub decisions: u64,
     /// Seconds at which the parent was asked.
     pub ds_looks: Vec<u64>,
     pub reminders: usize,
@@ -120,6 +122,8 @@ pub struct World {
     /// Keys whose private halves differ between instances.
     pub(crate) split: BTreeSet<KeyNum>,
     pub(crate) lost: BTreeSet<KeyNum>,
+    /// Keys that were made while an instance was away, which it lacks.
+    pub(crate) absent: BTreeSet<KeyNum>,
     pub(crate) fails: BTreeMap<Subject, u32>,
     pub(crate) effects: u32,
     pub(crate) unreported: Vec<Event>,
@@ -188,6 +192,7 @@ impl World {
             up: true,
             checks: 0,
             looks: 0,
+            decisions: 0,
             ds_looks: Vec::new(),
             reminders: 0,
             destroyed: 0,
@@ -205,6 +210,7 @@ impl World {
             reach: Reach::default(),
             keys: BTreeMap::new(),
             split: BTreeSet::new(),
+            absent: BTreeSet::new(),
             lost: BTreeSet::new(),
             fails: BTreeMap::new(),
             effects: 0,

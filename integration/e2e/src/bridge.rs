@@ -5,8 +5,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use crate::site::beside_us;
@@ -56,6 +54,14 @@ impl Bridge {
     /// # Panics
     /// When SoftHSM is there and makes no token.
     pub fn softhsm_token() -> Option<Bridge> {
+        Bridge::softhsm_token_with(PIN)
+    }
+
+    /// The same with a PIN of its own, for whoever looks where it turns up.
+    ///
+    /// # Panics
+    /// When SoftHSM is there and makes no token.
+    pub fn softhsm_token_with(pin: &str) -> Option<Bridge> {
         let module = SOFTHSM.iter().map(Path::new).find(|p| p.exists());
         let Some(module) = module.and_then(|m| m.canonicalize().ok()) else {
             eprintln!("SKIPPED: SoftHSM is not installed (apt-get install softhsm2)");
@@ -75,7 +81,7 @@ impl Bridge {
         let made = bridge
             .on_token("softhsm2-util")
             .args(["--init-token", "--free", "--label", LABEL])
-            .args(["--so-pin", "1234", "--pin", PIN])
+            .args(["--so-pin", "1234", "--pin", pin])
             .output();
         match made {
             Ok(made) => assert!(made.status.success(), "{made:?}"),
@@ -291,9 +297,7 @@ impl Bridge {
     /// Stops the program where it is, or lets it go on.
     pub fn freeze(&self, on: bool) {
         if let Some(child) = &self.child {
-            let pid = Pid::from_raw(i32::try_from(child.id()).expect("a pid is an i32"));
-            let signal = if on { Signal::SIGSTOP } else { Signal::SIGCONT };
-            let _ = kill(pid, signal);
+            crate::wait::freeze(child, on);
         }
     }
 

@@ -28,6 +28,8 @@ pub struct Site {
     child: Option<Child>,
     /// What the daemon takes for the time at its start, in seconds; the real time if not given.
     time: Option<i64>,
+    /// What a shell does before the daemon.
+    prelude: String,
 }
 
 const HTTP: usize = 0;
@@ -63,6 +65,7 @@ impl Site {
             programs,
             child: None,
             time: None,
+            prelude: String::new(),
         };
         for name in ["policies", "zones"] {
             fs::create_dir(site.path(name)).expect("our own directory is writable");
@@ -86,6 +89,11 @@ impl Site {
     /// `test-clock`.
     pub fn begin_at(&mut self, unix_time: i64) {
         self.time = Some(unix_time);
+    }
+
+    /// The daemon is started by a shell after these lines, which set its surroundings.
+    pub fn begin_after(&mut self, lines: &str) {
+        self.prelude = format!("{lines}\nexec \"$0\" \"$@\"");
     }
 
     /// The configuration that [`Site::new`] writes.
@@ -241,7 +249,14 @@ resolvers = ["127.0.0.1:9"]
             .open(self.path("log"))
             .expect("our own directory is writable");
         let log_too = log.try_clone().expect("a file can be opened twice");
-        let mut command = Command::new(self.programs.join("cascaded"));
+        let mut command = if self.prelude.is_empty() {
+            Command::new(self.programs.join("cascaded"))
+        } else {
+            let mut shell = Command::new("/bin/sh");
+            shell.args(["-c", &self.prelude]);
+            shell.arg(self.programs.join("cascaded"));
+            shell
+        };
         match self.time {
             Some(time) => command.env("CASCADE_FAKETIME", time.to_string()),
             None => command.env_remove("CASCADE_FAKETIME"),

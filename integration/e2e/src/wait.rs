@@ -5,6 +5,9 @@ use std::process::Child;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 /// Asks again and again until there is an answer or the time is over.
 pub fn within<T>(limit: Duration, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
     let end = Instant::now() + limit;
@@ -41,14 +44,32 @@ pub fn end(server: &mut Child) {
 
 /// NSD's children do not end with it.
 fn end_children(pid: u32) {
-    let path = format!("/proc/{pid}/task/{pid}/children");
-    for child in fs::read_to_string(path).unwrap_or_default().split(' ') {
-        if let Ok(child) = child.trim().parse::<u32>() {
-            end_children(child);
-            if let Ok(child @ 2..) = i32::try_from(child) {
-                let child = nix::unistd::Pid::from_raw(child);
-                let _ = nix::sys::signal::kill(child, nix::sys::signal::Signal::SIGKILL);
-            }
-        }
+    for child in children(pid) {
+        signal_all(child, Signal::SIGKILL);
     }
+}
+
+/// Stops a program where it is with all that it started, or lets it go on.
+pub(crate) fn freeze(child: &Child, on: bool) {
+    signal_all(
+        child.id(),
+        if on { Signal::SIGSTOP } else { Signal::SIGCONT },
+    );
+}
+
+fn signal_all(pid: u32, signal: Signal) {
+    if let Ok(pid @ 2..) = i32::try_from(pid) {
+        let _ = kill(Pid::from_raw(pid), signal);
+    }
+    children(pid)
+        .into_iter()
+        .for_each(|c| signal_all(c, signal));
+}
+
+fn children(pid: u32) -> Vec<u32> {
+    let path = format!("/proc/{pid}/task/{pid}/children");
+    let text = fs::read_to_string(path).unwrap_or_default();
+    text.split_whitespace()
+        .filter_map(|c| c.parse().ok())
+        .collect()
 }

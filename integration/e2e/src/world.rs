@@ -119,6 +119,11 @@ impl Server {
         dig(self.port(), args)
     }
 
+    /// Stops the program where it is, or lets it go on: it answers nothing meanwhile.
+    pub fn freeze(&self, on: bool) {
+        crate::wait::freeze(&self.child, on);
+    }
+
     pub fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }

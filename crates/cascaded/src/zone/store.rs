@@ -505,6 +505,12 @@ impl Actor {
                 _ => {}
             }
         }
+        if matches!(keepsake, Keepsake::Unsigned) && self.passes() {
+            // The signatures of its source were in memory only. Loaded again it comes to where it
+            // was; a person who has to agree is asked again.
+            tracing::info!(zone = %self.me.name, "the candidate is loaded again: its signatures are the source's");
+            keepsake = Keepsake::Lost;
+        }
         if lost.is_none() {
             self.recover_updates().await;
         }

@@ -29,7 +29,7 @@ use crate::parent::Ds;
 pub(crate) use parse::deeds_of;
 pub use parse::{expand, parse};
 pub use pattern::matches;
-pub(crate) use settings::apply_policy;
+pub use settings::apply_policy;
 
 /// Where a scenario cannot be read.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
@@ -133,6 +133,8 @@ pub enum Deed {
     SecondaryRefuse(usize, u64),
     SecondaryForge(usize, u64),
     TokenDown(u64),
+    /// One of several instances is away, and comes back as it was before.
+    TokenInstanceLost(u64),
     TokenLies(u64, u64),
     TokenLoses(KeyNum),
     TokenRestores(KeyNum),

@@ -384,6 +384,7 @@ fn token(w: &mut Words) -> Parsed<Deed> {
     let what = w.next("what it does")?;
     Ok(match what.text.as_str() {
         "down" => Deed::TokenDown(w.span("a duration")?),
+        "instance-lost" => Deed::TokenInstanceLost(w.span("a duration")?),
         "lies" => {
             let one_in = w.number("one in how many signatures")?;
             Deed::TokenLies(one_in, w.span("a duration")?)
@@ -399,7 +400,7 @@ fn token(w: &mut Words) -> Parsed<Deed> {
         _ => {
             return Err(w.bad(
                 &what,
-                "one of down, lies, loses, restores, collides, unsynchronised, keeps",
+                "one of down, instance-lost, lies, loses, restores, collides, unsynchronised, keeps",
             ));
         }
     })

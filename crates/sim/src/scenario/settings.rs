@@ -208,7 +208,7 @@ impl Words {
 }
 
 /// Settings that were read before.
-pub(crate) fn apply_policy(p: &mut KeyPolicy, pairs: &[(String, String)]) {
+pub fn apply_policy(p: &mut KeyPolicy, pairs: &[(String, String)]) {
     let Ok(words) = Words::of(0, "") else { return };
     for (k, v) in pairs {
         let word = |text: &String| Word {

@@ -4,8 +4,10 @@
 
 mod agreed;
 mod held;
+mod level_d;
 mod parent;
 mod restored;
+mod secrets;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -27,6 +29,18 @@ const TTL: u64 = 300;
 /// cache is younger than its TTL.
 const STRIDE: u64 = 100;
 const ZONE: &str = "example.test";
+
+/// How a world begins.
+struct Setup<'a> {
+    /// Lines of the zone's policy, after those that every story has.
+    lines: &'a str,
+    /// The whole policy instead, in which `{servers}` and `{parent}` stand for addresses.
+    policy: Option<&'a str>,
+    delegated: bool,
+    start: i64,
+    secondaries: usize,
+    zone: String,
+}
 
 struct World {
     site: Site,
@@ -67,10 +81,21 @@ impl World {
     }
 
     fn begin(lines: &str, delegated: bool, start: i64) -> World {
+        World::set_up(Setup {
+            lines,
+            policy: None,
+            delegated,
+            start,
+            secondaries: 2,
+            zone: child_zone(),
+        })
+    }
+
+    fn set_up(setup: Setup<'_>) -> World {
         let mut site = Site::new();
-        site.begin_at(start);
+        site.begin_at(setup.start);
         let parent = Server::nsd(&["test"], site.publication_port());
-        let secondaries: Vec<Server> = (0..2)
+        let secondaries: Vec<Server> = (0..setup.secondaries)
             .map(|_| Server::nsd(&[ZONE], site.publication_port()))
             .collect();
         let of = |servers: &[&Server]| {
@@ -104,17 +129,20 @@ impl World {
             validated: BTreeSet::new(),
             asked: 0,
             follows: true,
-            delegated,
+            delegated: setup.delegated,
             signer: "key-roll-time = \"1m\"\n".to_string(),
             parent_lines: String::new(),
         };
-        world.child_policy(lines);
+        match setup.policy {
+            Some(text) => world.whole_policy(text),
+            None => world.child_policy(setup.lines),
+        }
         world.site.start();
         world.site.ok(&["policy", "reload"]);
         world.write_parent();
         let parent_file = world.site.path("zones/test");
         add(&world.site, "test", "parent", &parent_file);
-        let zone = world.site.write(&format!("zones/{ZONE}"), &child_zone());
+        let zone = world.site.write(&format!("zones/{ZONE}"), &setup.zone);
         add(&world.site, ZONE, "child", &zone);
         world.site.await_published(ZONE, 1);
         let ds = world.site.ok(&["keyset", "test", "get", "ds"]);
@@ -123,6 +151,19 @@ impl World {
             world.parent.ask(&["test", "SOA"]).serial()
         });
         world
+    }
+
+    /// Writes the zone's policy, with the addresses of this world.
+    fn whole_policy(&self, text: &str) {
+        let of: Vec<String> = self
+            .secondaries
+            .iter()
+            .map(|s| format!("\"127.0.0.1:{}\"", s.port()))
+            .collect();
+        let parent = format!("\"127.0.0.1:{}\"", self.parent.port());
+        let text = text.replace("{servers}", &of.join(", "));
+        self.site
+            .policy("child", &text.replace("{parent}", &parent));
     }
 
     /// Writes the zone's policy; lines stand for what differs from the defaults.

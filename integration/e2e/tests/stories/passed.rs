@@ -263,3 +263,37 @@ fn a_ds_that_fits_no_key_of_the_signer_is_told() {
     site.ok(&["keyset", ZONE, "check"]);
     until("all is well", || (told() == [false; 3]).then_some(()));
 }
+
+/// Its signatures come from the source and from nowhere else: after a restart they are fetched again.
+#[test]
+fn what_is_held_over_a_restart_is_passed_on_when_it_is_approved() {
+    let mut site = site_with_policy(PASS);
+    let Some(signer) = Signer::new(&site) else {
+        return;
+    };
+    let file = signer.sign(&site, SEED, &[]);
+    add_file(&site, ZONE, &file);
+    site.await_published(ZONE, 1);
+    site.policy("p", &format!("{PASS}[loader.review]\nmode = \"manual\"\n"));
+    site.ok(&["policy", "reload", "--yes"]);
+    signer.sign(&site, &seed_with_serial(2), &[]);
+    site.ok(&["zone", "reload", ZONE]);
+    site.await_state(ZONE, "unsigned-review");
+    for graceful in [true, false] {
+        if graceful {
+            site.stop();
+        } else {
+            site.kill();
+        }
+        site.start();
+        site.await_state(ZONE, "unsigned-review");
+        assert_eq!(site.ask(&[ZONE, "SOA"]).serial(), Some(1));
+    }
+    let approve = ["zone", "approve", "--unsigned", ZONE, "2"];
+    until("it is approved", || {
+        (site.cascade(&approve).code == Some(0)).then_some(())
+    });
+    site.await_published(ZONE, 2);
+    is_unchanged(&site, &file);
+    judge(&site, ZONE);
+}
