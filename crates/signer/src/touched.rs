@@ -85,9 +85,11 @@ fn nsec_before(
 ) -> Option<usize> {
     let unit = version.bearing_unit_back(start);
     let was = prev.unit(alignment.prev_unit(unit)?).nsec_next();
-    let unit_now = version.unit(unit);
-    let all = 0..u16::try_from(unit_now.owner_count()).unwrap_or(u16::MAX);
-    let last = unit_now.owner_at(unit_now.last_bearing(all)?)?;
+    let last = version
+        .unit(unit)
+        .owners()
+        .filter(|o| !o.flags().is_occluded())
+        .last()?;
     let next = version.succ_bearing(last.key());
     let next = next.as_ref().map_or(&[][..], |o| o.key());
     (was != Some(next)).then_some(unit)
