@@ -252,6 +252,7 @@ fn step(
         apex_times: (plan.apex.inception, plan.apex.expiration),
         key_set_due: 0,
         no_digest: true,
+        alike: false,
     };
     let mut todo = missing(before, slots.masks.zone, &spread);
     todo.truncate(batch.max(1));

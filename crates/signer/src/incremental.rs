@@ -129,6 +129,7 @@ pub(crate) fn patch(
         apex_times: (plan.apex.inception, plan.apex.expiration),
         key_set_due: key_set_due(scope.key_set_remain, &plan.times, now).to_wire(),
         no_digest: true,
+        alike: slots.masks.gone == 0 && beside.is_none() && prev.writes_like(draft.version()),
     };
     let tasks = leaf_tasks(&leaves, &alignment, scope, &upkeep.places, !same_denial);
     let idle =

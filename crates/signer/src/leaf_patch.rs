@@ -35,6 +35,8 @@ pub(crate) struct LeafPatch<'a> {
     pub key_set_due: u32,
     /// The digest of the zone is not known yet, and so not signed.
     pub no_digest: bool,
+    /// Leaves of `prev` and of the draft can be compared as they stand, and no key of `prev` is gone.
+    pub alike: bool,
 }
 
 /// A unit of the draft to look at.
@@ -55,7 +57,7 @@ pub(crate) struct LeafPatched {
 }
 
 impl<'a> LeafPatch<'a> {
-    fn version(&self) -> &'a ZoneVersion {
+    pub(crate) fn version(&self) -> &'a ZoneVersion {
         self.draft.version()
     }
 
@@ -67,6 +69,9 @@ impl<'a> LeafPatch<'a> {
             true => self.spread.apex(),
             false => self.spread.leaf(unit.fence()),
         };
+        if let Some(was) = self.partner(task, &unit) {
+            return self.prepare_beside(task, &unit, &was, piece);
+        }
         let mut olds = (!unit.is_apex()).then(|| self.prev.owners_from(unit.first_key()));
         let mut besides = self.beside.map(|b| b.owners_from(unit.first_key()));
         // The bearing owner whose NSEC waits for the next one: its ordinal, and how it was.
@@ -131,7 +136,7 @@ impl<'a> LeafPatch<'a> {
 
     /// Most owners of a leaf are as they were, and nothing asks for other signatures: those over
     /// their RRsets are taken over in one walk. `false`: nothing was done.
-    fn keep_all(
+    pub(crate) fn keep_all(
         &self,
         owner: &Owner<'_>,
         old: Option<&Owner<'a>>,
@@ -174,7 +179,7 @@ impl<'a> LeafPatch<'a> {
         true
     }
 
-    fn rrset(
+    pub(crate) fn rrset(
         &self,
         owner: &Owner<'_>,
         set: &RRset<'_>,
@@ -212,7 +217,7 @@ impl<'a> LeafPatch<'a> {
     }
 
     /// The NSEC of the owner in `bearer`, naming `next`.
-    fn nsec(
+    pub(crate) fn nsec(
         &self,
         ordinal: u16,
         old: Option<Owner<'a>>,
@@ -281,7 +286,7 @@ impl<'a> LeafPatch<'a> {
         }
     }
 
-    fn times(&self, group: Group, expiration: u32) -> (u32, u32) {
+    pub(crate) fn times(&self, group: Group, expiration: u32) -> (u32, u32) {
         match group {
             Group::Zone => (self.spread.inception(), expiration),
             Group::Dnskey | Group::Cds => self.apex_times,
@@ -291,6 +296,9 @@ impl<'a> LeafPatch<'a> {
     /// Puts the signatures, kept and made, into the unit's sidecar.
     pub fn finish(&self, task: &LeafTask, piece: &Piece) -> Result<LeafPatched, SignError> {
         let mut builder = self.draft.sidecar(task.unit);
+        if let Some(beside) = &piece.beside {
+            return self.finish_beside(beside, builder, piece);
+        }
         if let (Some(ttl), true) = (self.nsec_ttl, piece.bearing) {
             builder.nsec(ttl, &piece.next);
         }

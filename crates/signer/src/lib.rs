@@ -16,6 +16,7 @@ mod incremental;
 pub mod job;
 mod leaf;
 mod leaf_patch;
+mod leaf_splice;
 mod nsec3;
 mod piece;
 pub mod plan;

@@ -3,6 +3,7 @@
 //! Software keys sign on the pool's threads. Batches for tokens are submitted from the job's own
 //! thread, window by window, so that no pool thread ever waits.
 
+use std::ops::Range;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, atomic::AtomicU64, atomic::Ordering::Relaxed};
 use std::time::Duration;
@@ -102,6 +103,18 @@ struct Lane {
     checks: Vec<Batch>,
 }
 
+/// How a leaf lies to one of the version before from which most of it is taken over.
+#[derive(Default)]
+pub(crate) struct Beside {
+    /// That unit.
+    pub was: usize,
+    /// Owners whose signatures stay: there, and the first of them here.
+    pub kept: Vec<(Range<u16>, u16)>,
+    /// Numbers of all other owners: there, and here.
+    pub gone: Vec<u16>,
+    pub come: Vec<u16>,
+}
+
 #[derive(Default)]
 pub(crate) struct Piece {
     pub entries: Vec<Entry>,
@@ -123,6 +136,8 @@ pub(crate) struct Piece {
     pub before: Vec<u8>,
     kept: Vec<Kept>,
     kept_octets: Vec<u8>,
+    /// Leaf: what it has of the one before.
+    pub beside: Option<Beside>,
     lanes: [Vec<Lane>; 3],
 }
 
@@ -134,6 +149,7 @@ impl Piece {
         self.bearing = false;
         self.kept.clear();
         self.kept_octets.clear();
+        self.beside = None;
         for (lanes, keys) in self.lanes.iter_mut().zip(keys) {
             lanes.resize_with(keys.len(), Lane::default);
             lanes.iter_mut().for_each(|l| l.used = 0);

@@ -69,6 +69,7 @@ pub(crate) fn seal(
         apex_times: (plan.apex.inception, plan.apex.expiration),
         key_set_due: now.to_wire(),
         no_digest: false,
+        alike: false,
     };
     let apex = LeafTask {
         unit: 0,

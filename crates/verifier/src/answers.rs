@@ -2,7 +2,7 @@
 
 use crate::context::Context;
 use crate::denial::hash_name;
-use crate::finding::{Check, Finding, Sink, is_denial_or_signature};
+use crate::finding::{Check, Finding, Sink};
 use crate::message::{Message, Record, read};
 use crate::proof::{Proofs, validated};
 use crate::rdata::t;
@@ -83,18 +83,8 @@ fn random(seed: &mut u64) -> u64 {
 fn pick(ctx: &Context<'_>, source: &dyn Source, seed: &mut u64) -> Vec<u8> {
     let units = source.unit_count().max(1) as u64;
     let unit = (random(seed) % units) as usize;
-    let mut owners: Vec<Vec<u8>> = Vec::new();
-    source.unit(unit, &mut |rr| {
-        if owners.last().is_none_or(|o| !wire::same_name(o, rr.owner))
-            && wire::at_or_below(rr.owner, &ctx.apex_name)
-        {
-            owners.push(rr.owner.to_ascii_lowercase());
-        }
-    });
-    match owners.len() as u64 {
-        0 => ctx.apex_name.clone(),
-        n => owners.swap_remove((random(seed) % n) as usize),
-    }
+    let owner = source.owner_in(unit, random(seed));
+    owner.unwrap_or_else(|| ctx.apex_name.clone())
 }
 
 /// Asks about `owner` in one of six ways.
@@ -150,11 +140,7 @@ fn ask(
 
 fn types(source: &dyn Source, name: &[u8]) -> Vec<u16> {
     let mut types = Vec::new();
-    source.at(name, &mut |rr| {
-        if !is_denial_or_signature(rr.rtype) {
-            types.push(rr.rtype);
-        }
-    });
+    source.types_at(name, &mut |rtype| types.push(rtype));
     types
 }
 

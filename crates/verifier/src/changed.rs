@@ -351,8 +351,8 @@ fn push_subtree(
 
 fn hides(ctx: &Context<'_>, version: &dyn Source, owner: &[u8]) -> bool {
     let mut hides = false;
-    version.at(owner, &mut |rr| {
-        hides |= rr.rtype == t::DNAME || (rr.rtype == t::NS && owner != ctx.apex_name)
+    version.types_at(owner, &mut |rtype| {
+        hides |= rtype == t::DNAME || (rtype == t::NS && owner != ctx.apex_name)
     });
     hides
 }

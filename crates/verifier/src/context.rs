@@ -185,9 +185,9 @@ impl<'a> Context<'a> {
         for n in self.apex_labels..labels {
             let above = wire::suffix(name, n);
             let (mut ns, mut dname) = (false, false);
-            source.at(above, &mut |rr| {
-                ns |= rr.rtype == t::NS;
-                dname |= rr.rtype == t::DNAME;
+            source.types_at(above, &mut |rtype| {
+                ns |= rtype == t::NS;
+                dname |= rtype == t::DNAME;
             });
             if dname || (ns && n > self.apex_labels) {
                 return Some(above.to_ascii_lowercase());

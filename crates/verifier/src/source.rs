@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
+use crate::finding::is_denial_or_signature;
 use crate::rdata::t;
 use crate::wire::{self, cmp_names, same_name};
 
@@ -40,8 +41,31 @@ pub trait Source: Sync {
     fn block(&self, index: usize, f: &mut dyn FnMut(Rr<'_>));
     /// Main records at `owner`.
     fn at(&self, owner: &[u8], f: &mut dyn FnMut(Rr<'_>));
+    /// Types of the main records at `owner`, signatures and NSEC left out; each once or more. Asked
+    /// for many names that only stand beside a change: cheaper than the records, where that is so.
+    fn types_at(&self, owner: &[u8], f: &mut dyn FnMut(u16)) {
+        self.at(owner, &mut |rr| {
+            if !is_denial_or_signature(rr.rtype) {
+                f(rr.rtype);
+            }
+        });
+    }
     /// NSEC3 records and their RRSIGs at `owner`.
     fn hashed_at(&self, owner: &[u8], f: &mut dyn FnMut(Rr<'_>));
+    /// Owner of main records number `n` (modulo how many there are) of a unit, in lower case; `None`:
+    /// there is none in the zone.
+    fn owner_in(&self, unit: usize, n: u64) -> Option<Vec<u8>> {
+        let mut owners: Vec<Vec<u8>> = Vec::new();
+        self.unit(unit, &mut |rr| {
+            if owners.last().is_none_or(|o| !same_name(o, rr.owner))
+                && wire::at_or_below(rr.owner, self.apex())
+            {
+                owners.push(rr.owner.to_ascii_lowercase());
+            }
+        });
+        let at = n.checked_rem(owners.len() as u64)?;
+        Some(owners.swap_remove(at as usize))
+    }
     /// First owner of main records after `name` in canonical order, into `out`; false at the end.
     fn next_owner(&self, name: &[u8], out: &mut Vec<u8>) -> bool;
     /// Last owner of main records before `name`.
@@ -77,8 +101,14 @@ macro_rules! pointer {
             fn at(&self, owner: &[u8], f: &mut dyn FnMut(Rr<'_>)) {
                 (**self).at(owner, f);
             }
+            fn types_at(&self, owner: &[u8], f: &mut dyn FnMut(u16)) {
+                (**self).types_at(owner, f);
+            }
             fn hashed_at(&self, owner: &[u8], f: &mut dyn FnMut(Rr<'_>)) {
                 (**self).hashed_at(owner, f);
+            }
+            fn owner_in(&self, unit: usize, n: u64) -> Option<Vec<u8>> {
+                (**self).owner_in(unit, n)
             }
             fn next_owner(&self, name: &[u8], out: &mut Vec<u8>) -> bool {
                 (**self).next_owner(name, out)

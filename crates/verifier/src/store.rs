@@ -5,10 +5,11 @@
 //! at the name that was asked for, and V21 compares it with the records of the delta, which come
 //! from the record writer again.
 
-use cascade_zone::{Hash, Rtype, ZoneVersion, diff, key};
+use cascade_zone::{Hash, Owner, Rtype, ZoneVersion, diff, key};
 
 use crate::changed::Delta;
 use crate::denial::{hash_of_owner, push_hashed_owner};
+use crate::finding::is_denial_or_signature;
 use crate::source::{Claims, Rr, Source};
 use crate::wire;
 
@@ -37,14 +38,11 @@ impl Source for ZoneVersion {
         let Some(key) = key::key_of(self.apex(), owner) else {
             return;
         };
-        let Some(found) = self.owner(&key) else {
+        let Some(found) = at_key(self, &key, owner) else {
             return;
         };
         let mut name = Vec::with_capacity(owner.len());
         found.push_wire(&mut name);
-        if !wire::same_name(&name, owner) {
-            return;
-        }
         let labels = (wire::label_count(&name) - wire::is_wildcard(&name) as usize) as u8;
         let mut rdata = Vec::with_capacity(256);
         for set in found.sets() {
@@ -89,6 +87,23 @@ impl Source for ZoneVersion {
                 }
             }
         }
+    }
+
+    fn types_at(&self, owner: &[u8], f: &mut dyn FnMut(u16)) {
+        let Some(found) = key::key_of(self.apex(), owner).and_then(|key| at_key(self, &key, owner))
+        else {
+            return;
+        };
+        let types = found.types().map(|t| t.0);
+        types.filter(|t| !is_denial_or_signature(*t)).for_each(f);
+    }
+
+    fn owner_in(&self, unit: usize, n: u64) -> Option<Vec<u8>> {
+        let unit = ZoneVersion::unit(self, unit);
+        let at = n.checked_rem(unit.owner_count() as u64)?;
+        let owner = unit.owner_at(u16::try_from(at).ok()?)?;
+        let name = owner.name().as_wire().to_ascii_lowercase();
+        wire::at_or_below(&name, self.apex_lower()).then_some(name)
     }
 
     fn hashed_at(&self, owner: &[u8], f: &mut dyn FnMut(Rr<'_>)) {
@@ -152,6 +167,14 @@ impl Source for ZoneVersion {
             full: self.full_fingerprint().0,
         })
     }
+}
+
+/// The owner with this key, if its name is the one that was asked for.
+fn at_key<'a>(version: &'a ZoneVersion, key: &[u8], owner: &[u8]) -> Option<Owner<'a>> {
+    let found = version.owner(key)?;
+    let mut name = Vec::with_capacity(owner.len());
+    found.push_wire(&mut name);
+    wire::same_name(&name, owner).then_some(found)
 }
 
 fn rr<'a>(r: &cascade_zone::Record<'a>) -> Rr<'a> {

@@ -40,6 +40,8 @@ trait Walk {
     fn key(&self) -> Option<&[u8]>;
     /// The entries at hand have equal records for certain; nothing is expanded for it.
     fn same(&mut self, other: &mut Self) -> bool;
+    /// Passes entries, many at a time, that have equal records for certain.
+    fn skip_alike(&mut self, _other: &mut Self) {}
     /// Hands over the records of the entry at hand and moves on.
     fn take(&mut self, f: &mut dyn FnMut(Record<'_>));
     fn skip(&mut self);
@@ -86,6 +88,19 @@ impl Walk for Owners<'_> {
         match (&mut self.at, &mut other.at) {
             (Some(a), Some(b)) => a.same(b),
             _ => false,
+        }
+    }
+
+    fn skip_alike(&mut self, other: &mut Self) {
+        // Across leaves too, as long as they lie alike.
+        while let (Some(a), Some(b)) = (&mut self.at, &mut other.at) {
+            a.skip_alike(b);
+            let ends = (a.key().is_none(), b.key().is_none());
+            self.settle();
+            other.settle();
+            if ends != (true, true) {
+                return;
+            }
         }
     }
 
@@ -304,6 +319,9 @@ fn merge<W: Walk>(
 ) -> Option<()> {
     let (mut left, mut right) = (Records::default(), Records::default());
     loop {
+        if comparable {
+            a.skip_alike(&mut b);
+        }
         let order = match (a.key(), b.key()) {
             (None, None) => break,
             (Some(_), None) => Ordering::Less,

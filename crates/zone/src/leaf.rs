@@ -179,8 +179,41 @@ impl ULeaf {
         Fingerprint::from_bytes(b)
     }
 
-    fn restart_count(&self) -> usize {
+    /// Groups of [`RESTART`] owners; the last may have fewer.
+    pub(crate) fn restart_count(&self) -> usize {
         self.owner_count().div_ceil(RESTART)
+    }
+
+    /// Owners of group `g`.
+    pub(crate) fn group_len(&self, g: usize) -> usize {
+        self.owner_count().saturating_sub(g * RESTART).min(RESTART)
+    }
+
+    /// Group `g` as it stands. It shares no octet of a key with what is before it, so that equal
+    /// octets are equal owners in every leaf of versions that [write alike].
+    ///
+    /// [write alike]: crate::version::ZoneVersion::writes_like
+    pub(crate) fn group(&self, g: usize) -> &[u8] {
+        let body = self.0.get(self.body_at()..).unwrap_or(&[]);
+        let end = match g + 1 < self.restart_count() {
+            true => self.restart(g + 1),
+            false => body.len(),
+        };
+        body.get(self.restart(g)..end).unwrap_or(&[])
+    }
+
+    /// The last group whose first key is not above `key`; the first if there is none.
+    pub(crate) fn group_of(&self, key: &[u8]) -> usize {
+        let (mut lo, mut hi) = (0, self.restart_count());
+        while lo + 1 < hi {
+            let mid = (lo + hi) / 2;
+            if self.restart_key(mid) <= key {
+                lo = mid;
+            } else {
+                hi = mid;
+            }
+        }
+        lo
     }
 
     fn body_at(&self) -> usize {
@@ -201,7 +234,7 @@ impl ULeaf {
     }
 
     /// The whole key of the owner at restart `i` (it shares nothing).
-    fn restart_key(&self, i: usize) -> &[u8] {
+    pub(crate) fn restart_key(&self, i: usize) -> &[u8] {
         let body = self
             .0
             .get(self.body_at() + self.restart(i)..)
@@ -218,7 +251,7 @@ impl ULeaf {
         self.iter_from_restart(0, kinds)
     }
 
-    fn iter_from_restart<'a>(&'a self, restart: usize, kinds: &'a Kinds) -> RawIter<'a> {
+    pub(crate) fn iter_from_restart<'a>(&'a self, restart: usize, kinds: &'a Kinds) -> RawIter<'a> {
         let at = if restart == 0 {
             0
         } else {
@@ -237,16 +270,7 @@ impl ULeaf {
 
     /// Walks from the last restart whose key is not above `key`.
     pub fn iter_near<'a>(&'a self, key: &[u8], kinds: &'a Kinds) -> RawIter<'a> {
-        let (mut lo, mut hi) = (0, self.restart_count());
-        while lo + 1 < hi {
-            let mid = (lo + hi) / 2;
-            if self.restart_key(mid) <= key {
-                lo = mid;
-            } else {
-                hi = mid;
-            }
-        }
-        self.iter_from_restart(lo, kinds)
+        self.iter_from_restart(self.group_of(key), kinds)
     }
 
     /// Takes bytes from disk. Every length, order and id is checked.
@@ -368,6 +392,16 @@ impl<'a> RawIter<'a> {
                 Some(())
             })
         })
+    }
+
+    /// Goes to the first owner of group `group`; behind the last group there is none.
+    pub(crate) fn restart(&mut self, leaf: &'a ULeaf, group: usize) {
+        let at = if group == 0 { 0 } else { leaf.restart(group) };
+        self.r = Reader::new(leaf.0.get(leaf.body_at() + at..).unwrap_or(&[]));
+        self.next = group * RESTART;
+        self.count = leaf.owner_count();
+        self.shared = 0;
+        self.key.clear();
     }
 
     /// Puts into `ahead` the walk as it stands here, reusing what `ahead` owns.
@@ -568,6 +602,28 @@ impl LeafEncoder {
 
     pub fn add_fingerprint(&mut self, fp: Fingerprint) {
         self.fp.add(fp);
+    }
+
+    pub(crate) fn sub_fingerprint(&mut self, fp: Fingerprint) {
+        self.fp.sub(fp);
+    }
+
+    /// Begins with what the records of a leaf add up to, whose owners are going to be copied.
+    pub(crate) fn from_fingerprint(fp: Fingerprint) -> LeafEncoder {
+        LeafEncoder {
+            fp,
+            ..LeafEncoder::default()
+        }
+    }
+
+    /// Copies whole groups as they stand; a multiple of [`RESTART`] owners must be there already,
+    /// and behind a group of fewer nothing may follow. Their fingerprints are for the caller.
+    pub(crate) fn copy_groups(&mut self, leaf: &ULeaf, groups: std::ops::Range<usize>) {
+        for g in groups {
+            self.restarts.push(self.body.len() as u32);
+            self.body.extend_from_slice(leaf.group(g));
+            self.n += leaf.group_len(g);
+        }
     }
 
     /// Begins an owner; its `n_sets` sets must follow.

@@ -14,6 +14,7 @@ pub mod block;
 pub mod build;
 pub mod canon;
 mod codec;
+pub mod compare;
 mod delta;
 pub mod denial;
 pub mod diff;
@@ -31,6 +32,7 @@ pub mod rtype;
 pub mod sidecar;
 pub mod sign;
 pub mod slots;
+mod splice;
 pub mod tree;
 pub mod update;
 pub mod version;
@@ -39,6 +41,7 @@ pub use block::{Bitmaps, BlockBuilder, BlockRef, ChainContext, Hash, Nsec3Params
 pub use build::{
     Above, BatchFull, BuildError, Builder, Inspector, OwnerGroup, RawRecord, RecordBatch,
 };
+pub use compare::{Compared, compare};
 pub use denial::{Chain, Denial, Row};
 pub use diff::{DiffItem, DiffStats, diff, diff_stats, diff_until};
 pub use fingerprint::Fingerprint;

@@ -353,6 +353,11 @@ impl<'a> Owner<'a> {
 }
 
 impl<'a> Unit<'a> {
+    /// TTL of its NSEC records; `None`: no chain of them.
+    pub fn nsec_ttl(&self) -> Option<u32> {
+        self.sidecar().and_then(|s| s.nsec_ttl())
+    }
+
     /// Key of the owner that the last NSEC of the unit names; `None` when it bears none.
     pub fn nsec_next(&self) -> Option<&'a [u8]> {
         let view = self.sidecar()?;

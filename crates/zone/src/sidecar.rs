@@ -250,7 +250,7 @@ impl<'a> SView<'a> {
     }
 
     /// Offset of signature `i`.
-    fn offset(&self, i: usize) -> usize {
+    pub(crate) fn offset(&self, i: usize) -> usize {
         match self.uniform {
             Some(len) => i * len,
             None => (0..i).map(|j| self.key(self.entry(j).key).1 as usize).sum(),
@@ -304,6 +304,24 @@ impl SEncoder {
 
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty() && self.nsec.is_none()
+    }
+
+    /// Room for so many signatures with so many octets.
+    pub fn reserve(&mut self, entries: usize, octets: usize) {
+        self.entries.reserve(entries);
+        self.sigs.reserve(octets);
+    }
+
+    /// Bit k: some signature is by key slot k.
+    pub fn slots(&self) -> u16 {
+        self.keys
+            .iter()
+            .fold(0, |m, (slot, _)| m | 1 << (slot & 15))
+    }
+
+    /// Expiration of each signature at least once.
+    pub fn expirations(&self) -> impl Iterator<Item = u32> {
+        self.times.iter().map(|t| t.1)
     }
 
     /// Bytes with a zero fingerprint; see [`SLeaf::seal`]. `base`: the time around which wire

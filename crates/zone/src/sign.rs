@@ -10,6 +10,7 @@ use std::sync::Arc;
 use cascade_time::Timestamp;
 use rayon::prelude::*;
 
+use crate::block::earlier;
 use crate::build::BuildError;
 use crate::denial::{Chain, Denial};
 use crate::fingerprint::Hasher;
@@ -20,8 +21,8 @@ use crate::patch::Alignment;
 use crate::rtype::Rtype;
 use crate::sidecar::{SEncoder, SLeaf};
 use crate::slots::KeyTable;
-use crate::tree::{Item, Tree};
-use crate::version::{LeafRef, LeafSums, ZoneVersion, sum_made, sum_pair};
+use crate::tree::{Item, Sums, Tree};
+use crate::version::{LeafRef, LeafSums, Unit, ZoneVersion, sum_made, sum_owner, sum_pair};
 
 /// (type, TTL, RDATA) of one RRset.
 pub type SetSpec = (Rtype, u32, Vec<Vec<u8>>);
@@ -242,6 +243,51 @@ impl SidecarBuilder<'_> {
     ) {
         self.enc
             .push(ordinal, set, slot, (inception, expiration), signature);
+    }
+
+    /// Room for so many signatures with so many octets.
+    pub fn reserve(&mut self, signatures: usize, octets: usize) {
+        self.enc.reserve(signatures, octets);
+    }
+
+    /// The same as [`build`](SidecarBuilder::build) where most of the unit is as it was in `was`, a
+    /// signed one, with its signatures: the owners in `gone` (numbers in `was`) were replaced by those
+    /// in `come`, and nothing else is counted.
+    pub fn build_beside(self, was: &Unit<'_>, gone: &[u16], come: &[u16]) -> Sidecar {
+        let v = self.version;
+        let unit = v.unit(self.unit);
+        if self.enc.is_empty() || unit.is_apex() {
+            return self.build();
+        }
+        let u = leaf_of(v, unit.index()).u.clone();
+        let slots = self.enc.slots();
+        let min_exp = self
+            .enc
+            .expirations()
+            .fold(None, |min, e| earlier(min, Some(e)));
+        let bytes = self.enc.encode(v.made_at.to_wire());
+        let open = SLeaf::seal(bytes, Default::default());
+        let fresh = LeafRef::new(u.clone(), Some(open), LeafSums::default());
+        let sums_of = |unit: &Unit<'_>, owners: &[u16]| {
+            let mut sums = LeafSums::zero();
+            owners.iter().for_each(|o| sums.add(&sum_owner(unit, *o)));
+            sums
+        };
+        let come = sums_of(&Unit::new(v, unit.index(), &fresh), come);
+        let moved = was.sums().moved(&sums_of(was, gone), &come);
+        let Some(open) = fresh.s else {
+            return Sidecar(LeafRef::new(u, None, unit.sums().clone()));
+        };
+        // What the content adds up to is known: were an owner counted twice, or not at all, it would show.
+        match moved.filter(|m| m.content == u.fingerprint()) {
+            Some(mut sums) => {
+                (sums.any_mask, sums.min_exp) = (slots, min_exp);
+                let mut fp = sums.full;
+                fp.sub(u.fingerprint());
+                Sidecar(LeafRef::new(u, Some(open.resealed(fp)), sums))
+            }
+            None => Sidecar(pair(v, self.unit, u, open.bytes().to_vec())),
+        }
     }
 
     pub fn build(self) -> Sidecar {

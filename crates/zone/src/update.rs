@@ -13,6 +13,7 @@ use crate::id::VersionId;
 use crate::key;
 use crate::leaf::{Flags, Kinds, LEAF_MAX, LEAF_TARGET, LeafEncoder, RdataIter, SetData};
 use crate::rtype::Rtype;
+use crate::splice;
 use crate::tree::Item;
 use crate::version::{LeafRef, Owner, RRset, ZoneVersion, sum_made, sum_pair};
 
@@ -48,7 +49,7 @@ pub struct Update {
 /// New sets of one owner; `None` = gone.
 type Sets = BTreeMap<Rtype, Option<(u32, Vec<Vec<u8>>)>>;
 
-struct OwnerEdit {
+pub(crate) struct OwnerEdit {
     case: Option<Vec<u8>>,
     sets: Sets,
 }
@@ -64,6 +65,17 @@ impl ZoneVersion {
         id: VersionId,
         made_at: Timestamp,
         edits: Vec<Edit>,
+    ) -> Result<Update, BuildError> {
+        self.update_by(id, made_at, edits, false)
+    }
+
+    /// `whole`: every touched leaf is written owner by owner.
+    pub(crate) fn update_by(
+        &self,
+        id: VersionId,
+        made_at: Timestamp,
+        edits: Vec<Edit>,
+        whole: bool,
     ) -> Result<Update, BuildError> {
         if self.is_signed() {
             return Err(BuildError::Inconsistent(
@@ -86,13 +98,15 @@ impl ZoneVersion {
             kinds: Arc::new(kinds),
             ..self.clone()
         };
-        let job = Job {
+        let mut job = Job {
             old: self,
             edits: &edits,
+            plain: false,
         };
         let mut owners = Vec::new();
         (new.apex, owners) = job.apex(&new, owners)?;
-        let leaves = job.touched();
+        let (leaves, toggled) = job.touched();
+        job.plain = !whole && splice::is_plain(&new, &edits, &toggled);
         let one = |(i, range): &(usize, LeafRange)| job.leaf(&new, *i, range);
         // Leaves do not depend on each other.
         let made: Vec<Result<(Vec<LeafRef>, Vec<OwnerChange>), BuildError>> =
@@ -140,9 +154,11 @@ fn merge(edits: Vec<Edit>) -> BTreeMap<Vec<u8>, OwnerEdit> {
 /// What of a leaf's key range an update looks at: leaf number and the edits that fall into it.
 type LeafRange = (Vec<u8>, Option<Vec<u8>>);
 
-struct Job<'a> {
-    old: &'a ZoneVersion,
+pub(crate) struct Job<'a> {
+    pub old: &'a ZoneVersion,
     edits: &'a BTreeMap<Vec<u8>, OwnerEdit>,
+    /// As [`splice::is_plain`] says.
+    plain: bool,
 }
 
 /// From so many leaves on, they are rewritten on all threads of the pool at hand.
@@ -193,7 +209,7 @@ impl<'a> Job<'a> {
     }
 
     /// True if the owner occludes what is below it: after the edits, or before them.
-    fn stops(&self, key: &[u8], after: bool) -> bool {
+    pub fn stops(&self, key: &[u8], after: bool) -> bool {
         let edit = self.edits.get(key).filter(|_| after);
         let has = |t: Rtype| match edit.and_then(|e| e.sets.get(&t)) {
             Some(set) => set.is_some(),
@@ -203,35 +219,49 @@ impl<'a> Job<'a> {
     }
 
     /// Leaves to rewrite, ascending: those that hold an edited key, and those below an owner that
-    /// begins or ceases to occlude. A key before the first leaf belongs to the first.
-    fn touched(&self) -> Vec<(usize, LeafRange)> {
+    /// begins or ceases to occlude. A key before the first leaf belongs to the first. And the keys of
+    /// those owners.
+    fn touched(&self) -> (Vec<(usize, LeafRange)>, Vec<&'a [u8]>) {
         let tree = &self.old.tree;
+        let edits: Vec<(&Vec<u8>, &OwnerEdit)> = self.edits.iter().collect();
+        let look = |(k, edit): &(&'a Vec<u8>, &OwnerEdit)| {
+            let toggles = [Rtype::NS, Rtype::DNAME]
+                .iter()
+                .any(|t| edit.sets.contains_key(t))
+                && self.stops(k, true) != self.stops(k, false);
+            (tree.locate(k).unwrap_or(0), toggles)
+        };
+        let looked: Vec<(usize, bool)> = match edits.len() < 16 * PARALLEL {
+            true => edits.iter().map(look).collect(),
+            false => edits.par_iter().with_min_len(256).map(look).collect(),
+        };
         let mut set = BTreeSet::new();
-        for (k, _) in self.edits.iter().filter(|(k, _)| !k.is_empty()) {
-            set.insert(tree.locate(k).unwrap_or(0));
-        }
-        for (k, _) in self.edits.iter() {
-            if self.stops(k, true) != self.stops(k, false) {
-                let mut i = tree.locate(k).unwrap_or(0);
-                while let Some(leaf) = tree.get(i) {
-                    if !key::below(leaf.first_key(), k) && leaf.first_key() > k.as_slice() {
-                        break;
-                    }
-                    set.insert(i);
-                    i += 1;
+        let mut toggled = Vec::new();
+        for ((k, _), (mut i, toggles)) in edits.iter().zip(looked) {
+            if !k.is_empty() {
+                set.insert(i);
+            }
+            if !toggles {
+                continue;
+            }
+            toggled.push(k.as_slice());
+            while let Some(leaf) = tree.get(i) {
+                if !key::below(leaf.first_key(), k) && leaf.first_key() > k.as_slice() {
+                    break;
                 }
+                set.insert(i);
+                i += 1;
             }
         }
-        set.into_iter()
-            .map(|i| {
-                let from = if i == 0 {
-                    Vec::new()
-                } else {
-                    tree.get(i).map_or(Vec::new(), |l| l.first_key().to_vec())
-                };
-                (i, (from, tree.get(i + 1).map(|l| l.first_key().to_vec())))
-            })
-            .collect()
+        let ranges = set.into_iter().map(|i| {
+            let from = if i == 0 {
+                Vec::new()
+            } else {
+                tree.get(i).map_or(Vec::new(), |l| l.first_key().to_vec())
+            };
+            (i, (from, tree.get(i + 1).map(|l| l.first_key().to_vec())))
+        });
+        (ranges.collect(), toggled)
     }
 
     /// Re-encodes leaf `i` with the edits of its key range; gives zero, one or more leaves.
@@ -248,7 +278,13 @@ impl<'a> Job<'a> {
             Included(&range.0[..])
         };
         let high = range.1.as_ref().map_or(Unbounded, |h| Excluded(&h[..]));
-        let mut edits = self.edits.range::<[u8], _>((low, high)).peekable();
+        let range = self.edits.range::<[u8], _>((low, high));
+        if self.plain
+            && let Some(done) = splice::splice(self, new, i, range.clone())?
+        {
+            return Ok(done);
+        }
+        let mut edits = range.peekable();
         let unit = (self.old.tree.get(i).is_some()).then(|| self.old.unit(i + 1));
         let mut owners = unit.into_iter().flat_map(|u| u.owners()).peekable();
         let mut w = Writer::new(new, self.old);
@@ -285,11 +321,12 @@ impl<'a> Job<'a> {
 }
 
 /// Writes the owners of a touched leaf into new leaves.
-struct Writer<'a> {
+pub(crate) struct Writer<'a> {
     new: &'a ZoneVersion,
     old: &'a ZoneVersion,
-    enc: LeafEncoder,
-    out: Vec<LeafRef>,
+    pub enc: LeafEncoder,
+    /// Those that are full.
+    pub out: Vec<LeafRef>,
     hasher: Hasher,
     wire: Vec<u8>,
     scratch: Vec<u8>,
@@ -311,7 +348,7 @@ impl NewSet<'_> {
 }
 
 impl<'a> Writer<'a> {
-    fn new(new: &'a ZoneVersion, old: &'a ZoneVersion) -> Self {
+    pub fn new(new: &'a ZoneVersion, old: &'a ZoneVersion) -> Self {
         Writer {
             new,
             old,
@@ -323,7 +360,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    fn owner(
+    pub fn owner(
         &mut self,
         k: &[u8],
         owner: Option<&Owner<'_>>,

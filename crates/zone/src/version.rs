@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use cascade_time::Timestamp;
 
-use crate::block::{RrsigFields, earlier, push_rrsig};
+use crate::block::{RowSig, RrsigFields, earlier, push_rrsig};
 use crate::denial::{Chain, Denial, bitmap_types, is_signed_set, push_bitmap};
 use crate::fingerprint::{Fingerprint, Hasher};
 use crate::id::{Serial, VersionId, ZoneId};
 use crate::key;
-use crate::leaf::{Flags, Kinds, RawIter, RawOwner, RawSet, RawSets, RdataIter, ULeaf};
+use crate::leaf::{Flags, Kinds, RESTART, RawIter, RawOwner, RawSet, RawSets, RdataIter, ULeaf};
 use crate::name::Name;
 use crate::pool::Pool;
 use crate::rtype::Rtype;
@@ -45,11 +45,51 @@ pub struct LeafSums {
 }
 
 impl LeafSums {
-    fn zero() -> Self {
+    pub(crate) fn zero() -> Self {
         LeafSums {
             full_mask: u16::MAX,
             ..Default::default()
         }
+    }
+}
+
+impl LeafSums {
+    /// What a leaf adds up to in which owners that added up to `gone` were replaced by some that add
+    /// up to `come`. `None` where that does not follow from the three; key masks and expirations of
+    /// signatures are for the caller.
+    pub(crate) fn moved(&self, gone: &LeafSums, come: &LeafSums) -> Option<LeafSums> {
+        let max_ttl = match come.max_ttl >= self.max_ttl {
+            true => come.max_ttl,
+            false if gone.max_ttl < self.max_ttl => self.max_ttl,
+            false => return None,
+        };
+        // Whether what stays has a bit that neither the leaf nor what is gone has.
+        if !self.full_mask & !gone.full_mask & come.full_mask != 0 {
+            return None;
+        }
+        let moved =
+            |all: u64, gone: u64, come: u64| Some(all.checked_sub(gone)?.wrapping_add(come));
+        let print = |mut all: Fingerprint, gone, come| {
+            all.sub(gone);
+            all.add(come);
+            all
+        };
+        Some(LeafSums {
+            records: moved(self.records, gone.records, come.records)?,
+            wire: moved(self.wire, gone.wire, come.wire)?,
+            owners: moved(self.owners, gone.owners, come.owners)?,
+            rrsets: moved(self.rrsets, gone.rrsets, come.rrsets)?,
+            cuts: moved(self.cuts, gone.cuts, come.cuts)?,
+            secure: moved(self.secure, gone.secure, come.secure)?,
+            occluded: moved(self.occluded, gone.occluded, come.occluded)?,
+            signatures: moved(self.signatures, gone.signatures, come.signatures)?,
+            max_ttl,
+            min_exp: self.min_exp,
+            any_mask: self.any_mask,
+            full_mask: self.full_mask & come.full_mask,
+            content: print(self.content, gone.content, come.content),
+            full: print(self.full, gone.full, come.full),
+        })
     }
 }
 
@@ -170,7 +210,7 @@ impl ZoneVersion {
 
     /// Leaves and sidecars of both say the same with the same octets: ids of kinds and sets mean
     /// the same as far as both have them, and so do slots, and names end alike.
-    pub(crate) fn writes_like(&self, other: &ZoneVersion) -> bool {
+    pub fn writes_like(&self, other: &ZoneVersion) -> bool {
         let kinds = self.kinds.iter().zip(other.kinds.iter());
         let slots = self.keys.iter().all(|(slot, key)| {
             let there = other.keys.get(slot);
@@ -367,6 +407,11 @@ impl ZoneVersion {
     }
 
     // ---- look-ups; keys as in `key`, the empty key is the apex
+
+    /// The unit, but for the apex, in whose range `key` is.
+    pub fn unit_of(&self, key: &[u8]) -> Option<Unit<'_>> {
+        self.tree.locate(key).map(|i| self.unit(i + 1))
+    }
 
     /// The unit that holds `key` if anything does.
     fn unit_near(&self, key: &[u8]) -> Option<Unit<'_>> {
@@ -676,6 +721,70 @@ impl<'a> Unit<'a> {
         }
     }
 
+    /// Owner number `ordinal` of the unit.
+    pub fn owner_at(&self, ordinal: u16) -> Option<Owner<'a>> {
+        let mut it = self.iter_from_group(usize::from(ordinal) / RESTART);
+        loop {
+            let raw = it.it.next()?;
+            if raw.ordinal == ordinal {
+                return Some(Owner::new(*self, raw, &it.it));
+            }
+        }
+    }
+
+    fn iter_from_group(&self, group: usize) -> OwnerIter<'a> {
+        OwnerIter {
+            unit: *self,
+            it: self.leaf.u.iter_from_restart(group, &self.version.kinds),
+        }
+    }
+
+    /// The last owner with a number in `among` that is not occluded.
+    pub fn last_bearing(&self, among: std::ops::Range<u16>) -> Option<u16> {
+        let mut end = among.end.checked_sub(1)?;
+        loop {
+            let mut it = self.iter_from_group(usize::from(end) / RESTART);
+            let mut last = None;
+            while let Some(raw) = it.it.next() {
+                if raw.ordinal > end {
+                    break;
+                }
+                if raw.ordinal >= among.start && !raw.flags.is_occluded() {
+                    last = Some(raw.ordinal);
+                }
+            }
+            let first = end - end % RESTART as u16;
+            if last.is_some() || first <= among.start {
+                return last;
+            }
+            end = first - 1;
+        }
+    }
+
+    /// Signatures of owners with numbers in `among`: owner, set, signature; in order.
+    pub fn sigs_among(
+        &self,
+        among: std::ops::Range<u16>,
+    ) -> impl Iterator<Item = (u16, u16, RowSig<'a>)> + use<'a> {
+        let s = self.s.unwrap_or(SView::NONE);
+        let from = s.range_of(among.start).start;
+        let to = s.range_of(among.end).start;
+        s.entries(from..to.max(from)).map(move |(e, signature)| {
+            let (inception, expiration) = s.time(e.time);
+            let sig = RowSig {
+                slot: s.key(e.key).0,
+                inception,
+                expiration,
+                signature,
+            };
+            (e.ordinal, e.set, sig)
+        })
+    }
+
+    pub(crate) fn leaf(&self) -> &'a LeafRef {
+        self.leaf
+    }
+
     pub(crate) fn iter_near(&self, key: &[u8]) -> OwnerIter<'a> {
         OwnerIter {
             unit: *self,
@@ -892,6 +1001,54 @@ impl<'a> OwnerWalk<'a> {
         walk
     }
 
+    /// Begins at owner number `ordinal`.
+    pub(crate) fn at(unit: &Unit<'a>, ordinal: u16) -> Self {
+        let group = usize::from(ordinal) / RESTART;
+        let kinds = &unit.version.kinds;
+        let mut it = unit.leaf.u.iter_from_restart(group, kinds);
+        for _ in 0..usize::from(ordinal) % RESTART {
+            let _ = it.next();
+        }
+        let mut w = RecordWriter::new(unit, &it);
+        w.entry = w.s.range_of(ordinal).start;
+        w.sig_at = w.s.offset(w.entry);
+        let mut walk = OwnerWalk { it, w, at: None };
+        walk.advance();
+        walk
+    }
+
+    /// Passes the groups of owners that begin here on both sides and have equal records for certain;
+    /// for versions as [`same`](OwnerWalk::same) wants them.
+    pub(crate) fn skip_alike(&mut self, other: &mut OwnerWalk<'a>) {
+        while let (Some(a), Some(b)) = (self.at, other.at) {
+            let (at, end) = (usize::from(a.ordinal), usize::from(a.ordinal) + RESTART);
+            if a.ordinal != b.ordinal || !at.is_multiple_of(RESTART) {
+                return;
+            }
+            let group = at / RESTART;
+            let (x, y) = (self.leaf(), other.leaf());
+            if x.group(group) != y.group(group) || !self.w.next_alike(&other.w, group + 1) {
+                return;
+            }
+            let Some((mine, theirs)) = self.w.sigs_alike(&other.w, end) else {
+                return;
+            };
+            (
+                (self.w.entry, self.w.sig_at),
+                (other.w.entry, other.w.sig_at),
+            ) = (mine, theirs);
+            let kinds = (&self.w.unit.version.kinds, &other.w.unit.version.kinds);
+            self.it = x.iter_from_restart(group + 1, kinds.0);
+            other.it = y.iter_from_restart(group + 1, kinds.1);
+            self.advance();
+            other.advance();
+        }
+    }
+
+    fn leaf(&self) -> &'a ULeaf {
+        &self.w.unit.leaf.u
+    }
+
     fn advance(&mut self) {
         self.at = self.it.next_with(&mut self.w.sets);
     }
@@ -943,6 +1100,57 @@ impl<'a> RecordWriter<'a> {
             &self.ahead.key
         } else {
             self.s.next()
+        }
+    }
+
+    /// What stands from group `group` on begins alike: the last NSEC before it names the same owner.
+    fn next_alike(&self, other: &RecordWriter<'a>, group: usize) -> bool {
+        if self.s.nsec_ttl() != other.s.nsec_ttl() {
+            return false;
+        }
+        if self.s.nsec_ttl().is_none() {
+            return true;
+        }
+        let first = |w: &RecordWriter<'a>| {
+            let leaf = &w.unit.leaf.u;
+            let there = group < leaf.restart_count();
+            there.then(|| (leaf.group(group).first().copied(), leaf.restart_key(group)))
+        };
+        match (first(self), first(other)) {
+            (None, None) => self.s.next() == other.s.next(),
+            // Of an occluded owner it depends on what follows.
+            (Some(a), Some(b)) => a == b && !Flags(a.0.unwrap_or(Flags::OCCLUDED)).is_occluded(),
+            _ => false,
+        }
+    }
+
+    /// The signatures that stand next are the same on both sides up to owner number `end`; where those
+    /// behind them stand.
+    #[allow(clippy::type_complexity)]
+    fn sigs_alike(
+        &self,
+        other: &RecordWriter<'a>,
+        end: usize,
+    ) -> Option<((usize, usize), (usize, usize))> {
+        let (mut i, mut at) = (self.entry, self.sig_at);
+        let (mut j, mut other_at) = (other.entry, other.sig_at);
+        let next = |s: &SView<'a>, i: usize| {
+            let e = (i < s.len()).then(|| s.entry(i))?;
+            (usize::from(e.ordinal) < end).then_some(e)
+        };
+        loop {
+            match (next(&self.s, i), next(&other.s, j)) {
+                (None, None) => return Some(((i, at), (j, other_at))),
+                (Some(a), Some(b)) if (a.ordinal, a.set) == (b.ordinal, b.set) => {
+                    let x = self.sig(i, at, a.ordinal)?;
+                    if Some(x) != other.sig(j, other_at, b.ordinal) {
+                        return None;
+                    }
+                    (i, j) = (i + 1, j + 1);
+                    (at, other_at) = (at + x.3.len(), other_at + x.3.len());
+                }
+                _ => return None,
+            }
         }
     }
 
@@ -1064,6 +1272,17 @@ impl<'a> Owner<'a> {
 
     pub fn case(&self) -> Option<&'a [u8]> {
         self.raw.case
+    }
+
+    /// Key of the next owner of the unit that is not occluded; false: there is none.
+    pub fn next_bearing(&self, key: &mut Vec<u8>) -> bool {
+        let mut ahead = self.it.clone();
+        let there = ahead.seek_bearing();
+        if there {
+            key.clear();
+            key.extend_from_slice(&ahead.key);
+        }
+        there
     }
 
     /// Appends the wire name in received spelling.
@@ -1297,21 +1516,8 @@ fn sum(
     };
     let unit = Unit::new(version, index, &leaf);
     let mut hasher = Hasher::new(version.zone);
-    let apex = index == 0;
     unit.for_each_record(&mut |r| {
-        sums.records += 1;
-        sums.wire += r.owner.len() as u64 + 10 + r.rdata.len() as u64;
-        sums.max_ttl = sums.max_ttl.max(r.ttl);
-        if known.is_some() && !r.rtype.is_denial_or_signature() {
-            return;
-        }
-        let fp = hasher.record(r.owner, r.rtype, r.ttl, r.rdata);
-        sums.full.add(fp);
-        let made = r.rtype.is_denial_or_signature()
-            || (apex && (r.rtype == Rtype::SOA || r.rtype.is_signer_apex()));
-        if !made {
-            sums.content.add(fp);
-        }
+        sum_record(&mut sums, &mut hasher, index == 0, known.is_some(), &r);
     });
     if let Some(known) = known {
         sums.full.add(known);
@@ -1321,47 +1527,90 @@ fn sum(
     sums
 }
 
+/// What owner number `ordinal` alone adds.
+pub(crate) fn sum_owner(unit: &Unit<'_>, ordinal: u16) -> LeafSums {
+    let mut sums = LeafSums::zero();
+    let mut hasher = Hasher::new(unit.version.zone);
+    let mut walk = OwnerWalk::at(unit, ordinal);
+    let Some(raw) = walk.at.filter(|raw| raw.ordinal == ordinal) else {
+        return sums;
+    };
+    let (mut entry, view) = (walk.w.entry, unit.s.unwrap_or(SView::NONE));
+    walk.take(&mut |r| sum_record(&mut sums, &mut hasher, unit.is_apex(), false, &r));
+    count_owner(unit, &raw, &view, &mut entry, &mut Vec::new(), &mut sums);
+    sums
+}
+
+/// `known`: what the records of the content add up to is known.
+fn sum_record(sums: &mut LeafSums, hasher: &mut Hasher, apex: bool, known: bool, r: &Record<'_>) {
+    sums.records += 1;
+    sums.wire += r.owner.len() as u64 + 10 + r.rdata.len() as u64;
+    sums.max_ttl = sums.max_ttl.max(r.ttl);
+    if known && !r.rtype.is_denial_or_signature() {
+        return;
+    }
+    let fp = hasher.record(r.owner, r.rtype, r.ttl, r.rdata);
+    sums.full.add(fp);
+    let made = r.rtype.is_denial_or_signature()
+        || (apex && (r.rtype == Rtype::SOA || r.rtype.is_signer_apex()));
+    if !made {
+        sums.content.add(fp);
+    }
+}
+
 /// Owner counts and key masks.
 fn sum_owners(unit: &Unit<'_>, sums: &mut LeafSums) {
-    let kinds = &unit.version.kinds;
-    let mut it = unit.leaf.u.iter(kinds);
+    let mut it = unit.leaf.u.iter(&unit.version.kinds);
     let view = unit.s.unwrap_or(SView::NONE);
     let mut entry = 0;
     let mut masks: Vec<u16> = Vec::new();
     while let Some(raw) = it.next() {
-        sums.owners += 1;
-        sums.rrsets += raw.n_sets as u64;
-        sums.cuts += raw.flags.is_cut() as u64;
-        sums.secure += raw.flags.is_secure() as u64;
-        sums.occluded += raw.flags.is_occluded() as u64;
-        masks.clear();
-        masks.resize(raw.n_sets as usize, 0);
-        let mut nsec_mask = 0u16;
-        while entry < view.len() && view.entry(entry).ordinal == raw.ordinal {
-            let e = view.entry(entry);
-            let bit = 1u16 << (view.key(e.key).0 & 15);
-            sums.any_mask |= bit;
-            sums.signatures += 1;
-            sums.min_exp = earlier(sums.min_exp, Some(view.time(e.time).1));
-            if e.set == NSEC_SET {
-                nsec_mask |= bit;
-            } else if let Some(m) = masks.get_mut(e.set as usize) {
-                *m |= bit;
-            }
-            entry += 1;
+        count_owner(unit, &raw, &view, &mut entry, &mut masks, sums);
+    }
+}
+
+/// `entry`: the first of this owner in `view`; behind the last afterwards.
+fn count_owner(
+    unit: &Unit<'_>,
+    raw: &RawOwner<'_>,
+    view: &SView<'_>,
+    entry: &mut usize,
+    masks: &mut Vec<u16>,
+    sums: &mut LeafSums,
+) {
+    let kinds = &unit.version.kinds;
+    sums.owners += 1;
+    sums.rrsets += raw.n_sets as u64;
+    sums.cuts += raw.flags.is_cut() as u64;
+    sums.secure += raw.flags.is_secure() as u64;
+    sums.occluded += raw.flags.is_occluded() as u64;
+    masks.clear();
+    masks.resize(raw.n_sets as usize, 0);
+    let mut nsec_mask = 0u16;
+    while *entry < view.len() && view.entry(*entry).ordinal == raw.ordinal {
+        let e = view.entry(*entry);
+        let bit = 1u16 << (view.key(e.key).0 & 15);
+        sums.any_mask |= bit;
+        sums.signatures += 1;
+        sums.min_exp = earlier(sums.min_exp, Some(view.time(e.time).1));
+        if e.set == NSEC_SET {
+            nsec_mask |= bit;
+        } else if let Some(m) = masks.get_mut(e.set as usize) {
+            *m |= bit;
         }
-        for (set, mask) in RawSets::new(&raw, kinds).zip(&masks) {
-            let Some(kind) = kinds.get(set.kind) else {
-                continue;
-            };
-            let by_ksk =
-                unit.is_apex() && matches!(kind.rtype, Rtype::DNSKEY | Rtype::CDS | Rtype::CDNSKEY);
-            if is_signed_set(raw.flags, kind.rtype) && !by_ksk {
-                sums.full_mask &= mask;
-            }
+        *entry += 1;
+    }
+    for (set, mask) in RawSets::new(raw, kinds).zip(masks.iter()) {
+        let Some(kind) = kinds.get(set.kind) else {
+            continue;
+        };
+        let by_ksk =
+            unit.is_apex() && matches!(kind.rtype, Rtype::DNSKEY | Rtype::CDS | Rtype::CDNSKEY);
+        if is_signed_set(raw.flags, kind.rtype) && !by_ksk {
+            sums.full_mask &= mask;
         }
-        if view.nsec_ttl().is_some() && !raw.flags.is_occluded() {
-            sums.full_mask &= nsec_mask;
-        }
+    }
+    if view.nsec_ttl().is_some() && !raw.flags.is_occluded() {
+        sums.full_mask &= nsec_mask;
     }
 }
