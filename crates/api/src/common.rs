@@ -178,7 +178,7 @@ pub struct Warning {
     pub action: Option<String>,
 }
 
-/// Calls that ask for confirmation take it so (api.md §2): a plan id seen before, or `yes`.
+/// Calls that ask for confirmation take it so: a plan id seen before, or `yes`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Confirm {

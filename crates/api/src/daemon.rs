@@ -1,4 +1,4 @@
-//! The daemon as a whole (api.md §4.6, cli.md §8, §9).
+//! The daemon as a whole.
 
 use cascade_time::Timestamp;
 use serde::{Deserialize, Serialize};

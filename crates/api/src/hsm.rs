@@ -1,4 +1,4 @@
-//! HSMs, TSIG keys and tokens (api.md §4.5). Secrets go in and never come out.
+//! HSMs, TSIG keys and tokens. Secrets go in and never come out.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! Keys, their records for the parent, and rolls (api.md §4.3, cli.md §5).
+//! Keys, their records for the parent, and rolls.
 
 use std::collections::BTreeMap;
 

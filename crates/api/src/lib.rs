@@ -31,9 +31,9 @@ pub use route::{Method, ROUTES, Route, RouteId};
 pub const API_VERSION: &str = "1.4";
 /// Header naming the API version on every answer.
 pub const API_HEADER: &str = "cascade-api";
-/// Largest request body (api.md §2).
+/// Largest request body.
 pub const MAX_BODY: usize = 4 << 20;
-/// Where the daemon listens unless told otherwise (config.md §2.3).
+/// Where the daemon listens unless told otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/cascade/control.sock";
-/// Longest comment for the audit log (cli.md §1.1).
+/// Longest comment for the audit log.
 pub const MAX_COMMENT: usize = 500;

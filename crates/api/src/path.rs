@@ -1,4 +1,4 @@
-//! Names in paths and queries (api.md §2): presentation form, lower case, no final dot,
+//! Names in paths and queries: presentation form, lower case, no final dot,
 //! percent-encoded; `@` is the root zone.
 
 use std::fmt::Write;

@@ -1,4 +1,4 @@
-//! Policies (api.md §4.4).
+//! Policies.
 
 use cascade_time::Timestamp;
 use serde::{Deserialize, Serialize};

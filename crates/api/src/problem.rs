@@ -15,7 +15,7 @@ const URN: &str = "urn:cascade:problem:";
 
 macro_rules! problem_types {
     ($($variant:ident $slug:literal $status:literal $title:literal;)*) => {
-        /// The kinds of problems of api.md §5. Each has one HTTP status.
+        /// The kinds of problems. Each has one HTTP status.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum ProblemType {
             $($variant,)*
@@ -259,7 +259,7 @@ impl Problem {
         .action("cascade policy list")
     }
 
-    /// Exit code of the CLI (cli.md §1.3, api.md §5).
+    /// Exit code of the CLI.
     pub fn exit_code(&self) -> u8 {
         match (self.kind, self.status) {
             (ProblemType::Starting, _) | (_, 504) => 5,
@@ -279,7 +279,7 @@ impl fmt::Display for Problem {
 
 impl std::error::Error for Problem {}
 
-/// The nearest of `known` by edit distance, if it is at most 2 away (cli.md §1.4).
+/// The nearest of `known` by edit distance, if it is at most 2 away.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
     known
         .into_iter()

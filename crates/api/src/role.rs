@@ -1,4 +1,4 @@
-//! Who may do what (api.md §1): viewer ⊂ operator ⊂ admin, viewer ⊂ approver ⊂ admin.
+//! Who may do what: viewer ⊂ operator ⊂ admin, viewer ⊂ approver ⊂ admin.
 
 use std::fmt;
 

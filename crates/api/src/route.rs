@@ -1,5 +1,5 @@
 //! The routes as data: one table for the daemon's router, the role check, the OpenAPI document
-//! and the tests (api.md §3).
+//! and the tests.
 
 use crate::role::Access;
 use crate::role::Role::{Admin, Approver, Operator, Viewer};

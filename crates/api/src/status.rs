@@ -1,4 +1,4 @@
-//! The status report of a zone (cli.md §3.2): everything the CLI prints, and nothing it computes.
+//! The status report of a zone: everything the CLI prints, and nothing it computes.
 
 use cascade_time::Timestamp;
 use serde::{Deserialize, Serialize};

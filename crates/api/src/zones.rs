@@ -1,4 +1,4 @@
-//! Zones: what is asked for and what is answered, apart from the status report (api.md §4.1).
+//! Zones: what is asked for and what is answered, apart from the status report.
 
 use cascade_time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 
 use crate::common::{Acts, Stage, Warning};
 
-/// The word for what a zone is doing; derived from the pipeline's state (pipeline.md §1).
+/// The word for what a zone is doing; derived from the pipeline's state.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
 )]

@@ -91,7 +91,7 @@ pub fn key_line(key: &Key, now: Timestamp) -> String {
     }
 }
 
-/// One block per roll: what it is, why it does not go on, what comes next (keys.md §17).
+/// One block per roll: what it is, why it does not go on, what comes next.
 fn roll_lines(roll: &Roll, now: Timestamp) -> Vec<String> {
     let tags = |tags: &[u16]| match tags {
         [] => "-".to_string(),

@@ -1,4 +1,4 @@
-//! What can go wrong, how it is said, and the exit code (cli.md §1.3, §1.4).
+//! What can go wrong, how it is said, and the exit code.
 
 use std::io;
 

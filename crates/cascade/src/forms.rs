@@ -1,4 +1,4 @@
-//! Forms of arguments (cli.md §1.5): from text to value, with the accepted forms in each refusal.
+//! Forms of arguments: from text to value, with the accepted forms in each refusal.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

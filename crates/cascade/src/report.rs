@@ -1,4 +1,4 @@
-//! The status report of a zone (cli.md §3.2): from the daemon's document to the lines people read.
+//! The status report of a zone: from the daemon's document to the lines people read.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Sockets passed by the service manager (sd_listen_fds(3), config.md §4): taken over as owned
+//! Sockets passed by the service manager (sd_listen_fds(3)): taken over as owned
 //! descriptors, told apart by name, or by address and type where they have none.
 
 use std::net::{SocketAddr, TcpListener, UdpSocket};
@@ -120,7 +120,7 @@ impl Socket {
     }
 }
 
-/// The name decides; what has none is found in the configuration (config.md §4).
+/// The name decides; what has none is found in the configuration.
 fn use_of(name: &str, socket: &Socket, config: &Config) -> Result<Use, String> {
     let named = match name {
         "control" => Use::Control,

@@ -17,7 +17,7 @@ use rustls::pki_types::pem::PemObject;
 
 use crate::daemon::Daemon;
 
-/// With less left a certificate is told of (config.md §2.10).
+/// With less left a certificate is told of.
 pub const SOON: Duration = Duration::from_secs(14 * 86_400);
 const EVERY: Duration = Duration::from_secs(3600);
 /// The same thing is logged once a day.

@@ -1,4 +1,4 @@
-//! Review hooks: a process of its own group, bounded in time and output (pipeline.md §7).
+//! Review hooks: a process of its own group, bounded in time and output.
 
 use std::collections::BTreeMap;
 use std::process::Stdio;

@@ -1,5 +1,5 @@
 //! SIGHUP: the configuration is read again, and what may change while the daemon runs is taken
-//! over; the rest is named and waits for a restart (config.md §2, §5).
+//! over; the rest is named and waits for a restart.
 
 use std::path::Path;
 use std::sync::Arc;

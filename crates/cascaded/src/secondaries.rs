@@ -1,5 +1,5 @@
 //! What secondaries show, looked at more closely than their serial: samples of their answers, lags
-//! that matter, serials that are not ours, and the canary that goes first (publishing.md §8, §9).
+//! that matter, serials that are not ours, and the canary that goes first.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;

@@ -444,7 +444,7 @@ pub struct Limits {
     pub hooks: usize,
 }
 
-/// The configuration's bounds; 0 there means by the number of CPUs (config.md §2.4, §2.5).
+/// The configuration's bounds; 0 there means by the number of CPUs.
 pub fn limits(config: &cascade_policy::Config) -> Limits {
     let or = |configured: u32, default: usize| match configured {
         0 => default,

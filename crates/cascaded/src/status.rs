@@ -555,7 +555,7 @@ fn warnings(d: &Daemon, z: &ZoneHandle, view: &View, now: Timestamp) -> Vec<api:
             code: Some("ds".into()),
         });
     }
-    // Where no chain leads here a DS of others is nobody's mistake (keys.md §6.5).
+    // Where no chain leads here a DS of others is nobody's mistake.
     let delegation = view.row.keys.zone.parent.delegation;
     for a in crate::control::keyset::alerts(d, view, now) {
         let elsewhere = delegation == cascade_keys::Delegation::Elsewhere;

@@ -61,7 +61,7 @@ pub fn server(config: &Config) -> Result<Option<Arc<ServerConfig>>, String> {
     Ok(Some(Arc::new(made)))
 }
 
-/// Who a primary must be (loading spec §1).
+/// Who a primary must be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Auth {
     /// Its certificate names it, and an authority stands for that.

@@ -13,7 +13,7 @@ pub const FLAG_REVOKE: u16 = 0x0080;
 /// Secure entry point flag, bit 15 (RFC 4034 §2.1.1).
 pub const FLAG_SEP: u16 = 0x0001;
 
-/// What a key is for (keys.md §1.1).
+/// What a key is for.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
 pub enum Role {
     /// Signs DNSKEY, CDS and CDNSKEY.
@@ -114,7 +114,7 @@ impl Dnskey {
         Algorithm::from_number(self.0[3])
     }
 
-    /// The public key field. With the algorithm it is the key's identity (keys.md §1.1).
+    /// The public key field. With the algorithm it is the key's identity.
     pub fn public_key(&self) -> &[u8] {
         &self.0[4..]
     }

@@ -1,4 +1,4 @@
-//! Keys as file pairs (keys.md §2): `<root>/<zone id>/K<zone>.+013+31203.{key,private}`.
+//! Keys as file pairs: `<root>/<zone id>/K<zone>.+013+31203.{key,private}`.
 //!
 //! Pairs that wait for their end are in `<root>/<zone id>/trash/`, under the same reference.
 //!
@@ -368,7 +368,7 @@ fn check_owner(path: &Path, owner: &Name, zone: &Name) -> Result<(), KeyError> {
     })
 }
 
-/// `K<zone>.+013+31203` with the zone name as keys.md §2 writes it.
+/// `K<zone>.+013+31203` with the zone name in lower case and without final dot.
 fn base_name(zone: &Name, key: &Dnskey) -> String {
     let mut text = String::new();
     let lower = zone.to_lowercase();

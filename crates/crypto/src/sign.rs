@@ -1,4 +1,4 @@
-//! How signatures are asked for: keys, batches, inline and queued signers (signing.md §10).
+//! How signatures are asked for: keys, batches, inline and queued signers.
 
 use aws_lc_rs::digest;
 use cascade_time::Timestamp;

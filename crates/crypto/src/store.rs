@@ -1,5 +1,5 @@
 //! The key store trait: where keys are made and kept. Keys are found by public key octets, never
-//! by label, tag or position (keys.md R2).
+//! by label, tag or position.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -38,7 +38,7 @@ pub struct NewKey<'a> {
     pub zone: ZoneRef<'a>,
     pub role: Role,
     pub spec: KeySpec,
-    /// Tags that neither the key nor its revoked form may have (keys.md §3 step 3).
+    /// Tags that neither the key nor its revoked form may have.
     pub taken_tags: &'a [u16],
     /// Where the key's tag must lie.
     pub tag_range: RangeInclusive<u16>,
@@ -50,7 +50,7 @@ pub struct NewKey<'a> {
 /// A key that a store holds.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct StoredKey {
-    /// Names the key to people and to its store (keys.md §2); never its identity.
+    /// Names the key to people and to its store; never its identity.
     pub reference: String,
     pub dnskey: Dnskey,
 }

@@ -1,4 +1,4 @@
-//! Command line (config.md §6.2). Options win over the file.
+//! Command line. Options win over the file.
 
 use std::path::PathBuf;
 

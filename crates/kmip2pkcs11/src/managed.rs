@@ -1,4 +1,4 @@
-//! Serving one parent over a Unix socket: no TCP, no TLS, no configuration file (hsm.md §8).
+//! Serving one parent over a Unix socket: no TCP, no TLS, no configuration file.
 //!
 //! Standard input is one end of a socket pair. A stream is the one connection; over a socket of
 //! packets the parent passes as many connections as it likes, so that there is no name by which

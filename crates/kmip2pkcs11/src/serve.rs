@@ -29,7 +29,7 @@ const LOADING: Duration = Duration::from_secs(5);
 const RETRIES: [u64; 6] = [1, 2, 5, 10, 30, 60];
 /// At a stop, requests under way have this long besides the longest call of the module.
 const GRACE: Duration = Duration::from_secs(2);
-/// Exit status when the module hangs for good (config.md §6.1, `call_timeout`).
+/// Exit status when the module hangs for good.
 const HUNG: u8 = 4;
 
 /// What serving needs besides connections.

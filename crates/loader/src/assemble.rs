@@ -132,7 +132,7 @@ impl<'a> Assembly<'a> {
         self.whole(code, text);
     }
 
-    /// Against the current version (loading spec §9). False: the records are the same.
+    /// Against the current version. False: the records are the same.
     pub fn compare(&mut self, version: &ZoneVersion) -> bool {
         self.counted(version);
         let Some(current) = self.target.current else {

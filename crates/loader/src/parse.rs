@@ -29,7 +29,7 @@ pub struct Env<'a> {
     pub checks: &'a Checks,
     /// TTLs above are lowered; `None`: as they are.
     pub max_ttl: Option<u32>,
-    /// Drop what another signer made (loading.md §10).
+    /// Drop what another signer made.
     pub strip: bool,
     pub files: &'a [SourceFile],
 }

@@ -188,7 +188,7 @@ pub enum RefusalCode {
 }
 
 impl RefusalCode {
-    /// The problem's name in the control API (api.md §9).
+    /// The problem's name in the control API.
     pub fn as_str(self) -> &'static str {
         match self {
             RefusalCode::NotUnderReview => "not-under-review",

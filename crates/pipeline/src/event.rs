@@ -227,7 +227,7 @@ pub enum Part {
     Publish,
 }
 
-/// What becomes of the keys of a removed zone (keys.md §5).
+/// What becomes of the keys of a removed zone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Keep {

@@ -39,7 +39,7 @@ macro_rules! kinds {
                 match self { $(HistoryKind::$kind => $text,)* }
             }
 
-            /// Kind of the event that the control API derives from it (api.md §6).
+            /// Kind of the event that the control API derives from it.
             pub fn event(self) -> &'static str {
                 match self { $(HistoryKind::$kind => $event,)* }
             }

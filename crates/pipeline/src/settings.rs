@@ -90,7 +90,7 @@ pub enum OnExpiry {
     Keep,
 }
 
-/// Time left until the first signature of the live version expires, by class (signing.md §5).
+/// Time left until the first signature of the live version expires, by class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Runway {
     pub warning: Duration,
@@ -192,7 +192,7 @@ impl ReviewRules {
 }
 
 impl Default for Runway {
-    /// For the default signature times: lifetime 2 w, remain 1 w, interval 12 h (signing.md §5).
+    /// For the default signature times: lifetime 2 w, remain 1 w, interval 12 h.
     fn default() -> Self {
         Runway {
             warning: secs(6 * DAY),

@@ -21,7 +21,7 @@ pub struct JobId(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Fp(pub u64, pub u64);
 
-/// Which keys a version is signed with: apex set (keys.md §1.3) and zone-signing keys, as digests.
+/// Which keys a version is signed with: apex set and zone-signing keys, as digests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeySet {
     pub apex: u64,
@@ -66,7 +66,7 @@ pub struct Zone {
     pub modes: Modes,
     pub storage_full: Option<Timestamp>,
     pub clock_unsafe: Option<(Timestamp, String)>,
-    /// Somebody else's DNSKEYs are delegated to (keys.md §6.5): transfers are held.
+    /// Somebody else's DNSKEYs are delegated to: transfers are held.
     pub conflict: Option<(Timestamp, String)>,
     /// The state was restored from a backup and may be behind: nothing new is signed yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -355,7 +355,7 @@ pub enum Trigger {
     Update,
 }
 
-/// How far a denial of existence is that is not in service yet (signing.md §3.6).
+/// How far a denial of existence is that is not in service yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Beside {
     pub since: Timestamp,

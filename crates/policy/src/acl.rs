@@ -1,4 +1,4 @@
-//! Access lists (config.md §2.9, publishing.md §5): the text of an entry, checked and taken apart.
+//! Access lists: the text of an entry, checked and taken apart.
 
 use std::net::IpAddr;
 

@@ -1,4 +1,4 @@
-//! Addresses: what the daemon listens on (config.md §2.9) and whom it talks to.
+//! Addresses: what the daemon listens on and whom it talks to.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;

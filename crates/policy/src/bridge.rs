@@ -1,4 +1,4 @@
-//! The configuration file of `kmip2pkcs11` (config.md §6).
+//! The configuration file of `kmip2pkcs11`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Levels of the loader's checks of content (loading.md §7).
+//! Levels of the loader's checks of content.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! The daemon's configuration file, version 1 (config.md §2).
+//! The daemon's configuration file, version 1.
 
 use std::time::Duration;
 

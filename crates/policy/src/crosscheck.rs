@@ -1,4 +1,4 @@
-//! Rules of the configuration across keys (config.md §2.10).
+//! Rules of the configuration across keys.
 
 use std::net::SocketAddr;
 

@@ -31,7 +31,7 @@ pub struct Def {
     pub packaged: Option<&'static str>,
     /// Configuration: taken over by SIGHUP.
     pub reload: bool,
-    /// Policies: what a change does to existing zones (policy.md §8).
+    /// Policies: what a change does to existing zones.
     pub effect: Effect,
     /// Policies: a change waits for the operator's consent.
     pub confirm: bool,

@@ -36,7 +36,7 @@ impl fmt::Display for Level {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Diagnostic {
     pub policy: Option<String>,
-    /// `P01`..`P32` in policies (policy.md §6), `C01`.. in the daemon's configuration.
+    /// `P01`..`P32` in policies, `C01`.. in the daemon's configuration.
     pub code: &'static str,
     pub level: Level,
     pub file: String,

@@ -1,4 +1,4 @@
-//! The older dialect of policies (policy.md §5), rewritten into today's keys before reading.
+//! The older dialect of policies, rewritten into today's keys before reading.
 
 use crate::diag::{Diagnostic, Level};
 use crate::tree::{Entry, Node, Table, Val};

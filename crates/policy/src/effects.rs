@@ -1,4 +1,4 @@
-//! What a change of policy does to the zones that use it (policy.md §8).
+//! What a change of policy does to the zones that use it.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -127,7 +127,7 @@ pub fn parse_policy(name: &str, file: &str, bytes: &[u8]) -> Result<PolicyFile, 
     })
 }
 
-/// Reads the daemon's configuration, with the rules across keys (config.md §2.10) that need
+/// Reads the daemon's configuration, with the rules across keys that need
 /// nothing but the file.
 ///
 /// # Errors

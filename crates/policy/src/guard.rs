@@ -1,4 +1,4 @@
-//! The change guard's limits (verifying.md §10).
+//! The change guard's limits.
 
 use crate::address::only_members;
 use crate::def::section;

@@ -288,7 +288,7 @@ section! {
 }
 
 impl Policy {
-    /// Runway below which an operator is warned (signing.md §5).
+    /// Runway below which an operator is warned.
     pub fn runway_warning(&self) -> Duration {
         let s = &self.signer;
         self.health.runway_warning.span().unwrap_or_else(|| {

@@ -19,7 +19,7 @@ pub(crate) struct Cx {
     pub places: BTreeMap<String, Range<usize>>,
     /// Code of findings: P01, C01.
     pub code: &'static str,
-    /// Port 0 is for tests only (config.md §2.9).
+    /// Port 0 is for tests only.
     pub allow_port_zero: bool,
     path: Vec<String>,
     def: Option<&'static Def>,

@@ -1,4 +1,4 @@
-//! Reviews of candidates (pipeline.md §7).
+//! Reviews of candidates.
 
 use std::time::Duration;
 

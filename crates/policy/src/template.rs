@@ -1,4 +1,4 @@
-//! Templates and the manual's key lists, made from the definitions (policy.md §7).
+//! Templates and the manual's key lists, made from the definitions.
 
 use crate::bridge::BridgeConfig;
 use crate::checks::{CHECKS, CheckLevel};

@@ -1,4 +1,4 @@
-//! One message in, one message out: the table of publishing.md §1 as code.
+//! One message in, one message out: who is answered how.
 
 use cascade_wire::cookie::CookieState;
 use cascade_wire::edns::{option, push_ede, push_option};

@@ -52,7 +52,7 @@ pub struct TransferRequest {
 }
 
 impl TransferRequest {
-    /// The access list still lets this client transfer (publishing.md §6.4: withdrawn access ends
+    /// The access list still lets this client transfer (withdrawn access ends
     /// a running transfer at its next message).
     pub fn is_allowed(&self, settings: &crate::context::Settings) -> bool {
         let key = self.tsig.as_ref().map(|t| t.key().name());
@@ -128,7 +128,7 @@ impl TransferRequest {
     }
 }
 
-/// The table of publishing.md §6.1.
+/// What a request for a transfer gets, in the order of the checks.
 pub(crate) fn decide(
     r: &mut Responder<'_>,
     entry: &Arc<ZoneEntry>,

@@ -9,7 +9,7 @@ use cascade_zone::ZoneId;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-/// Bounds of transfers (publishing.md §4, §6.1).
+/// Bounds of transfers.
 #[derive(Debug, Clone, Copy)]
 pub struct TransferLimits {
     pub total: usize,
@@ -165,7 +165,7 @@ fn less<K: std::hash::Hash + Eq>(map: &mut HashMap<K, usize>, key: &K) {
     }
 }
 
-/// Bounds of stream connections (RFC 7766 §6.2.2; publishing.md §4).
+/// Bounds of stream connections (RFC 7766 §6.2.2).
 #[derive(Debug, Clone, Copy)]
 pub struct ConnectionLimits {
     pub total: usize,

@@ -1,4 +1,4 @@
-//! Another denial of existence, built beside the one in service (signing.md §3.6).
+//! Another denial of existence, built beside the one in service.
 //!
 //! The new NSEC or NSEC3 records grow, batch by batch, in a version that nobody sees and that has
 //! no other signatures. Content that changes meanwhile goes in like any change: the records around

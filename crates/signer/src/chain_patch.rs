@@ -1,4 +1,4 @@
-//! An NSEC3 chain made from the one before (signing.md §3.5).
+//! An NSEC3 chain made from the one before.
 //!
 //! Owners that changed, and the names above them where an empty non-terminal may have come or gone,
 //! give edits of rows. Blocks with edits are made anew, and so are those before them whose last
@@ -20,7 +20,7 @@ use crate::refresh::Spread;
 use crate::scope::{Masks, Mode, WhyFull, decide};
 use crate::sign::SignError;
 
-/// A block above this is split, one below that joined with the next (store spec §5.4).
+/// A block above this is split, one below that joined with the next.
 const ROWS_MAX: usize = 192;
 const ROWS_MIN: usize = 48;
 /// The table of bitmaps only grows from version to version; with this many more than there are rows

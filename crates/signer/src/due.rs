@@ -1,4 +1,4 @@
-//! When upkeep of a signed version has something to do (signing.md §5).
+//! When upkeep of a signed version has something to do.
 
 use cascade_time::Timestamp;
 use cascade_zone::block::earlier;

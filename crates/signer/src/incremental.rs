@@ -1,4 +1,4 @@
-//! A signing job that starts from the signed version before (signing.md §3, §5, §6).
+//! A signing job that starts from the signed version before.
 //!
 //! It touches what changed: leaves of other content, the denial records around them, the apex, and
 //! what upkeep chose. All else is the version's before, by pointer. Whatever does not fit is signed
@@ -95,7 +95,7 @@ pub(crate) fn patch(
     job.progress.enter(Stage::Collecting);
     let denial = denial(plan, base.soa_ttl().min(soa.minimum));
     // Another kind, other parameters or another TTL: RRsets keep their signatures, all denial is
-    // made anew, and one version switches (signing.md §3.6 step 2).
+    // made anew, and one version switches.
     let same_denial = fits(prev, base, &denial)?;
     let slots = Slots::new(prev, plan)?;
     let beside = beside.filter(|b| *b.denial() == denial && same_slots(b, &slots));

@@ -1,4 +1,4 @@
-//! Signing of one leaf: its RRsets, and its NSEC records (signing.md §2, §3.2).
+//! Signing of one leaf: its RRsets, and its NSEC records.
 
 use cascade_zone::denial::{bitmap_types, is_signed_set, push_bitmap};
 use cascade_zone::sidecar::NSEC_SET;

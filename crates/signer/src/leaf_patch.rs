@@ -1,4 +1,4 @@
-//! Signing of one leaf of which a signed version existed before (signing.md §3.3, §5, §6).
+//! Signing of one leaf of which a signed version existed before.
 //!
 //! A signature stays where the RRset that it covers is the same and nothing asks for another one.
 //! NSEC records are compared as they come out: same next name, same bitmap, same signature.

@@ -1,4 +1,4 @@
-//! Signing of a leaf of which most stands in a leaf of the version before (store spec §7.2 step 3):
+//! Signing of a leaf of which most stands in a leaf of the version before:
 //! owners that are the same octets there keep their signatures without being looked at.
 //!
 //! Looked at are owners that are new or differ, and those before them, whose NSEC may name another
@@ -23,7 +23,7 @@ impl<'a> LeafPatch<'a> {
         let was = self.prev.unit_of(unit.first_key())?;
         let right = was.first_key() == unit.first_key()
             && was.nsec_ttl() == self.nsec_ttl
-            // Some key has signed everything in it (store spec §5.1).
+            // Some key has signed everything in it.
             && was.sums().full_mask != 0
             && was.sums().owners > was.sums().occluded;
         right.then_some(was)

@@ -1,5 +1,5 @@
 //! The NSEC3 chain: hashes of owners and empty non-terminals, sorted, linked, signed
-//! (RFC 5155 §7.1, signing.md §3.4).
+//! (RFC 5155 §7.1).
 
 use cascade_zone::block::{
     BLOCK_ROWS, Bitmaps, BlockBuilder, BlockRef, ChainContext, Hash, Nsec3Params, push_base32hex,

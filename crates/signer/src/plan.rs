@@ -42,7 +42,7 @@ pub enum DenialPlan {
     },
 }
 
-/// The key sets at the apex and the keys that sign what (keys.md §1.3). Made once, never changed,
+/// The key sets at the apex and the keys that sign what. Made once, never changed,
 /// enters a version as a whole.
 #[derive(Clone)]
 pub struct ApexSet {
@@ -170,7 +170,7 @@ impl SigningPlan {
         if set.dnskey.is_empty() {
             return Err(PlanError::NoDnskey);
         }
-        // keys.md §12: never published with inception ahead, or outlived by a cached copy.
+        // Never published with inception ahead, or outlived by a cached copy.
         let (inception, expiration) = (
             Timestamp::from_wire(set.inception, now),
             Timestamp::from_wire(set.expiration, now),

@@ -1,4 +1,4 @@
-//! When signatures begin and end, spread so that every tick has the same work (signing.md §5).
+//! When signatures begin and end, spread so that every tick has the same work.
 
 use cascade_time::Timestamp;
 use cascade_zone::ZoneId;
@@ -184,7 +184,7 @@ fn not_after(a: u32, b: u32) -> bool {
     b.wrapping_sub(a) as i32 >= 0
 }
 
-/// What is known about the clock (signing.md §5).
+/// What is known about the clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClockGuard {
     /// When this software was built.

@@ -1,4 +1,4 @@
-//! The report of a job (signing.md §13).
+//! The report of a job.
 
 use std::time::Duration;
 

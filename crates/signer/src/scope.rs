@@ -1,4 +1,4 @@
-//! What a job may touch beside changed content, and which signatures stay (signing.md §1, §5, §6).
+//! What a job may touch beside changed content, and which signatures stay.
 
 use cascade_time::Timestamp;
 use cascade_zone::ZoneVersion;
@@ -143,7 +143,7 @@ pub(crate) fn decide(
         }
     }
     // What has to be signed anyway is signed by the wanted keys only: refresh and change of keys
-    // share their work (signing.md §6).
+    // share their work.
     if mode.fix_keys || lost || have == 0 {
         return Decision {
             keep: have & masks.zone,
@@ -157,7 +157,7 @@ pub(crate) fn decide(
 }
 
 /// Decides over DNSKEY, CDS or CDNSKEY, which the keys in `signers` sign: their signatures are
-/// renewed together (keys.md §12).
+/// renewed together.
 pub(crate) fn decide_key_set(
     there: impl Iterator<Item = (u8, u32)>,
     signers: u16,

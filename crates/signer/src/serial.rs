@@ -1,4 +1,4 @@
-//! The next SOA serial (signing.md §7): a pure function of policy, history and time.
+//! The next SOA serial: a pure function of policy, history and time.
 
 use cascade_time::Timestamp;
 use cascade_zone::Serial;

@@ -223,8 +223,7 @@ pub(crate) fn denial(plan: &SigningPlan, ttl: u32) -> Denial {
     }
 }
 
-/// The apex sets that are ours; those of the same types in the content are gone (RFC 4035 §2,
-/// loading.md §10).
+/// The apex sets that are ours; those of the same types in the content are gone (RFC 4035 §2).
 pub(crate) fn apex_sets(base: &ZoneVersion, plan: &SigningPlan, denial: &Denial) -> Vec<SetSpec> {
     let mut sets = plan.apex.sets();
     let soa_ttl = base.soa_ttl();

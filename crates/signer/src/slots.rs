@@ -1,4 +1,4 @@
-//! Which key signs in which slot (store spec S12).
+//! Which key signs in which slot.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;

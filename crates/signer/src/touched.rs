@@ -1,4 +1,4 @@
-//! Which leaves a job looks at (signing.md §3.3).
+//! Which leaves a job looks at.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! A version without DNSSEC: the content as it is, under a serial of ours (keys.md §8.8).
+//! A version without DNSSEC: the content as it is, under a serial of ours.
 
 use cascade_time::Timestamp;
 use cascade_zone::denial::Denial;

@@ -1,4 +1,4 @@
-//! The digest of a signed version, made and signed last (RFC 8976 §3, signing.md §8).
+//! The digest of a signed version, made and signed last (RFC 8976 §3).
 //!
 //! The apex comes first and its SOA changes in every version, so nothing of a digest can be kept:
 //! each one costs a pass over the zone. Records are written in parallel and hashed in one thread.

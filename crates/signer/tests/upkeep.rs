@@ -430,7 +430,7 @@ fn cds_has_a_signature_of_each_side_of_an_algorithm_roll() {
     zone.keys = vec![sides[0].clone(), sides[1].clone()];
     zone.keys[0].wanted_at_parent = true;
     let upkeep = Scope::everything(KEY_SET_REMAIN);
-    // Steps of keys.md 8.6: who is in DNSKEY, who signs it, who signs CDS, who signs data.
+    // Steps of an algorithm roll: who is in DNSKEY, who signs it, who signs CDS, who signs data.
     let steps: [(&[usize], &[usize], &[usize], &[usize]); 4] = [
         (&[0, 1], &[0], &[0, 2], &[1, 3]),
         (&[0, 1, 2, 3], &[0, 2], &[0, 2], &[1, 3]),

@@ -1,7 +1,7 @@
 //! Points in time, spans as operators write them, and clocks as arguments.
 //!
 //! Nothing here reads a clock: a program implements [`Clock`] once, everything else takes a
-//! [`Timestamp`] as an argument (design.md §6, "time is an argument").
+//! [`Timestamp`] as an argument.
 
 mod span;
 

@@ -64,7 +64,7 @@ pub fn parse_span(text: &str) -> Result<Duration, SpanError> {
     Ok(Duration::from_secs(total))
 }
 
-/// The non-zero units of `d h m s` separated by blanks, `0s` when there are none (cli.md §1.2).
+/// The non-zero units of `d h m s` separated by blanks, `0s` when there are none.
 pub fn format_span(span: Duration) -> String {
     let secs = span.as_secs();
     let units = [

@@ -1,4 +1,4 @@
-//! Access lists: who may ask, transfer, notify (config.md §2.9, publishing.md §5).
+//! Access lists: who may ask, transfer, notify.
 //!
 //! First matching entry decides; no match denies. A list is compiled into prefix tables, so ten
 //! thousand entries cost a binary search and a walk over the enclosing prefixes.

@@ -23,7 +23,7 @@ pub struct Secrets {
     rotated: Timestamp,
 }
 
-/// Secrets live a day (publishing.md §4).
+/// Secrets live a day.
 pub const ROTATE_EVERY: Duration = Duration::from_secs(86_400);
 /// A server cookie is good for an hour (RFC 9018 §4.3), thus also its secret after rotation.
 const LIFETIME: Duration = Duration::from_secs(3600);

@@ -1,4 +1,4 @@
-//! Everything that a version says about itself, worked out again from its bytes (store spec §6).
+//! Everything that a version says about itself, worked out again from its bytes.
 //!
 //! For tests, and for whoever has the time: it reads the whole zone.
 

@@ -1,4 +1,4 @@
-//! From parsed records to an unsigned version (store spec §7.1).
+//! From parsed records to an unsigned version.
 //!
 //! Input are batches of records in any order. They are sorted, cut into key ranges, and each range
 //! becomes leaves in parallel: duplicates dropped, TTLs of an RRset made equal, flags decided with

@@ -24,7 +24,7 @@ pub enum Denial {
 }
 
 /// True if a set of this type at an owner with these flags is authoritative data that must be
-/// signed (signing spec §2): nothing occluded; at a cut only DS; never RRSIG.
+/// signed: nothing occluded; at a cut only DS; never RRSIG.
 pub fn is_signed_set(flags: Flags, rtype: Rtype) -> bool {
     !flags.is_occluded() && (!flags.is_cut() || rtype == Rtype::DS) && rtype != Rtype::RRSIG
 }

@@ -1,4 +1,4 @@
-//! What differs between two versions of a zone, at the cost of what differs (store spec §7.3).
+//! What differs between two versions of a zone, at the cost of what differs.
 //!
 //! Leaves and blocks that are the same objects are not read; owners and rows of the others are
 //! compared as they stand in their bytes, and only those that differ become records.

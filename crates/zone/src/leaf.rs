@@ -29,7 +29,7 @@ pub const LEAF_TARGET: usize = 6 * 1024;
 pub const LEAF_MAX: usize = 8 * 1024;
 const HEADER: usize = 32;
 
-/// What a name is in its zone, decided once at load (store spec §5.2).
+/// What a name is in its zone, decided once at load.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub struct Flags(pub u8);
 

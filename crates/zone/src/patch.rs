@@ -3,7 +3,7 @@
 //! [`Alignment`] says how the leaves of new unsigned content lie to those of the signed version
 //! before: most are the same objects, the others form runs that cover the same range of names on
 //! both sides. Whoever signs hands over the units that it looked at; all others keep their pair of
-//! leaves (store spec §7.2, §7.3).
+//! leaves.
 
 use std::ops::Range;
 

@@ -56,7 +56,7 @@ impl Rtype {
         matches!(self, Rtype::RRSIG | Rtype::NSEC | Rtype::NSEC3)
     }
 
-    /// At the apex, the types a signer owns beside those (loading.md §10, store.md §9).
+    /// At the apex, the types a signer owns beside those.
     pub fn is_signer_apex(self) -> bool {
         matches!(
             self,

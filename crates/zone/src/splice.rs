@@ -1,4 +1,4 @@
-//! A leaf in which a few owners change (store spec §7.2 step 3): groups of owners between restarts of
+//! A leaf in which a few owners change: groups of owners between restarts of
 //! front coding are copied as they stand, the owners around a change are written anew without being
 //! hashed, and what the leaf adds up to follows from what went and what came.
 //!

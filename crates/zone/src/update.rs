@@ -1,4 +1,4 @@
-//! A version that differs from another in k owners, at the cost of k leaves (store spec §7.2).
+//! A version that differs from another in k owners, at the cost of k leaves.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -455,7 +455,7 @@ impl<'a> Writer<'a> {
         }
         self.scratch.clear();
         crate::leaf::encode_set(rdatas.iter().map(|r| &r[..]), &mut self.scratch);
-        // Pooled if already in the pool, else here (store spec §5.5).
+        // Pooled if already in the pool, else here.
         match self.new.pool.find(&self.scratch) {
             Some(pooled) => self.enc.pooled(id, rdatas.len() as u32, pooled),
             None => self.enc.set(id, kind, rdatas.iter().map(|r| &r[..])),

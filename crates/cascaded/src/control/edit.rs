@@ -126,7 +126,7 @@ fn plan(d: &Daemon, z: &ZoneHandle, edit: &ZoneEdit) -> Answer<Plan> {
     })
 }
 
-/// Whoever touches keys must be admin (api.md §3).
+/// Whoever touches keys must be admin.
 fn may(caller: &Caller, plan: &Plan) -> Answer<()> {
     let keys = plan.changes.iter().any(|c| c.effect >= Effect::Roll);
     if !keys || caller.roles.has(Role::Admin) {

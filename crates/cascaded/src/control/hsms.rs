@@ -1,4 +1,4 @@
-//! HSMs over the API (cli.md §6).
+//! HSMs over the API.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

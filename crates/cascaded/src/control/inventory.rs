@@ -1,4 +1,4 @@
-//! What is in an HSM, and whose it is. Matched by public key and never by label (hsm.md §4).
+//! What is in an HSM, and whose it is. Matched by public key and never by label.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

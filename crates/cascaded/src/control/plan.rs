@@ -1,5 +1,4 @@
-//! What other policies would do to zones: told, and agreed to, before anything begins
-//! (policy.md §8, §9).
+//! What other policies would do to zones: told, and agreed to, before anything begins.
 
 use cascade_api::keys::RollKind;
 use cascade_api::policies::PlannedRoll;

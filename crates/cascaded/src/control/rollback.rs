@@ -1,4 +1,4 @@
-//! Going back to older content, and holding what is published (pipeline.md §6).
+//! Going back to older content, and holding what is published.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Calls that wait for a second person (config.md §2.3, `two-person`): kept with the state until
+//! Calls that wait for a second person: kept with the state until
 //! somebody else agrees, refuses, or the time is over.
 
 use cascade_api::common::{List, PageQuery, SubjectKind};

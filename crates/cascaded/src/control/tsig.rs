@@ -1,4 +1,4 @@
-//! TSIG keys over the API (cli.md §7).
+//! TSIG keys over the API.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

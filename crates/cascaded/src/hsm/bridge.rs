@@ -1,4 +1,4 @@
-//! A managed bridge (hsm.md §8): `kmip2pkcs11` as our child, so that a vendor's module has a process
+//! A managed bridge: `kmip2pkcs11` as our child, so that a vendor's module has a process
 //! of its own without anybody setting up a service, an address or certificates.
 //!
 //! The child gets one end of a socket pair; each connection is another pair, one end of which is

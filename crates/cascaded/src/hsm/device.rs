@@ -23,7 +23,7 @@ use super::label::LabelRule;
 /// Signatures of one identity proof on each instance. A module may spread them over instances of
 /// its own; with three of these one is missed with probability 3 × (2/3)^40, below 10^-6.
 pub const DRAWS: usize = 40;
-/// A proof holds this long (hsm.md §5).
+/// A proof holds this long.
 pub const PROOF_HOLDS: Duration = Duration::from_secs(3600);
 /// After a failed proof, before the next.
 const PROOF_PAUSE: Duration = Duration::from_secs(60);

@@ -1,4 +1,4 @@
-//! Labels of keys on tokens (hsm.md §4): for people who look at the token with other tools. Nothing
+//! Labels of keys on tokens: for people who look at the token with other tools. Nothing
 //! here is ever used to find a key.
 
 use cascade_crypto::Role;

@@ -1,4 +1,4 @@
-//! References to keys in an HSM (keys.md §2): `kmip://<hsm>/keys/<id>?algorithm=13&flags=257`.
+//! References to keys in an HSM: `kmip://<hsm>/keys/<id>?algorithm=13&flags=257`.
 
 use std::fmt;
 use std::fmt::Write as _;

@@ -1,4 +1,4 @@
-//! Who is at the other end (api.md §1).
+//! Who is at the other end.
 
 use std::ffi::CString;
 use std::time::Duration;

@@ -408,7 +408,7 @@ impl Request {
     }
 }
 
-/// Comments go into the audit log and are bounded there (cli.md §1.1).
+/// Comments go into the audit log and are bounded there.
 fn check_comment(body: &[u8]) -> Result<(), Problem> {
     #[derive(serde::Deserialize)]
     struct OnlyComment<'a> {

@@ -1,4 +1,4 @@
-//! What is checked before a call is looked at: host, origin, content type, role (api.md §1).
+//! What is checked before a call is looked at: host, origin, content type, role.
 
 use std::net::IpAddr;
 

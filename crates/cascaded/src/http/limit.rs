@@ -1,4 +1,4 @@
-//! Failed authentications: at most ten per minute and address (api.md §1).
+//! Failed authentications: at most ten per minute and address.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

@@ -30,7 +30,7 @@ use super::{answer, dispatch};
 
 /// A head or body that does not come within this time ends the connection.
 const READ_BOUND: Duration = Duration::from_secs(10);
-/// Reads answer within this time (api.md §2).
+/// Reads answer within this time.
 const ANSWER_BOUND: Duration = Duration::from_secs(5);
 /// `health --deep` asks outside.
 const DEEP_BOUND: Duration = Duration::from_secs(30);

@@ -1,4 +1,4 @@
-//! Whether a secondary shows what we published (publishing.md §9): a few RRsets with their
+//! Whether a secondary shows what we published: a few RRsets with their
 //! signatures, against the version that has its serial. That version has passed the gate, so what
 //! equals it verifies, and at one serial nothing else may be served.
 

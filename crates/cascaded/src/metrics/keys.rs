@@ -1,4 +1,4 @@
-//! Keys, rolls and the parent on the metrics page (api.md §8).
+//! Keys, rolls and the parent on the metrics page.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Transfers out, and what the watch knows of secondaries (publishing.md §9, §11).
+//! Transfers out, and what the watch knows of secondaries.
 
 use std::sync::Arc;
 

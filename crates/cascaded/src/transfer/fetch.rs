@@ -1,4 +1,4 @@
-//! The primaries of a zone asked in order, until one delivers (loading spec §8.1, §8.2).
+//! The primaries of a zone asked in order, until one delivers.
 
 use std::sync::Arc;
 

@@ -21,7 +21,7 @@ use tokio_rustls::client::TlsStream;
 use super::{Primary, Tls};
 use crate::xot::{self, Auth};
 
-/// Pauses of a SOA question over UDP: so many tries (loading spec §8.1).
+/// Pauses of a SOA question over UDP: so many tries.
 const TRIES: [Duration; 3] = [
     Duration::from_secs(2),
     Duration::from_secs(4),

@@ -1,4 +1,4 @@
-//! Transfers in: the sockets around the loader's machine (loading spec §8).
+//! Transfers in: the sockets around the loader's machine.
 //!
 //! [`fetch`] asks the primaries of a zone in order and gives what a load of a file gives; [`io`]
 //! are the two ways to ask. What answers mean is decided in `cascade_loader::xfr`.
@@ -115,7 +115,7 @@ pub fn server_text(s: &SourceServer) -> String {
 }
 
 /// Who may say that the source has something new: the primaries by their address, and whoever has
-/// their key (loading spec §8.5).
+/// their key.
 pub fn notify_acl(source: &Source) -> Acl {
     let Source::Servers { servers } = source else {
         return Acl::none();

@@ -1,5 +1,5 @@
 //! Whether another denial of existence goes into the next version, or is built beside what is live
-//! over many jobs (signing.md §3.6), and what is kept of it between them.
+//! over many jobs, and what is kept of it between them.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Each published version as a zone file, where the policy wants one (publishing.md §10).
+//! Each published version as a zone file, where the policy wants one.
 
 use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};

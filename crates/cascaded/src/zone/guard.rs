@@ -1,4 +1,4 @@
-//! Counting what new content changes, for the change guard (verifying.md §10).
+//! Counting what new content changes, for the change guard.
 
 use std::collections::{BTreeMap, BTreeSet};
 

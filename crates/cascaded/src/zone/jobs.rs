@@ -30,7 +30,7 @@ use cascade_zone::{Name, Serial, VersionId, ZoneId, ZoneVersion};
 use super::beside::{self, Shelf, Way};
 use crate::keys::{self, Loaded};
 
-/// The year 2025 began: this software did not exist before (signing.md §5, clock).
+/// The year 2025 began: this software did not exist before.
 const BUILT_AT: Timestamp = Timestamp::from_secs(1_735_689_600);
 /// Most signatures refreshed in one version by software keys (`signer.refresh-batch`, its default).
 const REFRESH_BATCH: u64 = 250_000;

@@ -719,7 +719,7 @@ impl Actor {
     }
 
     /// The denial of existence that a version must have: the policy's, or, until that is built, the
-    /// one that is live (signing.md §3.6).
+    /// one that is live.
     pub(super) fn denial_of(&self, version: &ZoneVersion, p: &Policy) -> DenialPlan {
         let row = &self.row.zone;
         let live = row.live.as_ref();

@@ -1,4 +1,4 @@
-//! The answer to a SOA question, and what follows from it (loading spec §8.2).
+//! The answer to a SOA question, and what follows from it.
 
 use cascade_time::Timestamp;
 use cascade_wire::edns::option;

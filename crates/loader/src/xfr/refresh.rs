@@ -1,4 +1,4 @@
-//! When a primary is asked again, and when its content is too old (loading spec §8.6).
+//! When a primary is asked again, and when its content is too old.
 //!
 //! A pure machine: time and randomness are arguments. RFC 1035 §3.3.13 names the timers, RFC 1034
 //! §4.3.5 says what they mean; the clamps keep a zero or a typing error from becoming a busy loop

@@ -1,4 +1,4 @@
-//! Lints of one policy (policy.md §6): rules between values, and against what is registered.
+//! Lints of one policy: rules between values, and against what is registered.
 
 mod hooks;
 mod keys;

@@ -1,4 +1,4 @@
-//! Lints that need facts of a zone (policy.md §6, "z"); they run again at every load.
+//! Lints that need facts of a zone; they run again at every load.
 
 use std::time::Duration;
 
@@ -193,7 +193,7 @@ fn rate(l: &mut Lints<'_>, file: &PolicyFile, zone: &ZoneFacts, hsms: &[HsmFacts
         .signature_lifetime
         .saturating_sub(s.signature_remain_time)
         .saturating_sub(s.signature_refresh_interval);
-    // signing.md §5: the TTL takes at most half of what is left.
+    // The TTL takes at most half of what is left.
     let period = spare
         .saturating_sub(zone.longest_ttl.min(spare / 2))
         .max(Duration::from_secs(1));

@@ -1,4 +1,4 @@
-//! NOTIFY in: who may, for what, and what the zone's owner is told (loading.md §8.5).
+//! NOTIFY in: who may, for what, and what the zone's owner is told.
 
 use std::net::IpAddr;
 

@@ -1,4 +1,4 @@
-//! The states of telling one target about one zone (publishing.md §8), without I/O.
+//! The states of telling one target about one zone, without I/O.
 
 use std::time::Duration;
 

@@ -50,7 +50,7 @@ pub struct Common {
     pub updates: mpsc::Sender<UpdateIn>,
 }
 
-/// Times that end a transfer (publishing.md §6.4).
+/// Times that end a transfer.
 #[derive(Debug, Clone, Copy)]
 pub struct TransferTimes {
     /// Without the client taking a single octet.

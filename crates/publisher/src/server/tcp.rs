@@ -26,7 +26,7 @@ use crate::update::Late;
 /// Longest query that is read.
 pub(super) const MAX_QUERY: usize = 16 * 1024;
 const READ: usize = 8 * 1024;
-/// Longest UPDATE (publishing.md §4).
+/// Longest UPDATE.
 const MAX_UPDATE: usize = 0xffff;
 /// UPDATEs of a connection whose zones have not decided; reading waits meanwhile.
 const MAX_LATE: usize = 64;

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-/// Handshakes at the same time (publishing.md §4): each costs a signature.
+/// Handshakes at the same time: each costs a signature.
 const HANDSHAKES: usize = 64;
 /// Longest handshake, the wait for a place included.
 const HANDSHAKE: Duration = Duration::from_secs(10);

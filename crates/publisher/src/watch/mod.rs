@@ -1,4 +1,4 @@
-//! Which serial each secondary serves (publishing.md §9).
+//! Which serial each secondary serves.
 
 mod machine;
 mod task;
