@@ -132,6 +132,21 @@ pub struct Check {
     pub last_run: Option<Timestamp>,
 }
 
+/// The answer to `POST /v1/clock/confirm`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ClockConfirmed {
+    /// Seconds that the clock had been put forward; negative: back.
+    pub stepped_secs: i64,
+    /// By the clock as it is now.
+    #[schema(value_type = String, format = DateTime)]
+    pub held_since: Timestamp,
+    /// The clock that was confirmed.
+    #[schema(value_type = String, format = DateTime)]
+    pub now: Timestamp,
+    /// Zones that go on.
+    pub zones: u64,
+}
+
 /// `GET /v1/logging`, and the answer to `PATCH`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Logging {

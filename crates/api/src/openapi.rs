@@ -16,6 +16,7 @@ use crate::{
     d::Status,
     d::StatusKeys,
     d::Health,
+    d::ClockConfirmed,
     d::Logging,
     d::LoggingEdit,
     d::Operation,

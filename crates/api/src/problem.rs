@@ -66,6 +66,7 @@ problem_types! {
     BackupExists "backup-exists" 409 "Backup exists already";
     InUse "in-use" 409 "Still in use";
     NotUnderReview "not-under-review" 409 "Nothing is under review";
+    ClockTrusted "clock-trusted" 409 "Clock is trusted";
     NotHalted "not-halted" 409 "Not halted";
     NotRejected "not-rejected" 409 "Nothing was rejected";
     GateRefused "gate-refused" 409 "Refused by verification";

@@ -168,6 +168,7 @@ routes! {
     TokenRemove Delete "/v1/tokens/{n}" A [] - => 204 - "Remove a token";
 
     BackupCreate Post "/v1/backups" A [] "BackupCreate" => 201 "Backup" "Make a backup on the daemon's host";
+    ClockConfirm Post "/v1/clock/confirm" O [] "Commented" => 200 "ClockConfirmed" "The clock is right as it is";
     LoggingShow Get "/v1/logging" V [] - => 200 "Logging" "Log level and trace targets";
     LoggingEdit Patch "/v1/logging" A [] "LoggingEdit" => 200 "Logging" "Change them until restart";
     OperationList Get "/v1/operations" V [] - => 200 "List_Operation" "Running and last operations";

@@ -132,6 +132,9 @@ pub enum Command {
     /// Commented templates of files; needs no daemon
     #[command(subcommand)]
     Template(TemplateCommand),
+    /// Trust in the clock of the daemon's host
+    #[command(subcommand)]
+    Clock(ClockCommand),
     /// For the hunt for errors
     #[command(subcommand)]
     Debug(DebugCommand),
@@ -989,6 +992,13 @@ pub enum TemplateCommand {
     Policy,
     /// The daemon's configuration
     Config,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+pub enum ClockCommand {
+    /// After a step of the clock, when it is right now: signing goes on, and waits of rolls become
+    /// longer by what it was put forward
+    Confirm,
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,7 +1,7 @@
 //! `status`, `health`, `info`, `debug`.
 
 use cascade_api::client::Call;
-use cascade_api::common::Level;
+use cascade_api::common::{Commented, Level};
 use cascade_api::daemon::*;
 use cascade_api::{Method, word};
 
@@ -203,6 +203,31 @@ pub async fn info(ctx: &Ctx) -> Result<(), CliError> {
         format!("Cascade daemon version: {}\n", clean(&i.version))
     })
     .await
+}
+
+pub async fn clock_confirm(ctx: &Ctx) -> Result<(), CliError> {
+    let body = Commented {
+        comment: ctx.comment.clone(),
+    };
+    let confirmed = |c: &ClockConfirmed| {
+        let way = if c.stepped_secs < 0 {
+            "back"
+        } else {
+            "forward"
+        };
+        let by = span(c.stepped_secs.unsigned_abs());
+        let zones = match c.zones {
+            1 => "1 zone goes on".to_string(),
+            n => format!("{n} zones go on"),
+        };
+        format!(
+            "Confirmed the clock: it is {}, after a step of {by} {way}; {zones}",
+            c.now
+        )
+    };
+    ctx.change(Method::Post, "/v1/clock/confirm", &body, confirmed)
+        .await
+        .map(drop)
 }
 
 pub async fn debug(ctx: &Ctx, command: DebugCommand) -> Result<(), CliError> {

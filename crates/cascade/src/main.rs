@@ -31,7 +31,7 @@ use cascade_api::client::{Client, TlsFiles};
 use cascade_time::Timestamp;
 use clap::Parser;
 
-use crate::args::{BackupCommand, Cli, Color, Command, Global};
+use crate::args::{BackupCommand, Cli, ClockCommand, Color, Command, Global};
 use crate::ctx::Ctx;
 use crate::error::CliError;
 use crate::output::{Paint, note};
@@ -99,6 +99,7 @@ async fn perform(ctx: &Ctx, command: Command) -> Result<(), CliError> {
         Command::Health { deep } => daemon::health(ctx, deep).await,
         Command::Info => daemon::info(ctx).await,
         Command::Why { zone } => why::run(ctx, &zone).await,
+        Command::Clock(ClockCommand::Confirm) => daemon::clock_confirm(ctx).await,
         Command::Debug(c) => daemon::debug(ctx, c).await,
         Command::Backup(BackupCommand::Create { name }) => backup::create(ctx, name).await,
         // Performed without a daemon, before.

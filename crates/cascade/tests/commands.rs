@@ -382,6 +382,18 @@ fn rows() -> Vec<(&'static str, &'static str, Said, i32, String)> {
             s("Cascade daemon version: 1.0.0\n"),
         ),
         (
+            "clock confirm",
+            "POST /v1/clock/confirm",
+            said(
+                200,
+                r#"{"stepped_secs":10800,"held_since":"2026-11-23T13:00:00Z","now":"2026-11-23T13:10:00Z","zones":2}"#,
+            ),
+            0,
+            s(
+                "Confirmed the clock: it is 2026-11-23T13:10:00Z, after a step of 3h forward; 2 zones go on\n",
+            ),
+        ),
+        (
             "debug change-logging -l debug --trace-targets a,b",
             "PATCH /v1/logging",
             said(200, r#"{"level":"debug","targets":["a","b"],"until":null}"#),

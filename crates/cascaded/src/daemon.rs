@@ -87,6 +87,8 @@ pub type ServerStats = Mutex<Vec<(cascade_publisher::Role, Arc<cascade_publisher
 
 pub struct Daemon {
     pub clock: Arc<dyn Clock>,
+    /// Whether that can be trusted.
+    pub clock_watch: crate::steps::ClockWatch,
     /// The configuration of the start: for everything that only a restart changes.
     pub config: Arc<ConfigFile>,
     /// The configuration as last read; see [`Daemon::conf`].
@@ -171,6 +173,12 @@ impl std::fmt::Debug for Daemon {
 impl Daemon {
     pub fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// Nothing may be signed by the clock as it is.
+    pub fn clock_hold(&self) -> Option<Arc<crate::steps::Hold>> {
+        let longest = self.live.load().config.clock.max_step;
+        self.clock_watch.look(&*self.clock, longest)
     }
 
     /// The configuration in force for everything that SIGHUP changes.

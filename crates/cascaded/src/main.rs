@@ -26,6 +26,7 @@ mod servers;
 mod settings;
 mod start;
 mod status;
+mod steps;
 mod stores;
 mod text;
 mod transfer;

@@ -47,6 +47,12 @@ pub fn page(d: &Daemon) -> String {
         &[],
         d.started_at.secs() as f64,
     );
+    p.gauge(
+        "cascade_clock_held",
+        "1 while nothing is signed because the clock was stepped.",
+    );
+    let held = f64::from(u8::from(d.clock_watch.hold().is_some()));
+    p.line("cascade_clock_held", &[], held);
     zones(d, &mut p);
     counters(d, &mut p);
     servers(d, &mut p);

@@ -334,7 +334,9 @@ async fn serve(
         events: hsm_tx,
     };
     let hsms = crate::hsm::Hsms::stored(&state, stores.clone(), world)?;
+    let held = crate::steps::ClockWatch::kept(&state)?;
     let d = Arc::new(Daemon {
+        clock_watch: crate::steps::ClockWatch::new(&*clock, held),
         started_at: clock.now(),
         files: ZoneFiles::new(&disk, &state_path),
         audit,
@@ -390,6 +392,7 @@ async fn serve(
     tokio::spawn(crate::hsm::events::run(d.clone(), hsm_rx));
     start_watch(&d, watch_rx);
     tokio::spawn(watch_room(d.clone()));
+    tokio::spawn(crate::steps::watch(d.clone()));
     systemd::status("restoring zones");
     let started = start_zones(&d).await?;
     let purging = d.clone();

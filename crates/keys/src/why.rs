@@ -63,7 +63,7 @@ pub fn why(
     if facts.clock_held {
         return format!(
             "{name}: waits for you: the clock was stepped and is not confirmed; no roll begins or goes \
-             on before.{}",
+             on before: cascade clock confirm.{}",
             looks(None)
         );
     }

@@ -279,7 +279,8 @@ impl Alerts<'_> {
         }
         if let Some((since, why)) = &z.clock_unsafe {
             let text = format!("the clock cannot be trusted, nothing is signed: {why}");
-            self.raise(AlertKey::Clock, Severity::Critical, *since, text, &[]);
+            let cmds = ["cascade clock confirm".to_owned()];
+            self.raise(AlertKey::Clock, Severity::Critical, *since, text, &cmds);
         }
         if let Some((since, what)) = &z.conflict {
             let text = format!("transfers are held: {what}");

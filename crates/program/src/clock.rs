@@ -58,6 +58,14 @@ impl SystemClock {
     }
 }
 
+impl SystemClock {
+    fn passed(&self) -> Duration {
+        // clock_gettime(2): unlike CLOCK_MONOTONIC it goes on while the machine is suspended.
+        let boot = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME);
+        boot.map_or_else(|_| self.started.elapsed(), Duration::from)
+    }
+}
+
 impl Default for SystemClock {
     fn default() -> Self {
         SystemClock::new()
@@ -74,5 +82,18 @@ impl Clock for SystemClock {
 
     fn monotonic(&self) -> Duration {
         self.started.elapsed()
+    }
+
+    fn both(&self) -> (Timestamp, Duration) {
+        // A machine that is suspended between two readings would show a step.
+        let mut passed = self.passed();
+        loop {
+            let now = self.now();
+            let later = self.passed();
+            if later.saturating_sub(passed) < Duration::from_secs(1) {
+                return (now, later);
+            }
+            passed = later;
+        }
     }
 }

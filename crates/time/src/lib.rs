@@ -173,6 +173,11 @@ pub trait Clock: Send + Sync {
     fn now(&self) -> Timestamp;
     /// Time since an arbitrary start; never goes back. For measuring and rate limits.
     fn monotonic(&self) -> Duration;
+    /// Wall-clock time, and at the same moment the time that has passed since an arbitrary start, with
+    /// that in which the machine slept. Against it steps of the wall clock show.
+    fn both(&self) -> (Timestamp, Duration) {
+        (self.now(), self.monotonic())
+    }
 }
 
 /// A clock that moves only when told to.

@@ -12,13 +12,18 @@ impl Site {
         self.clock("now")
     }
 
-    /// Sets the daemon's clock forward.
+    /// Time passes.
     pub fn advance(&self, by: Duration) -> i64 {
         let to = self.now() + by.as_secs() as i64;
         self.clock(&format!("advance-to {to}"))
     }
 
-    /// Sets the daemon's clock to a later time.
+    /// Somebody sets the clock; no time passes.
+    pub fn step(&self, secs: i64) -> i64 {
+        self.clock(&format!("step {secs}"))
+    }
+
+    /// Lets the daemon's clock go on to a later time.
     pub fn advance_to(&self, to: i64) -> i64 {
         let now = self.now();
         if to <= now {

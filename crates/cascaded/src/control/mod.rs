@@ -24,7 +24,9 @@ use std::sync::Arc;
 
 use cascade_api::backup::{Backup, BackupCreate};
 use cascade_api::common::{Accepted, Commented, Confirm, List, PageQuery, Stage};
-use cascade_api::daemon::{Health, Info, Logging, LoggingEdit, Operation, Status, StatusKeys};
+use cascade_api::daemon::{
+    ClockConfirmed, Health, Info, Logging, LoggingEdit, Operation, Status, StatusKeys,
+};
 use cascade_api::hsm::{
     Hsm, HsmAdd, HsmAdded, HsmBench, HsmBenched, HsmEdit, HsmInventory, HsmTest, HsmTested,
     TokenAdd, TokenAdded, TokenItem, TsigAdd, TsigAdded, TsigItem,
@@ -595,6 +597,30 @@ impl Backend for Control {
         result.map(|(request, ..)| request)
     }
 
+    async fn clock_confirm(
+        &self,
+        caller: Caller,
+        comment: Option<String>,
+    ) -> Answer<ClockConfirmed> {
+        let result = match crate::steps::confirm(&self.d).await {
+            Ok(Some((hold, zones))) => Ok(ClockConfirmed {
+                stepped_secs: hold.ahead,
+                held_since: hold.since,
+                now: self.d.now(),
+                zones,
+            }),
+            Ok(None) => Err(Problem::new(
+                ProblemType::ClockTrusted,
+                "the clock is trusted; there is nothing to confirm",
+            )
+            .state("nothing changed")),
+            Err(e) => Err(Problem::new(ProblemType::StorageFull, e)
+                .state("the zones go on, and are held again after a restart")),
+        };
+        self.audit(&caller, "clock.confirm", "clock", comment, &result)
+            .await;
+        result
+    }
     async fn logging(&self) -> Answer<Logging> {
         Ok(self.d.logging.current())
     }

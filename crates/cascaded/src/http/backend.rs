@@ -10,7 +10,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use cascade_api::backup::{Backup, BackupCreate};
 use cascade_api::common::{Accepted, Commented, Confirm, List, PageQuery, Stage};
-use cascade_api::daemon::{Health, Info, Logging, LoggingEdit, Operation, Status, StatusKeys};
+use cascade_api::daemon::{
+    ClockConfirmed, Health, Info, Logging, LoggingEdit, Operation, Status, StatusKeys,
+};
 use cascade_api::hsm::{
     Hsm, HsmAdd, HsmAdded, HsmBench, HsmBenched, HsmEdit, HsmInventory, HsmTest, HsmTested,
     TokenAdd, TokenAdded, TokenItem, TsigAdd, TsigAdded, TsigItem,
@@ -520,6 +522,13 @@ pub trait Backend: Send + Sync + 'static {
         absent()
     }
 
+    fn clock_confirm(
+        &self,
+        _caller: Caller,
+        _comment: Option<String>,
+    ) -> impl Future<Output = Answer<ClockConfirmed>> + Send {
+        absent()
+    }
     fn logging(&self) -> impl Future<Output = Answer<Logging>> + Send;
     fn logging_edit(
         &self,

@@ -276,6 +276,10 @@ async fn perform<B: Backend>(b: &B, mut r: Request) -> Answered {
             201,
             &b.backup_create(caller, r.json()?).await?,
         )),
+        R::ClockConfirm => {
+            let comment = r.json::<Commented>()?.comment;
+            ok(&b.clock_confirm(caller, comment).await?)
+        }
         R::LoggingShow => ok(&b.logging().await?),
         R::LoggingEdit => {
             let edit: LoggingEdit = r.json()?;

@@ -265,6 +265,14 @@ impl Backend for Double {
             plan: None,
         })
     }
+    async fn clock_confirm(&self, _: Caller, _: Option<String>) -> Answer<ClockConfirmed> {
+        Ok(ClockConfirmed {
+            stepped_secs: 7200,
+            held_since: at(),
+            now: at(),
+            zones: 1,
+        })
+    }
     async fn logging(&self) -> Answer<Logging> {
         Ok(Logging {
             level: LogLevel::Info,

@@ -526,6 +526,7 @@ impl Actor {
             Message::Source(trigger) => self.apply(Event::SourceSignal(trigger)).await,
             Message::Storage { full: true } => self.apply(Event::StorageFull).await,
             Message::Storage { full: false } => self.apply(Event::StorageOk).await,
+            Message::ClockConfirmed { longer } => self.clock_confirmed(longer).await,
             Message::Behind => self.remind(),
             Message::Told(event) => self.apply(*event).await,
             Message::Stop => return false,
@@ -559,8 +560,20 @@ impl Actor {
         self.try_apply(event).await;
     }
 
-    /// One step: the next value, made durable, then the actions. False: see [`Self::commit`].
+    /// [`Self::take`], by a clock that can be trusted: a step of it is known before anything is
+    /// begun, whoever is told first.
     async fn try_apply(&mut self, event: Event) -> bool {
+        if self.row.zone.clock_unsafe.is_none()
+            && let Some(hold) = self.d.clock_hold()
+        {
+            let event = Event::ClockUnsafe { why: hold.why() };
+            Box::pin(self.take(event)).await;
+        }
+        self.take(event).await
+    }
+
+    /// One step: the next value, made durable, then the actions. False: see [`Self::commit`].
+    async fn take(&mut self, event: Event) -> bool {
         let now = self.d.now();
         let request = match &event {
             Event::Request(r) => Some(r.id),

@@ -31,7 +31,7 @@ use super::beside::{self, Shelf, Way};
 use crate::keys::{self, Loaded};
 
 /// The year 2025 began: this software did not exist before.
-const BUILT_AT: Timestamp = Timestamp::from_secs(1_735_689_600);
+pub const BUILT_AT: Timestamp = Timestamp::from_secs(1_735_689_600);
 /// Most signatures refreshed in one version by software keys (`signer.refresh-batch`, its default).
 const REFRESH_BATCH: u64 = 250_000;
 /// How often upkeep looks at a version without DNSSEC.

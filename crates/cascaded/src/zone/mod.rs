@@ -42,7 +42,7 @@ use crate::keys::KeysRow;
 
 pub use actor::{start, start_restored};
 pub use answers::Candidate;
-pub use jobs::{checks, diagnostic_line, load_error, max_ttl};
+pub use jobs::{BUILT_AT, checks, diagnostic_line, load_error, max_ttl};
 pub use store::read_one;
 
 /// Requests that wait for a zone; beyond it the caller is told that it is busy.
@@ -241,6 +241,8 @@ pub enum Message {
     Source(cascade_pipeline::state::Trigger),
     /// The disk has no room for new versions, or has room again.
     Storage { full: bool },
+    /// A person says that the clock is right; it was put forward by so many seconds.
+    ClockConfirmed { longer: u64 },
     /// A secondary was found behind after a start.
     Behind,
     /// Something that another part of the daemon found out.

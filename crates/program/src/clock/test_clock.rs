@@ -5,8 +5,8 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cascade_time::{Clock, Timestamp};
@@ -19,18 +19,33 @@ static ACTIVE: AtomicBool = AtomicBool::new(false);
 #[derive(Debug)]
 struct TestClock {
     real: SystemClock,
-    /// Nanoseconds that this clock is ahead of the real one.
-    ahead: AtomicI64,
+    moved: Mutex<Moved>,
+}
+
+/// In nanoseconds.
+#[derive(Debug, Default, Clone, Copy)]
+struct Moved {
+    /// That this clock is ahead of the real one.
+    ahead: i64,
+    /// That time was let pass; the rest are steps.
+    passed: i64,
 }
 
 impl Clock for TestClock {
     fn now(&self) -> Timestamp {
-        let real = self.real.now().nanos();
-        Timestamp::from_nanos(real.saturating_add(self.ahead.load(Ordering::Acquire)))
+        self.both().0
     }
 
     fn monotonic(&self) -> Duration {
         self.real.monotonic()
+    }
+
+    fn both(&self) -> (Timestamp, Duration) {
+        let moved = self.moved();
+        let (now, passed) = self.real.both();
+        let now = Timestamp::from_nanos(now.nanos().saturating_add(moved.ahead));
+        let more = Duration::from_nanos(u64::try_from(moved.passed).unwrap_or(0));
+        (now, passed + more)
     }
 }
 
@@ -40,7 +55,7 @@ pub fn start(asked: &str, state_dir: &Path) -> Result<Arc<dyn Clock>, String> {
         .map_err(|_| format!("'{asked}' is no time in seconds"))?;
     let clock = Arc::new(TestClock {
         real: SystemClock::new(),
-        ahead: AtomicI64::new(0),
+        moved: Mutex::default(),
     });
     clock.set(secs);
     let path = state_dir.join("test-clock.sock");
@@ -65,13 +80,28 @@ pub fn longest_sleep() -> Option<Duration> {
         .then_some(Duration::from_millis(50))
 }
 
+/// How far that is ahead of the real time.
+fn ahead(secs: i64, real: &SystemClock) -> i64 {
+    let wanted = secs.saturating_mul(1_000_000_000);
+    wanted.saturating_sub(real.now().nanos())
+}
+
 impl TestClock {
+    fn moved(&self) -> MutexGuard<'_, Moved> {
+        self.moved.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A step.
     fn set(&self, secs: i64) {
-        let wanted = secs.saturating_mul(1_000_000_000);
-        self.ahead.store(
-            wanted.saturating_sub(self.real.now().nanos()),
-            Ordering::Release,
-        );
+        self.moved().ahead = ahead(secs, &self.real);
+    }
+
+    /// Time passes until then.
+    fn advance(&self, secs: i64) {
+        let mut moved = self.moved();
+        let by = ahead(secs, &self.real).saturating_sub(moved.ahead).max(0);
+        moved.ahead = moved.ahead.saturating_add(by);
+        moved.passed = moved.passed.saturating_add(by);
     }
 
     fn obey(&self, stream: UnixStream) -> std::io::Result<()> {
@@ -82,7 +112,7 @@ impl TestClock {
             match line.split_once(' ') {
                 None if line == "now" => {}
                 Some(("advance-to", to)) => match to.parse() {
-                    Ok(to) if to >= now => self.set(to),
+                    Ok(to) if to >= now => self.advance(to),
                     _ => {
                         writeln!(out, "not a later time")?;
                         continue;

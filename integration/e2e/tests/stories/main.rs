@@ -14,6 +14,7 @@ mod bad_config;
 mod bad_policy;
 mod bad_source;
 mod bad_usage;
+mod clocks;
 mod common;
 mod denials;
 mod hooks;

@@ -1,0 +1,393 @@
+//! Steps of the machine's clock.
+//!
+//! Signatures and waits are counted in wall-clock time. Time that has really passed is known from
+//! another clock of the kernel, which nobody sets. When the two drift apart by more than
+//! `clock.max-step`, one of them is wrong, and nobody here can tell which: nothing is signed and no
+//! roll goes on until the clock is back where it was, or a person says that it is right now.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use cascade_archive::state::{Change, Table};
+use cascade_pipeline::Event;
+use cascade_time::{Clock, Timestamp, format_span};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+
+use crate::daemon::Daemon;
+use crate::zone::{BUILT_AT, Message, ZoneHandle};
+
+/// What the clock drifts within this time counts together; real clocks that are steered by NTP drift
+/// by less than a second a day (RFC 5905 §7.1: 15 PPM are common without it).
+const WINDOW: Duration = Duration::from_secs(86_400);
+/// Every event of a zone looks too; this is for zones to which nothing happens.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Zones told one after the other before others get a turn.
+const GROUP: usize = 64;
+/// In the state's settings.
+const KEY: &str = "clock-hold";
+
+/// The clock cannot be trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hold {
+    /// By the clock as it is.
+    pub since: Timestamp,
+    /// Seconds that it was put forward; negative: back.
+    pub ahead: i64,
+}
+
+impl Hold {
+    /// One sentence, with what to do.
+    pub fn why(&self) -> String {
+        let way = if self.ahead > 0 { "forward" } else { "back" };
+        let by = format_span(Duration::from_secs(self.ahead.unsigned_abs()));
+        format!(
+            "the clock was put {way} by {by}; set it right, or if it is right now: cascade clock confirm"
+        )
+    }
+}
+
+/// What the two clocks showed when they were last taken to agree.
+#[derive(Debug)]
+struct Steps {
+    /// Nanoseconds of wall-clock time at zero of the other clock.
+    base: i64,
+    since: Duration,
+}
+
+fn gap(now: Timestamp, passed: Duration) -> i64 {
+    let passed = i64::try_from(passed.as_nanos()).unwrap_or(i64::MAX);
+    now.nanos().saturating_sub(passed)
+}
+
+impl Steps {
+    fn new((now, passed): (Timestamp, Duration)) -> Steps {
+        Steps {
+            base: gap(now, passed),
+            since: passed,
+        }
+    }
+
+    /// Nanoseconds that the clock is ahead of where it should be, if that is more than `longest`.
+    fn look(&mut self, at: (Timestamp, Duration), longest: Duration) -> Option<i64> {
+        let (now, passed) = at;
+        let ahead = gap(now, passed).saturating_sub(self.base);
+        if u128::from(ahead.unsigned_abs()) > longest.as_nanos() {
+            return Some(ahead);
+        }
+        if passed.saturating_sub(self.since) >= WINDOW {
+            *self = Steps::new((now, passed));
+        }
+        None
+    }
+}
+
+/// Whether the clock can be trusted; one per daemon.
+pub struct ClockWatch {
+    steps: Mutex<Steps>,
+    hold: ArcSwapOption<Hold>,
+    /// How often a person has confirmed the clock.
+    confirmed: AtomicU64,
+}
+
+impl ClockWatch {
+    /// `before`: what an earlier process held, and nobody has confirmed.
+    pub fn new(clock: &dyn Clock, before: Option<Hold>) -> ClockWatch {
+        let mut steps = Steps::new(clock.both());
+        if let Some(hold) = before {
+            steps.base = steps
+                .base
+                .saturating_sub(hold.ahead.saturating_mul(1_000_000_000));
+        }
+        ClockWatch {
+            steps: Mutex::new(steps),
+            hold: ArcSwapOption::new(before.map(Arc::new)),
+            confirmed: AtomicU64::new(0),
+        }
+    }
+
+    /// What an earlier process held.
+    ///
+    /// # Errors
+    /// The state cannot be read.
+    pub fn kept(state: &cascade_archive::State) -> Result<Option<Hold>, String> {
+        state
+            .get(Table::Settings, KEY)
+            .map(Option::flatten)
+            .map_err(|e| e.to_string())
+    }
+
+    pub fn hold(&self) -> Option<Arc<Hold>> {
+        self.hold.load_full()
+    }
+
+    /// Looks at both clocks.
+    pub fn look(&self, clock: &dyn Clock, longest: Duration) -> Option<Arc<Hold>> {
+        let mut steps = self.steps.lock();
+        let (now, passed) = clock.both();
+        let ahead = steps.look((now, passed), longest);
+        let before = self.hold.load_full();
+        match (ahead, before) {
+            (None, None) => None,
+            (None, Some(_)) => {
+                self.hold.store(None);
+                None
+            }
+            (Some(ahead), before) => {
+                let was = Timestamp::from_nanos(now.nanos().saturating_sub(ahead));
+                if before.is_none() && was < BUILT_AT {
+                    // A machine without a battery for its clock, which has been set now.
+                    tracing::warn!(
+                        "the clock was set from {was}, which was before this software was made, to {now}"
+                    );
+                    *steps = Steps::new((now, passed));
+                    return None;
+                }
+                let ahead = ahead / 1_000_000_000;
+                if let Some(same) = before.as_ref().filter(|h| h.ahead.abs_diff(ahead) < 60) {
+                    return Some(same.clone());
+                }
+                let since = before.map_or(now, |h| h.since);
+                let hold = Arc::new(Hold { since, ahead });
+                self.hold.store(Some(hold.clone()));
+                Some(hold)
+            }
+        }
+    }
+
+    /// The clock is right as it is now. What was held.
+    fn confirm(&self, clock: &dyn Clock, longest: Duration) -> Option<Hold> {
+        let hold = self.look(clock, longest)?;
+        self.confirmed.fetch_add(1, Ordering::AcqRel);
+        *self.steps.lock() = Steps::new(clock.both());
+        self.hold.store(None);
+        Some(*hold)
+    }
+}
+
+/// Looks every second, keeps what it finds and tells the zones, as long as the daemon runs.
+pub async fn watch(d: Arc<Daemon>) {
+    let mut told = d.clock_watch.hold().map(|h| *h);
+    let mut confirmed = 0;
+    if told.is_some() {
+        tell(&d, told);
+    }
+    loop {
+        tokio::time::sleep(LOOK_EVERY.min(cascade_program::clock::longest_sleep())).await;
+        let found = d.clock_hold().map(|h| *h);
+        let so_often = d.clock_watch.confirmed.load(Ordering::Acquire);
+        if so_often != confirmed {
+            // Whoever confirms keeps and tells that.
+            confirmed = so_often;
+            told = None;
+        }
+        if found == told {
+            continue;
+        }
+        if let Err(e) = keep(&d).await {
+            tracing::error!("what is held because of the clock cannot be stored: {e}");
+            continue;
+        }
+        tell(&d, found);
+        told = found;
+    }
+}
+
+/// What is held now is so after a restart.
+async fn keep(d: &Arc<Daemon>) -> Result<(), String> {
+    let hold = d.clock_watch.hold().map(|h| *h);
+    let change = Change::put(Table::Settings, KEY, &hold).map_err(|e| e.to_string())?;
+    let d = d.clone();
+    tokio::task::spawn_blocking(move || d.state.commit(vec![change]))
+        .await
+        .map_err(|e| e.to_string())?
+        .map_err(|e| e.to_string())
+}
+
+fn tell(d: &Arc<Daemon>, hold: Option<Hold>) {
+    match &hold {
+        Some(hold) => tracing::error!(
+            critical = true,
+            "the clock cannot be trusted: {}. What is published goes on being served, nothing is signed",
+            hold.why()
+        ),
+        None => tracing::info!("the clock is where it should be again"),
+    }
+    for z in d.zone_list() {
+        let event = match &hold {
+            Some(hold) => Event::ClockUnsafe { why: hold.why() },
+            None => Event::ClockSafe,
+        };
+        send(&z, Message::Told(Box::new(event)));
+    }
+}
+
+/// A zone that is busy must hear of it too, and must not delay the others.
+fn send(z: &Arc<ZoneHandle>, message: Message) {
+    use tokio::sync::mpsc::error::TrySendError;
+    if let Err(TrySendError::Full(message)) = z.tx.try_send(message) {
+        let z = z.clone();
+        tokio::spawn(async move { z.tx.send(*message).await });
+    }
+}
+
+/// A person says that the clock is right as it is: running waits become longer by what it was put
+/// forward, so that none is shorter than the time that has passed, and the zones go on. What was held,
+/// and in how many zones; `None`: nothing.
+///
+/// # Errors
+/// The state cannot be written: the zones go on, and are held again after a restart.
+pub async fn confirm(d: &Arc<Daemon>) -> Result<Option<(Hold, u64)>, String> {
+    let longest = d.conf().config.clock.max_step;
+    let found = d.clock_watch.confirm(&*d.clock, longest);
+    let mut zones = d.zone_list();
+    if found.is_none() {
+        // What an earlier process could not write down any more.
+        zones.retain(|z| z.view().row.zone.clock_unsafe.is_some());
+        if zones.is_empty() {
+            return Ok(None);
+        }
+    }
+    let hold = found.unwrap_or(Hold {
+        since: d.now(),
+        ahead: 0,
+    });
+    let longer = u64::try_from(hold.ahead).unwrap_or(0);
+    for group in zones.chunks(GROUP) {
+        for z in group {
+            // One that is gone needs no clock.
+            let _ = z.tx.send(Message::ClockConfirmed { longer }).await;
+        }
+        tokio::task::yield_now().await;
+    }
+    keep(d).await?;
+    Ok(Some((hold, zones.len() as u64)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::SeqCst};
+
+    const HOUR: Duration = Duration::from_secs(3600);
+    const NANO: i64 = 1_000_000_000;
+
+    /// Two clocks that a test moves.
+    struct Hands {
+        wall: AtomicI64,
+        passed: AtomicU64,
+    }
+
+    impl Hands {
+        fn new(secs: i64) -> Hands {
+            Hands {
+                wall: AtomicI64::new(secs),
+                passed: AtomicU64::new(5),
+            }
+        }
+
+        fn wait(&self, secs: u64) {
+            self.wall.fetch_add(secs as i64, SeqCst);
+            self.passed.fetch_add(secs, SeqCst);
+        }
+
+        fn step(&self, secs: i64) {
+            self.wall.fetch_add(secs, SeqCst);
+        }
+    }
+
+    impl Clock for Hands {
+        fn now(&self) -> Timestamp {
+            Timestamp::from_nanos(self.wall.load(SeqCst) * NANO)
+        }
+
+        fn monotonic(&self) -> Duration {
+            Duration::from_secs(self.passed.load(SeqCst))
+        }
+    }
+
+    #[test]
+    fn steps_are_held_until_the_clock_is_back_or_confirmed() {
+        let hands = Hands::new(1_800_000_000);
+        let watch = ClockWatch::new(&hands, None);
+        hands.wait(40 * 86_400);
+        hands.step(3600);
+        assert_eq!(watch.look(&hands, HOUR), None, "not more than an hour");
+        hands.step(-3600);
+        for by in [3 * 3600, -2 * 86_400, 366 * 86_400] {
+            hands.step(by);
+            let hold = watch.look(&hands, HOUR).unwrap();
+            assert_eq!((hold.ahead, hold.since), (by, hands.now()));
+            hands.wait(600);
+            assert_eq!(watch.look(&hands, HOUR).unwrap(), hold);
+            hands.step(-by);
+            assert_eq!(watch.look(&hands, HOUR), None, "back");
+            assert_eq!(watch.hold(), None);
+        }
+        hands.step(7200);
+        hands.wait(60);
+        assert_eq!(watch.confirm(&hands, HOUR).unwrap().ahead, 7200);
+        assert_eq!(watch.look(&hands, HOUR), None);
+        assert_eq!(watch.confirm(&hands, HOUR), None, "nothing is held");
+        hands.step(-7200);
+        assert_eq!(watch.look(&hands, HOUR).unwrap().ahead, -7200);
+    }
+
+    /// Small corrections add up within a day, not over months.
+    #[test]
+    fn drift_counts_within_a_day() {
+        let hands = Hands::new(1_800_000_000);
+        let watch = ClockWatch::new(&hands, None);
+        for _ in 0..1000 {
+            hands.wait(4 * 3600);
+            hands.step(20);
+            assert_eq!(watch.look(&hands, HOUR), None);
+        }
+        let mut held = false;
+        for _ in 0..20 {
+            hands.wait(600);
+            hands.step(600);
+            held |= watch.look(&hands, HOUR).is_some();
+        }
+        assert!(held, "a clock that goes twice as fast");
+    }
+
+    #[test]
+    fn a_hold_outlives_the_process() {
+        let hands = Hands::new(1_800_000_000);
+        let hold = Hold {
+            since: hands.now(),
+            ahead: 86_400,
+        };
+        let watch = ClockWatch::new(&hands, Some(hold));
+        assert_eq!(watch.look(&hands, HOUR).as_deref(), Some(&hold));
+        hands.step(-86_400);
+        assert_eq!(watch.look(&hands, HOUR), None);
+    }
+
+    /// The clock of a machine without a battery begins in 1970.
+    #[test]
+    fn a_clock_that_was_never_set_may_be_set() {
+        let hands = Hands::new(100);
+        let watch = ClockWatch::new(&hands, None);
+        hands.step(1_800_000_000);
+        assert_eq!(watch.look(&hands, HOUR), None);
+        hands.step(2 * 3600);
+        assert!(watch.look(&hands, HOUR).is_some());
+    }
+
+    #[test]
+    fn why_says_what_and_what_to_do() {
+        let hold = |ahead| Hold {
+            since: Timestamp::from_secs(0),
+            ahead,
+        };
+        assert_eq!(
+            hold(10_800).why(),
+            "the clock was put forward by 3h; set it right, or if it is right now: cascade clock confirm"
+        );
+        assert!(hold(-172_800).why().contains("put back by 2d"));
+    }
+}
