@@ -313,6 +313,7 @@ mod tests {
         let hands = Hands::new(1_800_000_000);
         let watch = ClockWatch::new(&hands, None);
         hands.wait(40 * 86_400);
+        assert_eq!(watch.look(&hands, HOUR), None);
         hands.step(3600);
         assert_eq!(watch.look(&hands, HOUR), None, "not more than an hour");
         hands.step(-3600);
