@@ -344,7 +344,8 @@ impl World {
             return;
         }
         let now = self.now;
-        let soon = now + Duration::from_secs(DAY + HOUR);
+        // By a clock that is put back the next look comes later by that.
+        let soon = now + Duration::from_secs(DAY + HOUR + self.calm.stepped);
         let by = *self.calm.announce_by.get_or_insert(soon);
         if now > by {
             let text = "nobody was told of a DS that breaks the chain".to_string();
