@@ -26,6 +26,20 @@ pub enum Class {
 }
 
 impl Class {
+    pub const ALL: [Class; 6] = [
+        Class::FirstKeys,
+        Class::Insecure,
+        Class::Algorithm,
+        Class::Csk,
+        Class::Ksk,
+        Class::Zsk,
+    ];
+
+    /// The class with this [`word`](Class::word).
+    pub fn of_word(word: &str) -> Option<Class> {
+        Class::ALL.into_iter().find(|c| c.word() == word)
+    }
+
     /// KSK and ZSK rolls may run together; all others run alone.
     pub fn may_run_with(self, other: Class) -> bool {
         matches!(

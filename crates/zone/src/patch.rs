@@ -338,17 +338,8 @@ impl<'a> Owner<'a> {
     /// All signatures here with the number of the set that each covers, by set and slot; in one walk.
     pub fn all_sigs(&self) -> impl Iterator<Item = (u16, RowSig<'a>)> + use<'a> {
         let s = self.unit().sidecar().unwrap_or(SView::NONE);
-        s.entries(s.range_of(self.ordinal()))
-            .map(move |(e, signature)| {
-                let (inception, expiration) = s.time(e.time);
-                let sig = RowSig {
-                    slot: s.key(e.key).0,
-                    inception,
-                    expiration,
-                    signature,
-                };
-                (e.set, sig)
-            })
+        s.sigs(s.range_of(self.ordinal()))
+            .map(|(_, set, sig)| (set, sig))
     }
 }
 

@@ -13,6 +13,7 @@
 
 use std::sync::Arc;
 
+use crate::block::RowSig;
 use crate::codec::{Reader, push_varint, u16_at, u32_at};
 use crate::fingerprint::Fingerprint;
 use crate::slots::MAX_SLOTS;
@@ -270,6 +271,24 @@ impl<'a> SView<'a> {
             let sig = view.sigs.get(at..at + len).unwrap_or(&[]);
             at += len;
             (e, sig)
+        })
+    }
+
+    /// The same with the number of the owner and of the set that each covers.
+    pub fn sigs(
+        &self,
+        range: std::ops::Range<usize>,
+    ) -> impl Iterator<Item = (u16, u16, RowSig<'a>)> + use<'a> {
+        let view = *self;
+        self.entries(range).map(move |(e, signature)| {
+            let (inception, expiration) = view.time(e.time);
+            let sig = RowSig {
+                slot: view.key(e.key).0,
+                inception,
+                expiration,
+                signature,
+            };
+            (e.ordinal, e.set, sig)
         })
     }
 }

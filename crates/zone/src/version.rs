@@ -769,16 +769,7 @@ impl<'a> Unit<'a> {
         let s = self.s.unwrap_or(SView::NONE);
         let from = s.range_of(among.start).start;
         let to = s.range_of(among.end).start;
-        s.entries(from..to.max(from)).map(move |(e, signature)| {
-            let (inception, expiration) = s.time(e.time);
-            let sig = RowSig {
-                slot: s.key(e.key).0,
-                inception,
-                expiration,
-                signature,
-            };
-            (e.ordinal, e.set, sig)
-        })
+        s.sigs(from..to.max(from))
     }
 
     pub(crate) fn leaf(&self) -> &'a LeafRef {

@@ -169,16 +169,7 @@ impl Words {
 
     pub(super) fn class(&mut self) -> Parsed<Class> {
         let w = self.next("a class of rolls")?;
-        let all = [
-            Class::FirstKeys,
-            Class::Insecure,
-            Class::Algorithm,
-            Class::Csk,
-            Class::Ksk,
-            Class::Zsk,
-        ];
-        let is = |c: &Class| c.word() == w.text;
-        let found = all.into_iter().find(is);
+        let found = Class::of_word(&w.text);
         found.ok_or_else(|| self.bad(&w, "one of first-keys, insecure, algorithm, csk, ksk, zsk"))
     }
 

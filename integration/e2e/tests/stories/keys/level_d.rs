@@ -381,14 +381,14 @@ impl Run {
 }
 
 fn kind_of(roll: &Value) -> Option<(Class, Option<RollType>)> {
-    let class = applies::class(roll["kind"].as_str()?)?;
+    let class = Class::of_word(roll["kind"].as_str()?)?;
     let word = roll["type"].as_str()?;
     let is = |k: &&RollType| k.class() == class && k.word() == word;
     Some((class, RollType::ALL.iter().find(is).copied()))
 }
 
 fn place(roll: &Value) -> Option<(Class, usize)> {
-    let class = applies::class(roll["kind"].as_str()?)?;
+    let class = Class::of_word(roll["kind"].as_str()?)?;
     Some((class, roll["step"].as_u64()? as usize))
 }
 

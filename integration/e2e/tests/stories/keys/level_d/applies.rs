@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cascade_keys::{Auto, CdsPolicy, Class, Home, KeyPolicy, KskRoll, RolePolicy, ZskRoll};
+use cascade_keys::{Auto, CdsPolicy, Home, KeyPolicy, KskRoll, RolePolicy, ZskRoll};
 use cascade_sim::scenario::{Deed, Order, Scenario, Trigger, What, When};
 use cascade_sim::{Config, DAY, Led};
 
@@ -22,18 +22,6 @@ const BROKEN_BY_OTHERS: [&str; 9] = [
     "m-ds",
     "s56",
 ];
-
-pub fn class(word: &str) -> Option<Class> {
-    let all = [
-        Class::FirstKeys,
-        Class::Insecure,
-        Class::Algorithm,
-        Class::Csk,
-        Class::Ksk,
-        Class::Zsk,
-    ];
-    all.into_iter().find(|c| c.word() == word)
-}
 
 /// Why this one is not for real programs.
 pub fn not(s: &Scenario) -> Option<&'static str> {
