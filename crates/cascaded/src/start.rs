@@ -659,11 +659,7 @@ async fn watch_room(d: Arc<Daemon>) {
             false => tracing::info!("the disk has room again"),
         }
         for z in d.zone_list() {
-            let message = Message::Storage { full };
-            if let Err(mpsc::error::TrySendError::Full(message)) = z.tx.try_send(message) {
-                // A zone that is busy must hear of it too, and must not delay the others.
-                tokio::spawn(async move { z.tx.send(*message).await });
-            }
+            z.tell(Message::Storage { full });
         }
     }
 }

@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::daemon::Daemon;
-use crate::zone::{BUILT_AT, Message, ZoneHandle};
+use crate::zone::{BUILT_AT, Message};
 
 /// What the clock drifts within this time counts together; real clocks that are steered by NTP drift
 /// by less than a second a day (RFC 5905 §7.1: 15 PPM are common without it).
@@ -125,8 +125,15 @@ impl ClockWatch {
 
     /// Looks at both clocks.
     pub fn look(&self, clock: &dyn Clock, longest: Duration) -> Option<Arc<Hold>> {
-        let mut steps = self.steps.lock();
-        let (now, passed) = clock.both();
+        self.look_at(&mut self.steps.lock(), clock.both(), longest)
+    }
+
+    fn look_at(
+        &self,
+        steps: &mut Steps,
+        (now, passed): (Timestamp, Duration),
+        longest: Duration,
+    ) -> Option<Arc<Hold>> {
         let ahead = steps.look((now, passed), longest);
         let before = self.hold.load_full();
         match (ahead, before) {
@@ -159,9 +166,11 @@ impl ClockWatch {
 
     /// The clock is right as it is now. What was held.
     fn confirm(&self, clock: &dyn Clock, longest: Duration) -> Option<Hold> {
-        let hold = self.look(clock, longest)?;
+        let mut steps = self.steps.lock();
+        let at = clock.both();
+        let hold = self.look_at(&mut steps, at, longest)?;
         self.confirmed.fetch_add(1, Ordering::AcqRel);
-        *self.steps.lock() = Steps::new(clock.both());
+        *steps = Steps::new(at);
         self.hold.store(None);
         Some(*hold)
     }
@@ -174,6 +183,8 @@ pub async fn watch(d: Arc<Daemon>) {
     if told.is_some() {
         tell(&d, told);
     }
+    // What was told and is not in the state, and whether that was said.
+    let (mut unkept, mut said) = (false, false);
     loop {
         tokio::time::sleep(LOOK_EVERY.min(cascade_program::clock::longest_sleep())).await;
         let found = d.clock_hold().map(|h| *h);
@@ -183,15 +194,24 @@ pub async fn watch(d: Arc<Daemon>) {
             confirmed = so_often;
             told = None;
         }
-        if found == told {
+        if found != told {
+            tell(&d, found);
+            told = found;
+            (unkept, said) = (true, false);
+        }
+        if !unkept {
             continue;
         }
-        if let Err(e) = keep(&d).await {
-            tracing::error!("what is held because of the clock cannot be stored: {e}");
-            continue;
+        match keep(&d).await {
+            Ok(()) => unkept = false,
+            Err(e) if !said => {
+                said = true;
+                tracing::error!(
+                    "whether the clock is trusted cannot be stored, and a restart would not know it; it is tried again: {e}"
+                );
+            }
+            Err(_) => {}
         }
-        tell(&d, found);
-        told = found;
     }
 }
 
@@ -220,16 +240,7 @@ fn tell(d: &Arc<Daemon>, hold: Option<Hold>) {
             Some(hold) => Event::ClockUnsafe { why: hold.why() },
             None => Event::ClockSafe,
         };
-        send(&z, Message::Told(Box::new(event)));
-    }
-}
-
-/// A zone that is busy must hear of it too, and must not delay the others.
-fn send(z: &Arc<ZoneHandle>, message: Message) {
-    use tokio::sync::mpsc::error::TrySendError;
-    if let Err(TrySendError::Full(message)) = z.tx.try_send(message) {
-        let z = z.clone();
-        tokio::spawn(async move { z.tx.send(*message).await });
+        z.tell(Message::Told(Box::new(event)));
     }
 }
 

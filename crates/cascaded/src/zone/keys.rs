@@ -212,7 +212,8 @@ impl Actor {
     /// What the key manager is told besides its own state.
     pub(super) fn key_facts(&self) -> Facts {
         Facts {
-            clock_held: self.row.zone.clock_unsafe.is_some(),
+            // Whoever is told first: no wait ends by a clock that was just put forward.
+            clock_held: self.row.zone.clock_unsafe.is_some() || self.d.clock_hold().is_some(),
             paused: self.row.zone.modes.maintenance.is_some(),
             look_now: self.desk.look_now,
             in_flight: self.desk.in_flight.clone(),

@@ -259,6 +259,15 @@ impl View {
 }
 
 impl ZoneHandle {
+    /// Sends what every zone is told: a zone that is busy must hear of it too, and must not delay the
+    /// others.
+    pub fn tell(self: &Arc<Self>, message: Message) {
+        if let Err(TrySendError::Full(message)) = self.tx.try_send(message) {
+            let zone = self.clone();
+            tokio::spawn(async move { zone.tx.send(*message).await });
+        }
+    }
+
     pub fn view(&self) -> Arc<View> {
         self.view.load_full()
     }
