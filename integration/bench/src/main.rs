@@ -121,6 +121,8 @@ struct RunArgs {
 enum Stage {
     Parse,
     Axfr,
+    /// The file read again beside a version that has the same records but one.
+    Reload,
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -415,6 +417,11 @@ fn repeat(stage: Stage, zone: &std::path::Path, times: u32) -> Result<(), String
                     octets as f64 / 1e6 / secs,
                     secs * 1e9 / records
                 );
+            }
+        }
+        Stage::Reload => {
+            for _ in 0..times {
+                println!("{}", stages::reload(zone, &apex)?);
             }
         }
     }

@@ -251,6 +251,55 @@ pub(crate) fn load_stage(path: &Path, apex: &Name, clock: &Watch) -> LoadOutcome
     load_file(&request, clock, &cascade_loader::Progress::default())
 }
 
+/// Loads the zone at `path`, then reads it again with one more record beside what was loaded: the
+/// milliseconds of each stage of the second load.
+///
+/// # Errors
+/// The file cannot be read, or is not a good zone.
+pub fn reload(path: &Path, apex: &Name) -> Result<String, String> {
+    let clock = Watch(Instant::now());
+    let first = match load_stage(path, apex, &clock) {
+        LoadOutcome::Loaded { version, .. } => *version,
+        other => return Err(format!("load: {:?}", other.report().diagnostics)),
+    };
+    let mut bytes = std::fs::read(path).map_err(|e| e.to_string())?;
+    bytes.extend_from_slice(format!("added.{apex} 3600 IN A 192.0.2.1\n").as_bytes());
+    let options = ParseOptions {
+        strip: true,
+        ..ParseOptions::default()
+    };
+    let request = LoadRequest {
+        path,
+        apex,
+        zone: ZONE,
+        version: VersionId(2),
+        current: Some(&first),
+        identity: None,
+        options: &options,
+        max_records: 0,
+        force: true,
+        trigger: "bench",
+    };
+    let progress = cascade_loader::Progress::default();
+    let (outcome, secs) =
+        timed(|| cascade_loader::load_bytes(&request, bytes, &clock, &progress));
+    let LoadOutcome::Loaded { report, .. } = outcome else {
+        return Err(format!("reload: {:?}", outcome.report().diagnostics));
+    };
+    let (s, d) = (report.stages, report.delta.unwrap_or_default());
+    Ok(format!(
+        "{:.0} ms: split {:.0}, parse {:.0}, build {:.0}, check {:.0}, compare {:.0}; {} of {} leaves kept",
+        secs * 1e3,
+        s.split as f64 / 1e3,
+        s.parse as f64 / 1e3,
+        s.build as f64 / 1e3,
+        s.check as f64 / 1e3,
+        s.compare as f64 / 1e3,
+        d.leaves_reused,
+        d.leaves
+    ))
+}
+
 /// A signed version of the zone at `path`, for looking at one stage with a profiler.
 ///
 /// # Errors
