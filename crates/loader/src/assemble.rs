@@ -9,7 +9,7 @@ use cascade_zone::{
     BuildError, Builder, Name, RecordBatch, Rtype, VersionId, ZoneId, ZoneVersion, diff_stats,
 };
 
-use crate::check::{Finding, Findings, OwnerChecks, across, plain};
+use crate::check::{Finding, Findings, OwnerChecks, across, across_changes, plain};
 use crate::code::{Checks, Code, Level};
 use crate::diag::{Diagnostic, Diagnostics};
 use crate::report::{Delta, LoadReport, LoadResult, Stages, micros};
@@ -26,6 +26,8 @@ pub(crate) struct Target<'a> {
     pub checks: &'a Checks,
     /// How bad a serial is that is not newer than the current one, unless the operator said so.
     pub backward: Level,
+    /// The checks across owners found nothing in the current version, at the same levels.
+    pub sound: bool,
 }
 
 /// Finds places in the source; transfers have none.
@@ -40,6 +42,8 @@ pub(crate) struct Assembly<'a> {
     pub target: Target<'a>,
     pub clock: &'a dyn Clock,
     pub report: LoadReport,
+    /// The checks across owners found nothing in the version that was built.
+    pub sound: bool,
     mark: Duration,
 }
 
@@ -53,6 +57,7 @@ impl<'a> Assembly<'a> {
             },
             target,
             clock,
+            sound: false,
             mark: clock.monotonic(),
         }
     }
@@ -85,18 +90,24 @@ impl<'a> Assembly<'a> {
         if let Some(current) = target.current {
             builder = builder.predecessor(current);
         }
-        let built = builder.build();
+        let built = builder.build_beside();
         self.lap(|s| &mut s.build);
-        if let Ok(version) = &built
+        if let Ok(built) = &built
             && !incomplete
         {
-            let found = across(version, target.checks, &findings);
+            let across_findings = Findings::default();
+            let found = match target.sound {
+                true => across_changes(built, target.checks, &across_findings),
+                false => across(&built.version, target.checks, &across_findings),
+            };
+            self.sound = found.is_empty() && across_findings.is_empty();
+            findings.count_all(across_findings);
             places.locate(found, &findings);
         }
         let several = self.take(findings, places);
         self.lap(|s| &mut s.check);
         match built {
-            Ok(version) => Some(version),
+            Ok(built) => Some(built.version),
             Err(e) => {
                 if !((e == BuildError::NoSoa && incomplete)
                     || (e == BuildError::SeveralSoas && several))

@@ -11,7 +11,7 @@ use cascade_zone::{Inspector, Name, OwnerGroup, RawRecord, Rtype, SoaFields, key
 use crate::code::{Checks, Code, Level, Severity};
 use crate::diag::{Diagnostic, Diagnostics, KEPT};
 
-pub use across::{Wanted, across, across_owners};
+pub use across::{Wanted, across, across_changes, across_owners};
 
 /// Most RRs of one RRset (Z138).
 pub const MAX_RRSET: usize = 100_000;
@@ -67,6 +67,19 @@ impl Findings {
             .unwrap_or_else(PoisonError::into_inner)
             .counts
             .count(code, severity);
+    }
+
+    /// Nothing was found.
+    pub fn is_empty(&self) -> bool {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.counts.by_code.is_empty()
+    }
+
+    /// Adds what `others` only counted.
+    pub fn count_all(&self, others: Findings) {
+        let counts = others.into_parts().1;
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.counts.append(counts);
     }
 
     /// The findings in order, and the counts.

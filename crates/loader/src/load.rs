@@ -260,6 +260,9 @@ impl<'a> Load<'a> {
             current: request.current,
             checks: &request.options.checks,
             backward: Level::Warning,
+            sound: request
+                .identity
+                .is_some_and(|i| i.sound.as_ref() == Some(&request.options.checks)),
         };
         Load {
             request,
@@ -293,7 +296,7 @@ impl<'a> Load<'a> {
         dnssec: Option<&mut Vec<ParsedRecord>>,
     ) -> Outcome {
         let request = self.request;
-        let identity = identity(&plan);
+        let mut identity = identity(&plan);
         self.at.report.octets = plan.files.iter().map(|f| f.stat.size).sum();
         self.at.report.files = plan.files.len() as u64;
         let broken = plan.items.iter().any(|i| matches!(i, Item::Broken { .. }));
@@ -301,6 +304,7 @@ impl<'a> Load<'a> {
             .identity
             .is_some_and(|i| i.hash == identity.hash && i.files.len() == identity.files.len());
         if same && !broken && request.current.is_some() {
+            identity.sound = request.identity.and_then(|i| i.sound.clone());
             return self.unchanged("the octets of the file are the same", Some(identity));
         }
         let parsed: ParsedFile<RecordBatch> = parse(&plan, request.apex, request.options, progress);
@@ -343,6 +347,7 @@ impl<'a> Load<'a> {
         };
         match self.at.build(parsed.sinks, incomplete, &places) {
             Some(version) if !self.at.report.diagnostics.has_errors() => {
+                identity.sound = self.at.sound.then(|| request.options.checks.clone());
                 self.compare(version, identity)
             }
             _ => self.failed(),
@@ -455,6 +460,7 @@ fn identity(plan: &Plan) -> SourceIdentity {
     SourceIdentity {
         files: plan.files.iter().map(|f| f.stat.clone()).collect(),
         hash: hash.digest128(),
+        sound: None,
     }
 }
 

@@ -9,6 +9,8 @@ use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::code::Checks;
+
 /// Deepest chain of includes.
 pub const MAX_INCLUDE_DEPTH: usize = 8;
 /// Most files of one load.
@@ -53,6 +55,10 @@ pub struct SourceIdentity {
     pub files: Vec<FileStat>,
     /// xxh3-128 over name-independent content, in order of reading.
     pub hash: u128,
+    /// The levels of the checks that look from owner to owner, if the load found nothing by them.
+    /// What does not touch such a target needs not be looked at again.
+    #[serde(skip)]
+    pub sound: Option<Checks>,
 }
 
 #[derive(Debug, Error)]

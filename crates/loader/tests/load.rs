@@ -9,6 +9,8 @@ use cascade_loader::{
     load_file, load_signed_file, render,
 };
 use cascade_time::{SimClock, Timestamp};
+use proptest::prelude::*;
+
 use cascade_zone::{Name, Rtype, VersionId, ZoneId, ZoneVersion};
 
 const HEAD: &str = "$TTL 3600\n@ SOA ns admin 1 7200 3600 1209600 300\n@ NS ns\nns A 192.0.2.1\n";
@@ -284,6 +286,67 @@ fn unchanged_and_changed_files() {
     assert_eq!(go(&next).report().diagnostics.total(), 0);
     fs::write(&path, serial("4294967295")).unwrap();
     assert_eq!(go(&next).report().diagnostics.by_code.get("Z121"), Some(&1));
+}
+
+/// Lines of a zone whose names point at each other in all ways that a check looks at.
+fn any_line() -> impl Strategy<Value = String> {
+    let name = || {
+        prop::sample::select(vec![
+            "a", "b", "c.a", "d.c.a", "*.b", "e.b", "f.e.b", "g", "ns.g",
+        ])
+    };
+    prop_oneof![
+        (name(), name()).prop_map(|(o, t)| format!("{o} NS {t}")),
+        (name(), name()).prop_map(|(o, t)| format!("{o} MX 1 {t}")),
+        name().prop_map(|o| format!("{o} A 192.0.2.9")),
+        (name(), name()).prop_map(|(o, t)| format!("{o} CNAME {t}")),
+        (name(), name()).prop_map(|(o, t)| format!("{o} DNAME {t}")),
+        name().prop_map(|o| format!("{o} TXT text")),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    /// What is found in a zone does not depend on which version was there before.
+    #[test]
+    fn a_change_is_checked_as_the_whole_is(
+        lines in prop::collection::vec(any_line(), 0..10),
+        more in prop::collection::vec((any_line(), 0usize..10, any::<bool>()), 1..4),
+    ) {
+        let o = options();
+        let apex = Name::parse("example.").unwrap();
+        let base = request(Path::new("zone"), &apex, &o);
+        let text = |serial: u32, lines: &[String]| {
+            let head = HEAD.replace("admin 1 ", &format!("admin {serial} "));
+            format!("{head}{}\n", lines.join("\n")).into_bytes()
+        };
+        let go = |r: &LoadRequest<'_>, text| load_bytes(r, text, &clock(), &Progress::default());
+        let first = go(&base, text(1, &lines));
+        prop_assume!(matches!(first, Outcome::Loaded { .. }));
+        let (version, identity) = loaded(first);
+        let mut changed = lines.clone();
+        for (line, at, gone) in more {
+            match gone && at < changed.len() {
+                true => drop(changed.remove(at)),
+                false => changed.push(line),
+            }
+        }
+        let beside = LoadRequest {
+            version: VersionId(2),
+            current: Some(&version),
+            identity: Some(&identity),
+            ..base.clone()
+        };
+        let found = |o: &Outcome| o.report().diagnostics.by_code.clone();
+        let beside = go(&beside, text(2, &changed));
+        let alone = go(&base, text(2, &changed));
+        prop_assert_eq!(found(&beside), found(&alone));
+        prop_assert_eq!(&beside.report().diagnostics.kept, &alone.report().diagnostics.kept);
+        if let (Outcome::Loaded { version: a, .. }, Outcome::Loaded { version: b, .. }) = (beside, alone) {
+            prop_assert_eq!(a.full_fingerprint(), b.full_fingerprint());
+        }
+    }
 }
 
 #[test]

@@ -3,9 +3,13 @@
 //! Input are batches of records in any order. They are sorted, cut into key ranges, and each range
 //! becomes leaves in parallel: duplicates dropped, TTLs of an RRset made equal, flags decided with
 //! a stack of open cuts and DNAMEs, repeated RDATA sets interned. With a predecessor, leaves that
-//! come out equal are the predecessor's own, so "what changed" is a pointer walk.
+//! come out equal are the predecessor's own, so "what changed" is a pointer walk; where few owners
+//! differ, the predecessor is edited instead.
 //! The result depends on input and predecessor only, not on threads.
 
+mod beside;
+
+use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -26,6 +30,7 @@ use crate::pool::{NoHash, Pool};
 use crate::rtype::Rtype;
 use crate::slots::KeyTable;
 use crate::tree::Tree;
+use crate::update::OwnerChange;
 use crate::version::{LeafRef, LeafSums, ZoneVersion, sum_pair};
 
 /// Records one range holds at least, so that ranges are worth a task.
@@ -260,6 +265,17 @@ impl Inspector for NoInspector {
     fn ttl_mismatch(&self, _: &[u8], _: Rtype, _: u32, _: &RawRecord<'_>, _: &RawRecord<'_>) {}
 }
 
+/// A version that was built, and what is known of it beside its predecessor.
+#[derive(Debug)]
+pub struct Built {
+    pub version: ZoneVersion,
+    /// In key order, the owners that differ from the predecessor, as [`Update`](crate::Update) gives
+    /// them; `None`: not known, everything was built anew.
+    pub changes: Option<Vec<OwnerChange>>,
+    /// False: no owner is a wildcard.
+    pub wildcards: bool,
+}
+
 /// Builds an unsigned version.
 pub struct Builder<'a> {
     zone: ZoneId,
@@ -313,9 +329,24 @@ impl<'a> Builder<'a> {
     ///
     /// # Errors
     /// Without exactly one SOA at the apex there is no version.
-    pub fn build(mut self) -> Result<ZoneVersion, BuildError> {
+    pub fn build(self) -> Result<ZoneVersion, BuildError> {
+        Ok(self.build_beside()?.version)
+    }
+
+    /// The same, and in what owners the version differs from its predecessor, where that is known.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build).
+    pub fn build_beside(mut self) -> Result<Built, BuildError> {
         self.batches.par_iter_mut().for_each(RecordBatch::sort);
-        let ranges = self.ranges();
+        let (starts, ranges) = self.ranges();
+        if let Some(p) = self.predecessor.filter(|p| self.can_edit(p)) {
+            if let Some(built) = self.beside(p, &starts, &ranges)? {
+                return Ok(built);
+            }
+            // All owners have been shown.
+            self.inspector = &NoInspector;
+        }
         let mut kinds = self
             .predecessor
             .map_or_else(Kinds::default, |p| Kinds::clone(&p.kinds));
@@ -345,12 +376,16 @@ impl<'a> Builder<'a> {
             sums: LeafSums::default(),
             serial: Serial(0),
         };
-        self.leaves(version, ranges, &sets)
+        Ok(Built {
+            version: self.leaves(version, ranges, &sets)?,
+            changes: None,
+            wildcards: true,
+        })
     }
 
-    /// Sorted runs of (batch, owner, record) that cover the zone; owners never straddle two. The
-    /// first run holds the apex and nothing else.
-    fn ranges(&mut self) -> Vec<Vec<Slot>> {
+    /// Sorted runs of (batch, owner, record) that cover the zone, and before them the keys at which
+    /// they begin; owners never straddle two. The first run holds the apex and nothing else.
+    fn ranges(&mut self) -> (Vec<Vec<u8>>, Vec<Vec<Slot>>) {
         let total: usize = self.batches.iter().map(RecordBatch::len).sum();
         let mut splitters = vec![vec![]];
         // The smallest key below the apex: everything after it is not the apex.
@@ -409,7 +444,7 @@ impl<'a> Builder<'a> {
         self.batches
             .par_iter_mut()
             .for_each(|b| b.entries = Vec::new());
-        ranges
+        (splitters, ranges)
     }
 
     /// First keys of the ranges after the first, from a regular sample of all batches.
@@ -581,13 +616,9 @@ impl<'a> Builder<'a> {
         let Some(apex) = apex_maker.leaves.pop() else {
             return Err(BuildError::NoSoa);
         };
-        let stop = apex_dname.then_some(Above {
-            key: &[],
-            is_dname: true,
-        });
-        let stops: Vec<Option<(Vec<u8>, bool)>> = ranges
+        let stops: Vec<Option<(Cow<'_, [u8]>, bool)>> = ranges
             .par_iter()
-            .map(|r| self.open_stop(&ranges, r, stop))
+            .map(|r| self.open_stop(&ranges, r, apex_dname))
             .collect();
         let made: Vec<Vec<LeafRef>> = ranges[1..]
             .par_iter()
@@ -611,10 +642,10 @@ impl<'a> Builder<'a> {
         &self,
         ranges: &[Vec<Slot>],
         range: &[Slot],
-        apex: Option<Above<'_>>,
-    ) -> Option<(Vec<u8>, bool)> {
-        if let Some(a) = apex {
-            return Some((a.key.to_vec(), a.is_dname));
+        apex_dname: bool,
+    ) -> Option<(Cow<'_, [u8]>, bool)> {
+        if apex_dname {
+            return Some((Cow::Borrowed(&[]), true));
         }
         let first = self.key_of(range.first()?);
         for prefix in key::ancestors_from_apex(first).skip(1) {
@@ -639,7 +670,7 @@ impl<'a> Builder<'a> {
                 }
             }
             if ns || dname {
-                return Some((prefix.to_vec(), !ns));
+                return Some((Cow::Borrowed(prefix), !ns));
             }
         }
         None
@@ -667,12 +698,98 @@ fn empty_leaf() -> ULeaf {
     LeafEncoder::default().finish()
 }
 
+/// Decides what owners are, that come in canonical order.
+struct Roles<'b> {
+    /// The cut or DNAME that is open, and whether it is a DNAME.
+    stop: Option<(Cow<'b, [u8]>, bool)>,
+}
+
+impl<'b> Roles<'b> {
+    /// What the next owner is; opens or closes the cut or DNAME above what follows.
+    fn next(&mut self, key: &'b [u8], records: &[RawRecord<'_>]) -> Flags {
+        let has = |t: Rtype| records.iter().any(|r| r.rtype == t);
+        let mut flags = if key::is_wildcard(key) {
+            Flags::WILD
+        } else {
+            0
+        };
+        if let Some((stop, _)) = &self.stop {
+            if key::below(key, stop) {
+                return Flags(flags | Flags::OCCLUDED);
+            }
+            self.stop = None;
+        }
+        let dname = has(Rtype::DNAME);
+        if key.is_empty() {
+            return Flags(if dname { flags | Flags::DNAME } else { flags });
+        }
+        let ns = has(Rtype::NS);
+        if ns {
+            let secure = has(Rtype::DS);
+            flags |= Flags::CUT | if secure { Flags::SECURE } else { 0 };
+        }
+        if dname {
+            flags |= Flags::DNAME;
+        }
+        if ns || dname {
+            self.stop = Some((Cow::Borrowed(key), !ns));
+        }
+        Flags(flags)
+    }
+
+    /// What occludes an owner with these flags, that was given just now.
+    fn above(&self, flags: Flags) -> Option<Above<'_>> {
+        let (key, is_dname) = self.stop.as_ref().filter(|_| flags.is_occluded())?;
+        Some(Above {
+            key,
+            is_dname: *is_dname,
+        })
+    }
+}
+
+/// Sorts the records of an owner, drops duplicates, makes the TTLs of each RRset equal.
+fn normalise(inspector: &dyn Inspector, key: &[u8], records: &mut Vec<RawRecord<'_>>) {
+    let order = |a: &RawRecord<'_>, b: &RawRecord<'_>| {
+        a.rtype
+            .cmp(&b.rtype)
+            .then_with(|| canon::cmp_rdata(a.rtype, a.rdata, b.rdata))
+    };
+    let unique = records.is_sorted_by(|a, b| order(a, b) == Ordering::Less);
+    if !unique {
+        // Stable: of two equal records the first one stays.
+        records.sort_by(order);
+    }
+    for run in records.chunk_by(|a, b| a.rtype == b.rtype) {
+        if let Some(other) = run.iter().find(|r| r.ttl != run[0].ttl) {
+            let used = run.iter().map(|r| r.ttl).min().unwrap_or(0);
+            inspector.ttl_mismatch(key, run[0].rtype, used, &run[0], other);
+        }
+    }
+    if !unique {
+        let mut kept: Option<RawRecord<'_>> = None;
+        records.retain(|r| match kept {
+            Some(k) if order(&k, r) == Ordering::Equal => {
+                inspector.duplicate(key, &k, r);
+                false
+            }
+            _ => {
+                kept = Some(*r);
+                true
+            }
+        });
+    }
+    for run in records.chunk_by_mut(|a, b| a.rtype == b.rtype) {
+        let used = run.iter().map(|r| r.ttl).min().unwrap_or(0);
+        run.iter_mut().for_each(|r| r.ttl = used);
+    }
+}
+
 /// Turns one range into leaves.
 struct RangeMaker<'b, 'a> {
     b: &'b Builder<'a>,
     version: &'b ZoneVersion,
     sets: &'b SetIds,
-    stop: Option<(Vec<u8>, bool)>,
+    roles: Roles<'b>,
     enc: LeafEncoder,
     hasher: Hasher,
     wire: Vec<u8>,
@@ -689,13 +806,13 @@ impl<'b, 'a> RangeMaker<'b, 'a> {
         b: &'b Builder<'a>,
         version: &'b ZoneVersion,
         sets: &'b SetIds,
-        stop: Option<(Vec<u8>, bool)>,
+        stop: Option<(Cow<'b, [u8]>, bool)>,
     ) -> Self {
         RangeMaker {
             b,
             version,
             sets,
-            stop,
+            roles: Roles { stop },
             enc: LeafEncoder::default(),
             hasher: Hasher::new(version.zone),
             wire: Vec::new(),
@@ -724,7 +841,7 @@ impl<'b, 'a> RangeMaker<'b, 'a> {
                     .iter()
                     .map(|s| b.batches[s.batch as usize].record_at(s.rec)),
             );
-            self.normalise(key, &mut records);
+            normalise(b.inspector, key, &mut records);
             self.owner(key, case, &records)?;
             at = end;
         }
@@ -732,67 +849,23 @@ impl<'b, 'a> RangeMaker<'b, 'a> {
         Ok(())
     }
 
-    /// Sorts, drops duplicates, makes the TTLs of each RRset equal.
-    fn normalise(&self, key: &[u8], records: &mut Vec<RawRecord<'b>>) {
-        let order = |a: &RawRecord<'_>, b: &RawRecord<'_>| {
-            a.rtype
-                .cmp(&b.rtype)
-                .then_with(|| canon::cmp_rdata(a.rtype, a.rdata, b.rdata))
-        };
-        if records.len() > 1 {
-            // Stable: of two equal records the first one stays.
-            records.sort_by(order);
-            let inspector = self.b.inspector;
-            for run in records.chunk_by(|a, b| a.rtype == b.rtype) {
-                let used = run.iter().map(|r| r.ttl).min().unwrap_or(0);
-                if let Some(other) = run.iter().find(|r| r.ttl != run[0].ttl) {
-                    inspector.ttl_mismatch(key, run[0].rtype, used, &run[0], other);
-                }
-            }
-            let mut kept: Option<RawRecord<'_>> = None;
-            records.retain(|r| match kept {
-                Some(k) if order(&k, r) == Ordering::Equal => {
-                    inspector.duplicate(key, &k, r);
-                    false
-                }
-                _ => {
-                    kept = Some(*r);
-                    true
-                }
-            });
-        }
-        for run in records.chunk_by_mut(|a, b| a.rtype == b.rtype) {
-            let used = run.iter().map(|r| r.ttl).min().unwrap_or(0);
-            run.iter_mut().for_each(|r| r.ttl = used);
-        }
-    }
-
     fn owner(
         &mut self,
-        key: &[u8],
+        key: &'b [u8],
         case: Option<&[u8]>,
         records: &[RawRecord<'_>],
     ) -> Result<(), BuildError> {
-        let has = |t: Rtype| records.iter().any(|r| r.rtype == t);
-        let flags = self.flags(key, has(Rtype::NS), has(Rtype::DS), has(Rtype::DNAME));
+        let flags = self.roles.next(key, records);
         if key.is_empty() {
             self.soas = records.iter().filter(|r| r.rtype == Rtype::SOA).count();
-            self.saw_apex_dname = has(Rtype::DNAME);
+            self.saw_apex_dname = flags.is_dname();
         }
-        let above = if flags.is_occluded() {
-            self.stop.as_ref().map(|(key, is_dname)| Above {
-                key,
-                is_dname: *is_dname,
-            })
-        } else {
-            None
-        };
         self.b.inspector.owner(&OwnerGroup {
             key,
             case,
             records,
             flags,
-            above,
+            above: self.roles.above(flags),
         });
         self.cut_before(key, records);
         let n_sets = records.chunk_by(|a, b| a.rtype == b.rtype).count();
@@ -806,34 +879,6 @@ impl<'b, 'a> RangeMaker<'b, 'a> {
             self.set(run)?;
         }
         Ok(())
-    }
-
-    /// Decides what the owner is, and opens or closes the cut or DNAME above what follows.
-    fn flags(&mut self, key: &[u8], ns: bool, ds: bool, dname: bool) -> Flags {
-        let mut flags = if key::is_wildcard(key) {
-            Flags::WILD
-        } else {
-            0
-        };
-        if let Some((stop, _)) = &self.stop {
-            if key::below(key, stop) {
-                return Flags(flags | Flags::OCCLUDED);
-            }
-            self.stop = None;
-        }
-        if key.is_empty() {
-            return Flags(if dname { flags | Flags::DNAME } else { flags });
-        }
-        if ns {
-            flags |= Flags::CUT | if ds { Flags::SECURE } else { 0 };
-        }
-        if dname {
-            flags |= Flags::DNAME;
-        }
-        if ns || dname {
-            self.stop = Some((key.to_vec(), !ns));
-        }
-        Flags(flags)
     }
 
     fn set(&mut self, run: &[RawRecord<'_>]) -> Result<(), BuildError> {

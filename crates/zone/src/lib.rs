@@ -39,7 +39,7 @@ pub mod version;
 
 pub use block::{Bitmaps, BlockBuilder, BlockRef, ChainContext, Hash, Nsec3Params};
 pub use build::{
-    Above, BatchFull, BuildError, Builder, Inspector, OwnerGroup, RawRecord, RecordBatch,
+    Above, BatchFull, BuildError, Builder, Built, Inspector, OwnerGroup, RawRecord, RecordBatch,
 };
 pub use compare::{Compared, compare};
 pub use denial::{Chain, Denial, Row};

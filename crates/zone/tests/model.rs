@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use cascade_time::Timestamp;
+use cascade_zone::build::NoInspector;
 use cascade_zone::*;
 use proptest::prelude::*;
 
@@ -64,6 +65,16 @@ fn any_model(n: usize) -> impl Strategy<Value = Model> {
 
 /// Builds with records in an order that `seed` scrambles, over several batches.
 fn build(m: &Model, id: u64, seed: u64, before: Option<&ZoneVersion>) -> ZoneVersion {
+    build_seen(m, id, seed, before, &NoInspector).version
+}
+
+fn build_seen(
+    m: &Model,
+    id: u64,
+    seed: u64,
+    before: Option<&ZoneVersion>,
+    inspector: &dyn Inspector,
+) -> Built {
     let mut all: Vec<(&Vec<u8>, Rtype, u32, &Vec<u8>)> = Vec::new();
     for (k, sets) in m {
         for (t, (ttl, set)) in sets {
@@ -96,11 +107,34 @@ fn build(m: &Model, id: u64, seed: u64, before: Option<&ZoneVersion>) -> ZoneVer
         &apex(),
         Timestamp::from_secs(1_800_000_000),
     )
-    .batches(batches);
+    .batches(batches)
+    .inspector(inspector);
     if let Some(v) = before {
         builder = builder.predecessor(v);
     }
-    builder.build().unwrap()
+    builder.build_beside().unwrap()
+}
+
+/// Notes what it is shown of each owner.
+#[derive(Default)]
+struct Shown(std::sync::Mutex<Vec<(Vec<u8>, Flags, Option<Vec<u8>>, usize)>>);
+
+impl Inspector for Shown {
+    fn owner(&self, o: &OwnerGroup<'_>) {
+        let above = o.above.map(|a| a.key.to_vec());
+        let seen = (o.key.to_vec(), o.flags, above, o.records.len());
+        self.0.lock().unwrap().push(seen);
+    }
+    fn duplicate(&self, _: &[u8], _: &RawRecord<'_>, _: &RawRecord<'_>) {}
+    fn ttl_mismatch(&self, _: &[u8], _: Rtype, _: u32, _: &RawRecord<'_>, _: &RawRecord<'_>) {}
+}
+
+impl Shown {
+    fn sorted(self) -> Vec<(Vec<u8>, Flags, Option<Vec<u8>>, usize)> {
+        let mut all = self.0.into_inner().unwrap();
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        all
+    }
 }
 
 fn stops(m: &Model, k: &[u8]) -> bool {
@@ -111,6 +145,11 @@ fn stops(m: &Model, k: &[u8]) -> bool {
 
 fn occluded(m: &Model, k: &[u8]) -> bool {
     key::ancestors_from_apex(k).any(|p| p.len() < k.len() && stops(m, p))
+}
+
+/// The owner has other sets, or another role because of what is above it.
+fn differs(m: &Model, after: &Model, k: &[u8]) -> bool {
+    m.get(k) != after.get(k) || (after.contains_key(k) && occluded(m, k) != occluded(after, k))
 }
 
 fn records_of(v: &ZoneVersion) -> Vec<(Vec<u8>, Rtype, u32, Vec<u8>)> {
@@ -263,6 +302,62 @@ fn export(v: &ZoneVersion) -> Vec<(u8, Vec<u8>)> {
     parts
 }
 
+#[test]
+fn where_much_differs_everything_is_built_anew() {
+    let model = |n: u32, every: u32| -> Model {
+        let mut m = Model::new();
+        m.entry(vec![])
+            .or_default()
+            .insert(Rtype::SOA, (3600, BTreeSet::from([SOA.to_vec()])));
+        for i in 0..n {
+            let set = BTreeSet::from([(i / every).to_be_bytes().to_vec()]);
+            m.entry(format!("h{i:05}\0").into_bytes())
+                .or_default()
+                .insert(Rtype::A, (60, set));
+        }
+        m
+    };
+    let v = build(&model(2000, 1), 1, 0, None);
+    let shown = Shown::default();
+    let after = model(2000, 2);
+    let built = build_seen(&after, 2, 0, Some(&v), &shown);
+    assert!(built.changes.is_none());
+    check(&after, &built.version);
+    assert_eq!(shown.sorted().len(), 2001);
+    // A tenth of the owners is not much.
+    let after = model(1800, 1);
+    let built = build_seen(&after, 3, 0, Some(&v), &NoInspector);
+    assert_eq!(built.changes.map(|c| c.len()), Some(200));
+    check(&after, &built.version);
+}
+
+#[test]
+fn another_spelling_is_a_change() {
+    let of = |case: Option<&[u8]>, before: Option<&ZoneVersion>| {
+        let mut b = RecordBatch::new();
+        b.owner(&[], None);
+        b.push(Rtype::SOA, 1, SOA, 0).unwrap();
+        b.owner(b"abc\0", case);
+        b.push(Rtype::A, 1, &[1; 4], 0).unwrap();
+        let builder = Builder::new(ZoneId([7; 16]), VersionId(1), &apex(), Timestamp::EPOCH);
+        let builder = builder.batches(vec![b]);
+        match before {
+            Some(v) => builder.predecessor(v),
+            None => builder,
+        }
+        .build()
+        .unwrap()
+    };
+    let name = Name::parse("ABC.Zone.example").unwrap();
+    let case = key::case_of(&apex(), name.as_wire()).unwrap();
+    let v = of(None, None);
+    let w = of(Some(&case), Some(&v));
+    assert_eq!(w.owner(b"abc\0").unwrap().name().as_wire(), name.as_wire());
+    assert!(!w.same_content_as(&v));
+    let again = of(Some(&case), Some(&w));
+    assert!(again.same_content_as(&w));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
@@ -298,6 +393,19 @@ proptest! {
         after.retain(|_, s| !s.is_empty());
         let up = v.update(VersionId(2), v.made_at(), list).unwrap();
         check(&after, &up.version);
+        // All records again beside the version before: the same leaves, and all owners are shown.
+        let (alone, beside) = (Shown::default(), Shown::default());
+        let anew = build_seen(&after, 2, 7, None, &alone);
+        prop_assert!(anew.changes.is_none());
+        let reload = build_seen(&after, 2, 5, Some(&v), &beside);
+        check(&after, &reload.version);
+        prop_assert_eq!(reload.version.audit(), vec![]);
+        prop_assert_eq!(alone.sorted(), beside.sorted());
+        let wild = after.keys().any(|k| k.ends_with(b"\0*\0") || k == b"*\0");
+        prop_assert_eq!(reload.wildcards, wild);
+        let changes: Vec<_> = reload.changes.unwrap().into_iter().map(|c| c.key).collect();
+        let differing = up.owners.iter().filter(|c| differs(&m, &after, &c.key));
+        prop_assert_eq!(changes, differing.map(|c| c.key.clone()).collect::<Vec<_>>());
         prop_assert_eq!(up.version.audit(), vec![]);
         let built = build(&after, 3, 0, None);
         prop_assert_eq!(built.full_fingerprint(), up.version.full_fingerprint());

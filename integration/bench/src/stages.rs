@@ -258,8 +258,10 @@ pub(crate) fn load_stage(path: &Path, apex: &Name, clock: &Watch) -> LoadOutcome
 /// The file cannot be read, or is not a good zone.
 pub fn reload(path: &Path, apex: &Name) -> Result<String, String> {
     let clock = Watch(Instant::now());
-    let first = match load_stage(path, apex, &clock) {
-        LoadOutcome::Loaded { version, .. } => *version,
+    let (first, identity) = match load_stage(path, apex, &clock) {
+        LoadOutcome::Loaded {
+            version, identity, ..
+        } => (*version, identity),
         other => return Err(format!("load: {:?}", other.report().diagnostics)),
     };
     let mut bytes = std::fs::read(path).map_err(|e| e.to_string())?;
@@ -274,15 +276,14 @@ pub fn reload(path: &Path, apex: &Name) -> Result<String, String> {
         zone: ZONE,
         version: VersionId(2),
         current: Some(&first),
-        identity: None,
+        identity: identity.as_ref(),
         options: &options,
         max_records: 0,
         force: true,
         trigger: "bench",
     };
     let progress = cascade_loader::Progress::default();
-    let (outcome, secs) =
-        timed(|| cascade_loader::load_bytes(&request, bytes, &clock, &progress));
+    let (outcome, secs) = timed(|| cascade_loader::load_bytes(&request, bytes, &clock, &progress));
     let LoadOutcome::Loaded { report, .. } = outcome else {
         return Err(format!("reload: {:?}", outcome.report().diagnostics));
     };

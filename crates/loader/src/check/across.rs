@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use cascade_zone::name::write_name;
-use cascade_zone::{Owner, Rtype, ZoneVersion, key};
+use cascade_zone::{Built, Flags, Owner, OwnerChange, Rtype, ZoneVersion, key};
 use rayon::prelude::*;
 
 use super::{Finding, Findings, help};
@@ -63,6 +63,45 @@ pub fn across(
         }
     }
     first
+}
+
+/// The same for a version whose predecessor had no such findings: where what changed cannot matter
+/// to the targets of other owners, only what changed is looked at.
+pub fn across_changes(
+    built: &Built,
+    checks: &Checks,
+    findings: &Findings,
+) -> Vec<(Finding, Vec<u8>)> {
+    let version = &built.version;
+    match &built.changes {
+        Some(changes) if !changes.iter().any(|c| matters(c, built.wildcards)) => {
+            let owners: Vec<Owner<'_>> = changes
+                .iter()
+                .filter_map(|c| version.owner(&c.key))
+                .collect();
+            across_owners(version, &owners, checks, findings)
+        }
+        _ => across(version, checks, findings),
+    }
+}
+
+/// A name that was a good target before this change may not be one after it.
+fn matters(change: &OwnerChange, wildcards: bool) -> bool {
+    let Some((role, types)) = &change.after else {
+        return true;
+    };
+    let has = |types: &[Rtype], t: Rtype| types.contains(&t);
+    let Some((role_before, types_before)) = &change.before else {
+        // It may come between a target and the wildcard that makes it exist (RFC 4592 §3.3.1).
+        return wildcards || has(types, Rtype::CNAME);
+    };
+    let (was, is) = (Flags(*role_before), Flags(*role));
+    let address = |types: &[Rtype]| has(types, Rtype::A) || has(types, Rtype::AAAA);
+    let alias = has(types, Rtype::CNAME)
+        && (!has(types_before, Rtype::CNAME) || was.is_occluded() != is.is_occluded());
+    // What is below a cut or DNAME is not ours to know.
+    let opened = (was.is_cut() && !is.is_cut()) || (was.is_dname() && !is.is_dname());
+    alias || opened || (address(types_before) && !address(types))
 }
 
 /// The same for some owners only.

@@ -143,6 +143,7 @@ fn begin<'a>(
             true => Level::Error,
             false => Level::Off,
         },
+        sound: false,
     };
     let mut at = Assembly::new(target, clock, report);
     at.stripped(&tally.stripped);
