@@ -6,6 +6,7 @@
 use std::io::Write;
 use std::path::Path;
 
+use bytes::Bytes;
 use rayon::prelude::*;
 
 use crate::disk::{Disk, MODE_ZONE, temporary};
@@ -25,7 +26,8 @@ pub type Pace<'a> = &'a dyn Fn(u64);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WholeVersion {
     pub header: FileHeader,
-    pub parts: Vec<(u8, Vec<u8>)>,
+    /// Type and octets; nearly all of them are pieces of the file as it was read.
+    pub parts: Vec<(u8, Bytes)>,
     pub records: u64,
     /// Whatever the writer wanted to be kept with it (the verifier's ledger).
     pub ledger: Vec<u8>,
@@ -116,7 +118,7 @@ pub fn read(
     zone: cascade_zone::ZoneId,
     version: cascade_zone::VersionId,
 ) -> Result<WholeVersion, ArchiveError> {
-    let bytes = disk.read(path)?;
+    let bytes = Bytes::from(disk.read(path)?);
     let damaged = |d| ArchiveError::damaged(path, d);
     let header = header_of(path, &bytes)?;
     header.expect(kind, zone, version).map_err(damaged)?;
@@ -124,7 +126,7 @@ pub fn read(
     let (footer, rest) = frames.split_last().ok_or(damaged(Damage::Torn { at: 0 }))?;
     let (records, count, ledger) =
         parse_footer(footer, &header).ok_or_else(|| damaged(Damage::Footer))?;
-    let parts = join(rest).map_err(damaged)?;
+    let parts = join(&bytes, rest).map_err(damaged)?;
     // Optional parts of newer releases are counted too.
     if parts.len() as u64 != count {
         return Err(damaged(Damage::Footer));
@@ -231,22 +233,28 @@ fn parse_footer(f: &Frame<'_>, header: &FileHeader) -> Option<(u64, u64, Vec<u8>
     })
 }
 
-fn join(frames: &[Frame<'_>]) -> Result<Vec<(u8, Vec<u8>)>, Damage> {
-    let mut out: Vec<(u8, Vec<u8>)> = Vec::with_capacity(frames.len());
-    let mut open = false;
+/// The parts that the frames of `file` hold.
+fn join(file: &Bytes, frames: &[Frame<'_>]) -> Result<Vec<(u8, Bytes)>, Damage> {
+    let mut out: Vec<(u8, Bytes)> = Vec::with_capacity(frames.len());
+    // A part of several frames, until its last one is there.
+    let mut open: Option<(u8, Vec<u8>)> = None;
     for f in frames {
-        match out.last_mut().filter(|_| open) {
+        let continued = f.flags & FLAG_CONTINUED != 0;
+        match &mut open {
             Some((kind, bytes)) if *kind == f.kind => bytes.extend_from_slice(f.payload),
             Some(_) => return Err(Damage::Content { at: f.start }),
-            None => out.push((f.kind, f.payload.to_vec())),
+            None if continued => open = Some((f.kind, f.payload.to_vec())),
+            None => out.push((f.kind, file.slice_ref(f.payload))),
         }
-        open = f.flags & FLAG_CONTINUED != 0;
+        if !continued && let Some((kind, bytes)) = open.take() {
+            out.push((kind, bytes.into()));
+        }
         // Compression and whatever newer minors invent is not optional for content.
         if f.flags & !(FLAG_CONTINUED | FLAG_OPTIONAL) != 0 {
             return Err(Damage::Content { at: f.start });
         }
     }
-    if open {
+    if open.is_some() {
         return Err(Damage::Footer);
     }
     Ok(out)

@@ -311,8 +311,8 @@ impl DBlock {
     }
 
     /// Takes bytes from disk; everything but the signatures' sense is checked.
-    pub fn decode(bytes: Vec<u8>, bitmaps: &Bitmaps) -> Result<DBlock, &'static str> {
-        let v = View::parse(&bytes).ok_or("not a D block, or cut short")?;
+    pub fn decode(bytes: &[u8], bitmaps: &Bitmaps) -> Result<DBlock, &'static str> {
+        let v = View::parse(bytes).ok_or("not a D block, or cut short")?;
         if v.n == 0 {
             return Err("block without rows");
         }

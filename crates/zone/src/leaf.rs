@@ -277,7 +277,7 @@ impl ULeaf {
     ///
     /// # Errors
     /// A short text naming what is wrong; nothing is kept.
-    pub fn decode(bytes: Vec<u8>, kinds: &Kinds, pool_len: usize) -> Result<ULeaf, &'static str> {
+    pub fn decode(bytes: &[u8], kinds: &Kinds, pool_len: usize) -> Result<ULeaf, &'static str> {
         if bytes.len() < HEADER || &bytes[..2] != b"U1" {
             return Err("not a U leaf");
         }
@@ -295,7 +295,7 @@ impl ULeaf {
             return Err("body length differs");
         }
         let mut it = leaf.iter(kinds);
-        let mut last: Option<Vec<u8>> = None;
+        let mut last: Vec<u8> = Vec::new();
         for i in 0..n {
             let at = body.len() - it.r.rest().len();
             if i % RESTART == 0 && leaf.restart(i / RESTART) != at {
@@ -308,11 +308,11 @@ impl ULeaf {
             if i % RESTART == 0 && raw.shared != 0 {
                 return Err("restart shares octets");
             }
-            if last.as_ref().is_some_and(|l| *l >= it.key) {
+            if i > 0 && last >= it.key {
                 return Err("owners out of order");
             }
             check_sets(&raw, kinds, pool_len)?;
-            last = Some(it.key.clone());
+            last.clone_from(&it.key);
         }
         if !it.r.is_empty() {
             return Err("octets after the last owner");

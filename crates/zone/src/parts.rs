@@ -31,7 +31,7 @@ use crate::rtype::Rtype;
 use crate::sidecar::SLeaf;
 use crate::slots::{KeySlot, KeyTable};
 use crate::tree::{Item, Tree};
-use crate::version::{LeafRef, LeafSums, ZoneVersion, sum_pair};
+use crate::version::{LeafRef, LeafSums, ZoneVersion, is_plain, sum_pair};
 
 pub const KINDS: u8 = 0x01;
 pub const BITMAPS: u8 = 0x02;
@@ -150,12 +150,14 @@ impl ZoneVersion {
 
     /// Puts a version together from parts in file order. Every length, order, id and fingerprint
     /// is checked; nothing panics on damaged bytes. Works on the current rayon pool.
-    pub fn import_parts(
-        parts: impl Iterator<Item = (u8, Vec<u8>)>,
+    pub fn import_parts<B: AsRef<[u8]>>(
+        parts: impl Iterator<Item = (u8, B)>,
     ) -> Result<ZoneVersion, ImportError> {
+        let parts: Vec<(u8, B)> = parts.collect();
         let mut got = Parts::default();
-        for (kind, bytes) in parts {
-            got.take(kind, bytes)
+        for (kind, bytes) in &parts {
+            let kind = *kind;
+            got.take(kind, bytes.as_ref())
                 .map_err(|what| ImportError::Malformed { kind, what })?;
         }
         got.assemble()
@@ -231,24 +233,24 @@ pub(crate) struct Meta {
 
 /// Parts as read, not yet checked against each other.
 #[derive(Default)]
-struct Parts {
+struct Parts<'a> {
     meta: Option<Meta>,
     kinds: Kinds,
     keys: KeyTable,
     pool: Pool,
     bitmaps: Option<Bitmaps>,
     chain: Option<(Nsec3Params, u32)>,
-    apex: Option<(Vec<u8>, Vec<u8>)>,
-    leaves: Vec<Vec<u8>>,
-    sidecars: Vec<(u32, Vec<u8>)>,
-    blocks: Vec<Vec<u8>>,
+    apex: Option<(&'a [u8], &'a [u8])>,
+    leaves: Vec<&'a [u8]>,
+    sidecars: Vec<(u32, &'a [u8])>,
+    blocks: Vec<&'a [u8]>,
 }
 
 type Taken<T> = Result<T, &'static str>;
 
-impl Parts {
-    fn take(&mut self, kind: u8, bytes: Vec<u8>) -> Taken<()> {
-        let mut r = Reader::new(&bytes);
+impl<'a> Parts<'a> {
+    fn take(&mut self, kind: u8, bytes: &'a [u8]) -> Taken<()> {
+        let mut r = Reader::new(bytes);
         const SHORT: &str = "cut short";
         match kind {
             META => self.meta = Some(meta(&mut r).ok_or(SHORT)?),
@@ -267,7 +269,7 @@ impl Parts {
                     self.keys.restore(slot, key).ok_or("bad key slot")?;
                 }
             }
-            POOL_CHUNK => self.pool.push_chunk(&bytes).ok_or("bad pool chunk")?,
+            POOL_CHUNK => self.pool.push_chunk(bytes).ok_or("bad pool chunk")?,
             BITMAPS => {
                 let mut all = Bitmaps::default();
                 for i in 0..r.u32().ok_or(SHORT)? {
@@ -279,24 +281,23 @@ impl Parts {
             }
             CHAIN => self.chain = Some(chain_head(&mut r).ok_or(SHORT)?),
             APEX => {
-                let u = sized(&mut r).ok_or(SHORT)?.to_vec();
-                self.apex = Some((u, sized(&mut r).ok_or(SHORT)?.to_vec()));
+                let u = sized(&mut r).ok_or(SHORT)?;
+                self.apex = Some((u, sized(&mut r).ok_or(SHORT)?));
             }
             LEAVES => {
                 while !r.is_empty() {
-                    self.leaves.push(sized(&mut r).ok_or(SHORT)?.to_vec());
+                    self.leaves.push(sized(&mut r).ok_or(SHORT)?);
                 }
             }
             SIDECARS => {
                 while !r.is_empty() {
                     let i = r.u32().ok_or(SHORT)?;
-                    self.sidecars
-                        .push((i, sized(&mut r).ok_or(SHORT)?.to_vec()));
+                    self.sidecars.push((i, sized(&mut r).ok_or(SHORT)?));
                 }
             }
             BLOCKS => {
                 while !r.is_empty() {
-                    self.blocks.push(sized(&mut r).ok_or(SHORT)?.to_vec());
+                    self.blocks.push(sized(&mut r).ok_or(SHORT)?);
                 }
             }
             _ => return Err("unknown part"),
@@ -347,7 +348,7 @@ impl Parts {
             sums: LeafSums::default(),
             serial: m.serial,
         };
-        let mut sidecars: Vec<Option<Vec<u8>>> = vec![None; self.leaves.len()];
+        let mut sidecars: Vec<Option<&[u8]>> = vec![None; self.leaves.len()];
         for (i, s) in self.sidecars {
             *sidecars.get_mut(i as usize).ok_or(ImportError::Malformed {
                 kind: SIDECARS,
@@ -394,7 +395,8 @@ impl Parts {
 /// Leaves must follow each other in order, and none may begin with the apex.
 fn check_order(version: &ZoneVersion, leaves: &[LeafRef]) -> Result<(), ImportError> {
     let last_key = |l: &LeafRef| {
-        let mut it = l.u.iter(&version.kinds);
+        let group = l.u.restart_count().saturating_sub(1);
+        let mut it = l.u.iter_from_restart(group, &version.kinds);
         while it.next().is_some() {}
         it.key
     };
@@ -416,27 +418,49 @@ pub(crate) fn adopt(
     v: &ZoneVersion,
     index: usize,
     u: ULeaf,
-    s: Option<Vec<u8>>,
+    s: Option<&[u8]>,
 ) -> Result<LeafRef, ImportError> {
-    let bare = sum_pair(v, index, &u, None);
-    if bare.full != u.fingerprint() {
-        return Err(ImportError::Content(index));
-    }
-    let Some(bytes) = s else {
-        return Ok(LeafRef::new(u, None, bare));
-    };
-    let s = SLeaf::decode(bytes).map_err(|what| ImportError::Malformed {
+    let bad = |what| ImportError::Malformed {
         kind: SIDECARS,
         what,
-    })?;
-    check_entries(v, &u, &s).ok_or(ImportError::Signatures(index))?;
+    };
+    let s = match s.map(SLeaf::decode) {
+        Some(s) => Some(s.map_err(bad)),
+        None => None,
+    };
+    // Content is judged first, whatever becomes of its signatures.
+    let Some(Ok(s)) = s else {
+        let bare = content_sums(v, index, &u)?;
+        s.transpose()?;
+        return Ok(LeafRef::new(u, None, bare));
+    };
+    if check_entries(v, &u, &s).is_none() {
+        content_sums(v, index, &u)?;
+        return Err(ImportError::Signatures(index));
+    }
+    // In one pass where content and what a signer made can be told apart by their types.
     let sums = sum_pair(v, index, &u, Some(&s));
-    let mut fp = sums.full;
-    fp.sub(bare.full);
-    if fp != s.fingerprint() {
+    let content = match index != 0 && is_plain(v) {
+        true => sums.content,
+        false => sum_pair(v, index, &u, None).full,
+    };
+    if content != u.fingerprint() {
+        return Err(ImportError::Content(index));
+    }
+    let mut made = sums.full;
+    made.sub(content);
+    if made != s.fingerprint() {
         return Err(ImportError::Signatures(index));
     }
     Ok(LeafRef::new(u, Some(s), sums))
+}
+
+fn content_sums(v: &ZoneVersion, index: usize, u: &ULeaf) -> Result<LeafSums, ImportError> {
+    let bare = sum_pair(v, index, u, None);
+    match bare.full == u.fingerprint() {
+        true => Ok(bare),
+        false => Err(ImportError::Content(index)),
+    }
 }
 
 /// Entries name owners, sets and keys that exist.
@@ -463,7 +487,7 @@ fn chain_of(
     params: Nsec3Params,
     ttl: u32,
     bitmaps: Bitmaps,
-    blocks: Vec<Vec<u8>>,
+    blocks: Vec<&[u8]>,
 ) -> Result<Chain, ImportError> {
     let ctx = ChainContext {
         zone: v.zone,

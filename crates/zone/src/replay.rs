@@ -463,8 +463,7 @@ impl Replay {
         };
         let mal = |kind| move |what| ImportError::Malformed { kind, what };
         let (kinds, pool_len) = (Arc::new(self.kinds.clone()), self.pool.len());
-        let apex_u =
-            ULeaf::decode(self.apex.0.clone(), &kinds, pool_len).map_err(mal(PATCH_APEX))?;
+        let apex_u = ULeaf::decode(&self.apex.0, &kinds, pool_len).map_err(mal(PATCH_APEX))?;
         if apex_u.owner_count() != 1 || !apex_u.first_key().is_empty() {
             return Err(mal(PATCH_APEX)("not one apex"));
         }
@@ -491,7 +490,7 @@ impl Replay {
             chain: None,
             ..ZoneVersion::clone(&self.base)
         };
-        let apex = adopt(&shell, 0, apex_u, self.apex.1.clone())?;
+        let apex = adopt(&shell, 0, apex_u, self.apex.1.as_deref())?;
         let tree = self.tree(&shell)?;
         let chain = match &self.chain {
             Some(c) => Some(c.build(&shell, self.base.chain.as_ref())?),
@@ -525,11 +524,11 @@ impl Replay {
                     kind: PATCH_LEAVES,
                     what,
                 };
-                let u = ULeaf::decode(u.clone(), &shell.kinds, pool_len).map_err(mal)?;
+                let u = ULeaf::decode(u, &shell.kinds, pool_len).map_err(mal)?;
                 if u.first_key() != key || key.is_empty() {
                     return Err(mal("a leaf under another key"));
                 }
-                Ok((&key[..], Some(adopt(shell, 1, u, s.clone())?)))
+                Ok((&key[..], Some(adopt(shell, 1, u, s.as_deref())?)))
             })
             .collect::<Result<_, ImportError>>()?;
         let tree = place(&self.base.tree, made);
@@ -563,12 +562,11 @@ impl RawChain {
                 let Some(raw) = raw else {
                     return Ok((&hash[..], None));
                 };
-                let block = DBlock::decode(raw.clone(), &self.bitmaps).map_err(|what| {
-                    ImportError::Malformed {
+                let block =
+                    DBlock::decode(raw, &self.bitmaps).map_err(|what| ImportError::Malformed {
                         kind: PATCH_BLOCKS,
                         what,
-                    }
-                })?;
+                    })?;
                 let block = adopt_block(block, &ctx).ok_or(ImportError::Signatures(0))?;
                 Ok((&hash[..], Some(block)))
             })

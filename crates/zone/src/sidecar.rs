@@ -64,8 +64,8 @@ impl SLeaf {
 
     /// Takes bytes from disk; lengths and indices are checked. That entries fit the owners of the
     /// U leaf is checked when the pair is put together.
-    pub fn decode(bytes: Vec<u8>) -> Result<SLeaf, &'static str> {
-        let v = SView::parse(&bytes).ok_or("not an S leaf, or cut short")?;
+    pub fn decode(bytes: &[u8]) -> Result<SLeaf, &'static str> {
+        let v = SView::parse(bytes).ok_or("not an S leaf, or cut short")?;
         let mut last = None;
         let mut octets = 0;
         for i in 0..v.len() {
@@ -452,7 +452,7 @@ mod tests {
             for ((o, s, k), (t, b)) in list {
                 enc.push(*o, *s, *k, (*t, *t + 1000), &vec![*b; len(*k)]);
             }
-            let leaf = SLeaf::decode(enc.encode(0)).unwrap();
+            let leaf = SLeaf::decode(&enc.encode(0)).unwrap();
             let v = leaf.view();
             prop_assert_eq!(v.nsec_ttl(), Some(300));
             prop_assert_eq!(v.next(), b"a\0");
@@ -478,7 +478,7 @@ mod tests {
                 bytes[4..8].copy_from_slice(&[3, 0, 0, 0]);
                 bytes[32..34].copy_from_slice(&[1, 0]);
             }
-            let _ = SLeaf::decode(bytes);
+            let _ = SLeaf::decode(&bytes);
         }
     }
 }

@@ -1481,13 +1481,15 @@ pub(crate) fn sum_made(
     u: &ULeaf,
     s: Option<&SLeaf>,
 ) -> LeafSums {
-    // Where content itself has such records, as in a zone that is passed on, they cannot be told apart.
-    let plain = !version
-        .kinds
-        .iter()
-        .any(|k| k.rtype.is_denial_or_signature());
-    let known = (index != 0 && plain).then(|| u.fingerprint());
+    let known = (index != 0 && is_plain(version)).then(|| u.fingerprint());
     sum(version, index, u, s, known)
+}
+
+/// False where content itself has signatures or denial records, as in a zone that is passed on: they
+/// cannot be told from those that a signer made.
+pub(crate) fn is_plain(version: &ZoneVersion) -> bool {
+    let mut kinds = version.kinds.iter();
+    !kinds.any(|k| k.rtype.is_denial_or_signature())
 }
 
 /// `known`: of the records of `u`, none of which is a signature or denial record.
