@@ -18,6 +18,8 @@ pub struct Compared {
     pub gone: Vec<u16>,
     /// In the newer one, and not such in the older.
     pub come: Vec<u16>,
+    /// Steps over owners one by one: they grow with what differs, not with the leaves.
+    pub steps: usize,
 }
 
 impl Compared {
@@ -86,6 +88,7 @@ pub fn compare(old: &Unit<'_>, new: &Unit<'_>) -> Compared {
             (None, Some(_)) => Ordering::Greater,
             (Some(_), Some(_)) => a.it.key.cmp(&b.it.key),
         };
+        out.steps += 1;
         if let (Some(x), Some(y), true) = (&a.at, &b.at, order.is_eq())
             && (x.flags, x.case, x.n_sets, x.sets) == (y.flags, y.case, y.n_sets, y.sets)
         {

@@ -276,8 +276,7 @@ impl<I: Item> Tree<I> {
                     b.next();
                 }
                 (Some(x), Some(y)) => {
-                    let (xk, yk) = (x.chunk.items[0].first_key(), y.chunk.items[0].first_key());
-                    if xk <= yk {
+                    if order(&x.chunk.items[0], &y.chunk.items[0]).is_le() {
                         left.extend(x.chunk.items.iter());
                         a.next();
                     } else {
@@ -307,14 +306,15 @@ fn strike_shared<'a, I: Item>(left: Vec<&'a I>, right: Vec<&'a I>) -> (Vec<&'a I
     let mut b = right.into_iter().peekable();
     loop {
         match (a.peek(), b.peek()) {
-            (Some(x), Some(y)) => match x.first_key().cmp(y.first_key()) {
+            // Nearly all are: their keys stand elsewhere in memory and are not read.
+            (Some(x), Some(y)) if x.same(y) => {
+                a.next();
+                b.next();
+            }
+            (Some(x), Some(y)) => match order(*x, *y) {
                 std::cmp::Ordering::Equal => {
-                    if !x.same(y) {
-                        l.push(*x);
-                        r.push(*y);
-                    }
-                    a.next();
-                    b.next();
+                    l.extend(a.next());
+                    r.extend(b.next());
                 }
                 std::cmp::Ordering::Less => l.extend(a.next()),
                 std::cmp::Ordering::Greater => r.extend(b.next()),
@@ -324,6 +324,12 @@ fn strike_shared<'a, I: Item>(left: Vec<&'a I>, right: Vec<&'a I>) -> (Vec<&'a I
             (None, None) => return (l, r),
         }
     }
+}
+
+/// By first key; the fence decides nearly always, and stands in the reference.
+fn order<I: Item>(a: &I, b: &I) -> std::cmp::Ordering {
+    let fences = a.fence().cmp(&b.fence());
+    fences.then_with(|| a.first_key().cmp(b.first_key()))
 }
 
 fn close<I: Item>(open: &mut Vec<I>, out: &mut Vec<Arc<Chunk<I>>>) {

@@ -465,7 +465,7 @@ impl ZoneVersion {
 
     /// Last owner with a smaller key that is not occluded.
     pub fn pred_bearing(&self, key: &[u8]) -> Option<Owner<'_>> {
-        self.pred_where(key, |o| !o.flags().is_occluded())
+        self.pred_where(key, |f| !f.is_occluded())
     }
 
     /// First owner above `key` that is wanted; leaves whose sums are not `worth` it are skipped.
@@ -481,7 +481,8 @@ impl ZoneVersion {
                 None => 0,
                 Some(i) => {
                     let mut it = self.unit(i + 1).iter_near(key);
-                    if let Some(o) = it.find(|o| o.key() > key && want(o)) {
+                    it.pass(key);
+                    if let Some(o) = it.find(|o| want(o)) {
                         return Some(o);
                     }
                     i + 1
@@ -497,20 +498,14 @@ impl ZoneVersion {
         None
     }
 
-    fn pred_where(&self, key: &[u8], want: impl Fn(&Owner<'_>) -> bool) -> Option<Owner<'_>> {
+    fn pred_where(&self, key: &[u8], want: impl Fn(Flags) -> bool) -> Option<Owner<'_>> {
         if key.is_empty() {
             return None;
         }
         let mut at = self.tree.locate(key);
         while let Some(i) = at {
-            let last = self
-                .unit(i + 1)
-                .owners()
-                .take_while(|o| o.key() < key)
-                .filter(|o| want(o))
-                .last();
-            if last.is_some() {
-                return last;
+            if let Some(owner) = self.unit(i + 1).last_before(key, &want) {
+                return Some(owner);
             }
             at = i.checked_sub(1);
         }
@@ -736,6 +731,27 @@ impl<'a> Unit<'a> {
         OwnerIter {
             unit: *self,
             it: self.leaf.u.iter_from_restart(group, &self.version.kinds),
+        }
+    }
+
+    /// The last wanted owner with a key below `key`: groups of owners are read from behind.
+    fn last_before(&self, key: &[u8], want: impl Fn(Flags) -> bool) -> Option<Owner<'a>> {
+        let mut group = self.leaf.u.group_of(key);
+        loop {
+            let mut it = self.iter_from_group(group);
+            let mut last = None;
+            for _ in 0..RESTART {
+                let Some(raw) = it.it.next().filter(|_| it.it.key.as_slice() < key) else {
+                    break;
+                };
+                if want(raw.flags) {
+                    last = Some(raw.ordinal);
+                }
+            }
+            if let Some(last) = last {
+                return self.owner_at(last);
+            }
+            group = group.checked_sub(1)?;
         }
     }
 
@@ -1196,6 +1212,14 @@ pub struct OwnerIter<'a> {
 }
 
 impl<'a> OwnerIter<'a> {
+    /// Moves behind the owners whose keys are not above `key`.
+    fn pass(&mut self, key: &[u8]) {
+        let mut ahead = self.it.clone();
+        while ahead.next().is_some() && ahead.key.as_slice() <= key {
+            ahead.copy_to(&mut self.it);
+        }
+    }
+
     fn find_at_or_after(&mut self, key: &[u8]) -> Option<Owner<'a>> {
         while let Some(raw) = self.it.next() {
             if self.it.key.as_slice() >= key {
