@@ -18,6 +18,8 @@ pub struct Compared {
     pub gone: Vec<u16>,
     /// In the newer one, and not such in the older.
     pub come: Vec<u16>,
+    /// Pairs of these two, in order: an owner that is on both sides and on both not occluded.
+    pub in_place: Vec<(u16, u16)>,
     /// Steps over owners one by one: they grow with what differs, not with the leaves.
     pub steps: usize,
 }
@@ -94,6 +96,12 @@ pub fn compare(old: &Unit<'_>, new: &Unit<'_>) -> Compared {
         {
             out.keep(x.ordinal, y.ordinal, 1);
         } else {
+            if let (Some(x), Some(y), true) = (&a.at, &b.at, order.is_eq())
+                && !x.flags.is_occluded()
+                && !y.flags.is_occluded()
+            {
+                out.in_place.push((x.ordinal, y.ordinal));
+            }
             out.gone
                 .extend(a.at.filter(|_| order.is_le()).map(|x| x.ordinal));
             out.come

@@ -11,7 +11,7 @@ use crate::key;
 use crate::leaf::{LEAF_MAX, LeafEncoder, RESTART, RawIter, RawOwner, ULeaf};
 use crate::tree::{Item, Sums};
 use crate::update::{Job, Made, OwnerChange, OwnerEdit, Writer};
-use crate::version::{LeafRef, LeafSums, Unit, ZoneVersion, sum_owner};
+use crate::version::{LeafRef, LeafSums, Unit, ZoneVersion, sum_owner, sum_some};
 
 /// One leaf being spliced.
 struct Splice<'a> {
@@ -42,6 +42,7 @@ pub(crate) fn splice<'e>(
     let unit = job.old.unit(i + 1);
     let mut w = Writer::new(new, job.old);
     w.enc = LeafEncoder::from_fingerprint(old.u.fingerprint());
+    w.enc.reserve(old.u.bytes().len() + 512);
     let mut s = Splice {
         leaf: &old.u,
         it: old.u.iter(&job.old.kinds),
@@ -175,10 +176,7 @@ impl<'a> Splice<'a> {
         let u = self.w.enc.finish();
         let bare = LeafRef::new(u.clone(), None, LeafSums::zero());
         let unit = Unit::new(new, 1, &bare);
-        let mut come = LeafSums::zero();
-        for ordinal in &self.come {
-            come.add(&sum_owner(&unit, *ordinal));
-        }
+        let come = sum_some(&unit, &self.come);
         // What does not follow is counted from the leaf.
         let moved = old.sums().moved(&self.gone, &come);
         let sums = moved.filter(|m| m.content == u.fingerprint());

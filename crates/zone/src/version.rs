@@ -1010,18 +1010,27 @@ impl<'a> OwnerWalk<'a> {
 
     /// Begins at owner number `ordinal`.
     pub(crate) fn at(unit: &Unit<'a>, ordinal: u16) -> Self {
-        let group = usize::from(ordinal) / RESTART;
-        let kinds = &unit.version.kinds;
-        let mut it = unit.leaf.u.iter_from_restart(group, kinds);
-        for _ in 0..usize::from(ordinal) % RESTART {
-            let _ = it.next();
-        }
-        let mut w = RecordWriter::new(unit, &it);
-        w.entry = w.s.range_of(ordinal).start;
-        w.sig_at = w.s.offset(w.entry);
+        let it = unit.leaf.u.iter(&unit.version.kinds);
+        let w = RecordWriter::new(unit, &it);
         let mut walk = OwnerWalk { it, w, at: None };
-        walk.advance();
+        walk.seek(ordinal);
         walk
+    }
+
+    /// Goes to owner number `ordinal`.
+    pub(crate) fn seek(&mut self, ordinal: u16) {
+        let leaf = self.leaf();
+        if self.at.is_some_and(|raw| raw.ordinal == ordinal) {
+            return;
+        }
+        let group = (usize::from(ordinal) / RESTART).min(leaf.restart_count());
+        self.it.restart(leaf, group);
+        for _ in 0..usize::from(ordinal) % RESTART {
+            let _ = self.it.next();
+        }
+        self.w.entry = self.w.s.range_of(ordinal).start;
+        self.w.sig_at = self.w.s.offset(self.w.entry);
+        self.advance();
     }
 
     /// Passes the groups of owners that begin here on both sides and have equal records for certain;
@@ -1544,15 +1553,29 @@ fn sum(
 
 /// What owner number `ordinal` alone adds.
 pub(crate) fn sum_owner(unit: &Unit<'_>, ordinal: u16) -> LeafSums {
+    sum_some(unit, &[ordinal])
+}
+
+/// What these owners alone add.
+pub(crate) fn sum_some(unit: &Unit<'_>, ordinals: &[u16]) -> LeafSums {
     let mut sums = LeafSums::zero();
-    let mut hasher = Hasher::new(unit.version.zone);
-    let mut walk = OwnerWalk::at(unit, ordinal);
-    let Some(raw) = walk.at.filter(|raw| raw.ordinal == ordinal) else {
+    let Some(first) = ordinals.first() else {
         return sums;
     };
-    let (mut entry, view) = (walk.w.entry, unit.s.unwrap_or(SView::NONE));
-    walk.take(&mut |r| sum_record(&mut sums, &mut hasher, unit.is_apex(), false, &r));
-    count_owner(unit, &raw, &view, &mut entry, &mut Vec::new(), &mut sums);
+    let mut hasher = Hasher::new(unit.version.zone);
+    let mut walk = OwnerWalk::at(unit, *first);
+    let (view, mut masks) = (unit.s.unwrap_or(SView::NONE), Vec::new());
+    for ordinal in ordinals {
+        walk.seek(*ordinal);
+        let Some(raw) = walk.at.filter(|raw| raw.ordinal == *ordinal) else {
+            continue;
+        };
+        let mut entry = walk.w.entry;
+        let mut one = LeafSums::zero();
+        walk.take(&mut |r| sum_record(&mut one, &mut hasher, unit.is_apex(), false, &r));
+        count_owner(unit, &raw, &view, &mut entry, &mut masks, &mut one);
+        sums.add(&one);
+    }
     sums
 }
 
