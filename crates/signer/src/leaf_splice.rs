@@ -45,13 +45,24 @@ impl<'a> LeafPatch<'a> {
         // Owners to look at, by number here, with that of the same owner there.
         let mut look: Vec<(u16, Option<u16>)> =
             compared.come.into_iter().map(|new| (new, None)).collect();
+        // What the last NSEC of the unit names, where it is not looked at.
+        let mut end: Option<&[u8]> = None;
         for (old, new) in compared.kept {
             // The NSEC of all but the last names a neighbour that is kept as well.
             let last = self.nsec_ttl.and_then(|_| unit.last_bearing(new.clone()));
-            let Some(last) = last else {
+            let followed = compared.in_place.binary_search(&(old.end, new.end)).is_ok();
+            let Some(last) = last.filter(|_| !followed) else {
                 beside.kept.push((old, new.start));
                 continue;
             };
+            let (all, of_all) = (unit.owner_count(), was.owner_count());
+            let ends = (usize::from(old.end), usize::from(new.end)) == (of_all, all);
+            let next = if ends { self.first_behind(unit) } else { None };
+            if next.is_some() && next == was.nsec_next() {
+                end = next;
+                beside.kept.push((old, new.start));
+                continue;
+            }
             let at = old.start + (last - new.start);
             look.push((last, Some(at)));
             beside.gone.push(at);
@@ -73,9 +84,25 @@ impl<'a> LeafPatch<'a> {
                 self.look_at(&owner, old, task, piece)?;
             }
         }
+        if let Some(end) = end {
+            piece.bearing = true;
+            piece.next.clear();
+            piece.next.extend_from_slice(end);
+        }
         beside.come = look.into_iter().map(|(new, _)| new).collect();
         piece.beside = Some(beside);
         Ok(())
+    }
+
+    /// Key of the first owner behind the unit, if it bears an NSEC; that of the apex behind the last.
+    fn first_behind(&self, unit: &Unit<'a>) -> Option<&'a [u8]> {
+        let next = unit.index() + 1;
+        if next >= self.version().unit_count() {
+            // After the last owner comes the apex, whose key is empty (RFC 4034 §4.1.1).
+            return Some(&[]);
+        }
+        let next = self.version().unit(next);
+        (next.last_bearing(0..1) == Some(0)).then(|| next.first_key())
     }
 
     /// Collects what stays and what is to be signed at one owner.

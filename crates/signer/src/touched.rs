@@ -85,11 +85,9 @@ fn nsec_before(
 ) -> Option<usize> {
     let unit = version.bearing_unit_back(start);
     let was = prev.unit(alignment.prev_unit(unit)?).nsec_next();
-    let last = version
-        .unit(unit)
-        .owners()
-        .filter(|o| !o.flags().is_occluded())
-        .last()?;
+    let leaf = version.unit(unit);
+    let last = leaf.last_bearing(0..leaf.owner_count() as u16)?;
+    let last = leaf.owner_at(last)?;
     let next = version.succ_bearing(last.key());
     let next = next.as_ref().map_or(&[][..], |o| o.key());
     (was != Some(next)).then_some(unit)

@@ -96,3 +96,53 @@ fn rows_at_the_edges_of_blocks() {
         }
     }
 }
+
+fn op(key: &[u8], set: Option<u8>) -> Op {
+    Op {
+        key: key.to_vec(),
+        rtype: Rtype(65281),
+        set: set.map(|n| (60, [vec![n; 400]].into())),
+    }
+}
+
+/// Leaves become fewer as their names go, and more as they come back: no record and no signature shows it.
+#[test]
+fn leaves_that_are_joined_and_divided() {
+    for denial in [DenialPlan::Nsec, nsec3(false)] {
+        let mut zone = Sequence::new(denial, &[("15", Role::Csk)], (120, 400));
+        let owners: Vec<Vec<u8>> = zone.content.keys().skip(1).cloned().collect();
+        let before = zone.prev.unit_count();
+        assert!(before > 6);
+        let some = |n: usize| owners.iter().enumerate().filter(move |(i, _)| i % 12 != n);
+        for part in some(5).collect::<Vec<_>>().chunks(37) {
+            let gone = part.iter().map(|(_, key)| op(key, None)).collect();
+            zone.step(&Step::Edit(gone));
+        }
+        assert!(zone.prev.unit_count() <= 3, "{}", zone.prev.unit_count());
+        for part in some(5).collect::<Vec<_>>().chunks(50) {
+            let back = part
+                .iter()
+                .map(|(i, key)| op(key, Some(*i as u8)))
+                .collect();
+            zone.step(&Step::Edit(back));
+        }
+        // Fuller than a zone file is written.
+        assert!(zone.prev.unit_count() > before / 2);
+    }
+}
+
+/// An owner that changes where it stands, goes and comes back, first, last and within a leaf.
+#[test]
+fn owners_at_every_place_of_leaves() {
+    let mut zone = Sequence::new(DenialPlan::Nsec, &[("15", Role::Csk)], (40, 400));
+    assert!(zone.prev.unit_count() > 3);
+    let owners: Vec<Vec<u8>> = zone.content.keys().skip(1).cloned().collect();
+    for key in &owners {
+        for set in [Some(200), None, Some(201)] {
+            zone.step(&Step::Edit(vec![op(key, set)]));
+        }
+    }
+    // In every leaf at once, every third owner.
+    let third = owners.iter().step_by(3);
+    zone.step(&Step::Edit(third.map(|key| op(key, Some(202))).collect()));
+}

@@ -4,7 +4,7 @@ use crate::context::Context;
 use crate::denial::hash_name;
 use crate::finding::{Check, Finding, Sink};
 use crate::message::{Message, Record, read};
-use crate::proof::{Proofs, validated};
+use crate::proof::{Judged, Proofs, validated};
 use crate::rdata::t;
 use crate::source::Source;
 use crate::wire;
@@ -61,14 +61,33 @@ pub(crate) fn check(
     };
     let serial = u64::from(ctx.apex.serial());
     let mut seed = ctx.params.sample_seed ^ serial.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mut asker = Asker {
+        ctx,
+        source,
+        answers,
+        judged: Judged::new(source),
+        asked: Vec::new(),
+        octets: Vec::new(),
+    };
     // Few samples begin with another way each time.
     for i in (0..samples).map(|i| serial.wrapping_add(i)) {
         let owner = pick(ctx, source, &mut seed);
-        ask(ctx, source, answers, &owner, i, sink);
+        asker.ask(&owner, i, sink);
     }
     for owner in changed.iter().take(CHANGED) {
-        (0..6).for_each(|way| ask(ctx, source, answers, owner, way, sink));
+        (0..6).for_each(|way| asker.ask(owner, way, sink));
     }
+}
+
+/// One round of questions.
+struct Asker<'a> {
+    ctx: &'a Context<'a>,
+    source: &'a dyn Source,
+    answers: &'a dyn Answers,
+    judged: Judged<'a>,
+    /// Different ways lead to one question now and then.
+    asked: Vec<(Vec<u8>, u16)>,
+    octets: Vec<u8>,
 }
 
 /// SplitMix64: the sample follows from the seed.
@@ -87,15 +106,48 @@ fn pick(ctx: &Context<'_>, source: &dyn Source, seed: &mut u64) -> Vec<u8> {
     owner.unwrap_or_else(|| ctx.apex_name.clone())
 }
 
-/// Asks about `owner` in one of six ways.
-fn ask(
+impl Asker<'_> {
+    /// Asks about `owner` in one of six ways.
+    fn ask(&mut self, owner: &[u8], way: u64, sink: &mut Sink) {
+        let Some((qname, qtype)) = question(self.ctx, self.source, owner, way) else {
+            return;
+        };
+        let before = self.asked.iter();
+        if before.rev().any(|(name, t)| *t == qtype && *name == qname) {
+            return;
+        }
+        let expected = classify(self.ctx, self.source, &qname, qtype);
+        self.octets.clear();
+        let answered = self.answers.ask(&qname, qtype, &mut self.octets);
+        let wrong = match answered.then(|| read(&self.octets)).flatten() {
+            None => Some("no answer, or one that does not decode".to_string()),
+            Some(message) => {
+                let asked = (qname.as_slice(), qtype);
+                judge(
+                    self.ctx,
+                    self.source,
+                    &mut self.judged,
+                    &message,
+                    asked,
+                    &expected,
+                )
+                .err()
+            }
+        };
+        if let Some(what) = wrong {
+            sink.push(|| Finding::at(Check::V23, &qname, qtype, format!("sample answer: {what}")));
+        }
+        self.asked.push((qname, qtype));
+    }
+}
+
+/// The question about `owner` in one of six ways.
+fn question(
     ctx: &Context<'_>,
     source: &dyn Source,
-    answers: &dyn Answers,
     owner: &[u8],
     way: u64,
-    sink: &mut Sink,
-) {
+) -> Option<(Vec<u8>, u16)> {
     let mut qname = owner.to_vec();
     if wire::is_wildcard(owner) && way.is_multiple_of(2) {
         // The name a wildcard is made for.
@@ -120,22 +172,8 @@ fn ask(
             t::DS
         }
     };
-    if qname.len() > wire::MAX_NAME || (qname == ctx.apex_name && qtype == t::DS) {
-        return;
-    }
-    let expected = classify(ctx, source, &qname, qtype);
-    let mut octets = Vec::new();
-    let wrong = match answers
-        .ask(&qname, qtype, &mut octets)
-        .then(|| read(&octets))
-        .flatten()
-    {
-        None => Some("no answer, or one that does not decode".to_string()),
-        Some(message) => judge(ctx, source, &message, &qname, qtype, &expected).err(),
-    };
-    if let Some(what) = wrong {
-        sink.push(|| Finding::at(Check::V23, &qname, qtype, format!("sample answer: {what}")));
-    }
+    let asked = qname.len() <= wire::MAX_NAME && !(qname == ctx.apex_name && qtype == t::DS);
+    asked.then_some((qname, qtype))
 }
 
 fn types(source: &dyn Source, name: &[u8]) -> Vec<u16> {
@@ -217,9 +255,9 @@ fn demand(holds: bool, what: &str) -> Result<(), String> {
 fn judge(
     ctx: &Context<'_>,
     source: &dyn Source,
+    judged: &mut Judged<'_>,
     message: &Message,
-    qname: &[u8],
-    qtype: u16,
+    (qname, qtype): (&[u8], u16),
     expected: &Expected,
 ) -> Result<(), String> {
     demand(!message.tc, "truncated")?;
@@ -235,13 +273,13 @@ fn judge(
         message.rcode == rcode || matches!(expected, Expected::Dname { .. }),
         "response code is wrong",
     )?;
-    let answer = validated(ctx, &message.answer, None)?;
+    let answer = validated(ctx, judged, &message.answer, None)?;
     let unsigned = if let Expected::Referral { cut, .. } = expected {
         Some(cut.as_slice())
     } else {
         None
     };
-    let authority = validated(ctx, &message.authority, unsigned)?;
+    let authority = validated(ctx, judged, &message.authority, unsigned)?;
     let proofs = Proofs::new(ctx, &authority);
     let has = |list: &[Record], owner: &[u8], rtype: u16| {
         list.iter()

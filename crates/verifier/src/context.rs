@@ -197,6 +197,44 @@ impl<'a> Context<'a> {
     }
 }
 
+/// What hides names in one version, asked for many that stand beside each other.
+pub(crate) struct Cover<'a> {
+    ctx: &'a Context<'a>,
+    version: &'a dyn Source,
+    /// The name above the one asked for last: what hides a name stands there or further up.
+    above: Option<Vec<u8>>,
+    by: Option<Vec<u8>>,
+}
+
+impl<'a> Cover<'a> {
+    pub(crate) fn new(ctx: &'a Context<'a>, version: &'a dyn Source) -> Cover<'a> {
+        Cover {
+            ctx,
+            version,
+            above: None,
+            by: None,
+        }
+    }
+
+    pub(crate) fn version(&self) -> &'a dyn Source {
+        self.version
+    }
+
+    /// As [`Context::covered_by`].
+    pub(crate) fn of(&mut self, name: &[u8]) -> Option<&[u8]> {
+        let above = name.get(1 + usize::from(*name.first()?)..)?;
+        if !self
+            .above
+            .as_ref()
+            .is_some_and(|a| wire::same_name(a, above))
+        {
+            self.by = self.ctx.covered_by(self.version, name);
+            self.above = Some(above.to_vec());
+        }
+        self.by.as_deref()
+    }
+}
+
 /// Calls `f` with the records of each owner of a stream, sorted. Groups with a name outside the zone
 /// are reported and left out. `owned` runs for each record, before its group is complete.
 pub(crate) fn for_each_group(

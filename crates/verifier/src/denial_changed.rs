@@ -5,84 +5,112 @@ use std::collections::HashMap;
 
 use rayon::prelude::*;
 
-use crate::changed::{Change, Status, carried, load, load_hashed, share};
-use crate::context::{Context, Denial};
+use crate::affected::{
+    Affected, Status, carried, confirm_prints as confirm, has_data, next_bearing, next_data,
+};
+use crate::changed::share;
+use crate::context::{Context, Cover, Denial};
+use crate::delta::Item;
 use crate::denial::{Hash, check_hashed, hash_name, hash_of_owner, push_hashed_owner, show};
 use crate::finding::{Check, Finding, Sink};
-use crate::full::{add_work, check_next};
-use crate::group::{Group, Place};
+use crate::full::add_work;
+use crate::group::{Fingerprinter, Group, Place, Rec};
 use crate::owner::{Work, check_owner, only_made, place_of, type_list};
 use crate::rdata::{self, t};
 use crate::rrsig::Trust;
 use crate::source::Source;
 use crate::wire::{self, cmp_names, same_name};
 
+/// `hashed`: what the delta says of NSEC3 records.
 pub(crate) fn check(
     ctx: &Context<'_>,
     source: &dyn Source,
     old: &dyn Source,
-    change: &Change,
-    statuses: &[Status],
+    affected: &Affected,
+    mut hashed: Vec<Item>,
     total: &mut Work,
 ) {
-    let names = names(ctx, change);
-    let ents = |x: &Vec<u8>| is_ent(ctx, source, x) as i64 - is_ent(ctx, old, x) as i64;
-    total.tally.counts.ents += names.par_iter().with_min_len(64).map(ents).sum::<i64>();
+    let names = names(ctx, &affected.owners);
+    let ents: i64 = names
+        .par_iter()
+        .with_min_len(64)
+        .map(|name| {
+            let status = name.of.map(|i| affected.statuses[i]);
+            let there = (
+                status.is_some_and(|s| s.old.is_some()),
+                status.is_some_and(|s| s.new.is_some()),
+            );
+            let is = |there: bool, version| !there && is_ent(ctx, version, name.name);
+            is(there.1, source) as i64 - is(there.0, old) as i64
+        })
+        .sum();
+    total.tally.counts.ents += ents;
     match &ctx.denial {
         Denial::Nsec => {
-            let sinks: Vec<Sink> = change
-                .owners
-                .par_chunks(64)
-                .zip(statuses.par_chunks(64))
-                .map(|(owners, statuses)| {
-                    let mut sink = Sink::default();
-                    for (owner, status) in owners.iter().zip(statuses) {
-                        check_links(ctx, source, owner, status, &mut sink);
-                    }
-                    sink
-                })
-                .collect();
-            sinks.into_iter().for_each(|s| total.sink.merge(s));
-            for owner in &change.hashed {
+            let mut prints = Fingerprinter::new(ctx.params.fingerprint_seed);
+            for item in &mut hashed {
+                let said = (item.owner.as_slice(), item.prints.as_mut_slice());
+                let mut groups = [Group::default(), Group::default()];
+                let versions = [old, source];
+                read_hashed(
+                    ctx,
+                    versions,
+                    said,
+                    &mut groups,
+                    &mut prints,
+                    &mut total.sink,
+                );
                 // A chain vanished or appeared: not a difference this mode can judge.
-                total
-                    .sink
-                    .push(|| Finding::at(Check::V18, owner, t::NSEC3, "NSEC3 in a zone with NSEC"));
+                total.sink.push(|| {
+                    Finding::at(
+                        Check::V18,
+                        &item.owner,
+                        t::NSEC3,
+                        "NSEC3 in a zone with NSEC",
+                    )
+                });
             }
         }
         Denial::Nsec3(h) => {
             let of_hash: HashMap<Hash, &[u8]> = names
                 .iter()
-                .map(|x| (hash_name(x, h), x.as_slice()))
+                .map(|x| (hash_name(x.name, h), x.name))
                 .collect();
             if of_hash.len() != names.len() {
                 total
                     .sink
                     .push(|| Finding::zone(Check::V14, "two names have the same NSEC3 hash"));
             }
-            check_needs(ctx, source, old, change, statuses, &names, total);
-            check_changed_links(ctx, source, old, change, &of_hash, total);
+            check_needs(ctx, source, old, affected, &names, total);
+            check_changed_links(ctx, source, old, &mut hashed, &of_hash, total);
         }
     }
 }
 
-/// The affected owners and their ancestors below the apex, and the apex.
-fn names(ctx: &Context<'_>, change: &Change) -> Vec<Vec<u8>> {
-    let mut names: Vec<Vec<u8>> = Vec::with_capacity(change.owners.len());
-    for owner in &change.owners {
-        for labels in ctx.apex_labels..=wire::label_count(owner) {
-            names.push(wire::suffix(owner, labels).to_vec());
+/// A name that a change can touch.
+struct Touched<'a> {
+    name: &'a [u8],
+    /// Its number among the affected owners.
+    of: Option<usize>,
+}
+
+/// The affected owners and their ancestors below the apex, and the apex; in canonical order.
+fn names<'a>(ctx: &Context<'_>, owners: &'a [Vec<u8>]) -> Vec<Touched<'a>> {
+    let mut names: Vec<Touched<'a>> = Vec::with_capacity(owners.len());
+    let mut before: Option<&[u8]> = None;
+    for (i, owner) in owners.iter().enumerate() {
+        // Names above both have been told with the owner before.
+        let known = before.map_or(ctx.apex_labels, |b| wire::common_labels(b, owner) + 1);
+        let labels = wire::label_count(owner);
+        for n in known..=labels {
+            names.push(Touched {
+                name: wire::suffix(owner, n),
+                of: (n == labels).then_some(i),
+            });
         }
+        before = Some(owner);
     }
-    names.sort_by(|a, b| cmp_names(a, b));
-    names.dedup();
     names
-}
-
-fn has_data(version: &dyn Source, name: &[u8]) -> bool {
-    let mut data = false;
-    version.types_at(name, &mut |_| data = true);
-    data
 }
 
 /// An empty non-terminal above names that are not occluded (RFC 9499 §7).
@@ -93,93 +121,6 @@ fn is_ent(ctx: &Context<'_>, version: &dyn Source, name: &[u8]) -> bool {
     let mut next = name.to_vec();
     // Nothing stands between an ENT and the first owner below it that could hide that owner.
     next_data(version, &mut next) && wire::below(&next, name)
-}
-
-/// Moves `name` to the next owner with data.
-fn next_data(version: &dyn Source, name: &mut Vec<u8>) -> bool {
-    let mut next = Vec::new();
-    while version.next_owner(name, &mut next) {
-        std::mem::swap(name, &mut next);
-        if has_data(version, name) {
-            return true;
-        }
-    }
-    false
-}
-
-/// The next owner that bears an NSEC; the apex after the last.
-fn next_bearing(ctx: &Context<'_>, source: &dyn Source, name: &[u8]) -> Vec<u8> {
-    let mut at = name.to_vec();
-    while next_data(source, &mut at) {
-        match ctx.covered_by(source, &at) {
-            None => return at,
-            // Skip what lies below the cut or DNAME. The last label of all under it would be a
-            // jump, but names below a cut are few, and below a DNAME forbidden.
-            Some(cover) => {
-                let mut next = Vec::new();
-                while source.next_owner(&at, &mut next) && wire::below(&next, &cover) {
-                    std::mem::swap(&mut at, &mut next);
-                }
-            }
-        }
-    }
-    ctx.apex_name.clone()
-}
-
-/// The previous owner that bears an NSEC; `None` before the apex.
-fn previous_bearing(ctx: &Context<'_>, source: &dyn Source, name: &[u8]) -> Option<Vec<u8>> {
-    let mut at = name.to_vec();
-    let mut before = Vec::new();
-    while source.previous_owner(&at, &mut before) {
-        std::mem::swap(&mut at, &mut before);
-        if let Some(cover) = ctx.covered_by(source, &at) {
-            // The topmost cut or DNAME bears one itself.
-            return Some(cover);
-        }
-        if has_data(source, &at) {
-            return Some(at);
-        }
-    }
-    None
-}
-
-/// V12: the links at an affected owner and of the one before it.
-fn check_links(
-    ctx: &Context<'_>,
-    source: &dyn Source,
-    owner: &[u8],
-    status: &Status,
-    sink: &mut Sink,
-) {
-    let (b0, b1) = (Status::bears(status.old), Status::bears(status.new));
-    if !b0 && !b1 {
-        return;
-    }
-    let next = next_bearing(ctx, source, owner);
-    if b1 {
-        link_leads_to(source, owner, &next, sink);
-    }
-    if b0 != b1
-        && let Some(before) = previous_bearing(ctx, source, owner)
-    {
-        link_leads_to(source, &before, if b1 { owner } else { &next }, sink);
-    }
-}
-
-fn link_leads_to(source: &dyn Source, owner: &[u8], to: &[u8], sink: &mut Sink) {
-    let mut found = false;
-    source.at(owner, &mut |rr| {
-        if rr.rtype == t::NSEC
-            && let Some(n) = wire::name_len(rr.rdata)
-        {
-            found = true;
-            check_next(owner, &rr.rdata[..n], to, sink);
-        }
-    });
-    // Affected owners have been told of a missing NSEC already; the owner before them has not.
-    if !found {
-        sink.push(|| Finding::at(Check::V12, owner, t::NSEC, "no NSEC at this owner"));
-    }
 }
 
 /// What the chain must hold for a name.
@@ -195,16 +136,15 @@ fn check_needs(
     ctx: &Context<'_>,
     source: &dyn Source,
     old: &dyn Source,
-    change: &Change,
-    statuses: &[Status],
-    names: &[Vec<u8>],
+    affected: &Affected,
+    names: &[Touched<'_>],
     total: &mut Work,
 ) {
     // Affected owners that now need a record for sure.
-    let required: Vec<&[u8]> = change
+    let required: Vec<&[u8]> = affected
         .owners
         .iter()
-        .zip(statuses)
+        .zip(&affected.statuses)
         .filter(|(_, s)| Status::bears(s.new) && !(ctx.opt_out && s.new_insecure))
         .map(|(o, _)| o.as_slice())
         .collect();
@@ -214,6 +154,7 @@ fn check_needs(
             let mut sink = Sink::default();
             let mut buffers = Buffers::default();
             for name in names {
+                let name = name.name;
                 check_need(ctx, source, old, &required, name, &mut buffers, &mut sink);
             }
             sink
@@ -316,6 +257,13 @@ fn check_need(
     }
 }
 
+/// Reads the main records of `owner` into `group`, sorted.
+fn load(ctx: &Context<'_>, version: &dyn Source, owner: &[u8], group: &mut Group, sink: &mut Sink) {
+    group.start(owner);
+    version.at(owner, &mut |rr| group.push(&rr, &ctx.apex_name, sink));
+    group.sort();
+}
+
 fn bitmap_at(version: &dyn Source, hashed: &[u8]) -> Option<Vec<u8>> {
     let mut found = None;
     version.hashed_at(hashed, &mut |rr| {
@@ -351,8 +299,9 @@ fn bears_below(
     let mut at = name.to_vec();
     let mut group = Group::default();
     let mut told = Sink::default();
+    let mut cover = Cover::new(ctx, source);
     loop {
-        at = next_bearing(ctx, source, &at);
+        at = next_bearing(ctx, &mut cover, &at);
         if !wire::below(&at, name) {
             return false;
         }
@@ -390,14 +339,14 @@ fn check_changed_links(
     ctx: &Context<'_>,
     source: &dyn Source,
     old: &dyn Source,
-    change: &Change,
+    hashed: &mut [Item],
     of_hash: &HashMap<Hash, &[u8]>,
     total: &mut Work,
 ) {
-    let parts: Vec<(Work, crate::ledger::Tally)> = change
-        .hashed
-        .par_chunks(share(change.hashed.len()))
-        .map(|owners| check_hashed_owners(ctx, source, old, owners, of_hash))
+    let share = share(hashed.len());
+    let parts: Vec<(Work, crate::ledger::Tally)> = hashed
+        .par_chunks_mut(share)
+        .map(|items| check_hashed_owners(ctx, source, old, items, of_hash))
         .collect();
     for (work, past) in parts {
         add_work(total, work);
@@ -405,31 +354,61 @@ fn check_changed_links(
     }
 }
 
+/// Reads an NSEC3 owner in the older and the newer version; V21 for what the delta says of it.
+fn read_hashed(
+    ctx: &Context<'_>,
+    versions: [&dyn Source; 2],
+    (owner, said): (&[u8], &mut [(bool, u128)]),
+    groups: &mut [Group; 2],
+    prints: &mut Fingerprinter,
+    sink: &mut Sink,
+) {
+    let mut found = [Vec::new(), Vec::new()];
+    let mut past = Sink::default();
+    for (i, version) in versions.into_iter().enumerate() {
+        let told = if i == 0 { &mut past } else { &mut *sink };
+        groups[i].start(owner);
+        version.hashed_at(owner, &mut |rr| {
+            found[i].push(prints.of(&rr));
+            groups[i].push(&rr, &ctx.apex_name, told);
+        });
+        groups[i].sort();
+        found[i].sort_unstable();
+    }
+    confirm(owner, said, &found[0], &found[1], sink);
+}
+
 fn check_hashed_owners(
     ctx: &Context<'_>,
     source: &dyn Source,
     old: &dyn Source,
-    owners: &[Vec<u8>],
+    items: &mut [Item],
     of_hash: &HashMap<Hash, &[u8]>,
 ) -> (Work, crate::ledger::Tally) {
     let (mut work, mut past) = (Work::default(), Work::default());
-    let (mut was, mut is) = (Group::default(), Group::default());
-    for owner in owners {
-        load_hashed(ctx, old, owner, &mut was, &mut past.sink);
-        check_owner(
+    let mut groups = [Group::default(), Group::default()];
+    let mut prints = Fingerprinter::new(ctx.params.fingerprint_seed);
+    for item in items {
+        let owner = item.owner.as_slice();
+        let said = (owner, item.prints.as_mut_slice());
+        let versions = [old, source];
+        read_hashed(
             ctx,
-            &was,
-            Place::Hashed,
-            &mut |_, _, _| Trust::Carried,
-            &mut past,
+            versions,
+            said,
+            &mut groups,
+            &mut prints,
+            &mut work.sink,
         );
+        let [was, is] = &groups;
+        let carry = &mut |_: &Group, _: &[Rec], _: &Rec| Trust::Carried;
+        check_owner(ctx, was, Place::Hashed, carry, &mut past);
         let existed = was.has(t::NSEC3);
         past.tally.counts.denial_records += existed as i64;
         past.sink = Sink::default();
 
-        load_hashed(ctx, source, owner, &mut is, &mut work.sink);
-        let mut trust = |group: &Group, set: &[crate::group::Rec], sig: &crate::group::Rec| {
-            if carried(&was, group, set, sig) {
+        let mut trust = |group: &Group, set: &[Rec], sig: &Rec| {
+            if carried(was, group, set, sig) {
                 Trust::Carried
             } else {
                 Trust::Batched
@@ -437,7 +416,7 @@ fn check_hashed_owners(
         };
         if is.recs.is_empty() {
             // Gone altogether.
-        } else if let Some(link) = check_hashed(ctx, &is, &mut trust, &mut work) {
+        } else if let Some(link) = check_hashed(ctx, is, &mut trust, &mut work) {
             let next = following(source, owner, &ctx.apex_name);
             if next != Some(link.next) {
                 work.sink.push(|| {

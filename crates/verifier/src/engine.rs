@@ -4,7 +4,7 @@
 //! nothing before a self test, a hundredth of what they accept is repeated by ring, ring decides
 //! whatever they do not accept, and the first disagreement turns them off until the process ends.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
 
 use serde::{Deserialize, Serialize};
@@ -19,7 +19,8 @@ use crate::p256::{self, Answer, Job, Judge, Tables};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Engine {
-    /// Tables for more than 2,000 signatures by one P-256 key, ring for everything else.
+    /// Tables for more than 2,000 signatures by one P-256 key, and for what comes after by a key that
+    /// has one; ring for everything else.
     #[default]
     Auto,
     /// Ring for everything.
@@ -52,9 +53,6 @@ impl EngineCounts {
 /// as long as about 200 verifications by ring.
 pub(crate) const WORTHWHILE: u64 = 2000;
 
-/// The same for a batch, when the table is there already.
-pub(crate) const WORTHWHILE_KEPT: u64 = 100;
-
 /// Of so many accepted signatures one is repeated by ring.
 const REPEATED: usize = 100;
 
@@ -86,6 +84,8 @@ pub(crate) struct TableEngine {
     kept: Mutex<Vec<Kept>>,
     most: usize,
     judge: Judge,
+    /// Accepted so far in batches too small to have a hundredth.
+    in_small: AtomicU64,
 }
 
 impl TableEngine {
@@ -98,6 +98,7 @@ impl TableEngine {
             kept: Mutex::new(Vec::new()),
             most,
             judge,
+            in_small: AtomicU64::new(0),
         }
     }
 
@@ -168,6 +169,17 @@ impl TableEngine {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How many of so many that were accepted ring shall repeat: a hundredth, rounded up; over small
+    /// batches together, the first of all among them.
+    fn to_repeat(&self, accepted: usize) -> usize {
+        if accepted >= REPEATED {
+            return accepted.div_ceil(REPEATED);
+        }
+        let before = self.in_small.fetch_add(accepted as u64, Ordering::Relaxed);
+        let until = |n: u64| n.div_ceil(REPEATED as u64);
+        (until(before.saturating_add(accepted as u64)) - until(before)) as usize
+    }
+
     /// Judges `jobs` by the key of `table`; places of those that do not verify go to `bad`.
     /// `ring(i)` is ring's word on the i-th. False when the two disagree: the engine is off then and
     /// `bad` worth nothing.
@@ -200,9 +212,8 @@ impl TableEngine {
                 false => bad.push(i),
             }
         }
-        // Those with the lowest hashes: nobody who makes signatures chooses them, and a repeated run
-        // repeats the same.
-        let repeated = accepted.len().div_ceil(REPEATED);
+        // Those with the lowest hashes: nobody who makes signatures chooses them.
+        let repeated = self.to_repeat(accepted.len());
         if repeated < accepted.len() {
             accepted.select_nth_unstable(repeated);
         }

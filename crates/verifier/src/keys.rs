@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use ring::signature::{self, RsaPublicKeyComponents, UnparsedPublicKey, VerificationAlgorithm};
 use sha2::{Digest, Sha256};
 
-use crate::engine::{TableEngine, WORTHWHILE, WORTHWHILE_KEPT};
+use crate::engine::{TableEngine, WORTHWHILE};
 use crate::memo::{self, Memo};
 use crate::p256::table::Table;
 use crate::wire::{key_tag, u16_at};
@@ -216,9 +216,8 @@ impl Keys {
         if key.table.get().is_none() {
             let table = match before + more > WORTHWHILE {
                 true => engine.table(point)?,
-                // One of an earlier run is there already; it has to be warmed up.
-                false if more >= WORTHWHILE_KEPT => engine.kept(point)?,
-                false => return None,
+                // One of an earlier run may be there already.
+                false => engine.kept(point)?,
             };
             key.table.get_or_init(|| table);
         }

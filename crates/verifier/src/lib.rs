@@ -7,11 +7,13 @@
 //! Independence: names, canonical forms, bitmaps, hashing, preimages and cryptography (ring, and
 //! tables for many signatures by one P-256 key that ring keeps an eye on) are this crate's own. Of the zone store it uses ids and the reader, behind [`Source`].
 
+mod affected;
 mod answers;
 mod apex;
 mod changed;
 mod content;
 mod context;
+mod delta;
 mod denial;
 mod denial_changed;
 mod engine;
@@ -41,7 +43,8 @@ extern crate self as cascade_verifier;
 use cascade_time::Timestamp;
 
 pub use answers::Answers;
-pub use changed::{Delta, Predecessor};
+pub use changed::Predecessor;
+pub use delta::Delta;
 pub use engine::{Engine, EngineCounts};
 pub use finding::{
     Check, Counts, FINDINGS_KEPT, Finding, KeyCounts, Mode, Severity, Verdict, VerifyReport,

@@ -174,10 +174,10 @@ fn check_signed(
     };
     let mut signers = 0u64;
     for rec in group.sigs(rtype) {
-        let how = if key_set.is_some() {
-            Trust::Now
-        } else {
-            trust(group, set, rec)
+        let how = match trust(group, set, rec) {
+            // Who signed the key sets must be known before the end of the run.
+            Trust::Batched if key_set.is_some() => Trust::Now,
+            how => how,
         };
         work.carried += (how == Trust::Carried) as u64;
         let by = check_rrsig(ctx, group, set, rec, how, &mut work.batch, &mut work.sink);

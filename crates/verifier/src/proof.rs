@@ -2,21 +2,81 @@
 
 use std::cmp::Ordering;
 
+use xxhash_rust::xxh3::xxh3_64;
+
 use crate::answers::hashed;
 use crate::context::Context;
 use crate::denial::{Hash, hash_of_owner};
 use crate::finding::Sink;
-use crate::group::Group;
+use crate::group::{Group, Rec};
 use crate::message::Record;
 use crate::rdata::{decode_bitmap, t};
 use crate::rrsig::{Rrsig, push_message};
-use crate::source::Rr;
+use crate::source::{Rr, Source};
 use crate::wire::{self, cmp_names};
+
+/// RRsets of the candidate that answers have shown, with their signatures: those have been judged
+/// (V03), in this run or with the predecessor, octet for octet. What an answer shows must be valid; it
+/// need not be verified twice.
+pub(crate) struct Judged<'a> {
+    source: &'a dyn Source,
+    /// Of main records, or of NSEC3.
+    owners: Vec<(bool, Group)>,
+}
+
+/// Of so many signatures that have been judged one is verified again, by ring.
+const AGAIN: u64 = 100;
+
+impl<'a> Judged<'a> {
+    pub(crate) fn new(source: &'a dyn Source) -> Judged<'a> {
+        Judged {
+            source,
+            owners: Vec::new(),
+        }
+    }
+
+    /// The candidate has this RRset and this signature over it. TTLs are not in what is signed.
+    fn knows(&mut self, ctx: &Context<'_>, group: &Group, set: &[Rec], sig: &Rec) -> bool {
+        if xxh3_64(group.rdata(sig)).is_multiple_of(AGAIN) {
+            return false;
+        }
+        let (rtype, hashed) = (set[0].rtype, set[0].rtype == t::NSEC3);
+        let known = |(h, g): &(bool, Group)| *h == hashed && g.name == group.name;
+        let at = self.owners.iter().position(known).unwrap_or_else(|| {
+            self.owners
+                .push((hashed, self.read(ctx, &group.name, hashed)));
+            self.owners.len() - 1
+        });
+        let there = &self.owners[at].1;
+        let was = there.set(rtype);
+        let same = was.len() == set.len()
+            && was
+                .iter()
+                .zip(set)
+                .all(|(a, b)| there.rdata(a) == group.rdata(b));
+        let sigs = there.sigs(rtype);
+        same && sigs.iter().any(|s| there.rdata(s) == group.rdata(sig))
+    }
+
+    fn read(&self, ctx: &Context<'_>, owner: &[u8], hashed: bool) -> Group {
+        let mut group = Group::default();
+        let mut told = Sink::default();
+        group.start(owner);
+        let mut push = |rr: Rr<'_>| group.push(&rr, &ctx.apex_name, &mut told);
+        match hashed {
+            true => self.source.hashed_at(owner, &mut push),
+            false => self.source.at(owner, &mut push),
+        }
+        group.sort();
+        group
+    }
+}
 
 /// The records of a section whose RRset has a valid signature; an error names an RRset that has
 /// none. The NS RRset of `unsigned`, a zone cut, needs none and is left out.
 pub(crate) fn validated(
     ctx: &Context<'_>,
+    judged: &mut Judged<'_>,
     section: &[Record],
     unsigned: Option<&[u8]>,
 ) -> Result<Vec<Record>, String> {
@@ -54,12 +114,15 @@ pub(crate) fn validated(
                 let Some(sig) = Rrsig::parse(group.rdata(rec)) else {
                     return false;
                 };
-                let mut message = Vec::new();
-                push_message(&mut message, &sig, &group, set);
                 let keys = ctx.keys.candidates(sig.tag, sig.algorithm);
-                if sig.signer != ctx.apex_name {
+                if sig.signer != ctx.apex_name || keys == 0 {
                     return false;
                 }
+                if judged.knows(ctx, &group, set, rec) {
+                    return true;
+                }
+                let mut message = Vec::new();
+                push_message(&mut message, &sig, &group, set);
                 // Many answers carry the same SOA and the same denial.
                 ctx.keys.find_again(keys, &message, sig.signature).is_some()
             });

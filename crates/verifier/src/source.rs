@@ -68,6 +68,14 @@ pub trait Source: Sync {
     }
     /// First owner of main records after `name` in canonical order, into `out`; false at the end.
     fn next_owner(&self, name: &[u8], out: &mut Vec<u8>) -> bool;
+    /// The same, with its types as [`types_at`](Source::types_at) gives them.
+    fn next_with_types(&self, name: &[u8], out: &mut Vec<u8>, f: &mut dyn FnMut(u16)) -> bool {
+        let found = self.next_owner(name, out);
+        if found {
+            self.types_at(out, f);
+        }
+        found
+    }
     /// Last owner of main records before `name`.
     fn previous_owner(&self, name: &[u8], out: &mut Vec<u8>) -> bool;
     /// First owner of NSEC3 records after `name`; false at the end, without wrapping.
@@ -112,6 +120,14 @@ macro_rules! pointer {
             }
             fn next_owner(&self, name: &[u8], out: &mut Vec<u8>) -> bool {
                 (**self).next_owner(name, out)
+            }
+            fn next_with_types(
+                &self,
+                name: &[u8],
+                out: &mut Vec<u8>,
+                f: &mut dyn FnMut(u16),
+            ) -> bool {
+                (**self).next_with_types(name, out, f)
             }
             fn previous_owner(&self, name: &[u8], out: &mut Vec<u8>) -> bool {
                 (**self).previous_owner(name, out)

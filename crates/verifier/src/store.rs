@@ -5,9 +5,9 @@
 //! at the name that was asked for, and V21 compares it with the records of the delta, which come
 //! from the record writer again.
 
-use cascade_zone::{Hash, Owner, Rtype, ZoneVersion, diff, key};
+use cascade_zone::{DiffPart, Hash, NSEC_SET, Owner, Rtype, ZoneVersion, diff, diff_parts, key};
 
-use crate::changed::Delta;
+use crate::delta::Delta;
 use crate::denial::{hash_of_owner, push_hashed_owner};
 use crate::finding::is_denial_or_signature;
 use crate::source::{Claims, Rr, Source};
@@ -45,6 +45,22 @@ impl Source for ZoneVersion {
         found.push_wire(&mut name);
         let labels = (wire::label_count(&name) - wire::is_wildcard(&name) as usize) as u8;
         let mut rdata = Vec::with_capacity(256);
+        // In the order of the sets, the one of the NSEC last.
+        let mut sigs = found.all_sigs().peekable();
+        let mut give = |index: usize, rtype: Rtype, ttl: u32, f: &mut dyn FnMut(Rr<'_>)| {
+            while let Some((_, sig)) = sigs.next_if(|(set, _)| usize::from(*set) <= index) {
+                rdata.clear();
+                let sig = sig.over(rtype);
+                if sig.push_rdata(self, labels, ttl, &mut rdata) {
+                    f(Rr {
+                        owner: &name,
+                        rtype: Rtype::RRSIG.0,
+                        ttl,
+                        rdata: &rdata,
+                    });
+                }
+            }
+        };
         for set in found.sets() {
             for data in set.rdatas() {
                 f(Rr {
@@ -54,20 +70,10 @@ impl Source for ZoneVersion {
                     rdata: data,
                 });
             }
-            for sig in found.sigs(set.index) {
-                rdata.clear();
-                if sig.push_rdata(self, labels, set.ttl, &mut rdata) {
-                    f(Rr {
-                        owner: &name,
-                        rtype: Rtype::RRSIG.0,
-                        ttl: set.ttl,
-                        rdata: &rdata,
-                    });
-                }
-            }
+            give(set.index, set.rtype, set.ttl, f);
         }
         if let Some(nsec) = found.nsec() {
-            rdata.clear();
+            let mut rdata = Vec::with_capacity(256);
             nsec.push_rdata(&mut rdata);
             f(Rr {
                 owner: &name,
@@ -75,17 +81,7 @@ impl Source for ZoneVersion {
                 ttl: nsec.ttl,
                 rdata: &rdata,
             });
-            for sig in nsec.sigs() {
-                rdata.clear();
-                if sig.push_rdata(self, labels, nsec.ttl, &mut rdata) {
-                    f(Rr {
-                        owner: &name,
-                        rtype: Rtype::RRSIG.0,
-                        ttl: nsec.ttl,
-                        rdata: &rdata,
-                    });
-                }
-            }
+            give(usize::from(NSEC_SET), Rtype::NSEC, nsec.ttl, f);
         }
     }
 
@@ -139,6 +135,17 @@ impl Source for ZoneVersion {
     fn next_owner(&self, name: &[u8], out: &mut Vec<u8>) -> bool {
         let found = key::key_of(self.apex(), name).and_then(|key| self.succ(&key));
         give(found.map(|o| o.name()), out)
+    }
+
+    fn next_with_types(&self, name: &[u8], out: &mut Vec<u8>, f: &mut dyn FnMut(u16)) -> bool {
+        let Some(found) = key::key_of(self.apex(), name).and_then(|key| self.succ(&key)) else {
+            return false;
+        };
+        out.clear();
+        found.push_wire(out);
+        let types = found.types().map(|t| t.0);
+        types.filter(|t| !is_denial_or_signature(*t)).for_each(f);
+        true
     }
 
     fn previous_owner(&self, name: &[u8], out: &mut Vec<u8>) -> bool {
@@ -246,20 +253,37 @@ pub struct StoreDelta<'a> {
     pub new: &'a ZoneVersion,
 }
 
+/// Leaves and blocks of a part of a difference: some hundred owners, and their neighbours.
+const PART: usize = 64;
+
 impl Delta for StoreDelta<'_> {
     fn for_each(&self, f: &mut dyn FnMut(bool, Rr<'_>)) {
-        diff(self.old, self.new, &mut |item| {
-            f(
-                item.removed,
-                Rr {
-                    owner: item.owner,
-                    rtype: item.rtype.0,
-                    ttl: item.ttl,
-                    rdata: item.rdata,
-                },
-            );
-        });
+        diff(self.old, self.new, &mut |item| give_item(f, &item));
     }
+
+    fn parts(&self) -> Vec<Box<dyn Delta + '_>> {
+        let parts = diff_parts(self.old, self.new, PART);
+        let boxed = |part| Box::new(StorePart(part)) as Box<dyn Delta>;
+        parts.into_iter().map(boxed).collect()
+    }
+}
+
+struct StorePart<'a>(DiffPart<'a>);
+
+impl Delta for StorePart<'_> {
+    fn for_each(&self, f: &mut dyn FnMut(bool, Rr<'_>)) {
+        self.0.for_each(&mut |item| give_item(f, &item));
+    }
+}
+
+fn give_item(f: &mut dyn FnMut(bool, Rr<'_>), item: &cascade_zone::DiffItem<'_>) {
+    let rr = Rr {
+        owner: item.owner,
+        rtype: item.rtype.0,
+        ttl: item.ttl,
+        rdata: item.rdata,
+    };
+    f(item.removed, rr);
 }
 
 /// Seed of a zone's fingerprints in the store, for [`Params::fingerprint_seed`](crate::Params).

@@ -355,6 +355,19 @@ pub struct RowSig<'a> {
     pub signature: &'a [u8],
 }
 
+impl<'a> RowSig<'a> {
+    /// As one over an RRset of this type.
+    pub fn over(&self, covered: Rtype) -> crate::version::Sig<'a> {
+        crate::version::Sig {
+            covered,
+            slot: self.slot,
+            inception: self.inception,
+            expiration: self.expiration,
+            signature: self.signature,
+        }
+    }
+}
+
 /// What a block adds up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BlockSums {

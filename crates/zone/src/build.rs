@@ -28,6 +28,7 @@ use crate::leaf::{Flags, Kinds, LEAF_MAX, LEAF_TARGET, LeafEncoder, ULeaf, encod
 use crate::name::Name;
 use crate::pool::{NoHash, Pool};
 use crate::rtype::Rtype;
+use crate::settle::settle_all;
 use crate::slots::KeyTable;
 use crate::tree::Tree;
 use crate::update::OwnerChange;
@@ -633,7 +634,9 @@ impl<'a> Builder<'a> {
             Some(p) if p.apex.u.bytes() == apex.u.bytes() => p.apex.clone(),
             _ => apex,
         };
-        version.tree = Tree::from_items(made.into_iter().flatten().collect());
+        let leaves = made.into_iter().flatten();
+        let before = self.predecessor.map(|p| &p.tree);
+        version.tree = Tree::from_items(settle_all(&version.kinds, before, leaves));
         Ok(version.assemble())
     }
 

@@ -18,6 +18,10 @@ pub struct Compared {
     pub gone: Vec<u16>,
     /// In the newer one, and not such in the older.
     pub come: Vec<u16>,
+    /// Pairs of these two, in order: an owner that is on both sides and on both not occluded.
+    pub in_place: Vec<(u16, u16)>,
+    /// Steps over owners one by one: they grow with what differs, not with the leaves.
+    pub steps: usize,
 }
 
 impl Compared {
@@ -86,11 +90,18 @@ pub fn compare(old: &Unit<'_>, new: &Unit<'_>) -> Compared {
             (None, Some(_)) => Ordering::Greater,
             (Some(_), Some(_)) => a.it.key.cmp(&b.it.key),
         };
+        out.steps += 1;
         if let (Some(x), Some(y), true) = (&a.at, &b.at, order.is_eq())
             && (x.flags, x.case, x.n_sets, x.sets) == (y.flags, y.case, y.n_sets, y.sets)
         {
             out.keep(x.ordinal, y.ordinal, 1);
         } else {
+            if let (Some(x), Some(y), true) = (&a.at, &b.at, order.is_eq())
+                && !x.flags.is_occluded()
+                && !y.flags.is_occluded()
+            {
+                out.in_place.push((x.ordinal, y.ordinal));
+            }
             out.gone
                 .extend(a.at.filter(|_| order.is_le()).map(|x| x.ordinal));
             out.come

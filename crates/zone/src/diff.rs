@@ -8,6 +8,7 @@ use std::ops::ControlFlow;
 
 use crate::block::{BlockRef, ChainContext, RowWalk};
 use crate::rtype::Rtype;
+use crate::tree::Item;
 use crate::version::{OwnerWalk, Record, Unit, ZoneVersion};
 
 /// One record that only one of two versions has.
@@ -32,6 +33,8 @@ pub struct DiffStats {
     pub owners_added: u64,
     /// Pairs of leaves and blocks that had to be read.
     pub units_read: u64,
+    /// Steps over owners or rows one by one; groups that are alike are passed without.
+    pub steps: u64,
 }
 
 /// Owners on one side, one after the other.
@@ -263,15 +266,107 @@ pub fn diff_until(
     b: &ZoneVersion,
     f: &mut dyn FnMut(DiffItem<'_>) -> ControlFlow<()>,
 ) -> Option<DiffStats> {
-    let mut stats = DiffStats::default();
+    whole(a, b).until(f)
+}
+
+fn whole<'a>(a: &'a ZoneVersion, b: &'a ZoneVersion) -> DiffPart<'a> {
     let comparable = a.writes_like(b);
-    let (la, lb) = unshared_leaves(a, b);
-    let (x, y) = (Owners::new(la), Owners::new(lb));
-    merge(x, y, comparable, &mut stats, f)?;
-    let (ba, bb, alike) = unshared_blocks(a, b);
-    let (x, y) = (Rows::new(a, ba), Rows::new(b, bb));
-    merge(x, y, comparable && alike, &mut stats, f)?;
-    Some(stats)
+    let (left, right, alike) = unshared_blocks(a, b);
+    DiffPart {
+        versions: (a, b),
+        leaves: unshared_leaves(a, b),
+        blocks: (left, right),
+        comparable: (comparable, comparable && alike),
+    }
+}
+
+/// Divides two lists where both go on with the same key, after about `units` entries of either.
+fn cut<T, K: Ord + ?Sized>(
+    (left, right): (Vec<T>, Vec<T>),
+    units: usize,
+    key: impl Fn(&T) -> &K,
+) -> Vec<(Vec<T>, Vec<T>)> {
+    let (mut a, mut b) = (left.into_iter().peekable(), right.into_iter().peekable());
+    let mut parts = Vec::new();
+    let (mut x, mut y) = (Vec::new(), Vec::new());
+    loop {
+        let order = match (a.peek(), b.peek()) {
+            (None, None) => break,
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some(p), Some(q)) => key(p).cmp(key(q)),
+        };
+        if order.is_eq() && x.len().max(y.len()) >= units {
+            parts.push((std::mem::take(&mut x), std::mem::take(&mut y)));
+        }
+        if order.is_le() {
+            x.extend(a.next());
+        }
+        if order.is_ge() {
+            y.extend(b.next());
+        }
+    }
+    if !x.is_empty() || !y.is_empty() {
+        parts.push((x, y));
+    }
+    parts
+}
+
+/// Owners and rows of a difference between two neighbours in order.
+pub struct DiffPart<'a> {
+    versions: (&'a ZoneVersion, &'a ZoneVersion),
+    leaves: (Vec<Unit<'a>>, Vec<Unit<'a>>),
+    blocks: (Vec<&'a BlockRef>, Vec<&'a BlockRef>),
+    /// Of owners and of rows.
+    comparable: (bool, bool),
+}
+
+impl DiffPart<'_> {
+    /// As [`diff`].
+    pub fn for_each(&self, f: &mut dyn FnMut(DiffItem<'_>)) -> DiffStats {
+        let all = self.until(&mut |item| {
+            f(item);
+            ControlFlow::Continue(())
+        });
+        // Nothing above breaks off.
+        all.unwrap_or_default()
+    }
+
+    fn until(&self, f: &mut dyn FnMut(DiffItem<'_>) -> ControlFlow<()>) -> Option<DiffStats> {
+        let mut stats = DiffStats::default();
+        let (a, b) = self.versions;
+        let (x, y) = self.leaves.clone();
+        let (x, y) = (Owners::new(x), Owners::new(y));
+        merge(x, y, self.comparable.0, &mut stats, f)?;
+        let (x, y) = self.blocks.clone();
+        let (x, y) = (Rows::new(a, x), Rows::new(b, y));
+        merge(x, y, self.comparable.1, &mut stats, f)?;
+        Some(stats)
+    }
+}
+
+/// The parts of a difference, of about `units` leaves or blocks each; one after the other they give what
+/// [`diff`] gives, and each can be gone through alone.
+pub fn diff_parts<'a>(a: &'a ZoneVersion, b: &'a ZoneVersion, units: usize) -> Vec<DiffPart<'a>> {
+    let whole = whole(a, b);
+    let leaves = cut(whole.leaves, units, |l| l.first_key());
+    let blocks = match whole.comparable.1 {
+        true => cut(whole.blocks, units, |b| b.first_key()),
+        false => vec![whole.blocks],
+    };
+    let part = |leaves, blocks| DiffPart {
+        leaves,
+        blocks,
+        versions: whole.versions,
+        comparable: whole.comparable,
+    };
+    let leaves = leaves.into_iter().map(|l| part(l, Default::default()));
+    let mut parts: Vec<DiffPart<'a>> = leaves.collect();
+    let blocks = blocks
+        .into_iter()
+        .filter(|(x, y)| !x.is_empty() || !y.is_empty());
+    parts.extend(blocks.map(|b| part(Default::default(), b)));
+    parts
 }
 
 /// Counts only.
@@ -328,6 +423,7 @@ fn merge<W: Walk>(
             (None, Some(_)) => Ordering::Greater,
             (Some(x), Some(y)) => x.cmp(y),
         };
+        stats.steps += 1;
         if order.is_eq() && comparable && a.same(&mut b) {
             a.skip();
             b.skip();

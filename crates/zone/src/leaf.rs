@@ -616,6 +616,12 @@ impl LeafEncoder {
         }
     }
 
+    /// Room for so many octets more.
+    pub(crate) fn reserve(&mut self, octets: usize) {
+        self.body.reserve(octets);
+        self.restarts.reserve(octets / 512);
+    }
+
     /// Copies whole groups as they stand; a multiple of [`RESTART`] owners must be there already,
     /// and behind a group of fewer nothing may follow. Their fingerprints are for the caller.
     pub(crate) fn copy_groups(&mut self, leaf: &ULeaf, groups: std::ops::Range<usize>) {

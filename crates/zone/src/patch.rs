@@ -5,6 +5,7 @@
 //! both sides. Whoever signs hands over the units that it looked at; all others keep their pair of
 //! leaves.
 
+use std::cmp::Ordering;
 use std::ops::Range;
 
 use crate::block::RowSig;
@@ -30,54 +31,71 @@ pub struct Alignment {
     runs: Vec<Run>,
 }
 
+/// Leaves of a version, stretch by stretch.
+struct Leaves<'a> {
+    /// Number of the first of the rest.
+    at: usize,
+    rest: &'a [LeafRef],
+    stretches: Box<dyn Iterator<Item = &'a [LeafRef]> + 'a>,
+}
+
+impl<'a> Leaves<'a> {
+    fn of(version: &'a ZoneVersion) -> Leaves<'a> {
+        let mut leaves = Leaves {
+            at: 0,
+            rest: &[],
+            stretches: Box::new(version.tree.stretches()),
+        };
+        leaves.pass(0);
+        leaves
+    }
+
+    fn pass(&mut self, n: usize) {
+        self.at += n;
+        self.rest = self.rest.get(n..).unwrap_or(&[]);
+        if self.rest.is_empty() {
+            self.rest = self.stretches.next().unwrap_or(&[]);
+        }
+    }
+}
+
 impl Alignment {
     /// A walk over two lists of leaves that touches no leaf which is shared.
     pub fn of(prev: &ZoneVersion, base: &ZoneVersion) -> Alignment {
-        let mut a = prev.tree.iter().enumerate().peekable();
-        let mut b = base.tree.iter().enumerate().peekable();
+        let (mut a, mut b) = (Leaves::of(prev), Leaves::of(base));
         let mut runs: Vec<Run> = Vec::new();
         // The run being collected; empty on both sides: none.
-        let mut open = Run {
-            prev: 0..0,
-            base: 0..0,
-        };
+        let (mut from_a, mut from_b) = (0, 0);
         loop {
-            let (left, right) = match (a.peek(), b.peek()) {
+            let pairs = a.rest.iter().zip(b.rest);
+            // A tight loop: nearly all are shared.
+            let shared = pairs.take_while(|(x, y)| x.same_content(y)).count();
+            if shared > 0 {
+                if from_a < a.at || from_b < b.at {
+                    runs.push(Run {
+                        prev: from_a..a.at,
+                        base: from_b..b.at,
+                    });
+                }
+                a.pass(shared);
+                b.pass(shared);
+                (from_a, from_b) = (a.at, b.at);
+                continue;
+            }
+            let order = match (a.rest.first(), b.rest.first()) {
                 (None, None) => break,
-                (Some((_, x)), Some((_, y))) if x.fence == y.fence && x.same_content(y) => {
-                    (true, true)
-                }
-                (Some((_, x)), Some((_, y))) => {
-                    let order = (x.fence, x.first_key()).cmp(&(y.fence, y.first_key()));
-                    (order.is_le(), order.is_ge())
-                }
-                (x, y) => (x.is_some(), y.is_some()),
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (Some(x), Some(y)) => (x.fence, x.first_key()).cmp(&(y.fence, y.first_key())),
             };
-            let pair = (a.peek().map(|p| p.1), b.peek().map(|p| p.1));
-            let shared = left && right && matches!(pair, (Some(x), Some(y)) if x.same_content(y));
-            if left && let Some((i, _)) = a.next() {
-                open.prev.end = i + 1;
-            }
-            if right && let Some((i, _)) = b.next() {
-                open.base.end = i + 1;
-            }
-            if shared {
-                let (i, j) = (open.prev.end, open.base.end);
-                let run = Run {
-                    prev: open.prev.start..i - 1,
-                    base: open.base.start..j - 1,
-                };
-                if !run.prev.is_empty() || !run.base.is_empty() {
-                    runs.push(run);
-                }
-                open = Run {
-                    prev: i..i,
-                    base: j..j,
-                };
-            }
+            a.pass(usize::from(order.is_le()));
+            b.pass(usize::from(order.is_ge()));
         }
-        if !open.prev.is_empty() || !open.base.is_empty() {
-            runs.push(open);
+        if from_a < a.at || from_b < b.at {
+            runs.push(Run {
+                prev: from_a..a.at,
+                base: from_b..b.at,
+            });
         }
         Alignment { runs }
     }

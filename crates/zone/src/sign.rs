@@ -21,8 +21,8 @@ use crate::patch::Alignment;
 use crate::rtype::Rtype;
 use crate::sidecar::{SEncoder, SLeaf};
 use crate::slots::KeyTable;
-use crate::tree::{Item, Sums, Tree};
-use crate::version::{LeafRef, LeafSums, Unit, ZoneVersion, sum_made, sum_owner, sum_pair};
+use crate::tree::{Item, Tree};
+use crate::version::{LeafRef, LeafSums, Unit, ZoneVersion, sum_made, sum_pair, sum_some};
 
 /// (type, TTL, RDATA) of one RRset.
 pub type SetSpec = (Rtype, u32, Vec<Vec<u8>>);
@@ -268,13 +268,8 @@ impl SidecarBuilder<'_> {
         let bytes = self.enc.encode(v.made_at.to_wire());
         let open = SLeaf::seal(bytes, Default::default());
         let fresh = LeafRef::new(u.clone(), Some(open), LeafSums::default());
-        let sums_of = |unit: &Unit<'_>, owners: &[u16]| {
-            let mut sums = LeafSums::zero();
-            owners.iter().for_each(|o| sums.add(&sum_owner(unit, *o)));
-            sums
-        };
-        let come = sums_of(&Unit::new(v, unit.index(), &fresh), come);
-        let moved = was.sums().moved(&sums_of(was, gone), &come);
+        let come = sum_some(&Unit::new(v, unit.index(), &fresh), come);
+        let moved = was.sums().moved(&sum_some(was, gone), &come);
         let Some(open) = fresh.s else {
             return Sidecar(LeafRef::new(u, None, unit.sums().clone()));
         };

@@ -10,11 +10,8 @@ use crate::build::BuildError;
 use crate::key;
 use crate::leaf::{LEAF_MAX, LeafEncoder, RESTART, RawIter, RawOwner, ULeaf};
 use crate::tree::{Item, Sums};
-use crate::update::{Job, OwnerChange, OwnerEdit, Writer};
-use crate::version::{LeafRef, LeafSums, Unit, ZoneVersion, sum_owner};
-
-/// Leaves instead of one, and what became of its owners.
-pub(crate) type Spliced = (Vec<LeafRef>, Vec<OwnerChange>);
+use crate::update::{Job, Made, OwnerChange, OwnerEdit, Writer};
+use crate::version::{LeafRef, LeafSums, Unit, ZoneVersion, sum_owner, sum_some};
 
 /// One leaf being spliced.
 struct Splice<'a> {
@@ -38,13 +35,14 @@ pub(crate) fn splice<'e>(
     new: &ZoneVersion,
     i: usize,
     edits: impl Iterator<Item = (&'e Vec<u8>, &'e OwnerEdit)>,
-) -> Result<Option<Spliced>, BuildError> {
+) -> Result<Option<Made>, BuildError> {
     let Some(old) = job.old.tree.get(i) else {
         return Ok(None);
     };
     let unit = job.old.unit(i + 1);
     let mut w = Writer::new(new, job.old);
     w.enc = LeafEncoder::from_fingerprint(old.u.fingerprint());
+    w.enc.reserve(old.u.bytes().len() + 512);
     let mut s = Splice {
         leaf: &old.u,
         it: old.u.iter(&job.old.kinds),
@@ -121,6 +119,7 @@ impl<'a> Splice<'a> {
             let enc = &mut self.w.enc;
             enc.owner(raw.flags, &self.it.key, raw.case, raw.n_sets);
             enc.raw_sets(raw.sets);
+            self.w.written += 1;
             self.done += 1;
         }
     }
@@ -162,9 +161,14 @@ impl<'a> Splice<'a> {
         Ok(true)
     }
 
-    fn finish(mut self, old: &LeafRef, new: &ZoneVersion) -> Result<Option<Spliced>, BuildError> {
+    fn finish(mut self, old: &LeafRef, new: &ZoneVersion) -> Result<Option<Made>, BuildError> {
+        let mut made = Made {
+            changes: self.changes,
+            written: self.w.written,
+            ..Made::default()
+        };
         if self.w.enc.is_empty() {
-            return Ok(Some((Vec::new(), self.changes)));
+            return Ok(Some(made));
         }
         if self.w.enc.octets() > LEAF_MAX || self.w.enc.is_full() {
             return Ok(None);
@@ -172,15 +176,13 @@ impl<'a> Splice<'a> {
         let u = self.w.enc.finish();
         let bare = LeafRef::new(u.clone(), None, LeafSums::zero());
         let unit = Unit::new(new, 1, &bare);
-        let mut come = LeafSums::zero();
-        for ordinal in &self.come {
-            come.add(&sum_owner(&unit, *ordinal));
-        }
+        let come = sum_some(&unit, &self.come);
         // What does not follow is counted from the leaf.
         let moved = old.sums().moved(&self.gone, &come);
         let sums = moved.filter(|m| m.content == u.fingerprint());
         let sums = sums.unwrap_or_else(|| crate::version::sum_made(new, 1, &u, None));
-        Ok(Some((vec![LeafRef::new(u, None, sums)], self.changes)))
+        made.leaves.push(LeafRef::new(u, None, sums));
+        Ok(Some(made))
     }
 }
 

@@ -35,10 +35,15 @@ struct Chunk<I: Item> {
 }
 
 impl<I: Item> Chunk<I> {
-    fn new(items: Vec<I>) -> Arc<Self> {
+    /// Of at least one item.
+    fn refer(items: Vec<I>) -> ChunkRef<I> {
         let mut sums = I::Sums::default();
         items.iter().for_each(|i| sums.add(i.sums()));
-        Arc::new(Chunk { items, sums })
+        ChunkRef {
+            fence: items.first().map_or(0, I::fence),
+            start: 0,
+            chunk: Arc::new(Chunk { items, sums }),
+        }
     }
 }
 
@@ -98,23 +103,18 @@ impl<I: Item> Tree<I> {
             if items.is_empty() {
                 break;
             }
-            chunks.push(Chunk::new(items));
+            chunks.push(Chunk::refer(items));
         }
         Self::from_chunks(chunks)
     }
 
-    fn from_chunks(list: Vec<Arc<Chunk<I>>>) -> Self {
+    fn from_chunks(mut chunks: Vec<ChunkRef<I>>) -> Self {
         let mut sums = I::Sums::default();
         let mut len = 0;
-        let mut chunks = Vec::with_capacity(list.len());
-        for chunk in list {
-            sums.add(&chunk.sums);
-            chunks.push(ChunkRef {
-                fence: chunk.items[0].fence(),
-                start: len,
-                chunk: chunk.clone(),
-            });
-            len += chunk.items.len();
+        for c in &mut chunks {
+            sums.add(&c.chunk.sums);
+            c.start = len;
+            len += c.chunk.items.len();
         }
         Tree { chunks, sums, len }
     }
@@ -151,6 +151,11 @@ impl<I: Item> Tree<I> {
         let items = &self.chunks[c].chunk.items;
         let i = items.partition_point(|i| not_above(i.fence(), i.first_key()));
         Some(self.chunks[c].start + i - 1)
+    }
+
+    /// The items in stretches that lie together in memory, none of which is empty.
+    pub fn stretches(&self) -> impl Iterator<Item = &[I]> {
+        self.chunks.iter().map(|c| c.chunk.items.as_slice())
     }
 
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = &I> {
@@ -226,7 +231,7 @@ impl<I: Item> Tree<I> {
         if changes.is_empty() {
             return self.clone();
         }
-        let mut out: Vec<Arc<Chunk<I>>> = Vec::with_capacity(self.chunks.len() + 1);
+        let mut out: Vec<ChunkRef<I>> = Vec::with_capacity(self.chunks.len() + 1);
         // Items of rebuilt chunks that are not closed yet.
         let mut open: Vec<I> = Vec::new();
         let mut changes = changes.into_iter().peekable();
@@ -239,7 +244,7 @@ impl<I: Item> Tree<I> {
                     continue;
                 }
                 close(&mut open, &mut out);
-                out.push(c.chunk.clone());
+                out.push(c.clone());
                 continue;
             }
             if open.len() >= CHUNK_MIN {
@@ -276,8 +281,7 @@ impl<I: Item> Tree<I> {
                     b.next();
                 }
                 (Some(x), Some(y)) => {
-                    let (xk, yk) = (x.chunk.items[0].first_key(), y.chunk.items[0].first_key());
-                    if xk <= yk {
+                    if order(&x.chunk.items[0], &y.chunk.items[0]).is_le() {
                         left.extend(x.chunk.items.iter());
                         a.next();
                     } else {
@@ -307,14 +311,15 @@ fn strike_shared<'a, I: Item>(left: Vec<&'a I>, right: Vec<&'a I>) -> (Vec<&'a I
     let mut b = right.into_iter().peekable();
     loop {
         match (a.peek(), b.peek()) {
-            (Some(x), Some(y)) => match x.first_key().cmp(y.first_key()) {
+            // Nearly all are: their keys stand elsewhere in memory and are not read.
+            (Some(x), Some(y)) if x.same(y) => {
+                a.next();
+                b.next();
+            }
+            (Some(x), Some(y)) => match order(*x, *y) {
                 std::cmp::Ordering::Equal => {
-                    if !x.same(y) {
-                        l.push(*x);
-                        r.push(*y);
-                    }
-                    a.next();
-                    b.next();
+                    l.extend(a.next());
+                    r.extend(b.next());
                 }
                 std::cmp::Ordering::Less => l.extend(a.next()),
                 std::cmp::Ordering::Greater => r.extend(b.next()),
@@ -326,7 +331,13 @@ fn strike_shared<'a, I: Item>(left: Vec<&'a I>, right: Vec<&'a I>) -> (Vec<&'a I
     }
 }
 
-fn close<I: Item>(open: &mut Vec<I>, out: &mut Vec<Arc<Chunk<I>>>) {
+/// By first key; the fence decides nearly always, and stands in the reference.
+fn order<I: Item>(a: &I, b: &I) -> std::cmp::Ordering {
+    let fences = a.fence().cmp(&b.fence());
+    fences.then_with(|| a.first_key().cmp(b.first_key()))
+}
+
+fn close<I: Item>(open: &mut Vec<I>, out: &mut Vec<ChunkRef<I>>) {
     if open.is_empty() {
         return;
     }
@@ -338,7 +349,7 @@ fn close<I: Item>(open: &mut Vec<I>, out: &mut Vec<Arc<Chunk<I>>>) {
         if items.is_empty() {
             return;
         }
-        out.push(Chunk::new(items));
+        out.push(Chunk::refer(items));
     }
 }
 

@@ -13,6 +13,7 @@ use crate::id::VersionId;
 use crate::key;
 use crate::leaf::{Flags, Kinds, LEAF_MAX, LEAF_TARGET, LeafEncoder, RdataIter, SetData};
 use crate::rtype::Rtype;
+use crate::settle;
 use crate::splice;
 use crate::tree::Item;
 use crate::version::{LeafRef, Owner, RRset, ZoneVersion, sum_made, sum_pair};
@@ -44,6 +45,20 @@ pub struct Update {
     pub version: ZoneVersion,
     /// In key order; owners whose role changed because something above them did are among them.
     pub owners: Vec<OwnerChange>,
+    pub effort: Effort,
+}
+
+/// What was done for an update: it grows with the edits, not with their leaves.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Effort {
+    /// Leaves that hold an edited owner, or one whose role changed.
+    pub leaves: usize,
+    /// Of these, written owner by owner, because a few groups of owners would not do.
+    pub whole: usize,
+    /// Owners that were written; those of groups that were copied as they stood are not.
+    pub written: usize,
+    /// Pairs of neighbours that became one leaf.
+    pub joined: usize,
 }
 
 /// New sets of one owner; `None` = gone.
@@ -109,24 +124,32 @@ impl ZoneVersion {
         job.plain = !whole && splice::is_plain(&new, &edits, &toggled);
         let one = |(i, range): &(usize, LeafRange)| job.leaf(&new, *i, range);
         // Leaves do not depend on each other.
-        let made: Vec<Result<(Vec<LeafRef>, Vec<OwnerChange>), BuildError>> =
-            match leaves.len() < PARALLEL {
-                true => leaves.iter().map(one).collect(),
-                false => leaves.par_iter().with_min_len(16).map(one).collect(),
-            };
+        let made: Vec<Result<Made, BuildError>> = match leaves.len() < PARALLEL {
+            true => leaves.iter().map(one).collect(),
+            false => leaves.par_iter().with_min_len(16).map(one).collect(),
+        };
+        let mut effort = Effort {
+            leaves: leaves.len(),
+            ..Effort::default()
+        };
         let mut replaced = Vec::new();
         for ((i, _), made) in leaves.iter().zip(made) {
-            let (made, changes) = made?;
-            owners.extend(changes);
-            match (made.as_slice(), self.tree.get(*i)) {
+            let made = made?;
+            owners.extend(made.changes);
+            effort.whole += usize::from(made.whole);
+            effort.written += made.written;
+            match (made.leaves.as_slice(), self.tree.get(*i)) {
                 ([one], Some(old)) if one.u.bytes() == old.u.bytes() => {}
-                _ => replaced.push((*i, made)),
+                _ => replaced.push((*i, made.leaves)),
             }
         }
+        let (replaced, joined) = settle::settle(&new.kinds, &self.tree, replaced);
+        effort.joined = joined;
         new.tree = self.tree.replace(replaced);
         Ok(Update {
             version: new.assemble(),
             owners,
+            effort,
         })
     }
 }
@@ -149,6 +172,16 @@ fn merge(edits: Vec<Edit>) -> BTreeMap<Vec<u8>, OwnerEdit> {
         at.sets.insert(e.rtype, set.filter(|(_, r)| !r.is_empty()));
     }
     out
+}
+
+/// What stands in place of one leaf.
+#[derive(Default)]
+pub(crate) struct Made {
+    pub leaves: Vec<LeafRef>,
+    pub changes: Vec<OwnerChange>,
+    /// As [`Effort`] counts them.
+    pub whole: bool,
+    pub written: usize,
 }
 
 /// What of a leaf's key range an update looks at: leaf number and the edits that fall into it.
@@ -265,12 +298,7 @@ impl<'a> Job<'a> {
     }
 
     /// Re-encodes leaf `i` with the edits of its key range; gives zero, one or more leaves.
-    fn leaf(
-        &self,
-        new: &ZoneVersion,
-        i: usize,
-        range: &LeafRange,
-    ) -> Result<(Vec<LeafRef>, Vec<OwnerChange>), BuildError> {
+    fn leaf(&self, new: &ZoneVersion, i: usize, range: &LeafRange) -> Result<Made, BuildError> {
         use std::ops::Bound::{Excluded, Included, Unbounded};
         let low = if range.0.is_empty() {
             Excluded(&[][..])
@@ -316,7 +344,13 @@ impl<'a> Job<'a> {
             }
             changes.extend(w.owner(k, owner.as_ref(), edit.map(|e| e.1), &mut stop)?);
         }
-        Ok((w.finish(), changes))
+        let written = w.written;
+        Ok(Made {
+            leaves: settle::halve(new, w.finish()),
+            changes,
+            whole: true,
+            written,
+        })
     }
 }
 
@@ -327,6 +361,8 @@ pub(crate) struct Writer<'a> {
     pub enc: LeafEncoder,
     /// Those that are full.
     pub out: Vec<LeafRef>,
+    /// Owners.
+    pub written: usize,
     hasher: Hasher,
     wire: Vec<u8>,
     scratch: Vec<u8>,
@@ -354,6 +390,7 @@ impl<'a> Writer<'a> {
             old,
             enc: LeafEncoder::default(),
             out: Vec::new(),
+            written: 0,
             hasher: Hasher::new(new.zone),
             wire: Vec::new(),
             scratch: Vec::new(),
@@ -411,6 +448,7 @@ impl<'a> Writer<'a> {
         sets: &[NewSet<'_>],
     ) -> Result<(), BuildError> {
         self.enc.owner(flags, k, case, sets.len() as u32);
+        self.written += 1;
         self.wire.clear();
         key::push_wire(k, None, self.new.apex_lower.as_wire(), &mut self.wire);
         for set in sets {

@@ -465,7 +465,7 @@ impl ZoneVersion {
 
     /// Last owner with a smaller key that is not occluded.
     pub fn pred_bearing(&self, key: &[u8]) -> Option<Owner<'_>> {
-        self.pred_where(key, |o| !o.flags().is_occluded())
+        self.pred_where(key, |f| !f.is_occluded())
     }
 
     /// First owner above `key` that is wanted; leaves whose sums are not `worth` it are skipped.
@@ -481,7 +481,8 @@ impl ZoneVersion {
                 None => 0,
                 Some(i) => {
                     let mut it = self.unit(i + 1).iter_near(key);
-                    if let Some(o) = it.find(|o| o.key() > key && want(o)) {
+                    it.pass(key);
+                    if let Some(o) = it.find(|o| want(o)) {
                         return Some(o);
                     }
                     i + 1
@@ -497,20 +498,14 @@ impl ZoneVersion {
         None
     }
 
-    fn pred_where(&self, key: &[u8], want: impl Fn(&Owner<'_>) -> bool) -> Option<Owner<'_>> {
+    fn pred_where(&self, key: &[u8], want: impl Fn(Flags) -> bool) -> Option<Owner<'_>> {
         if key.is_empty() {
             return None;
         }
         let mut at = self.tree.locate(key);
         while let Some(i) = at {
-            let last = self
-                .unit(i + 1)
-                .owners()
-                .take_while(|o| o.key() < key)
-                .filter(|o| want(o))
-                .last();
-            if last.is_some() {
-                return last;
+            if let Some(owner) = self.unit(i + 1).last_before(key, &want) {
+                return Some(owner);
             }
             at = i.checked_sub(1);
         }
@@ -736,6 +731,27 @@ impl<'a> Unit<'a> {
         OwnerIter {
             unit: *self,
             it: self.leaf.u.iter_from_restart(group, &self.version.kinds),
+        }
+    }
+
+    /// The last wanted owner with a key below `key`: groups of owners are read from behind.
+    fn last_before(&self, key: &[u8], want: impl Fn(Flags) -> bool) -> Option<Owner<'a>> {
+        let mut group = self.leaf.u.group_of(key);
+        loop {
+            let mut it = self.iter_from_group(group);
+            let mut last = None;
+            for _ in 0..RESTART {
+                let Some(raw) = it.it.next().filter(|_| it.it.key.as_slice() < key) else {
+                    break;
+                };
+                if want(raw.flags) {
+                    last = Some(raw.ordinal);
+                }
+            }
+            if let Some(last) = last {
+                return self.owner_at(last);
+            }
+            group = group.checked_sub(1)?;
         }
     }
 
@@ -994,18 +1010,27 @@ impl<'a> OwnerWalk<'a> {
 
     /// Begins at owner number `ordinal`.
     pub(crate) fn at(unit: &Unit<'a>, ordinal: u16) -> Self {
-        let group = usize::from(ordinal) / RESTART;
-        let kinds = &unit.version.kinds;
-        let mut it = unit.leaf.u.iter_from_restart(group, kinds);
-        for _ in 0..usize::from(ordinal) % RESTART {
-            let _ = it.next();
-        }
-        let mut w = RecordWriter::new(unit, &it);
-        w.entry = w.s.range_of(ordinal).start;
-        w.sig_at = w.s.offset(w.entry);
+        let it = unit.leaf.u.iter(&unit.version.kinds);
+        let w = RecordWriter::new(unit, &it);
         let mut walk = OwnerWalk { it, w, at: None };
-        walk.advance();
+        walk.seek(ordinal);
         walk
+    }
+
+    /// Goes to owner number `ordinal`.
+    pub(crate) fn seek(&mut self, ordinal: u16) {
+        let leaf = self.leaf();
+        if self.at.is_some_and(|raw| raw.ordinal == ordinal) {
+            return;
+        }
+        let group = (usize::from(ordinal) / RESTART).min(leaf.restart_count());
+        self.it.restart(leaf, group);
+        for _ in 0..usize::from(ordinal) % RESTART {
+            let _ = self.it.next();
+        }
+        self.w.entry = self.w.s.range_of(ordinal).start;
+        self.w.sig_at = self.w.s.offset(self.w.entry);
+        self.advance();
     }
 
     /// Passes the groups of owners that begin here on both sides and have equal records for certain;
@@ -1196,6 +1221,14 @@ pub struct OwnerIter<'a> {
 }
 
 impl<'a> OwnerIter<'a> {
+    /// Moves behind the owners whose keys are not above `key`.
+    fn pass(&mut self, key: &[u8]) {
+        let mut ahead = self.it.clone();
+        while ahead.next().is_some() && ahead.key.as_slice() <= key {
+            ahead.copy_to(&mut self.it);
+        }
+    }
+
     fn find_at_or_after(&mut self, key: &[u8]) -> Option<Owner<'a>> {
         while let Some(raw) = self.it.next() {
             if self.it.key.as_slice() >= key {
@@ -1522,15 +1555,29 @@ fn sum(
 
 /// What owner number `ordinal` alone adds.
 pub(crate) fn sum_owner(unit: &Unit<'_>, ordinal: u16) -> LeafSums {
+    sum_some(unit, &[ordinal])
+}
+
+/// What these owners alone add.
+pub(crate) fn sum_some(unit: &Unit<'_>, ordinals: &[u16]) -> LeafSums {
     let mut sums = LeafSums::zero();
-    let mut hasher = Hasher::new(unit.version.zone);
-    let mut walk = OwnerWalk::at(unit, ordinal);
-    let Some(raw) = walk.at.filter(|raw| raw.ordinal == ordinal) else {
+    let Some(first) = ordinals.first() else {
         return sums;
     };
-    let (mut entry, view) = (walk.w.entry, unit.s.unwrap_or(SView::NONE));
-    walk.take(&mut |r| sum_record(&mut sums, &mut hasher, unit.is_apex(), false, &r));
-    count_owner(unit, &raw, &view, &mut entry, &mut Vec::new(), &mut sums);
+    let mut hasher = Hasher::new(unit.version.zone);
+    let mut walk = OwnerWalk::at(unit, *first);
+    let (view, mut masks) = (unit.s.unwrap_or(SView::NONE), Vec::new());
+    for ordinal in ordinals {
+        walk.seek(*ordinal);
+        let Some(raw) = walk.at.filter(|raw| raw.ordinal == *ordinal) else {
+            continue;
+        };
+        let mut entry = walk.w.entry;
+        let mut one = LeafSums::zero();
+        walk.take(&mut |r| sum_record(&mut one, &mut hasher, unit.is_apex(), false, &r));
+        count_owner(unit, &raw, &view, &mut entry, &mut masks, &mut one);
+        sums.add(&one);
+    }
     sums
 }
 

@@ -2,6 +2,7 @@
 //! the difference; on a zone of any size.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use cascade_crypto::Class;
@@ -16,14 +17,21 @@ use cascade_verifier::{
 use cascade_zone::{Edit, Name, Rtype, VersionId, ZoneVersion};
 
 use crate::floor::Floor;
+use crate::samples::Samples;
 use crate::stages::{Watch, keys, load_stage, plan, timed};
 use crate::table::{Limit, Row};
 
 /// As policies have it.
 const KEY_SET_REMAIN: u32 = 7 * 86_400;
-/// Single changes that are measured; the median counts.
-const SINGLE: u32 = 41;
-const MANY: usize = 10_000;
+
+/// How many changes are measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// Changes of one record, one after the other; the median counts.
+    pub single: usize,
+    /// Changes in one version.
+    pub many: usize,
+}
 
 /// A zone on its way.
 struct Zone {
@@ -32,7 +40,6 @@ struct Zone {
     ledger: Ledger,
     keys: [ApexKey; 2],
     denial: DenialPlan,
-    pool: rayon::ThreadPool,
     clock: Watch,
     n: u32,
 }
@@ -42,7 +49,10 @@ struct Zone {
 struct Took {
     update: f64,
     sign: f64,
+    /// With the sample answers of the publisher.
     verify: f64,
+    /// The same without them.
+    unsampled: f64,
     signatures: u64,
     /// Leaves and blocks that are new objects.
     anew: usize,
@@ -53,31 +63,54 @@ struct Took {
 ///
 /// # Errors
 /// Names what went wrong.
-pub fn run(path: &Path, apex: &str, denial: DenialPlan, floor: &Floor) -> Result<Vec<Row>, String> {
-    let mut zone = Zone::new(path, apex, denial)?;
-    let owners = zone.owners();
+pub fn run(
+    path: &Path,
+    apex: &str,
+    denial: DenialPlan,
+    measured: Plan,
+    floor: &Floor,
+) -> Result<Vec<Row>, String> {
+    let pool = rayon::ThreadPoolBuilder::new().build();
+    let pool = pool.map_err(|e| e.to_string())?;
+    let mut zone = Zone::new(path, apex, denial, &pool)?;
+    let owners = zone.owners(measured.many.max(measured.single));
     let at = |i: usize, of: usize| owners[(i * owners.len() / of).min(owners.len() - 1)].clone();
+    let changed = |i: usize| vec![delegation(&at(i, measured.single), i as u8)];
+    let new = |i: usize| {
+        let beside = at(i, measured.single);
+        let name = [&beside[..name_end(&beside)], b"-new\0"].concat();
+        vec![delegation(&name, 1), ds(&name)]
+    };
+    let (single, added) = alone(|own| {
+        let mut all = |edits: &dyn Fn(usize) -> Vec<Edit>| {
+            let done = (0..measured.single).map(|i| zone.change(own, edits(i)));
+            done.collect::<Result<Vec<Took>, String>>()
+        };
+        Ok((all(&changed)?, all(&new)?))
+    })?;
+    let mut rows = single_rows(single, added, floor);
+    if measured.many > 0 {
+        let each = (0..measured.many).map(|i| at(i, measured.many));
+        let edits = each.clone().map(|key| delegation(&key, 99)).collect();
+        let insecure = zone.change(&pool, edits)?;
+        let secure = zone.change(&pool, each.map(|key| ds(&key)).collect())?;
+        rows.extend(many_rows(insecure, secure, floor));
+    }
+    rows.push(nothing_row(zone.nothing(&pool)?));
+    Ok(rows)
+}
 
-    let mut single = Vec::new();
-    for i in 0..SINGLE as usize {
-        let name = at(i, SINGLE as usize);
-        single.push(zone.change(vec![delegation(&name, i as u8)])?);
-    }
-    let mut added = Vec::new();
-    for i in 0..SINGLE as usize {
-        let name = [
-            &at(i, SINGLE as usize)[..name_end(&at(i, SINGLE as usize))],
-            b"-new\0",
-        ]
-        .concat();
-        added.push(zone.change(vec![delegation(&name, 1), ds(&name)])?);
-    }
-    let edits = (0..MANY).map(|i| delegation(&at(i, MANY), 99)).collect();
-    let many_insecure = zone.change(edits)?;
-    let edits = (0..MANY).map(|i| ds(&at(i, MANY))).collect();
-    let many = zone.change(edits)?;
-    let nothing = zone.nothing()?;
-    Ok(rows(single, added, many_insecure, many, nothing, floor))
+/// On one thread from beginning to end, as the daemon does small work.
+fn alone<T: Send>(
+    work: impl FnOnce(&rayon::ThreadPool) -> Result<T, String> + Send,
+) -> Result<T, String> {
+    let there = || {
+        let own = rayon::ThreadPoolBuilder::new().num_threads(1);
+        let own = own.use_current_thread().build();
+        work(&own.map_err(|e| e.to_string())?)
+    };
+    let done = std::thread::scope(|s| s.spawn(there).join());
+    done.map_err(|_| "a change panicked".to_string())?
 }
 
 /// Length of the first label of a key.
@@ -110,20 +143,23 @@ fn ds(key: &[u8]) -> Edit {
 }
 
 impl Zone {
-    fn new(path: &Path, apex: &str, denial: DenialPlan) -> Result<Zone, String> {
+    fn new(
+        path: &Path,
+        apex: &str,
+        denial: DenialPlan,
+        pool: &rayon::ThreadPool,
+    ) -> Result<Zone, String> {
         let apex = Name::parse(apex).map_err(|e| e.to_string())?;
         let clock = Watch(Instant::now());
         let base = match load_stage(path, &apex, &clock) {
             LoadOutcome::Loaded { version, .. } => *version,
             other => return Err(format!("load: {:?}", other.report().diagnostics)),
         };
-        let pool = rayon::ThreadPoolBuilder::new().build();
-        let pool = pool.map_err(|e| e.to_string())?;
         let keys = keys()?;
         let now = clock.now();
         let plan = plan(&base, &keys, denial.clone(), 2, now)?;
         let progress = Progress::new();
-        let job = job(&pool, &clock, &progress);
+        let job = job(pool, &clock, &progress);
         let signed = sign(&base, &plan, &job, now)
             .map_err(|e| format!("sign: {e}"))?
             .version;
@@ -135,21 +171,20 @@ impl Zone {
             ledger,
             keys,
             denial,
-            pool,
             clock,
             n: 2,
         })
     }
 
     /// Some thousand delegations, evenly spread.
-    fn owners(&self) -> Vec<Vec<u8>> {
+    fn owners(&self, wanted: usize) -> Vec<Vec<u8>> {
         let units = self.base.unit_count();
         let cuts = (1..units).filter_map(|i| {
             let mut cuts = self.base.unit(i).owners().filter(|o| o.flags().is_cut());
             cuts.next().map(|o| o.key().to_vec())
         });
         let first: Vec<Vec<u8>> = cuts.collect();
-        if first.len() >= MANY {
+        if first.len() >= wanted {
             return first;
         }
         let all = (1..units).flat_map(|i| self.base.unit(i).owners());
@@ -158,22 +193,27 @@ impl Zone {
             .collect()
     }
 
-    fn sign(&mut self, base: &ZoneVersion, scope: &Scope) -> Result<(Resigned, f64), String> {
+    fn sign(
+        &mut self,
+        pool: &rayon::ThreadPool,
+        base: &ZoneVersion,
+        scope: &Scope,
+    ) -> Result<(Resigned, f64), String> {
         let now = self.clock.now();
         self.n += 1;
         let plan = plan(base, &self.keys, self.denial.clone(), self.n, now)?;
         let progress = Progress::new();
-        let job = job(&self.pool, &self.clock, &progress);
+        let job = job(pool, &self.clock, &progress);
         let (done, secs) = timed(|| sign_from(&self.signed, base, &plan, scope, &job, now));
         Ok((done.map_err(|e| format!("sign: {e}"))?, secs))
     }
 
-    fn change(&mut self, edits: Vec<Edit>) -> Result<Took, String> {
+    fn change(&mut self, pool: &rayon::ThreadPool, edits: Vec<Edit>) -> Result<Took, String> {
         let now = self.clock.now();
         let id = VersionId(u64::from(self.n) + 1_000_000);
-        let (update, update_secs) = timed(|| self.base.update(id, now, edits));
+        let (update, update_secs) = timed(|| pool.install(|| self.base.update(id, now, edits)));
         let base = update.map_err(|e| e.to_string())?.version;
-        let (done, sign_secs) = self.sign(&base, &Scope::content(KEY_SET_REMAIN))?;
+        let (done, sign_secs) = self.sign(pool, &base, &Scope::content(KEY_SET_REMAIN))?;
         let Resigned::Signed(signed, None) = done else {
             return Err("sign: not from the version before".into());
         };
@@ -194,15 +234,24 @@ impl Zone {
             delta: &delta,
             unsigned_delta: Some(&unsigned_delta),
         };
-        let (verdict, verify) = timed(|| {
-            self.pool
-                .install(|| verify_changed(version.clone(), &predecessor, &params(&base), now))
+        let gate = |params: &Params<'_>| {
+            timed(|| pool.install(|| verify_changed(version.clone(), &predecessor, params, now)))
+        };
+        let shared = Arc::new(version.clone());
+        let samples = Samples::new(&shared, now).ok_or("the candidate cannot be served")?;
+        let (sampled, verify) = gate(&Params {
+            answers: Some(&samples),
+            sample_seed: 7,
+            ..params(&base)
         });
+        ledger(&sampled)?;
+        let (verdict, unsampled) = gate(&params(&base));
         let ledger = ledger(&verdict)?;
         let took = Took {
             update: update_secs,
             sign: sign_secs,
             verify,
+            unsampled,
             signatures: report.keys.iter().map(|k| k.signatures).sum(),
             anew: anew(&self.signed, &version),
             units: version.unit_count() + version.block_count(),
@@ -212,9 +261,9 @@ impl Zone {
     }
 
     /// A look that finds nothing to do. What has become due meanwhile does not count.
-    fn nothing(&mut self) -> Result<f64, String> {
+    fn nothing(&mut self, pool: &rayon::ThreadPool) -> Result<f64, String> {
         let base = self.base.clone();
-        let (done, secs) = self.sign(&base, &Scope::content(KEY_SET_REMAIN))?;
+        let (done, secs) = self.sign(pool, &base, &Scope::content(KEY_SET_REMAIN))?;
         match done {
             Resigned::Nothing(_) => Ok(secs),
             Resigned::Signed(..) => Err("sign: a version where there is nothing to do".into()),
@@ -280,26 +329,22 @@ fn median(mut list: Vec<Took>, of: impl Fn(&Took) -> f64) -> f64 {
     list.get(list.len() / 2).map_or(0.0, of)
 }
 
-fn rows(
-    single: Vec<Took>,
-    added: Vec<Took>,
-    many_insecure: Took,
-    many: Took,
-    nothing: f64,
-    floor: &Floor,
-) -> Vec<Row> {
-    let row = |what, measured, unit, limit, note: String| Row {
+fn row(what: &'static str, measured: f64, unit: &'static str, limit: Limit, note: String) -> Row {
+    Row {
         what,
         measured,
         unit,
         limit,
         note,
-    };
+    }
+}
+
+fn single_rows(single: Vec<Took>, added: Vec<Took>, floor: &Floor) -> Vec<Row> {
     // One signature on one thread: a change of a few is not spread.
     let one = floor.sign_secs * floor.threads as f64;
     let beside = |t: &Took| (t.sign - t.signatures as f64 * one).max(0.0) * 1e3;
     let most = |list: &[Took]| list.iter().map(|t| t.anew).max().unwrap_or(0);
-    let note = |list: &[Took]| {
+    let signed = |list: &[Took]| {
         format!(
             "{} signatures; at most {} of {} leaves and blocks new",
             median(list.to_vec(), |t| t.signatures as f64),
@@ -309,13 +354,8 @@ fn rows(
     };
     let mut rows = Vec::new();
     for (what, list) in [("one NS changed", &single), ("one added, DS", &added)] {
-        rows.push(row(
-            what,
-            median(list.clone(), |t| t.sign * 1e3),
-            "ms",
-            Limit::None,
-            note(list),
-        ));
+        let ms = |of: fn(&Took) -> f64| median(list.clone(), |t| of(t) * 1e3);
+        rows.push(row(what, ms(|t| t.sign), "ms", Limit::None, signed(list)));
         rows.push(row(
             "  beside crypto",
             median(list.clone(), beside),
@@ -323,18 +363,29 @@ fn rows(
             Limit::AtMost(1.0),
             format!("median of {}", list.len()),
         ));
+        let edit = "content updated".into();
+        rows.push(row("  edit", ms(|t| t.update), "ms", Limit::None, edit));
         rows.push(row(
-            "  edit, verify",
-            median(list.clone(), |t| (t.update + t.verify) * 1e3),
+            "  verify",
+            ms(|t| t.verify),
             "ms",
             Limit::None,
-            "content updated; gate by difference".into(),
+            "gate by difference, with sample answers".into(),
+        ));
+        rows.push(row(
+            "  without samples",
+            ms(|t| t.unsampled),
+            "ms",
+            Limit::None,
+            "the same without them".into(),
         ));
     }
-    for (what, t) in [
-        ("10,000 NS changed", many_insecure),
-        ("10,000 DS changed", many),
-    ] {
+    rows
+}
+
+fn many_rows(insecure: Took, secure: Took, floor: &Floor) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for (what, t) in [("many NS changed", insecure), ("many DS changed", secure)] {
         rows.push(row(
             what,
             t.sign,
@@ -348,20 +399,22 @@ fn rows(
                 t.units
             ),
         ));
+        let edit = "content updated".into();
+        rows.push(row("  edit", t.update, "s", Limit::None, edit));
         rows.push(row(
-            "  edit, verify",
-            t.update + t.verify,
+            "  verify",
+            t.verify,
             "s",
             Limit::None,
-            format!("{:.3} s of it the edit", t.update),
+            format!("{:.3} s without sample answers", t.unsampled),
         ));
+        let all = t.update + t.sign + t.verify;
+        rows.push(row("  in all", all, "s", Limit::AtMost(0.6), String::new()));
     }
-    rows.push(row(
-        "nothing to do",
-        nothing * 1e3,
-        "ms",
-        Limit::AtMost(1.0),
-        "looked for changes, due signatures, other keys".into(),
-    ));
     rows
+}
+
+fn nothing_row(secs: f64) -> Row {
+    let note = "looked for changes, due signatures, other keys".into();
+    row("nothing to do", secs * 1e3, "ms", Limit::AtMost(1.0), note)
 }

@@ -38,7 +38,16 @@ enum Command {
         secs: u64,
     },
     /// Measure what small changes of a large zone cost, and print the table.
-    Changes(RunArgs),
+    Changes {
+        #[command(flatten)]
+        zone: RunArgs,
+        /// Changes of one record.
+        #[arg(long, default_value_t = 41)]
+        single: usize,
+        /// Changes in one version; 0: none.
+        #[arg(long, default_value_t = 10_000)]
+        many: usize,
+    },
     /// Measure many small zones in a daemon, whose program stands beside this one.
     Zones {
         #[arg(long, default_value_t = 100_000)]
@@ -162,7 +171,7 @@ fn main() -> ExitCode {
         } => generate(&args),
         Command::Run(args) => run(&args),
         Command::Hsm { secs } => hsm(secs),
-        Command::Changes(args) => changes(&args),
+        Command::Changes { zone, single, many } => changes(&zone, changes::Plan { single, many }),
         Command::Zones { count } => beside_us().and_then(|p| zones::run(count, p)).map(shown),
         Command::Daemon { delegations, seed } => beside_us()
             .and_then(|p| daemon::run(delegations, seed, p))
@@ -359,7 +368,7 @@ fn run(args: &RunArgs) -> Result<(), String> {
 }
 
 /// Writes and signs the zone, then changes it a little and a little more.
-fn changes(args: &RunArgs) -> Result<(), String> {
+fn changes(args: &RunArgs, plan: changes::Plan) -> Result<(), String> {
     let floor = floor::measure(Duration::from_secs(args.floor_secs))?;
     let dir = tempfile::tempdir().map_err(|e| format!("no temporary directory: {e}"))?;
     let path = dir.path().join("bench.zone");
@@ -375,7 +384,13 @@ fn changes(args: &RunArgs) -> Result<(), String> {
         args.denial.word(),
         floor.threads
     );
-    table::print(&changes::run(&path, "bench", args.denial.plan(), &floor)?);
+    table::print(&changes::run(
+        &path,
+        "bench",
+        args.denial.plan(),
+        plan,
+        &floor,
+    )?);
     Ok(())
 }
 

@@ -262,6 +262,13 @@ fn the_cross_check_takes_a_hundredth_at_least() {
         assert!(engine.judge(&table, &jobs[..n], |_| true, &mut bad, &mut counts));
         assert_eq!((counts.cross_checked, bad.len()), (repeated, 0));
     }
+    // One by one, as small changes come.
+    let (mut bad, mut counts) = (Vec::new(), EngineCounts::default());
+    for job in jobs.iter().cycle().take(300) {
+        let job = std::slice::from_ref(job);
+        assert!(engine.judge(&table, job, |_| true, &mut bad, &mut counts));
+    }
+    assert_eq!((counts.tables, counts.cross_checked), (300, 3));
     // Ring refuses what it is asked about.
     let (mut bad, mut counts) = (Vec::new(), EngineCounts::default());
     assert!(!engine.judge(&table, &jobs, |_| false, &mut bad, &mut counts));

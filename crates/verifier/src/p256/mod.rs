@@ -12,6 +12,7 @@
 //! and somebody else decides.
 
 pub(crate) mod num;
+mod one;
 pub(crate) mod selftest;
 pub(crate) mod table;
 
@@ -48,8 +49,21 @@ pub(crate) struct Tables<'t> {
 /// The form of [`judge`].
 pub(crate) type Judge = fn(Tables<'_>, &[Job<'_>], &mut Vec<Answer>);
 
+/// Up to so many are judged one by one: an inversion for each step costs more than it saves then.
+const FEW: usize = 16;
+
 /// Judges all `jobs`; one answer each, in order.
 pub(crate) fn judge(tables: Tables<'_>, jobs: &[Job<'_>], answers: &mut Vec<Answer>) {
+    match jobs.len() <= FEW {
+        true => {
+            answers.clear();
+            answers.extend(jobs.iter().map(|job| one::judge(tables, job)));
+        }
+        false => judge_many(tables, jobs, answers),
+    }
+}
+
+fn judge_many(tables: Tables<'_>, jobs: &[Job<'_>], answers: &mut Vec<Answer>) {
     answers.clear();
     let mut lanes = Lanes::default();
     for chunk in jobs.chunks(LANES) {
@@ -268,7 +282,10 @@ mod tests {
                 q: &self.table,
             };
             let mut answers = vec![Answer::Good; 3];
-            judge(tables, &jobs, &mut answers);
+            judge_many(tables, &jobs, &mut answers);
+            // Side by side, and each alone.
+            let alone = jobs.iter().map(|job| one::judge(tables, job));
+            assert!(answers.iter().copied().eq(alone));
             answers
         }
     }
