@@ -564,9 +564,9 @@ impl Actor {
     /// begun, whoever is told first.
     async fn try_apply(&mut self, event: Event) -> bool {
         if self.row.zone.clock_unsafe.is_none()
-            && let Some(hold) = self.d.clock_hold()
+            && let Some(doubt) = self.d.clock_doubt()
         {
-            let event = Event::ClockUnsafe { why: hold.why() };
+            let event = Event::ClockUnsafe { why: doubt.why() };
             Box::pin(self.take(event)).await;
         }
         self.take(event).await
