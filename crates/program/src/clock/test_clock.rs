@@ -103,9 +103,14 @@ impl TestClock {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A step.
+    /// Where it begins.
     fn set(&self, secs: i64) {
         self.moved().ahead = ahead(secs, &self.real);
+    }
+
+    fn step(&self, by: i64) {
+        let mut moved = self.moved();
+        moved.ahead = moved.ahead.saturating_add(by.saturating_mul(1_000_000_000));
     }
 
     /// Time passes until then.
@@ -131,7 +136,7 @@ impl TestClock {
                     }
                 },
                 Some(("step", by)) => match by.parse::<i64>() {
-                    Ok(by) => self.set(now.saturating_add(by)),
+                    Ok(by) => self.step(by),
                     Err(_) => {
                         writeln!(out, "not a number")?;
                         continue;
