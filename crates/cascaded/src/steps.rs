@@ -221,9 +221,8 @@ impl ClockWatch {
 pub async fn watch(d: Arc<Daemon>) {
     let mut told = d.clock_watch.hold().map(|h| Doubt::Stepped(*h));
     let mut confirmed = 0;
-    match &told {
-        Some(_) => tell(&d, told),
-        None => release(&d),
+    if told.is_some() {
+        tell(&d, told);
     }
     // What was told and is not in the state, and whether that was said.
     let (mut unkept, mut said) = (false, false);
@@ -272,20 +271,6 @@ fn say(lost: Option<Lost>) {
     match lost {
         Some(lost) => tracing::warn!("{}", lost.text()),
         None => tracing::info!("a time service steers the clock again"),
-    }
-}
-
-/// Zones that an earlier process held because nobody steered the clock go on if somebody does now,
-/// or if that is not asked for any more.
-fn release(d: &Arc<Daemon>) {
-    if d.clock_doubt().is_some() {
-        return;
-    }
-    for z in d.zone_list() {
-        let held = z.view().row.zone.clock_unsafe.clone();
-        if held.is_some_and(|(_, why)| Lost::is_told_by(&why)) {
-            z.tell(Message::Told(Box::new(Event::ClockSafe)));
-        }
     }
 }
 
