@@ -303,6 +303,8 @@ fn run_file(file: &Path, seeds: Seeds, share: Share) -> Result<Tally, String> {
 
 /// Of the crashes of a file whose faults are dealt, each after one action, one in so many.
 const CRASH_IN: u64 = 50;
+/// And this one, so that every combination has some.
+const ALWAYS: u32 = 5;
 /// How long a run of those goes on after its fault if nothing is to come.
 const TAIL: u64 = 21 * cascade_sim::DAY;
 /// The first keys are the same in most files: each has one in so many of the faults there.
@@ -330,7 +332,7 @@ fn run_dealt(all: &[(String, Scenario)], seed: u64, tally: &mut Tally) {
         let mut draw = Rng::stream(seed, text);
         let mut wants = |c: &Choice| match &c.injection {
             Some(i) => dealt.contains(&place(&i.class, i.stage, &i.fault)),
-            None => draw.one_in(CRASH_IN),
+            None => c.crash_after == Some(ALWAYS) || draw.one_in(CRASH_IN),
         };
         let mut each = |choice: Choice, o: Outcome| tally.add(scenario, text, choice, o);
         cross(scenario, seed, Some(TAIL), &mut wants, &mut each);

@@ -143,7 +143,7 @@ impl World {
             signing: digest(&format!("{:?}", apex.zone_signers)),
         };
         pipe.sets.insert(set.apex, (apex.clone(), at_once));
-        self.facts.retry_at.insert(subject.clone(), wall + REMIND);
+        self.facts.retry_at.insert(subject, wall + REMIND);
         if subject == Subject::Renew {
             pipe.renews = true;
             self.pipe_event(Event::RefreshDue);
