@@ -15,13 +15,18 @@ unit:
 sim:
     cargo xtask test --only sim
 
-# All of them with every fault at every stage, random worlds, and small worlds as a whole.
-year seeds="1":
-    cargo run --release --locked --package cascade-sim -- run integration/sim integration/sim/regress --all --seeds {{seeds}} --reached
+# All of them with each fault at each stage dealt over what they sweep, random worlds, and small worlds
+# as a whole.
+year seeds="5":
+    cargo run --release --locked --package cascade-sim -- run integration/sim integration/sim/regress --dealt --seeds {{seeds}} --reached
     cargo run --release --locked --package cascade-sim -- many
     cargo run --release --locked --package cascade-sim -- day
     cargo run --release --locked --package cascade-sim -- explore --count 5000
     cargo run --release --locked --package cascade-sim -- small --fault
+
+# Every fault at every stage of everything that is swept, and a crash after every action: a night's work.
+night seeds="0":
+    cargo run --release --locked --package cascade-sim -- run integration/sim integration/sim/regress --all --seeds {{seeds}} --reached
 
 conformance:
     cargo xtask test --only conformance

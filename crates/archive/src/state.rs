@@ -25,8 +25,9 @@ use crate::lineage::Lineage;
 use crate::zones::free_name;
 
 /// Version of the tables' layout. 2: the state says which release wrote it ([`crate::lineage`]).
-/// 3: it has ends of journals ([`crate::tail`]).
-pub const SCHEMA: u32 = 3;
+/// 3: it has ends of journals ([`crate::tail`]). 4: rows of keys have short names (cascade-keys,
+/// `stored.rs`), which earlier releases cannot read.
+pub const SCHEMA: u32 = 4;
 /// The oldest layout that is still read; [`State::take_over`] brings it up to date.
 pub const OLDEST_SCHEMA: u32 = 1;
 /// Octets of the database that are kept in memory; the kernel keeps more.

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicU64;
 
 use arc_swap::ArcSwap;
 use cascade_archive::{ArchiveError, AuditEntry, Change, State, ZoneFiles};
+use cascade_policy::RequireSync;
 use cascade_policy::{ConfigFile, PolicyFile};
 use cascade_publisher::Directory;
 use cascade_publisher::notify::NotifyCommand;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::keys::Keyring;
+use crate::steps::Doubt;
 use crate::stores::KeyStores;
 use crate::zone::ZoneHandle;
 
@@ -89,6 +91,8 @@ pub struct Daemon {
     pub clock: Arc<dyn Clock>,
     /// Whether that can be trusted.
     pub clock_watch: crate::steps::ClockWatch,
+    /// Whether a time service steers it.
+    pub clock_sync: crate::sync::SyncWatch,
     /// The configuration of the start: for everything that only a restart changes.
     pub config: Arc<ConfigFile>,
     /// The configuration as last read; see [`Daemon::conf`].
@@ -176,9 +180,15 @@ impl Daemon {
     }
 
     /// Nothing may be signed by the clock as it is.
-    pub fn clock_hold(&self) -> Option<Arc<crate::steps::Hold>> {
-        let longest = self.live.load().config.clock.max_step;
-        self.clock_watch.look(&*self.clock, longest)
+    pub fn clock_doubt(&self) -> Option<Doubt> {
+        let live = self.live.load();
+        let rules = &live.config.clock;
+        if let Some(hold) = self.clock_watch.look(&*self.clock, rules.max_step) {
+            return Some(Doubt::Stepped(*hold));
+        }
+        let required = rules.require_sync == RequireSync::Hold;
+        let lost = required.then(|| self.clock_sync.lost()).flatten();
+        lost.map(Doubt::Unsynchronised)
     }
 
     /// The configuration in force for everything that SIGHUP changes.

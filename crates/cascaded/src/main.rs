@@ -28,6 +28,7 @@ mod start;
 mod status;
 mod steps;
 mod stores;
+mod sync;
 mod text;
 mod transfer;
 mod tsig;

@@ -8,6 +8,7 @@ use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use cascade_api::zones::ZoneState;
+use cascade_policy::RequireSync;
 use cascade_publisher::Role;
 
 use crate::daemon::Daemon;
@@ -49,10 +50,18 @@ pub fn page(d: &Daemon) -> String {
     );
     p.gauge(
         "cascade_clock_held",
-        "1 while nothing is signed because the clock was stepped.",
+        "1 while nothing is signed because the clock is not trusted.",
     );
-    let held = f64::from(u8::from(d.clock_watch.hold().is_some()));
+    let held = f64::from(u8::from(d.clock_doubt().is_some()));
     p.line("cascade_clock_held", &[], held);
+    p.gauge(
+        "cascade_clock_synchronised",
+        "1 while the kernel says that a time service steers the clock; no value if that is not asked.",
+    );
+    if d.conf().config.clock.require_sync != RequireSync::Off {
+        let steered = f64::from(u8::from(d.clock_sync.lost().is_none()));
+        p.line("cascade_clock_synchronised", &[], steered);
+    }
     zones(d, &mut p);
     counters(d, &mut p);
     servers(d, &mut p);

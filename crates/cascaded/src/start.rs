@@ -337,6 +337,7 @@ async fn serve(
     let held = crate::steps::ClockWatch::kept(&state)?;
     let d = Arc::new(Daemon {
         clock_watch: crate::steps::ClockWatch::new(&*clock, held),
+        clock_sync: crate::sync::SyncWatch::new(&*clock),
         started_at: clock.now(),
         files: ZoneFiles::new(&disk, &state_path),
         audit,

@@ -11,12 +11,15 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use cascade_archive::state::{Change, Table};
+use cascade_keys::Event as KeyEvent;
 use cascade_pipeline::Event;
+use cascade_policy::RequireSync;
 use cascade_time::{Clock, Timestamp, format_span};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::daemon::Daemon;
+use crate::sync::Lost;
 use crate::zone::{BUILT_AT, Message};
 
 /// What the clock drifts within this time counts together; real clocks that are steered by NTP drift
@@ -47,6 +50,42 @@ impl Hold {
             "the clock was put {way} by {by}; set it right, or if it is right now: cascade clock confirm"
         )
     }
+}
+
+/// Why nothing may be signed by the clock as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doubt {
+    Stepped(Hold),
+    /// And `clock.require-sync` wants it to be.
+    Unsynchronised(Lost),
+}
+
+impl Doubt {
+    /// One sentence, with what to do.
+    pub fn why(&self) -> String {
+        match self {
+            Doubt::Stepped(hold) => hold.why(),
+            Doubt::Unsynchronised(lost) => lost.why(),
+        }
+    }
+
+    /// What only a person, or the clock itself, takes back.
+    fn step(&self) -> Option<Hold> {
+        match self {
+            Doubt::Stepped(hold) => Some(*hold),
+            Doubt::Unsynchronised(_) => None,
+        }
+    }
+}
+
+/// Why the clock was not confirmed.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfirmError {
+    /// Nobody has stepped it; a person's word is not what the configuration asks for.
+    #[error("{0}")]
+    Unsynchronised(String),
+    #[error("that the clock was confirmed cannot be stored: {0}")]
+    Storage(String),
 }
 
 /// What the two clocks showed when they were last taken to agree.
@@ -152,7 +191,9 @@ impl ClockWatch {
                     *steps = Steps::new((now, passed));
                     return None;
                 }
-                let ahead = ahead / 1_000_000_000;
+                // The two clocks are read one after the other: three hours may be a little less.
+                let half = 500_000_000 * ahead.signum();
+                let ahead = ahead.saturating_add(half) / 1_000_000_000;
                 if let Some(same) = before.as_ref().filter(|h| h.ahead.abs_diff(ahead) < 60) {
                     return Some(same.clone());
                 }
@@ -178,16 +219,23 @@ impl ClockWatch {
 
 /// Looks every second, keeps what it finds and tells the zones, as long as the daemon runs.
 pub async fn watch(d: Arc<Daemon>) {
-    let mut told = d.clock_watch.hold().map(|h| *h);
+    let mut told = d.clock_watch.hold().map(|h| Doubt::Stepped(*h));
     let mut confirmed = 0;
     if told.is_some() {
         tell(&d, told);
     }
     // What was told and is not in the state, and whether that was said.
     let (mut unkept, mut said) = (false, false);
+    let mut lost = None;
     loop {
         tokio::time::sleep(LOOK_EVERY.min(cascade_program::clock::longest_sleep())).await;
-        let found = d.clock_hold().map(|h| *h);
+        let asked = d.conf().config.clock.require_sync;
+        let steered = d.clock_sync.look(&*d.clock, asked);
+        if steered != lost && asked == RequireSync::Warn {
+            say(steered);
+        }
+        lost = steered;
+        let found = d.clock_doubt();
         let so_often = d.clock_watch.confirmed.load(Ordering::Acquire);
         if so_often != confirmed {
             // Whoever confirms keeps and tells that.
@@ -196,8 +244,11 @@ pub async fn watch(d: Arc<Daemon>) {
         }
         if found != told {
             tell(&d, found);
+            let step = |doubt: Option<Doubt>| doubt.and_then(|d| d.step());
+            if step(found) != step(told) {
+                (unkept, said) = (true, false);
+            }
             told = found;
-            (unkept, said) = (true, false);
         }
         if !unkept {
             continue;
@@ -215,6 +266,14 @@ pub async fn watch(d: Arc<Daemon>) {
     }
 }
 
+/// One that nobody steers holds nothing, and is told.
+fn say(lost: Option<Lost>) {
+    match lost {
+        Some(lost) => tracing::warn!("{}", lost.text()),
+        None => tracing::info!("a time service steers the clock again"),
+    }
+}
+
 /// What is held now is so after a restart.
 async fn keep(d: &Arc<Daemon>) -> Result<(), String> {
     let hold = d.clock_watch.hold().map(|h| *h);
@@ -226,18 +285,18 @@ async fn keep(d: &Arc<Daemon>) -> Result<(), String> {
         .map_err(|e| e.to_string())
 }
 
-fn tell(d: &Arc<Daemon>, hold: Option<Hold>) {
-    match &hold {
-        Some(hold) => tracing::error!(
+fn tell(d: &Arc<Daemon>, doubt: Option<Doubt>) {
+    match &doubt {
+        Some(doubt) => tracing::error!(
             critical = true,
             "the clock cannot be trusted: {}. What is published goes on being served, nothing is signed",
-            hold.why()
+            doubt.why()
         ),
-        None => tracing::info!("the clock is where it should be again"),
+        None => tracing::info!("the clock can be trusted again"),
     }
     for z in d.zone_list() {
-        let event = match &hold {
-            Some(hold) => Event::ClockUnsafe { why: hold.why() },
+        let event = match &doubt {
+            Some(doubt) => Event::ClockUnsafe { why: doubt.why() },
             None => Event::ClockSafe,
         };
         z.tell(Message::Told(Box::new(event)));
@@ -249,12 +308,16 @@ fn tell(d: &Arc<Daemon>, hold: Option<Hold>) {
 /// and in how many zones; `None`: nothing.
 ///
 /// # Errors
-/// The state cannot be written: the zones go on, and are held again after a restart.
-pub async fn confirm(d: &Arc<Daemon>) -> Result<Option<(Hold, u64)>, String> {
+/// The state cannot be written: the zones go on, and are held again after a restart. Or the clock was
+/// not stepped, and nobody steers it: nothing has changed.
+pub async fn confirm(d: &Arc<Daemon>) -> Result<Option<(Hold, u64)>, ConfirmError> {
     let longest = d.conf().config.clock.max_step;
     let found = d.clock_watch.confirm(&*d.clock, longest);
     let mut zones = d.zone_list();
     if found.is_none() {
+        if let Some(doubt) = d.clock_doubt() {
+            return Err(ConfirmError::Unsynchronised(doubt.why()));
+        }
         // What an earlier process could not write down any more.
         zones.retain(|z| z.view().row.zone.clock_unsafe.is_some());
         if zones.is_empty() {
@@ -273,8 +336,24 @@ pub async fn confirm(d: &Arc<Daemon>) -> Result<Option<(Hold, u64)>, String> {
         }
         tokio::task::yield_now().await;
     }
-    keep(d).await?;
+    keep(d).await.map_err(ConfirmError::Storage)?;
     Ok(Some((hold, zones.len() as u64)))
+}
+
+/// What a confirmation is for one zone: its waits are as short whether it was `held`, that is told of
+/// the step, or not; what it is told after they are longer. The clock may be doubtful for another reason.
+pub fn confirmed(
+    by_secs: u64,
+    held: bool,
+    doubt: Option<Doubt>,
+    at: Timestamp,
+) -> (Vec<KeyEvent>, Option<Event>) {
+    let longer = (by_secs > 0).then_some(KeyEvent::ClockStepped { by_secs, at });
+    let settled = held.then(|| match doubt {
+        Some(doubt) => Event::ClockUnsafe { why: doubt.why() },
+        None => Event::ClockSafe,
+    });
+    (longer.into_iter().collect(), settled)
 }
 
 #[cfg(test)]
@@ -388,6 +467,42 @@ mod tests {
         assert_eq!(watch.look(&hands, HOUR), None);
         hands.step(2 * 3600);
         assert!(watch.look(&hands, HOUR).is_some());
+    }
+
+    /// Whoever is first to hear of a step, the person who confirms it or the zone: a running wait ends
+    /// when as much time has really passed.
+    #[test]
+    fn a_zone_that_was_not_told_yet_waits_as_much_longer() {
+        use cascade_keys::{Free, Served, ZoneKeys};
+        let at = Timestamp::from_secs(1_800_000_000);
+        let old = |s: &Served| matches!(s, Served::Cds(_));
+        let waits = |held: bool| {
+            let mut zone = ZoneKeys::new(b"\x07example\0");
+            zone.log.observe(Served::Cds(Vec::new()), 3600, at);
+            for e in &mut zone.log.entries {
+                e.last = Some(at);
+            }
+            let (events, settled) = confirmed(7200, held, None, at + Duration::from_secs(7200));
+            events.iter().for_each(|e| zone.apply(e));
+            (zone.log.free(old, Duration::ZERO), settled)
+        };
+        let (told, settled) = waits(true);
+        assert_eq!(settled, Some(Event::ClockSafe));
+        let (untold, nothing) = waits(false);
+        assert_eq!(nothing, None, "it is not held");
+        assert_eq!(told, untold);
+        let Free::At { at: end, .. } = untold else {
+            panic!("{untold:?}");
+        };
+        assert_eq!(end.since(at).as_secs(), 3600 + 1 + 7200);
+        // Back is no reason to wait longer.
+        assert!(confirmed(0, false, None, at).0.is_empty());
+        let lost = Lost {
+            since: at,
+            said: true,
+        };
+        let (_, still) = confirmed(7200, true, Some(Doubt::Unsynchronised(lost)), at);
+        assert_eq!(still, Some(Event::ClockUnsafe { why: lost.why() }));
     }
 
     #[test]

@@ -7,11 +7,13 @@ use sha2::Digest;
 
 use crate::hex;
 use crate::key::KeyNum;
+use crate::stored::is_default;
 
 /// What CDS and CDNSKEY say.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Cds {
+    #[default]
     None,
     /// `0 0 0 00` and `0 3 0 AA==` (RFC 8078 §4).
     Delete,
@@ -24,17 +26,50 @@ pub enum Cds {
 pub struct ApexSet {
     /// TTL of DNSKEY, CDS and CDNSKEY.
     pub ttl: u32,
+    #[serde(
+        rename = "k",
+        alias = "dnskey",
+        default,
+        skip_serializing_if = "is_default"
+    )]
     pub dnskey: Vec<KeyNum>,
+    #[serde(
+        rename = "ks",
+        alias = "dnskey_signers",
+        default,
+        skip_serializing_if = "is_default"
+    )]
     pub dnskey_signers: Vec<KeyNum>,
     /// Sign CDS and CDNSKEY; in an algorithm roll also keys that are not in DNSKEY yet or any more.
+    #[serde(
+        rename = "cs",
+        alias = "cds_signers",
+        default,
+        skip_serializing_if = "is_default"
+    )]
     pub cds_signers: Vec<KeyNum>,
     /// Every RRset gets an RRSIG by each of these, and in the end by no other key.
+    #[serde(
+        rename = "zs",
+        alias = "zone_signers",
+        default,
+        skip_serializing_if = "is_default"
+    )]
     pub zone_signers: Vec<KeyNum>,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub cds: Cds,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub cdnskey: bool,
     /// Digest types of CDS records.
+    #[serde(
+        rename = "dt",
+        alias = "digests",
+        default,
+        skip_serializing_if = "is_default"
+    )]
     pub digests: Vec<u8>,
     /// No DNSSEC at all; only after going insecure.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub unsigned: bool,
 }
 

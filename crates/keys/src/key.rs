@@ -9,7 +9,7 @@ use cascade_time::Timestamp;
 use cascade_zone::id::KeyId;
 use serde::{Deserialize, Serialize};
 
-use crate::hex;
+use crate::stored::{is_default, maybe_time, octets};
 
 /// A key as people see it: `k7`, counted per zone and never reused.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -67,18 +67,20 @@ impl fmt::Display for Role {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Origin {
+    #[default]
     Generated,
     Imported,
     Foreign,
 }
 
 /// Where the private half lives.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Home {
+    #[default]
     File,
     /// A registered HSM by its id.
     Hsm(String),
@@ -89,60 +91,159 @@ pub enum Home {
 #[serde(default, deny_unknown_fields)]
 pub struct Times {
     /// T_gen: durable, read back and proved.
+    #[serde(
+        rename = "gen",
+        alias = "generated_at",
+        default,
+        skip_serializing_if = "is_default",
+        with = "maybe_time"
+    )]
     pub generated_at: Option<Timestamp>,
     /// T_pub: first published version with its DNSKEY; under double-DS: its DS first seen.
+    #[serde(
+        rename = "pub",
+        alias = "published_at",
+        default,
+        skip_serializing_if = "is_default",
+        with = "maybe_time"
+    )]
     pub published_at: Option<Timestamp>,
     /// A sweep showed its DNSKEY at every required server.
+    #[serde(
+        rename = "seen",
+        alias = "seen_at",
+        default,
+        skip_serializing_if = "is_default",
+        with = "maybe_time"
+    )]
     pub seen_at: Option<Timestamp>,
     /// T_sbm: it entered the wanted DS set.
+    #[serde(
+        rename = "sbm",
+        alias = "ds_wanted_at",
+        default,
+        skip_serializing_if = "is_default",
+        with = "maybe_time"
+    )]
     pub ds_wanted_at: Option<Timestamp>,
     /// T_act.
+    #[serde(
+        rename = "act",
+        alias = "active_at",
+        default,
+        skip_serializing_if = "is_default",
+        with = "maybe_time"
+    )]
     pub active_at: Option<Timestamp>,
     /// T_ret.
+    #[serde(
+        rename = "ret",
+        alias = "retired_at",
+        default,
+        skip_serializing_if = "is_default",
+        with = "maybe_time"
+    )]
     pub retired_at: Option<Timestamp>,
     /// A sweep showed that what its retirement removes is at no server any more.
+    #[serde(
+        rename = "gone",
+        alias = "gone_at",
+        default,
+        skip_serializing_if = "is_default",
+        with = "maybe_time"
+    )]
     pub gone_at: Option<Timestamp>,
     /// T_rem.
+    #[serde(
+        rename = "rem",
+        alias = "removed_at",
+        default,
+        skip_serializing_if = "is_default",
+        with = "maybe_time"
+    )]
     pub removed_at: Option<Timestamp>,
     /// T_rev (RFC 5011).
+    #[serde(
+        rename = "rev",
+        alias = "revoked_at",
+        default,
+        skip_serializing_if = "is_default",
+        with = "maybe_time"
+    )]
     pub revoked_at: Option<Timestamp>,
+    #[serde(
+        rename = "bin",
+        alias = "trashed_at",
+        default,
+        skip_serializing_if = "is_default",
+        with = "maybe_time"
+    )]
     pub trashed_at: Option<Timestamp>,
+    #[serde(
+        rename = "des",
+        alias = "destroyed_at",
+        default,
+        skip_serializing_if = "is_default",
+        with = "maybe_time"
+    )]
     pub destroyed_at: Option<Timestamp>,
 }
 
 /// A key of one zone.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Key {
+    #[serde(rename = "n", alias = "num")]
     pub num: KeyNum,
     #[serde(with = "key_id")]
     pub id: KeyId,
+    #[serde(rename = "r", alias = "role")]
     pub role: Role,
+    #[serde(rename = "a", alias = "algorithm")]
     pub algorithm: u8,
     /// With the algorithm its identity; flags and tag are not part of it.
-    #[serde(with = "hex")]
+    #[serde(rename = "k", alias = "public_key", with = "octets")]
     pub public_key: Vec<u8>,
     /// The DNSKEY of a foreign key has the flags of a KSK; roles of ours say it themselves.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub sep: bool,
+    #[serde(
+        rename = "h",
+        alias = "home",
+        default,
+        skip_serializing_if = "is_default"
+    )]
     pub home: Home,
+    #[serde(
+        rename = "o",
+        alias = "origin",
+        default,
+        skip_serializing_if = "is_default"
+    )]
     pub origin: Origin,
     /// The private half is somebody else's and is never destroyed by us.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub decoupled: bool,
     /// Reserved for the next roll of its role.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub standby: bool,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub backed_up: bool,
     /// Never a standby and never restored again.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub compromised: bool,
     /// Brought back because its DS was seen at the parent.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub restored: bool,
     /// Its last proof by trial signatures on every instance of its home.
-    #[serde(default)]
+    #[serde(
+        rename = "p",
+        alias = "proved_at",
+        default,
+        skip_serializing_if = "is_default",
+        with = "maybe_time"
+    )]
     pub proved_at: Option<Timestamp>,
+    #[serde(rename = "t", alias = "times")]
     pub times: Times,
 }
 

@@ -61,6 +61,7 @@ mod notified;
 mod removal;
 #[cfg(test)]
 mod steady;
+mod stored;
 
 pub use apex::{ApexSet, Cds};
 pub use command::{Command, Refusal, decide, permitted};

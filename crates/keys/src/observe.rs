@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::ds::DsRecord;
 use crate::key::KeyNum;
 use crate::roll::{Class, Seen};
+use crate::stored::is_default;
 
 /// Addresses that are asked in a sweep.
 pub const MAX_MEMBERS: usize = 64;
@@ -174,8 +175,26 @@ impl MemberReport {
 /// One content of the DS RRset that some server showed.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct DsShown {
+    #[serde(
+        rename = "o",
+        alias = "ours",
+        default,
+        skip_serializing_if = "is_default"
+    )]
     pub ours: Vec<KeyNum>,
+    #[serde(
+        rename = "u",
+        alias = "usable",
+        default,
+        skip_serializing_if = "is_default"
+    )]
     pub usable: Vec<KeyNum>,
+    #[serde(
+        rename = "f",
+        alias = "foreign",
+        default,
+        skip_serializing_if = "is_default"
+    )]
     pub foreign: bool,
     pub ttl: u32,
 }

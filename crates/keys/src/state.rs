@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use cascade_time::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::apex::ApexSet;
 use crate::ds::{DsRecord, absent, present};
@@ -13,29 +14,41 @@ use crate::mutants::{Mutant, is};
 use crate::observe::{Delegation, Scope, SweepReport, What};
 use crate::policy::{CdsPolicy, KeyPolicy};
 use crate::roll::{Class, Dying, Roll, Seen, Strategy};
+use crate::stored::{is_default, looks, maybe_time, time};
 use crate::ttl::{Free, Served, TtlLog};
 
 /// What the live version has.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Published {
+    #[serde(rename = "v", alias = "version")]
     pub version: u64,
+    #[serde(rename = "n", alias = "serial")]
     pub serial: u32,
     pub apex: ApexSet,
     /// First version with this apex set.
+    #[serde(rename = "aa", alias = "apex_at", with = "time")]
     pub apex_at: Timestamp,
+    #[serde(rename = "ae", alias = "apex_expires", with = "time")]
     pub apex_expires: Timestamp,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub any: Vec<KeyNum>,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub all: Vec<KeyNum>,
+    #[serde(rename = "dt", alias = "data_ttl")]
     pub data_ttl: u32,
     /// First version and serial with these signers, this TTL, and this CDS.
+    #[serde(rename = "da", alias = "data_at", with = "time")]
     pub data_at: Timestamp,
+    #[serde(rename = "dn", alias = "data_serial")]
     pub data_serial: u32,
+    #[serde(rename = "x", alias = "soa_expire")]
     pub soa_expire: u32,
 }
 
 /// How telling the parent's endpoint ended.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Notified {
+    #[serde(with = "time")]
     pub at: Timestamp,
     /// Who heard it, or why nobody did.
     pub text: String,
@@ -45,48 +58,133 @@ pub struct Notified {
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Parent {
+    #[serde(
+        rename = "d",
+        alias = "delegation",
+        default,
+        skip_serializing_if = "is_default"
+    )]
     pub delegation: Delegation,
     /// A DS has matched a key of ours since then.
+    #[serde(
+        rename = "l",
+        alias = "linked_at",
+        default,
+        skip_serializing_if = "is_default",
+        with = "maybe_time"
+    )]
     pub linked_at: Option<Timestamp>,
     /// Keys whose DS the parent should have.
+    #[serde(
+        rename = "w",
+        alias = "wanted",
+        default,
+        skip_serializing_if = "is_default"
+    )]
     pub wanted: Vec<KeyNum>,
+    #[serde(
+        rename = "wa",
+        alias = "wanted_at",
+        default,
+        skip_serializing_if = "is_default",
+        with = "maybe_time"
+    )]
     pub wanted_at: Option<Timestamp>,
     /// The hook or update for `wanted` has succeeded.
+    #[serde(
+        rename = "ta",
+        alias = "told_at",
+        default,
+        skip_serializing_if = "is_default",
+        with = "maybe_time"
+    )]
     pub told_at: Option<Timestamp>,
     /// What became of the NOTIFY(CDS) for `wanted`; it is over.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub notified: Option<Notified>,
+    #[serde(
+        rename = "ra",
+        alias = "reminded_at",
+        default,
+        skip_serializing_if = "is_default",
+        with = "maybe_time"
+    )]
     pub reminded_at: Option<Timestamp>,
     /// A sweep showed exactly `wanted`, as far as our keys go.
+    #[serde(
+        rename = "fa",
+        alias = "followed_at",
+        default,
+        skip_serializing_if = "is_default",
+        with = "maybe_time"
+    )]
     pub followed_at: Option<Timestamp>,
     /// Keys of ours with a DS at some server in the last sweep.
+    #[serde(
+        rename = "s",
+        alias = "shown",
+        default,
+        skip_serializing_if = "is_default"
+    )]
     pub shown: Vec<KeyNum>,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub foreign: bool,
     /// Linked before, and now no DS anywhere: the zone is insecure.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub vanished: bool,
 }
 
 /// Keys, rolls and evidence of one zone. Changed by [`ZoneKeys::apply`] only.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ZoneKeys {
+    #[serde(deserialize_with = "taken_over")]
     pub schema: u16,
     /// The zone's name in canonical wire form (RFC 4034 §6.2), for DS digests.
     #[serde(with = "hex")]
     pub owner: Vec<u8>,
     pub keys: Vec<Key>,
+    #[serde(rename = "next", alias = "next_num")]
     pub next_num: u32,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub rolls: Vec<Roll>,
     pub log: TtlLog,
+    #[serde(
+        rename = "pub",
+        alias = "published",
+        default,
+        skip_serializing_if = "is_default"
+    )]
     pub published: Option<Published>,
     pub parent: Parent,
     /// The last sweep of each kind.
+    #[serde(default, skip_serializing_if = "is_default", with = "looks")]
     pub looks: Vec<SweepReport>,
     /// First keys are in all caches: a DS may be wanted from then on.
+    #[serde(
+        rename = "settled",
+        alias = "settled_at",
+        default,
+        skip_serializing_if = "is_default",
+        with = "maybe_time"
+    )]
     pub settled_at: Option<Timestamp>,
     /// Signed without DS, on purpose.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub island: bool,
     /// Served without DNSSEC, or on the way from an island to there.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub unsigned: bool,
+}
+
+/// Rows of former releases are of this one once they are read.
+fn taken_over<'de, D: Deserializer<'de>>(d: D) -> Result<u16, D::Error> {
+    match u16::deserialize(d)? {
+        1..=ZoneKeys::SCHEMA => Ok(ZoneKeys::SCHEMA),
+        newer => Err(D::Error::custom(format!(
+            "the keys were written in form {newer}; this release knows forms up to {}",
+            ZoneKeys::SCHEMA
+        ))),
+    }
 }
 
 /// One cache wait of a row.
@@ -97,7 +195,8 @@ pub struct CacheWait {
 }
 
 impl ZoneKeys {
-    pub const SCHEMA: u16 = 1;
+    /// 1: long names, times as text, octets in hexadecimal.
+    pub const SCHEMA: u16 = 2;
 
     /// A zone without keys; `owner` is its name in canonical wire form.
     pub fn new(owner: &[u8]) -> ZoneKeys {

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::key::KeyNum;
 use crate::mutants::{Mutant, is};
+use crate::stored::{is_default, maybe_time, time};
 
 /// Assumed TTL of a DS RRset that was never seen: parents use up to two days.
 pub const ASSUMED_DS_TTL: u32 = 172_800;
@@ -30,19 +31,57 @@ const MAX_PER_CLASS: usize = 64;
 #[serde(rename_all = "lowercase")]
 pub enum Served {
     /// A DNSKEY RRset of these keys.
+    #[serde(rename = "k", alias = "dnskey")]
     Dnskey(Vec<KeyNum>),
     /// A DS RRset: keys of ours it may belong to, keys it certainly is an entry point of, and
     /// whether it has a DS of somebody else.
+    #[serde(rename = "s", alias = "ds")]
     Ds {
+        #[serde(
+            rename = "o",
+            alias = "ours",
+            default,
+            skip_serializing_if = "is_default"
+        )]
         ours: Vec<KeyNum>,
+        #[serde(
+            rename = "u",
+            alias = "usable",
+            default,
+            skip_serializing_if = "is_default"
+        )]
         usable: Vec<KeyNum>,
+        #[serde(
+            rename = "f",
+            alias = "foreign",
+            default,
+            skip_serializing_if = "is_default"
+        )]
         foreign: bool,
     },
     /// Zone data: keys with an RRSIG over some RRset, and keys with one over every RRset.
-    Data { any: Vec<KeyNum>, all: Vec<KeyNum> },
+    #[serde(rename = "d", alias = "data")]
+    Data {
+        #[serde(
+            rename = "y",
+            alias = "any",
+            default,
+            skip_serializing_if = "is_default"
+        )]
+        any: Vec<KeyNum>,
+        #[serde(
+            rename = "l",
+            alias = "all",
+            default,
+            skip_serializing_if = "is_default"
+        )]
+        all: Vec<KeyNum>,
+    },
     /// Zone data without RRSIGs.
+    #[serde(rename = "u", alias = "unsigned")]
     Unsigned,
     /// CDS and CDNSKEY RRsets signed by these keys; by none: there are no such RRsets.
+    #[serde(rename = "c", alias = "cds")]
     Cds(Vec<KeyNum>),
 }
 
@@ -59,15 +98,37 @@ impl Served {
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Entry {
+    #[serde(rename = "w", alias = "what")]
     pub what: Served,
     /// Seconds; the largest that any of it was served with.
+    #[serde(rename = "t", alias = "ttl")]
     pub ttl: u32,
+    #[serde(rename = "b", alias = "first", with = "time")]
     pub first: Timestamp,
     /// Something newer is published, but old copies may still be served.
+    #[serde(
+        rename = "s",
+        alias = "superseded",
+        default,
+        skip_serializing_if = "is_default"
+    )]
     pub superseded: bool,
     /// No server shows it since then.
+    #[serde(
+        rename = "e",
+        alias = "last",
+        default,
+        skip_serializing_if = "is_default",
+        with = "maybe_time"
+    )]
     pub last: Option<Timestamp>,
     /// Seconds added because a server could not be asked, or the clock was stepped.
+    #[serde(
+        rename = "x",
+        alias = "extra",
+        default,
+        skip_serializing_if = "is_default"
+    )]
     pub extra: u64,
 }
 

@@ -62,8 +62,8 @@ pub fn why(
     }
     if facts.clock_held {
         return format!(
-            "{name}: waits for you: the clock was stepped and is not confirmed; no roll begins or goes \
-             on before: cascade clock confirm.{}",
+            "{name}: waits for you: the clock is not trusted; no roll begins or goes on before it is \
+             right or confirmed: cascade why {name}.{}",
             looks(None)
         );
     }

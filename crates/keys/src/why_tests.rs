@@ -409,7 +409,7 @@ fn held_and_paused() -> [(Facts, &'static str); 2] {
         paused: true,
         ..none
     };
-    let clock = "waits for you: the clock was stepped and is not confirmed";
+    let clock = "waits for you: the clock is not trusted";
     let keys = "waits for you: key decisions are paused: maintenance disable";
     [(held, clock), (paused, keys)]
 }

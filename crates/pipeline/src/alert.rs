@@ -279,7 +279,12 @@ impl Alerts<'_> {
         }
         if let Some((since, why)) = &z.clock_unsafe {
             let text = format!("the clock cannot be trusted, nothing is signed: {why}");
-            let cmds = ["cascade clock confirm".to_owned()];
+            // Of use where the reason names it: a clock that nobody steers is not confirmed.
+            let confirm = "cascade clock confirm".to_owned();
+            let cmds = match why.contains(&confirm) {
+                true => vec![confirm],
+                false => Vec::new(),
+            };
             self.raise(AlertKey::Clock, Severity::Critical, *since, text, &cmds);
         }
         if let Some((since, what)) = &z.conflict {

@@ -712,7 +712,9 @@ impl Machine {
 
     /// Nothing is signed or verified by a clock that may be wrong; serving goes on.
     pub(crate) fn clock_unsafe(&mut self, why: &str) {
-        if self.z.clock_unsafe.is_some() {
+        if let Some((_, known)) = &mut self.z.clock_unsafe {
+            // Another reason for the same.
+            *known = line(why);
             return;
         }
         self.z.clock_unsafe = Some((self.now, line(why)));

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use cascade_time::{Clock, Timestamp};
+use rtime_clock::adjtime::{Timex, adjtimex};
 
 /// Seconds since 1970 at which a test build begins.
 const FAKETIME: &str = "CASCADE_FAKETIME";
@@ -95,5 +96,13 @@ impl Clock for SystemClock {
             }
             passed = later;
         }
+    }
+
+    fn synchronised(&self) -> Option<bool> {
+        // adjtimex(2) with no modes changes nothing. Its result is TIME_ERROR for other faults as
+        // well, so the flag is asked.
+        let mut shown = Timex::new();
+        adjtimex(&mut shown).ok()?;
+        Some(shown.0.status & nix::libc::STA_UNSYNC == 0)
     }
 }

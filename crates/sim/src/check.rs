@@ -231,7 +231,7 @@ impl World {
     /// W10: what a cache may hold is not free in the log.
     fn check_log(&mut self, all: &[Id]) {
         // A version that was published when the power went is told after the restart.
-        let untold = !self.up || !self.unreported.is_empty();
+        let untold = !self.up || !self.unreported.is_empty() || self.is_restoring();
         if untold || self.operator_lied || self.facts.clock_held || self.config.led != Led::Here {
             return;
         }
@@ -552,9 +552,10 @@ impl World {
         };
         let used = data.iter().flat_map(|p| &p.signers);
         let fresh: BTreeSet<KeyNum> = used.chain(&apex.dnskey).copied().collect();
-        let wall = self.wall();
+        // What was live when the power went is shown again, whenever that is.
+        let at = self.live_since().unwrap_or_else(|| self.wall());
         let limit = Duration::from_secs(600 + self.config.costs.build);
-        let recent = |at: Option<Timestamp>| at.is_some_and(|at| wall.since(at) <= limit);
+        let recent = |proof: Option<Timestamp>| proof.is_some_and(|p| at.since(p) <= limit);
         let unproved = fresh
             .into_iter()
             .find(|n| !known(n) && !self.zone.key(*n).is_some_and(|k| recent(k.proved_at)));

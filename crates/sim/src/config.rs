@@ -118,6 +118,8 @@ pub struct Config {
     pub max_step: u64,
     /// Where real public keys come from; without, octets are made up.
     pub public_keys: Option<fn(KeyNum, Role, u8) -> Vec<u8>>,
+    /// Level Z: versions go through the product's pipeline.
+    pub pipeline: bool,
     /// Keep a line for people of everything that matters.
     pub lines: bool,
 }
@@ -171,6 +173,7 @@ impl Default for Config {
             gate: true,
             max_step: 300,
             public_keys: None,
+            pipeline: false,
             lines: true,
         }
     }

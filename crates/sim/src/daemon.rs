@@ -20,8 +20,10 @@ const MAX_ROUNDS: usize = 300;
 impl World {
     /// Lets the daemon run until it asks for nothing more.
     pub(crate) fn work(&mut self) {
+        self.pipe_timer();
         for round in 0.. {
-            if !self.up || self.broken.is_some() {
+            // Keys that do not know what is live decide nothing.
+            if !self.up || self.broken.is_some() || self.is_restoring() {
                 return;
             }
             if round >= MAX_ROUNDS {
@@ -60,6 +62,9 @@ impl World {
             }
             return true;
         };
+        if self.tell_pipe(&action) {
+            return true;
+        }
         let costs = self.config.costs;
         let cost = match &action {
             Action::GenerateKey { .. } => costs.generate,
@@ -405,6 +410,7 @@ impl World {
         });
         self.facts.in_flight.clear();
         self.retry_now();
+        self.pipe_dies();
     }
 
     pub fn restart(&mut self, after: u64) {
@@ -418,13 +424,15 @@ impl World {
         self.line("the daemon starts".to_string());
         self.up = true;
         self.restarts += 1;
-        self.servers[0].off = false;
+        // With a pipeline when that has read the zone back.
+        self.servers[0].off = self.pipe.is_some();
         self.facts.look_now = true;
         (self.calm.all, self.calm.signing) = (self.now, self.now);
         for e in std::mem::take(&mut self.unreported) {
             self.apply(e);
         }
         self.resume_signing();
+        self.pipe_boots();
     }
 
     /// W21: a day has room for so many actions and no more.

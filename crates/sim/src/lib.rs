@@ -12,6 +12,7 @@
 //! daemon  servers  parent   life       who acts: the product, the zone's servers, the parent's; the zone
 //! reach   check    steps    shown      what caches may hold; invariants; steps and their evidence;
 //!                                     what a resolver gets that asks now
+//! pipe                                level Z: the product's pipeline, crashes, its recovery
 //! scenario  cond   deed    run        scenario files and their execution
 //! fault     cross  failure            standard faults, all of them, what is left of a failure
 //! explore   small                     random worlds; every order of events in small ones
@@ -25,6 +26,7 @@ mod daemon;
 mod life;
 mod note;
 mod parent;
+mod pipe;
 mod servers;
 
 mod check;

@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use cascade_keys::{Class, RollType, Stage};
 use cascade_sim::Rng;
-use cascade_sim::cross::cross;
+use cascade_sim::cross::{cross, deal, place};
 use cascade_sim::explore::random_scenario;
 use cascade_sim::failure::Failure;
 use cascade_sim::fault::{Choice, reached, unreached};
@@ -45,6 +45,9 @@ enum Command {
         /// Every standard fault at every stage, and a crash after every action.
         #[arg(long)]
         all: bool,
+        /// Every standard fault at every stage once for each file and seed, dealt over what it sweeps.
+        #[arg(long, conflicts_with = "all")]
+        dealt: bool,
         /// More seeds than the files name: 0 up to this one.
         #[arg(long)]
         seeds: Option<u64>,
@@ -100,6 +103,7 @@ enum Command {
 #[derive(Clone, Copy)]
 enum Share {
     All,
+    Dealt,
     OneIn(u64),
     None,
 }
@@ -126,11 +130,13 @@ fn main() -> ExitCode {
             seed,
             one_in,
             all,
+            dealt,
             seeds,
             reached,
             out,
         } => {
             let share = match (all, one_in) {
+                _ if dealt => Share::Dealt,
                 (true, _) => Share::All,
                 (false, 0) => Share::None,
                 (false, n) => Share::OneIn(n),
@@ -266,38 +272,93 @@ fn run_file(file: &Path, seeds: Seeds, share: Share) -> Result<Tally, String> {
     let at = |e| format!("{}:{e}", file.display());
     let text = fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))?;
     let mut tally = Tally::default();
+    let mut all = Vec::new();
     for text in expand(&text).map_err(at)? {
         let scenario = parse(&text).map_err(at)?;
-        let (first, last) = seeds.of(&scenario);
+        all.push((text, scenario));
+    }
+    if let (Share::Dealt, Some((_, one))) = (share, all.first()) {
+        let (first, last) = seeds.of(one);
+        (first..=last).for_each(|seed| run_dealt(&all, seed, &mut tally));
+        return Ok(tally);
+    }
+    for (text, scenario) in &all {
+        let (first, last) = seeds.of(scenario);
         for seed in first..=last {
             let mut draw = Rng::stream(seed, &scenario.name);
             let mut wants = |_: &Choice| match share {
                 Share::All => true,
                 Share::OneIn(n) => draw.one_in(n),
-                Share::None => false,
+                Share::None | Share::Dealt => false,
             };
-            let mut each = |choice: Choice, o: Outcome| {
-                tally.runs += 1;
-                tally.days += o.seconds / cascade_sim::DAY;
-                if let Some(f) = Failure::of(&scenario.name, &text, &choice, &o) {
-                    tally.failed += 1;
-                    if tally.failures.len() < MOST_KEPT {
-                        tally.failures.push(f);
-                    }
-                }
-                tally.outcomes.push((choice, o.stages));
-            };
-            let restart = Choice {
-                seed,
-                restart: true,
-                ..Choice::default()
-            };
-            let o = run(&scenario, &restart);
+            let mut each = |choice: Choice, o: Outcome| tally.add(scenario, text, choice, o);
+            let restart = with_restart(seed);
+            let o = run(scenario, &restart);
             each(restart, o);
-            cross(&scenario, seed, None, &mut wants, &mut each);
+            cross(scenario, seed, None, &mut wants, &mut each);
         }
     }
     Ok(tally)
+}
+
+/// Of the crashes of a file whose faults are dealt, each after one action, one in so many.
+const CRASH_IN: u64 = 50;
+/// And this one, so that every combination has some.
+const ALWAYS: u32 = 5;
+/// How long a run of those goes on after its fault if nothing is to come.
+const TAIL: u64 = 21 * cascade_sim::DAY;
+/// The first keys are the same in most files: each has one in so many of the faults there.
+const FIRST: usize = 8;
+
+/// One seed of a file: each of its combinations as it is, and each fault at each stage in one of them.
+fn run_dealt(all: &[(String, Scenario)], seed: u64, tally: &mut Tally) {
+    let mut stages = Vec::new();
+    for (text, scenario) in all {
+        let restart = with_restart(seed);
+        let o = run(scenario, &restart);
+        stages.push(o.stages.clone());
+        tally.add(scenario, text, restart, o);
+    }
+    let slices: Vec<(&Scenario, &[(Class, Stage)])> = all
+        .iter()
+        .zip(&stages)
+        .map(|((_, s), stages)| (s, &stages[..]))
+        .collect();
+    let salt = all
+        .first()
+        .map_or(0, |(_, s)| s.name.bytes().map(u64::from).sum());
+    let dealt = deal(&slices, salt + seed, FIRST);
+    for ((text, scenario), dealt) in all.iter().zip(&dealt) {
+        let mut draw = Rng::stream(seed, text);
+        let mut wants = |c: &Choice| match &c.injection {
+            Some(i) => dealt.contains(&place(&i.class, i.stage, &i.fault)),
+            None => c.crash_after == Some(ALWAYS) || draw.one_in(CRASH_IN),
+        };
+        let mut each = |choice: Choice, o: Outcome| tally.add(scenario, text, choice, o);
+        cross(scenario, seed, Some(TAIL), &mut wants, &mut each);
+    }
+}
+
+fn with_restart(seed: u64) -> Choice {
+    Choice {
+        seed,
+        restart: true,
+        ..Choice::default()
+    }
+}
+
+impl Tally {
+    fn add(&mut self, scenario: &Scenario, text: &str, choice: Choice, o: Outcome) {
+        self.runs += 1;
+        self.days += o.seconds / cascade_sim::DAY;
+        if let Some(f) = Failure::of(&scenario.name, text, &choice, &o) {
+            self.failed += 1;
+            if self.failures.len() < MOST_KEPT {
+                self.failures.push(f);
+            }
+        }
+        self.outcomes.push((choice, o.stages));
+    }
 }
 
 /// Files as they are, folders as the scenarios in them, in the order of their names.

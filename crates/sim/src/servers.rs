@@ -112,6 +112,9 @@ impl World {
             && self.up
             && !self.within(self.config.disk_full)
         {
+            if self.pipe.is_some() {
+                return self.pipe_source();
+            }
             let e = self.version(v.apex, v.data, false);
             self.apply(e);
         }
@@ -150,11 +153,29 @@ impl World {
             Some(v) if !signs_apex => v.apex_expires,
             _ => wall + self.policy.apex_signatures.lifetime,
         };
+        self.show(apex.clone(), data, apex_expires);
+        let cds_ttl = if apex.cds == Cds::None { 0 } else { apex.ttl };
+        Event::VersionPublished(Publication {
+            version: u64::from(serial),
+            serial,
+            apex,
+            apex_expires,
+            any: any.into_iter().collect(),
+            all,
+            data_ttl: self.config.data_ttl.max(cds_ttl),
+            soa_expire: self.config.soa_expire,
+            unsigned_ttl: first.then_some(self.config.data_ttl),
+            at: wall,
+        })
+    }
+
+    /// Our own server shows it from now on, and the others in their time.
+    pub(crate) fn show(&mut self, apex: ApexSet, data: Vec<Part>, apex_expires: Timestamp) {
         self.check_new(&apex, &data);
         let mut v = Version {
-            serial,
+            serial: self.versions.len() as u32 + 1,
             at: self.now,
-            apex: apex.clone(),
+            apex,
             data,
             content: self.contents.last().copied().unwrap_or(0),
             apex_expires,
@@ -179,19 +200,6 @@ impl World {
             }
         }
         self.plan_refresh();
-        let cds_ttl = if apex.cds == Cds::None { 0 } else { apex.ttl };
-        Event::VersionPublished(Publication {
-            version: u64::from(serial),
-            serial,
-            apex,
-            apex_expires,
-            any: any.into_iter().collect(),
-            all,
-            data_ttl: self.config.data_ttl.max(cds_ttl),
-            soa_expire: self.config.soa_expire,
-            unsigned_ttl: first.then_some(self.config.data_ttl),
-            at: wall,
-        })
     }
 
     /// The version that the signer before us has published everywhere.
@@ -297,7 +305,7 @@ impl World {
         let Some(v) = self.versions.last().cloned() else {
             return;
         };
-        if !self.up || v.apex.unsigned {
+        if !self.up || v.apex.unsigned || self.pipe.is_some() {
             return;
         }
         let (wall, fresh) = (self.wall(), self.fresh_data());
@@ -320,8 +328,8 @@ impl World {
         let Some(v) = self.versions.last() else {
             return;
         };
-        if self.versions.len() <= self.floor {
-            // The signer before us does it.
+        if self.versions.len() <= self.floor || self.pipe.is_some() {
+            // The signer before us does it, or the pipeline asks for it.
             return;
         }
         let first = v.data.iter().map(|p| p.expires).min();
@@ -336,6 +344,9 @@ impl World {
 
     /// After a restart the signer goes on where the published version is.
     pub(crate) fn resume_signing(&mut self) {
+        if self.pipe.is_some() {
+            return;
+        }
         self.plan_refresh();
         let Some(v) = self.versions.last().cloned() else {
             return;

@@ -15,6 +15,7 @@ use cascade_time::Timestamp;
 use crate::check::{Broken, Rule};
 use crate::config::{By, Config};
 use crate::parent::{Ds, ParentServer};
+use crate::pipe::Pipe;
 use crate::reach::Reach;
 use crate::rng::Rng;
 use crate::servers::{Server, Version};
@@ -70,6 +71,11 @@ pub(crate) enum Coming {
         scope: Scope,
         started: Timestamp,
         early: Vec<Option<(Answer, Told)>>,
+    },
+    /// A job of the pipeline ends, if that process still runs.
+    Job {
+        action: cascade_pipeline::Action,
+        process: u32,
     },
     Restart,
     /// Ask the daemon again.
@@ -156,6 +162,8 @@ pub struct World {
     pub(crate) floor: usize,
     /// The zone is not ours at the moment.
     pub(crate) removed: bool,
+    /// Level Z.
+    pub(crate) pipe: Option<Pipe>,
 }
 
 /// Since when nothing has been wrong, for the promises that hold without faults.
@@ -244,6 +252,7 @@ impl World {
             held: 0,
             floor: 0,
             removed: false,
+            pipe: config.pipeline.then(Pipe::new),
             config,
         };
         if w.config.signed_before {
@@ -264,6 +273,7 @@ impl World {
         if w.config.by == By::Cds {
             w.schedule(w.config.every, Coming::Scan);
         }
+        w.pipe_source();
         w
     }
 
@@ -338,11 +348,16 @@ impl World {
             return None;
         }
         let wall = self.wall();
-        let due = next_deadline(&self.zone, &self.policy, &self.facts, wall)?;
-        if due <= wall {
+        let due = match self.is_restoring() {
+            true => None,
+            false => next_deadline(&self.zone, &self.policy, &self.facts, wall),
+        };
+        if due.is_some_and(|due| due <= wall) {
             self.fail(Rule::W21, "a deadline that is not in the future".into());
         }
-        Some(self.true_time(due))
+        let of_pipe = self.pipe.as_ref().and_then(Pipe::deadline);
+        let first = due.into_iter().chain(of_pipe).min()?;
+        Some(self.true_time(first))
     }
 
     /// Runs until a roll of this kind has ended, at most `secs`.
@@ -451,6 +466,7 @@ impl World {
                 started,
                 early,
             } => self.end_look(what, scope, started, early),
+            Coming::Job { action, process } => self.pipe_job(action, process),
             Coming::Restart => self.boot(),
             Coming::Wake => {
                 let over = !self.within(self.config.token_down);

@@ -178,6 +178,11 @@ pub trait Clock: Send + Sync {
     fn both(&self) -> (Timestamp, Duration) {
         (self.now(), self.monotonic())
     }
+    /// Whether a time service steers the wall clock, as far as the kernel knows; `None`: it does not
+    /// say. A clock that only its owner moves is right.
+    fn synchronised(&self) -> Option<bool> {
+        Some(true)
+    }
 }
 
 /// A clock that moves only when told to.

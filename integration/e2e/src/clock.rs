@@ -23,6 +23,11 @@ impl Site {
         self.clock(&format!("step {secs}"))
     }
 
+    /// What the kernel says of the clock from now on: `yes`, `no`, `unknown`.
+    pub fn synchronised(&self, word: &str) {
+        self.clock(&format!("synchronised {word}"));
+    }
+
     /// Lets the daemon's clock go on to a later time.
     pub fn advance_to(&self, to: i64) -> i64 {
         let now = self.now();

@@ -123,6 +123,10 @@ servers = ["127.0.0.1:{}"]
 [key-manager]
 # Nobody is there: tests ask no servers of the world.
 resolvers = ["127.0.0.1:9"]
+
+[clock]
+# Machines that run tests need not have a time server.
+require-sync = "off"
 "#,
             port(HTTP),
             port(NOTIFY),

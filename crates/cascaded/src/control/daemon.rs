@@ -9,6 +9,7 @@ use cascade_api::daemon::{
 };
 use cascade_api::zones::ZoneState;
 use cascade_pipeline::{AlertKey, Severity};
+use cascade_policy::RequireSync;
 use cascade_time::Timestamp;
 
 use crate::daemon::Daemon;
@@ -226,6 +227,7 @@ pub fn health(d: &Daemon) -> Health {
             last_run: Some(now),
         });
     }
+    clock_checks(d, now, &mut checks);
     hsm_checks(d, now, &mut checks);
     config_checks(d, &mut checks);
     certificate_checks(d, now, &mut checks);
@@ -236,6 +238,28 @@ pub fn health(d: &Daemon) -> Health {
         at: now,
         checks,
     }
+}
+
+/// A clock that nobody steers; zones tell by themselves when it holds them.
+fn clock_checks(d: &Daemon, now: Timestamp, out: &mut Vec<Check>) {
+    let level = match d.conf().config.clock.require_sync {
+        RequireSync::Off => return,
+        RequireSync::Warn => Level::Warning,
+        RequireSync::Hold => Level::Critical,
+    };
+    let Some(lost) = d.clock_sync.lost() else {
+        return;
+    };
+    out.push(Check {
+        check: "clock".into(),
+        subject: None,
+        level,
+        since: Some(lost.since),
+        acts: Some(Acts::Operator),
+        detail: lost.text().into(),
+        action: Some("timedatectl; systemctl status chrony systemd-timesyncd".into()),
+        last_run: Some(now),
+    });
 }
 
 /// Certificates that end soon, or have ended.

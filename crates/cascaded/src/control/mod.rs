@@ -52,6 +52,7 @@ use cascade_archive::{AuditEntry, Change};
 
 use crate::daemon::Daemon;
 use crate::http::{Backend, Caller, Deed, Done, Identity, Streamed};
+use crate::steps::ConfirmError;
 use crate::zone::ZoneHandle;
 
 pub use operations::Operations;
@@ -614,7 +615,10 @@ impl Backend for Control {
                 "the clock is trusted; there is nothing to confirm",
             )
             .state("nothing changed")),
-            Err(e) => Err(Problem::new(ProblemType::StorageFull, e)
+            Err(ConfirmError::Unsynchronised(why)) => {
+                Err(Problem::new(ProblemType::ClockHeld, why).state("nothing changed"))
+            }
+            Err(ConfirmError::Storage(e)) => Err(Problem::new(ProblemType::StorageFull, e)
                 .state("the zones go on, and are held again after a restart")),
         };
         self.audit(&caller, "clock.confirm", "clock", comment, &result)

@@ -22,6 +22,7 @@ use super::keys::{Desk, KeyDone};
 use super::{MAILBOX, Mailbox, Mark, Message, NotDone, Reply, View, ZoneHandle, ZoneRow};
 use crate::daemon::{ActivePolicy, Daemon};
 use crate::keys::Loaded;
+use crate::sync::Lost;
 
 /// Between attempts to make a step durable that nobody asked for.
 const COMMIT_RETRY: Duration = Duration::from_secs(5);
@@ -563,11 +564,14 @@ impl Actor {
     /// [`Self::take`], by a clock that can be trusted: a step of it is known before anything is
     /// begun, whoever is told first.
     async fn try_apply(&mut self, event: Event) -> bool {
-        if self.row.zone.clock_unsafe.is_none()
-            && let Some(hold) = self.d.clock_hold()
-        {
-            let event = Event::ClockUnsafe { why: hold.why() };
-            Box::pin(self.take(event)).await;
+        let told = match (&self.row.zone.clock_unsafe, self.d.clock_doubt()) {
+            (None, Some(doubt)) => Some(Event::ClockUnsafe { why: doubt.why() }),
+            // Told by an earlier process, and somebody steers it now, or nobody asks for that any more.
+            (Some((_, why)), None) if Lost::is_told_by(why) => Some(Event::ClockSafe),
+            _ => None,
+        };
+        if let Some(told) = told {
+            Box::pin(self.take(told)).await;
         }
         self.take(event).await
     }

@@ -185,13 +185,14 @@ impl Actor {
 
     /// The clock is right as it is: no wait is shorter than the time that has passed, and work goes on.
     pub(super) async fn clock_confirmed(&mut self, by_secs: u64) {
-        let at = self.d.now();
-        let stepped = vec![Event::ClockStepped { by_secs, at }];
-        // Of a zone that was not told yet as well: its waits are as short. What cannot be stored is not
-        // confirmed; storing it is tried again by the next who says so.
-        let longer = by_secs == 0 || self.keys_commit_with(stepped, None).await;
-        if longer && self.row.zone.clock_unsafe.is_some() {
-            self.apply(cascade_pipeline::Event::ClockSafe).await;
+        let held = self.row.zone.clock_unsafe.is_some();
+        let now = self.d.now();
+        let (stepped, settled) = crate::steps::confirmed(by_secs, held, self.d.clock_doubt(), now);
+        // What cannot be stored is not confirmed; storing it is tried again by the next who says so.
+        if (stepped.is_empty() || self.keys_commit_with(stepped, None).await)
+            && let Some(event) = settled
+        {
+            self.apply(event).await;
         }
     }
 

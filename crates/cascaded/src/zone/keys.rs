@@ -148,6 +148,12 @@ impl Actor {
             self.desk.deadline = None;
             return;
         }
+        if matches!(self.row.zone.candidate, Candidate::Restoring { .. }) {
+            // Before the power went another version may have become live than the keys know of:
+            // nothing is decided before they are told.
+            self.desk.deadline = None;
+            return;
+        }
         let now = self.d.now();
         if self.desk.store_retry.is_some_and(|t| t > now) {
             return;
@@ -213,7 +219,7 @@ impl Actor {
     pub(super) fn key_facts(&self) -> Facts {
         Facts {
             // Whoever is told first: no wait ends by a clock that was just put forward.
-            clock_held: self.row.zone.clock_unsafe.is_some() || self.d.clock_hold().is_some(),
+            clock_held: self.row.zone.clock_unsafe.is_some() || self.d.clock_doubt().is_some(),
             paused: self.row.zone.modes.maintenance.is_some(),
             look_now: self.desk.look_now,
             in_flight: self.desk.in_flight.clone(),

@@ -13,7 +13,7 @@ use cascade_pipeline::{Event, Fault};
 use cascade_policy::{Policy, SignerMode};
 use cascade_signer::{AdoptError, Job, SourceRecord, adopt};
 use cascade_time::Timestamp;
-use cascade_zone::{Rtype, VersionId};
+use cascade_zone::{Name, Rtype, VersionId};
 
 use super::actor::{Actor, Done, Running};
 use super::{SignRow, View, ZoneRow, jobs};
@@ -211,21 +211,26 @@ pub fn unfit_ds(view: &View) -> Vec<DsRecord> {
         .rdatas()
         .filter_map(|r| Dnskey::from_rdata(r).ok())
         .collect();
-    let fits = |ds: &DsRecord| {
-        let Some(kind) = DigestType::from_number(ds.digest_type) else {
-            return false;
-        };
-        let is = |k: &Dnskey| {
-            let mut own = Vec::new();
-            push_ds_rdata(version.apex(), k, kind, &mut own);
-            own == ds_rdata(ds)
-        };
-        dnskeys.iter().any(is)
-    };
-    match keys.parent_ds.iter().any(fits) {
+    match keys
+        .parent_ds
+        .iter()
+        .any(|ds| fits(version.apex(), &dnskeys, ds))
+    {
         true => Vec::new(),
         false => keys.parent_ds.clone(),
     }
+}
+
+/// The record is that of one of these keys, by any digest that is known.
+fn fits(apex: &Name, dnskeys: &[Dnskey], ds: &DsRecord) -> bool {
+    let Some(kind) = DigestType::from_number(ds.digest_type) else {
+        return false;
+    };
+    dnskeys.iter().any(|k| {
+        let mut own = Vec::new();
+        push_ds_rdata(apex, k, kind, &mut own);
+        own == ds_rdata(ds)
+    })
 }
 
 /// What is served is another signer's.
@@ -252,5 +257,50 @@ fn fault(e: &AdoptError) -> Fault {
     match e {
         AdoptError::Build(_) | AdoptError::Cancelled => Fault::Bug,
         _ => Fault::Content,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dnskey(octet: u8) -> Dnskey {
+        let mut rdata = vec![1, 1, 3, 13];
+        rdata.extend([octet; 64]);
+        Dnskey::from_rdata(&rdata).unwrap()
+    }
+
+    fn ds(apex: &Name, key: &Dnskey, kind: u8) -> DsRecord {
+        let mut rdata = Vec::new();
+        let known = DigestType::from_number(kind).unwrap();
+        push_ds_rdata(apex, key, known, &mut rdata);
+        DsRecord {
+            tag: u16::from_be_bytes([rdata[0], rdata[1]]),
+            algorithm: rdata[2],
+            digest_type: rdata[3],
+            digest: rdata[4..].to_vec(),
+        }
+    }
+
+    /// One digest of one key is enough; the tag alone is not, and neither is the key under another
+    /// name.
+    #[test]
+    fn a_ds_fits_by_the_digest_of_a_key_that_is_passed_on() {
+        let apex = Name::parse("example.net").unwrap();
+        let keys = [dnskey(1), dnskey(2)];
+        for kind in [2, 4] {
+            assert!(fits(&apex, &keys, &ds(&apex, &keys[1], kind)));
+            let strange = ds(&apex, &dnskey(3), kind);
+            assert!(!fits(&apex, &keys, &strange));
+            let mut same_tag = strange;
+            same_tag.tag = ds(&apex, &keys[0], kind).tag;
+            assert!(!fits(&apex, &keys, &same_tag));
+            let other = Name::parse("example.org").unwrap();
+            assert!(!fits(&apex, &keys, &ds(&other, &keys[0], kind)));
+        }
+        let mut unknown = ds(&apex, &keys[0], 2);
+        unknown.digest_type = 250;
+        assert!(!fits(&apex, &keys, &unknown));
+        assert!(!fits(&apex, &[], &ds(&apex, &keys[0], 2)));
     }
 }

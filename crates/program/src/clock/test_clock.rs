@@ -1,5 +1,5 @@
-//! A clock that tests set over a socket: `now`, `advance-to <unix>`, `step <±seconds>`, one per
-//! line, answered with the time. Between orders it goes as fast as the real one.
+//! A clock that tests set over a socket: `now`, `advance-to <unix>`, `step <±seconds>`,
+//! `synchronised yes|no|unknown`, one per line, answered with the time. Between orders it goes as fast as the real one.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -20,6 +20,7 @@ static ACTIVE: AtomicBool = AtomicBool::new(false);
 struct TestClock {
     real: SystemClock,
     moved: Mutex<Moved>,
+    synchronised: Mutex<Option<bool>>,
 }
 
 /// In nanoseconds.
@@ -47,6 +48,10 @@ impl Clock for TestClock {
         let more = Duration::from_nanos(u64::try_from(moved.passed).unwrap_or(0));
         (now, passed + more)
     }
+
+    fn synchronised(&self) -> Option<bool> {
+        *self.steered()
+    }
 }
 
 pub fn start(asked: &str, state_dir: &Path) -> Result<Arc<dyn Clock>, String> {
@@ -56,6 +61,7 @@ pub fn start(asked: &str, state_dir: &Path) -> Result<Arc<dyn Clock>, String> {
     let clock = Arc::new(TestClock {
         real: SystemClock::new(),
         moved: Mutex::default(),
+        synchronised: Mutex::new(Some(true)),
     });
     clock.set(secs);
     let path = state_dir.join("test-clock.sock");
@@ -91,9 +97,20 @@ impl TestClock {
         self.moved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A step.
+    fn steered(&self) -> MutexGuard<'_, Option<bool>> {
+        self.synchronised
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where it begins.
     fn set(&self, secs: i64) {
         self.moved().ahead = ahead(secs, &self.real);
+    }
+
+    fn step(&self, by: i64) {
+        let mut moved = self.moved();
+        moved.ahead = moved.ahead.saturating_add(by.saturating_mul(1_000_000_000));
     }
 
     /// Time passes until then.
@@ -119,14 +136,20 @@ impl TestClock {
                     }
                 },
                 Some(("step", by)) => match by.parse::<i64>() {
-                    Ok(by) => self.set(now.saturating_add(by)),
+                    Ok(by) => self.step(by),
                     Err(_) => {
                         writeln!(out, "not a number")?;
                         continue;
                     }
                 },
+                Some(("synchronised", word @ ("yes" | "no" | "unknown"))) => {
+                    *self.steered() = (word != "unknown").then_some(word == "yes");
+                }
                 _ => {
-                    writeln!(out, "now, advance-to <unix> or step <seconds>")?;
+                    writeln!(
+                        out,
+                        "now, advance-to <unix>, step <seconds> or synchronised yes|no|unknown"
+                    )?;
                     continue;
                 }
             }

@@ -104,7 +104,7 @@ impl Run {
                 more(force(*forced));
             }
             Order::Remove(key, forced) => {
-                more(&["remove-key", &key.to_string()]);
+                more(&["remove-key", &key.to_string(), "--yes"]);
                 more(force(*forced));
             }
             Order::Emergency(role, strategy) => {
