@@ -1,6 +1,7 @@
 //! The one place that reads the machine's clocks.
 #![allow(clippy::disallowed_methods, reason = "somebody has to ask the kernel")]
 
+mod kernel;
 #[cfg(feature = "test-clock")]
 mod test_clock;
 
@@ -9,7 +10,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use cascade_time::{Clock, Timestamp};
-use rtime_clock::adjtime::{Timex, adjtimex};
 
 /// Seconds since 1970 at which a test build begins.
 const FAKETIME: &str = "CASCADE_FAKETIME";
@@ -99,10 +99,6 @@ impl Clock for SystemClock {
     }
 
     fn synchronised(&self) -> Option<bool> {
-        // adjtimex(2) with no modes changes nothing. Its result is TIME_ERROR for other faults as
-        // well, so the flag is asked.
-        let mut shown = Timex::new();
-        adjtimex(&mut shown).ok()?;
-        Some(shown.0.status & nix::libc::STA_UNSYNC == 0)
+        kernel::synchronised()
     }
 }
