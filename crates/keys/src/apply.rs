@@ -325,7 +325,8 @@ impl ZoneKeys {
                 all: p.all.clone(),
             }
         };
-        self.log
+        let returned = self
+            .log
             .publish(Served::Dnskey(p.apex.dnskey.clone()), p.apex.ttl, p.at);
         self.log.publish(data, p.data_ttl, p.at);
         self.log_cds(p);
@@ -334,6 +335,8 @@ impl ZoneKeys {
         let (data_at, data_serial) = old
             .filter(|o| o.any == p.any && o.all == p.all && o.data_ttl == p.data_ttl)
             .filter(|o| is_same_cds(&o.apex, &p.apex))
+            // Servers have to be seen at this very version or past it.
+            .filter(|_| !returned)
             .map_or((p.at, p.serial), |o| (o.data_at, o.data_serial));
         if old.is_some_and(|o| o.apex.dnskey != p.apex.dnskey) {
             // What servers showed was the set before: a look that came between the step and the

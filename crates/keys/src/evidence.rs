@@ -111,11 +111,15 @@ impl ZoneKeys {
         match (report.what, report.passed) {
             (What::Dnskey, Some(x)) => {
                 let like = Served::Dnskey(Vec::new());
-                self.log
-                    .close_superseded(&like, end, Duration::from_secs(x));
+                if !self.log.awaits_serials(&like) {
+                    self.log
+                        .close_superseded(&like, end, Duration::from_secs(x));
+                }
                 self.mark_seen(end);
             }
             (What::Rrsig, Some(x)) => {
+                self.log
+                    .serials_seen(&Served::Dnskey(Vec::new()), report.started);
                 for like in [Served::Unsigned, Served::Cds(Vec::new())] {
                     self.log
                         .close_superseded(&like, end, Duration::from_secs(x));
@@ -213,6 +217,7 @@ impl ZoneKeys {
                 superseded: true,
                 last: None,
                 extra: 0,
+                returned: false,
             });
         }
     }

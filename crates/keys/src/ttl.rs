@@ -130,6 +130,10 @@ pub struct Entry {
         skip_serializing_if = "is_default"
     )]
     pub extra: u64,
+    /// Servers may show the same from before something else was published, which may come to them yet:
+    /// only their serials tell that they are past it.
+    #[serde(rename = "r", default, skip_serializing_if = "is_default")]
+    pub returned: bool,
 }
 
 impl Entry {
@@ -172,30 +176,57 @@ pub struct TtlLog {
 }
 
 impl TtlLog {
-    /// A version with this content was published at `at`.
-    pub fn publish(&mut self, what: Served, ttl: u32, at: Timestamp) {
+    /// A version with this content was published at `at`. True: what it replaces is told from it by
+    /// serials only.
+    pub fn publish(&mut self, what: Served, ttl: u32, at: Timestamp) -> bool {
         let class = what.class();
         let same = |e: &Entry| e.what == what && e.ttl == ttl && !e.superseded;
         if self.entries.iter().any(same) {
-            return;
+            return false;
         }
+        let returned = self.may_be_older(&what, ttl);
         for e in &mut self.entries {
             e.superseded |= e.what.class() == class;
         }
-        self.push(what, ttl, at);
+        self.push(what, ttl, at, returned);
+        returned
+    }
+
+    /// A server that shows this may show what was published before something else.
+    fn may_be_older(&self, what: &Served, ttl: u32) -> bool {
+        let class = what.class();
+        let mut open = self.entries.iter().filter(|e| e.last.is_none());
+        open.any(|e| e.what == *what && e.ttl <= ttl)
+            && open.any(|e| e.what.class() == class && e.what != *what)
+    }
+
+    /// That the present content is shown says nothing about what came before it.
+    pub fn awaits_serials(&self, like: &Served) -> bool {
+        let present = |e: &&Entry| e.what.class() == like.class() && !e.superseded;
+        self.entries.iter().filter(present).any(|e| e.returned)
+    }
+
+    /// A sweep that began at `started` showed every server at the present version or past it.
+    pub fn serials_seen(&mut self, like: &Served, started: Timestamp) {
+        let class = like.class();
+        for e in &mut self.entries {
+            if e.what.class() == class && e.first <= started {
+                e.returned = false;
+            }
+        }
     }
 
     /// A parent server showed this at `at`. Several contents may be open at once.
     pub fn observe(&mut self, what: Served, ttl: u32, at: Timestamp) {
         let open = |e: &Entry| e.what == what && e.ttl == ttl && e.last.is_none();
         if !self.entries.iter().any(open) {
-            self.push(what, ttl, at);
+            self.push(what, ttl, at, false);
         }
     }
 
     /// Adds an entry that already ended.
     pub fn assume(&mut self, what: Served, ttl: u32, last: Timestamp, extra: Duration) {
-        self.push(what, ttl, last);
+        self.push(what, ttl, last, false);
         if let Some(e) = self.entries.last_mut() {
             e.superseded = true;
             e.last = Some(last);
@@ -292,7 +323,7 @@ impl TtlLog {
         }
     }
 
-    fn push(&mut self, what: Served, ttl: u32, at: Timestamp) {
+    fn push(&mut self, what: Served, ttl: u32, at: Timestamp, returned: bool) {
         let class = what.class();
         self.entries.push(Entry {
             what,
@@ -301,6 +332,7 @@ impl TtlLog {
             superseded: false,
             last: None,
             extra: 0,
+            returned,
         });
         let ended = |e: &Entry| e.what.class() == class && e.last.is_some();
         let of_class = self
@@ -373,6 +405,33 @@ mod tests {
         assert!(!free.holds(t(87_470)) && free.holds(t(87_471)));
         assert_eq!(log.highest_alive(without_2, t(87_411)), None);
         assert_eq!(log.highest_alive(without_2, t(87_410)), Some(86_400));
+    }
+
+    #[test]
+    fn what_returns_is_told_from_what_was_by_serials() {
+        let like = keys(&[]);
+        let mut log = TtlLog::default();
+        log.publish(keys(&[1]), 100, t(0));
+        log.publish(keys(&[1, 2]), 100, t(10));
+        assert!(!log.awaits_serials(&like));
+        // The first may still be shown somewhere, and the second come there later.
+        log.publish(keys(&[1]), 100, t(20));
+        assert!(log.awaits_serials(&like));
+        log.serials_seen(&like, t(19));
+        assert!(log.awaits_serials(&like), "that look began before");
+        log.serials_seen(&like, t(20));
+        assert!(!log.awaits_serials(&like));
+        // Whatever is new is told by itself.
+        log.publish(keys(&[1, 2]), 100, t(30));
+        log.publish(keys(&[3]), 100, t(40));
+        assert!(!log.awaits_serials(&like));
+        // The second was seen everywhere: nobody shows the first any more.
+        let mut log = TtlLog::default();
+        log.publish(keys(&[1]), 100, t(0));
+        log.publish(keys(&[1, 2]), 100, t(10));
+        log.close_superseded(&like, t(15), Duration::ZERO);
+        log.publish(keys(&[1]), 100, t(20));
+        assert!(!log.awaits_serials(&like));
     }
 
     #[test]

@@ -78,11 +78,12 @@ impl Plan<'_> {
                 let cds = zone.rolls.iter().any(|r| {
                     r.kind == RollType::KskDoubleDs && matches!(r.stage, Stage::P1 | Stage::C1)
                 });
-                self.is_open(|s| match s {
+                let open = self.is_open(|s| match s {
                     Served::Data { .. } | Served::Unsigned => true,
                     Served::Cds(_) => cds,
                     _ => false,
-                })
+                });
+                open || zone.log.awaits_serials(&Served::Dnskey(Vec::new()))
             }
         };
         if awaited || pending {

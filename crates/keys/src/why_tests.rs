@@ -494,6 +494,7 @@ fn a_lost_ds_is_told_until_no_cache_has_it() {
         first: t(-500),
         last,
         extra: 0,
+        returned: false,
         superseded: true,
     };
     z.parent.shown.push(KeyNum(5));
