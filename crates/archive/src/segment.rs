@@ -374,18 +374,23 @@ impl ZoneFiles {
         Ok(())
     }
 
-    /// Removes snapshots and journals that no segment names. To be called when the segments are
-    /// committed. `keep`: a snapshot that is being made.
+    /// Removes snapshots and journals that no segment names and that are older than the newest one. To
+    /// be called when the segments are committed. `keep`: a snapshot that is being made.
+    ///
+    /// What is newer may have been begun after the caller looked at its segments, so it stays: what a
+    /// crash left of it goes when a segment is newer.
     pub fn tidy(
         &self,
         zone: ZoneId,
         segments: &[Segment],
         keep: Option<u64>,
     ) -> Result<(), ArchiveError> {
+        let newest = segments.iter().map(|s| s.base).max();
         for file in self.list(zone)? {
             let v = file.version.0;
             let named = segments.iter().any(|s| s.base == v) || keep == Some(v);
-            if file.kind != Kind::Candidate && !named {
+            let older = newest.is_some_and(|n| v < n);
+            if file.kind != Kind::Candidate && !named && older {
                 self.disk.remove(&file.path)?;
             }
         }
