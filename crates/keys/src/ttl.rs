@@ -247,6 +247,9 @@ impl TtlLog {
         for e in &mut self.entries {
             if e.what.class() == class && e.superseded {
                 e.last = None;
+                // What was added to the end that does not hold any more, for servers that were out of
+                // reach and for steps of the clock. The next end has its own.
+                e.extra = 0;
             }
         }
     }
@@ -448,6 +451,22 @@ mod tests {
                 ttl: 100
             }
         );
+    }
+
+    #[test]
+    fn an_end_that_is_found_again_has_its_own_addition() {
+        let day = Duration::from_secs(86_400);
+        let mut log = TtlLog::default();
+        log.publish(keys(&[1]), 100, t(0));
+        log.publish(keys(&[1, 2]), 100, t(10));
+        for i in 1..4 {
+            log.close_superseded(&keys(&[]), t(i * 1000), day);
+            let free = log.free(without_2, Duration::ZERO);
+            let at = t(i * 1000 + 86_400 + 101);
+            assert_eq!(free, Free::At { at, ttl: 100 });
+            log.reopen(&keys(&[]));
+            assert_eq!(log.free(without_2, Duration::ZERO), Free::Served);
+        }
     }
 
     #[test]
