@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use cascade_time::Clock;
 use cascade_zone::{Name, RecordBatch, Rtype, VersionId, ZoneId, ZoneVersion};
@@ -262,7 +263,8 @@ impl<'a> Load<'a> {
             backward: Level::Warning,
             sound: request
                 .identity
-                .is_some_and(|i| i.sound.as_ref() == Some(&request.options.checks)),
+                .and_then(|i| i.sound.as_deref())
+                .is_some_and(|checks| *checks == request.options.checks),
         };
         Load {
             request,
@@ -347,7 +349,10 @@ impl<'a> Load<'a> {
         };
         match self.at.build(parsed.sinks, incomplete, &places) {
             Some(version) if !self.at.report.diagnostics.has_errors() => {
-                identity.sound = self.at.sound.then(|| request.options.checks.clone());
+                identity.sound = self
+                    .at
+                    .sound
+                    .then(|| Arc::new(request.options.checks.clone()));
                 self.compare(version, identity)
             }
             _ => self.failed(),

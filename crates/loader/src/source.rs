@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use serde::{Deserialize, Serialize};
@@ -58,7 +59,7 @@ pub struct SourceIdentity {
     /// The levels of the checks that look from owner to owner, if the load found nothing by them.
     /// What does not touch such a target needs not be looked at again.
     #[serde(skip)]
-    pub sound: Option<Checks>,
+    pub sound: Option<Arc<Checks>>,
 }
 
 #[derive(Debug, Error)]
