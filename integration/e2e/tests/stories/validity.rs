@@ -122,7 +122,8 @@ fn a_change_is_signed_and_verified_by_what_changed() {
             change(&site, "example.net", &text(serial, more));
             let status = site.await_published("example.net", serial);
             let checked = status["verification"]["signatures_checked"].as_u64();
-            assert!(checked.is_some_and(|n| (3..20).contains(&n)), "{status:#}");
+            // Of the SOA and of a link at least; that of the DNSKEY RRset stays, and is not verified again.
+            assert!(checked.is_some_and(|n| (2..20).contains(&n)), "{status:#}");
             assert_eq!(status["verification"]["last_full_at"], full_at);
             judge(&site, "example.net");
         }
