@@ -424,10 +424,7 @@ pub(crate) fn adopt(
         kind: SIDECARS,
         what,
     };
-    let s = match s.map(SLeaf::decode) {
-        Some(s) => Some(s.map_err(bad)),
-        None => None,
-    };
+    let s = s.map(SLeaf::decode).map(|s| s.map_err(bad));
     // Content is judged first, whatever becomes of its signatures.
     let Some(Ok(s)) = s else {
         let bare = content_sums(v, index, &u)?;
