@@ -143,10 +143,7 @@ pub fn parse_alone(path: &Path, apex: &Name) -> Result<f64, String> {
         .build()
         .map_err(|e| e.to_string())?;
     let bytes = std::fs::read(path).map_err(|e| e.to_string())?;
-    let options = ParseOptions {
-        strip: true,
-        ..ParseOptions::default()
-    };
+    let options = stripped();
     let mut best = f64::MAX;
     for _ in 0..3 {
         let copy = bytes.clone();
@@ -231,24 +228,37 @@ fn sign_stage(
     Ok((signed.map_err(|e| format!("sign: {e}"))?.version, secs))
 }
 
-pub(crate) fn load_stage(path: &Path, apex: &Name, clock: &Watch) -> LoadOutcome {
-    let options = ParseOptions {
+/// Text as a signer reads it.
+fn stripped() -> ParseOptions {
+    ParseOptions {
         strip: true,
         ..ParseOptions::default()
-    };
-    let request = LoadRequest {
+    }
+}
+
+/// The first load of the zone at `path`.
+fn request<'a>(path: &'a Path, apex: &'a Name, options: &'a ParseOptions) -> LoadRequest<'a> {
+    LoadRequest {
         path,
         apex,
         zone: ZONE,
         version: VersionId(1),
         current: None,
         identity: None,
-        options: &options,
+        options,
         max_records: 0,
         force: true,
         trigger: "bench",
-    };
-    load_file(&request, clock, &cascade_loader::Progress::default())
+    }
+}
+
+pub(crate) fn load_stage(path: &Path, apex: &Name, clock: &Watch) -> LoadOutcome {
+    let options = stripped();
+    load_file(
+        &request(path, apex, &options),
+        clock,
+        &cascade_loader::Progress::default(),
+    )
 }
 
 /// Loads the zone at `path`, then reads it again with one more record beside what was loaded: the
@@ -266,21 +276,12 @@ pub fn reload(path: &Path, apex: &Name) -> Result<String, String> {
     };
     let mut bytes = std::fs::read(path).map_err(|e| e.to_string())?;
     bytes.extend_from_slice(format!("added.{apex} 3600 IN A 192.0.2.1\n").as_bytes());
-    let options = ParseOptions {
-        strip: true,
-        ..ParseOptions::default()
-    };
+    let options = stripped();
     let request = LoadRequest {
-        path,
-        apex,
-        zone: ZONE,
         version: VersionId(2),
         current: Some(&first),
         identity: identity.as_ref(),
-        options: &options,
-        max_records: 0,
-        force: true,
-        trigger: "bench",
+        ..request(path, apex, &options)
     };
     let progress = cascade_loader::Progress::default();
     let (outcome, secs) = timed(|| cascade_loader::load_bytes(&request, bytes, &clock, &progress));
