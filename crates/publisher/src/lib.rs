@@ -6,6 +6,7 @@
 pub mod answer;
 mod approved;
 pub mod axfr;
+mod candidate;
 pub mod context;
 pub mod directory;
 mod ixfr;
@@ -23,6 +24,7 @@ pub mod watch;
 pub use answer::{Outcome, Reply, Scratch, answer};
 pub use approved::{Approved, Verified};
 pub use axfr::{Transfer, TransferRequest};
+pub use candidate::Candidate;
 pub use context::{QueryContext, Settings, Transport};
 pub use directory::{Directory, EmptyReason, Hold, PublishError, Role, ZoneEntry, ZoneSettings};
 pub use notify::NotifyIn;

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use cascade_crypto::Class;
 use cascade_loader::Outcome as LoadOutcome;
+use cascade_publisher::Candidate;
 use cascade_signer::{
     ApexKey, DenialPlan, Job, Progress, Resigned, Scope, Signed, sign, sign_from,
 };
@@ -17,7 +18,6 @@ use cascade_verifier::{
 use cascade_zone::{Edit, Name, Rtype, VersionId, ZoneVersion};
 
 use crate::floor::Floor;
-use crate::samples::Samples;
 use crate::stages::{Watch, keys, load_stage, plan, timed};
 use crate::table::{Limit, Row};
 
@@ -238,7 +238,7 @@ impl Zone {
             timed(|| pool.install(|| verify_changed(version.clone(), &predecessor, params, now)))
         };
         let shared = Arc::new(version.clone());
-        let samples = Samples::new(&shared, now).ok_or("the candidate cannot be served")?;
+        let samples = Candidate::new(&shared, now).ok_or("the candidate cannot be served")?;
         let (sampled, verify) = gate(&Params {
             answers: Some(&samples),
             sample_seed: 7,

@@ -16,7 +16,6 @@ pub mod kmip;
 pub mod memory;
 pub mod peers;
 pub mod question;
-pub mod samples;
 pub mod stages;
 pub mod table;
 pub mod updates;

@@ -2,6 +2,7 @@
 
 use cascade_crypto::Dnskey;
 use cascade_keys::{Answer, DsRecord, KeyNum, Member, Referral, SeenKey, What};
+use cascade_publisher::Candidate;
 use cascade_time::Timestamp;
 use cascade_zone::{Name, Rtype};
 
@@ -9,7 +10,6 @@ use super::Look;
 use super::message::{ANSWER, AUTHORITY, NOERROR, NXDOMAIN, Rec, Reply, Rrsig};
 use super::servers::{MAX_NAMES, Server, apex_ns};
 use super::transport::{Asker, Fetch};
-use crate::zone::Candidate;
 
 /// DNSKEY records of a parent that are tried on its DS RRset.
 const MAX_PARENT_KEYS: usize = 16;

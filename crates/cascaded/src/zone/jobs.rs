@@ -522,7 +522,7 @@ fn judge(
     };
     let key_spans = [&records.dnskey, &records.cds];
     let passed = input.keys.passed;
-    let answers = super::answers::Candidate::new(&input.version, now);
+    let answers = cascade_publisher::Candidate::new(&input.version, now);
     let params = Params {
         fingerprint_seed: cascade_verifier::fingerprint_seed(input.version.zone()),
         own_keys: (!passed).then_some(input.keys.own),

@@ -2,7 +2,6 @@
 
 mod actor;
 mod announce;
-mod answers;
 mod beside;
 mod defer;
 mod doubt;
@@ -41,7 +40,6 @@ use crate::few::Few;
 use crate::keys::KeysRow;
 
 pub use actor::{start, start_restored};
-pub use answers::Candidate;
 pub use jobs::{BUILT_AT, checks, diagnostic_line, load_error, max_ttl};
 pub use store::read_one;
 

@@ -3,15 +3,17 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use cascade_publisher::{
-    Directory, Outcome, QueryContext, Role, Scratch, Settings, Transport, ZoneSettings, answer,
-};
 use cascade_time::Timestamp;
 use cascade_verifier::Answers;
 use cascade_wire::{Composer, Section};
 use cascade_zone::{Rtype, ZoneVersion};
 
+use crate::answer::{Outcome, Scratch, answer};
+use crate::context::{QueryContext, Settings, Transport};
+use crate::directory::{Directory, Role, ZoneSettings};
+
 /// Answers as over TCP with the DO bit, from a directory that holds nothing but the candidate.
+#[derive(Debug)]
 pub struct Candidate {
     directory: Directory,
     settings: Settings,
