@@ -121,6 +121,9 @@ pub struct Daemon {
     /// By name in lower case, without final dot.
     pub zones: RwLock<BTreeMap<String, Arc<ZoneHandle>>>,
     pub directory: Arc<Directory>,
+    /// Of zones at rest, and how many are not.
+    pub alarm: crate::zone::Alarm,
+    pub awake: crate::zone::Awake,
     /// For work on large zones.
     pub pool: Arc<rayon::ThreadPool>,
     /// For work that is short, so that it never waits for a large zone; the kernel divides the CPUs

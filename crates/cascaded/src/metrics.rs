@@ -93,6 +93,12 @@ fn zones(d: &Daemon, p: &mut Page) {
         let n = all.iter().filter(|(_, v)| zone_state(v) == state).count();
         p.line("cascade_zones", &[("state", word)], n as f64);
     }
+    p.gauge(
+        "cascade_zones_at_rest",
+        "Zones that have no task because nothing goes on in them.",
+    );
+    let rest = d.zone_list().iter().filter(|z| z.line.rests()).count();
+    p.line("cascade_zones_at_rest", &[], rest as f64);
     p.gauge("cascade_zone_state", "1 for the present state of the zone.");
     for (name, v) in &all {
         let word = STATES

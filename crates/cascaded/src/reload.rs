@@ -11,7 +11,7 @@ use crate::control::Control;
 use crate::daemon::{Daemon, ReloadOutcome};
 use crate::http::Http;
 use crate::start::{http_settings, limits, read_config};
-use crate::zone::{Message, ZoneHandle};
+use crate::zone::ZoneHandle;
 
 /// Reads the file again. On an error everything stays as it is. `state_given`: the state directory
 /// was named on the command line, and the file's does not count.
@@ -98,15 +98,7 @@ async fn apply(d: &Arc<Daemon>, http: &Http<Control>, old: &ConfigFile, new: Arc
 /// Has zones look at their policy and the configuration again. One that is busy is waited for, and
 /// nothing else waits with it.
 pub fn tell_zones(zones: Vec<Arc<ZoneHandle>>) {
-    tokio::spawn(async move {
-        for z in zones {
-            if z.tx.try_send(Message::Policy).is_err() {
-                tokio::spawn(async move {
-                    let _ = z.tx.send(Message::Policy).await;
-                });
-            }
-        }
-    });
+    zones.iter().for_each(|z| z.tell_of_policy());
 }
 
 fn socket_mode(d: &Daemon, new: &Config) {

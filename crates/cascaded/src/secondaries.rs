@@ -304,7 +304,7 @@ pub fn ahead(d: &Arc<Daemon>, z: &Arc<ZoneHandle>, server: SocketAddr) {
             // Serials of the source are not ours to change.
             raise: p.signer.serial_policy != SerialPolicy::Keep,
         };
-        let _ = z.tx.send(Message::Told(Box::new(event))).await;
+        let _ = z.line.send(Message::Told(Box::new(event))).await;
     });
 }
 

@@ -350,6 +350,8 @@ async fn serve(
         backups: tokio::sync::Mutex::new(()),
         zones: RwLock::new(BTreeMap::new()),
         directory: directory.clone(),
+        alarm: Default::default(),
+        awake: Default::default(),
         pool,
         quick_pool,
         quick,
@@ -392,6 +394,8 @@ async fn serve(
     tokio::spawn(crate::certificates::watch(d.clone()));
     tokio::spawn(crate::hsm::events::run(d.clone(), hsm_rx));
     start_watch(&d, watch_rx);
+    let looks = d.looks.clone();
+    tokio::spawn(async move { looks.give_turns().await });
     tokio::spawn(watch_room(d.clone()));
     tokio::spawn(crate::steps::watch(d.clone()));
     systemd::status("restoring zones");
@@ -425,7 +429,7 @@ async fn serve(
     tracing::info!("stopping");
     let _ = stop_tx.send(true);
     for z in d.zone_list() {
-        let _ = z.tx.try_send(Message::Stop);
+        z.line.stop();
     }
     let _ = tokio::time::timeout(GRACE, api).await;
     let dns = std::mem::take(&mut *d.dns.lock());
@@ -524,6 +528,7 @@ async fn start_zones(d: &Arc<Daemon>) -> Result<Vec<Arc<zone::ZoneHandle>>, Stri
     let mut after: Option<String> = None;
     doubt_copies(d)?;
     mend_journals(d)?;
+    let mut at_rest = false;
     loop {
         let rows: Vec<(String, ZoneRow)> = d
             .pool
@@ -532,13 +537,48 @@ async fn start_zones(d: &Arc<Daemon>) -> Result<Vec<Arc<zone::ZoneHandle>>, Stri
         let Some((last, _)) = rows.last() else { break };
         after = Some(last.clone());
         d.restored.fetch_add(rows.len(), Ordering::Relaxed);
+        at_rest |= zone::many(rows.len());
+        let rows = match at_rest {
+            true => serve_at_rest(d, rows),
+            false => rows,
+        };
         for (id, row) in rows {
             started.extend(restore_zone(d, &id, row));
         }
+        systemd::extend(RESTORE_STEP, "restoring zones");
         // Those that were started are read back while the next ones are decoded.
         tokio::task::yield_now().await;
     }
     Ok(started)
+}
+
+/// Of very many zones, those that nothing was going on in are served at once, and restored one after
+/// the other later. Gives the others.
+fn serve_at_rest(d: &Arc<Daemon>, rows: Vec<(String, ZoneRow)>) -> Vec<(String, ZoneRow)> {
+    use rayon::prelude::*;
+    let one = |(id, mut row): (String, ZoneRow)| {
+        let known = Name::parse(&row.apex).ok();
+        let known = known.zip(d.policy(&row.zone.settings.policy));
+        let Some((apex, policy)) = known else {
+            return Err((id, row));
+        };
+        row.keys.renew(&apex, d.now());
+        let settings = servers::zone_settings(&policy.file.policy, &row.source);
+        zone::serve_at_rest(d, &row, &apex, &settings).ok_or((id, row))
+    };
+    let (rest, others): (Vec<_>, Vec<_>) = d
+        .pool
+        .install(|| rows.into_par_iter().map(one).partition_map(either));
+    let mut zones = d.zones.write();
+    zones.extend(rest.into_iter().map(|z| (z.name.clone(), z)));
+    others
+}
+
+fn either<A, B>(result: Result<A, B>) -> rayon::iter::Either<A, B> {
+    match result {
+        Ok(a) => rayon::iter::Either::Left(a),
+        Err(b) => rayon::iter::Either::Right(b),
+    }
 }
 
 /// Waits until every zone that can be served is served: that is what ready means.
@@ -559,10 +599,11 @@ async fn restored(d: &Arc<Daemon>, started: Vec<Arc<zone::ZoneHandle>>) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
-    for z in d.zone_list() {
-        // Start-up always compares the file with what was loaded from it.
-        let _ = z.tx.try_send(Message::Source(Trigger::Restart));
+    // Start-up always compares the file with what was loaded from it; those at rest do in their turn.
+    for z in d.zone_list().into_iter().filter(|z| !z.line.rests()) {
+        let _ = z.line.try_send(Message::Source(Trigger::Restart));
     }
+    tokio::spawn(zone::run_alarm(d.clone()));
 }
 
 /// Starts the task of a zone that is in the state.
@@ -618,7 +659,7 @@ fn start_notify(
         while let Some(n) = incoming.recv().await {
             let name = n.apex.to_lowercase().without_dot();
             if let Some(z) = d.zone(&name) {
-                let _ = z.tx.try_send(Message::Source(Trigger::Notify));
+                let _ = z.line.try_send(Message::Source(Trigger::Notify));
             }
         }
     });
@@ -659,7 +700,8 @@ async fn watch_room(d: Arc<Daemon>) {
             ),
             false => tracing::info!("the disk has room again"),
         }
-        for z in d.zone_list() {
+        // One at rest hears of it when it is woken.
+        for z in d.zone_list().into_iter().filter(|z| !z.line.rests()) {
             z.tell(Message::Storage { full });
         }
     }
@@ -697,7 +739,7 @@ fn start_watch(d: &Arc<Daemon>, commands: mpsc::Receiver<WatchCommand>) {
                 }
                 Finding::Behind { serial } => {
                     tracing::info!(zone = %name, secondary = %target, serial = serial.0, "secondary is behind; it is told");
-                    let _ = zone.tx.try_send(Message::Behind);
+                    let _ = zone.line.try_send(Message::Behind);
                 }
                 Finding::Ahead { serial } => {
                     tracing::warn!(zone = %name, secondary = %target, serial = serial.0, "secondary says that it has a newer serial than ours; it is asked again over TCP");

@@ -332,7 +332,8 @@ pub async fn confirm(d: &Arc<Daemon>) -> Result<Option<(Hold, u64)>, ConfirmErro
     for group in zones.chunks(GROUP) {
         for z in group {
             // One that is gone needs no clock.
-            let _ = z.tx.send(Message::ClockConfirmed { longer }).await;
+            d.awake.room().await;
+            let _ = z.line.send(Message::ClockConfirmed { longer }).await;
         }
         tokio::task::yield_now().await;
     }

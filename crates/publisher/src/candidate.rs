@@ -23,7 +23,7 @@ pub struct Candidate {
 impl Candidate {
     /// `None` when the candidate cannot be put into a server at all.
     pub fn new(version: &Arc<ZoneVersion>, now: Timestamp) -> Option<Candidate> {
-        let directory = Directory::new();
+        let directory = Directory::small();
         directory
             .add(version.zone(), version.apex(), ZoneSettings::default())
             .ok()?;

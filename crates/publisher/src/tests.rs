@@ -8,6 +8,7 @@ use cascade_wire::edns::{option, push_option};
 use cascade_wire::{
     Acl, Algorithm, ClientTsig, Composer, Edns, Message, Section, TsigKey, TsigKeys, flag, rcode,
 };
+use cascade_zone::ZoneId;
 use cascade_zone::version::ZoneVersion;
 use cascade_zone::{Name, Rtype};
 
@@ -1117,6 +1118,40 @@ proptest::proptest! {
                     proptest::prop_assert!(parsed.header.has(flag::QR) && out[..2] == m[..2]);
                 }
             }
+        }
+    }
+}
+
+/// Very many zones have the settings of one policy: they are in one place.
+#[test]
+fn equal_settings_are_shared() {
+    for directory in [Directory::new(), Directory::small()] {
+        let add = |n: u8, settings: ZoneSettings| {
+            let apex = Name::parse(&format!("z{n}.example.")).unwrap();
+            directory.add(ZoneId([n; 16]), &apex, settings).unwrap()
+        };
+        let open = |steps: usize| {
+            let mut settings = ZoneSettings::default();
+            settings.steps.steps = steps;
+            settings
+        };
+        let entries: Vec<_> = (0..40).map(|n| add(n, open(usize::from(n % 2)))).collect();
+        let same = |a: usize, b: usize| Arc::ptr_eq(&entries[a].settings(), &entries[b].settings());
+        assert!(same(0, 38) && same(1, 39) && !same(0, 1));
+        entries[0].set_settings(open(7));
+        assert_eq!(
+            (
+                entries[0].settings().steps.steps,
+                entries[38].settings().steps.steps
+            ),
+            (7, 0)
+        );
+        for n in 0..40 {
+            let apex = Name::parse(&format!("z{n}.example.")).unwrap();
+            assert_eq!(
+                directory.exact(apex.as_wire()).unwrap().id(),
+                ZoneId([n; 16])
+            );
         }
     }
 }

@@ -173,7 +173,7 @@ impl fmt::Display for AclEntry {
 }
 
 /// What an entry says when it matches.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Verdict {
     /// Position in the list; the smallest matching one decides.
     place: u32,
@@ -181,7 +181,7 @@ struct Verdict {
 }
 
 /// The entries of one prefix.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Node {
     first: u128,
     last: u128,
@@ -193,7 +193,7 @@ struct Node {
 }
 
 /// A compiled access list.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Acl {
     entries: Vec<AclEntry>,
     v4: Vec<Node>,

@@ -153,13 +153,14 @@ impl Usage {
     }
 }
 
-/// Waits until the process has next to nothing to do.
+/// Waits until the process does no more than what goes on in the background for long: checks of what is
+/// published and looks at servers, less than a quarter of one CPU.
 pub fn settle(pid: u32) {
     let began = Instant::now();
     while began.elapsed() < BOUND {
         let before = Usage::of(pid).cpu;
         std::thread::sleep(Duration::from_secs(2));
-        if Usage::of(pid).cpu - before < 0.1 {
+        if Usage::of(pid).cpu - before < 0.5 {
             return;
         }
     }

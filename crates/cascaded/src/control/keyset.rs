@@ -499,7 +499,7 @@ async fn order(z: &ZoneHandle, caller: &Caller, order: KeyOrder) -> Answer<()> {
     let (reply, answer) = tokio::sync::oneshot::channel();
     let by = caller.actor.clone();
     let message = Message::Keys { order, by, reply };
-    z.tx.try_send(message).map_err(|_| busy())?;
+    z.line.try_send(message).map_err(|_| busy())?;
     match tokio::time::timeout(ORDER_BOUND, answer).await {
         Ok(Ok(Ok(()))) => Ok(()),
         Ok(Ok(Err(KeyRefusal::Refused(r)))) => Err(refused(z, &r)),

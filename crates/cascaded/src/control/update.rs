@@ -178,7 +178,7 @@ async fn ask(z: &ZoneHandle, caller: &Caller, request: Request) -> Answer<Verdic
         by: By::Person(caller.actor.clone()),
         reply,
     };
-    if z.updates.try_send(Box::new(asked)).is_err() {
+    if z.line.try_update(Box::new(asked)).is_err() {
         return Err(not_ready(z, "too many updates wait"));
     }
     match tokio::time::timeout(LONGEST, verdict).await {

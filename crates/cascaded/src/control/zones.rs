@@ -79,7 +79,7 @@ pub async fn ask_with(
         source,
         reply,
     };
-    z.tx.try_send(message).map_err(|_| busy())?;
+    z.line.try_send(message).map_err(|_| busy())?;
     match tokio::time::timeout(COMMAND_BOUND, answer).await {
         Ok(Ok(Ok(accepted))) => Ok(accepted),
         Ok(Ok(Err(NotDone::Refused(r)))) => Err(refusal(z, &r)),

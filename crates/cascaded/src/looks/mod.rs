@@ -10,9 +10,9 @@ pub mod sample;
 mod servers;
 mod transport;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use cascade_keys::{Answer, DsRecord, KeyNum, MAX_MEMBERS, Member, Scope, Sweep, What};
@@ -21,8 +21,10 @@ use cascade_time::Clock;
 use cascade_wire::TsigKeys;
 use cascade_zone::{Name, ZoneVersion};
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
+
+use crate::zone::{Message, ZoneHandle};
 
 pub use dsync::{Telling, Told, notify};
 pub use push::{Push, push};
@@ -36,8 +38,17 @@ const SPACING: Duration = Duration::from_millis(50);
 /// Addresses whose last question is remembered.
 const MAX_PACED: usize = 4096;
 /// Looks at the same time: each holds what it asks, and whom, until the last server has answered or
-/// has not. More than enough to keep the questions busy that may be out at the same time.
-const UNDER_WAY: usize = 1024;
+/// has not, and its zone is awake. With `check-parallel` as it is by default, 64, enough to keep the
+/// questions busy that may be out at the same time.
+const UNDER_WAY: usize = 128;
+
+/// A look that waits for its turn. The zone may rest meanwhile.
+#[derive(Debug)]
+pub struct Waiting {
+    pub zone: Weak<ZoneHandle>,
+    pub what: What,
+    pub scope: Scope,
+}
 
 /// What all looks of the daemon share.
 #[derive(Debug)]
@@ -45,6 +56,9 @@ pub struct Looks {
     parallel: Semaphore,
     /// Looks under way.
     turns: Arc<Semaphore>,
+    /// Those that come next, in order: one of each kind for each zone at most.
+    queue: Mutex<VecDeque<Waiting>>,
+    queued: Notify,
     /// When the next question to an address may go out, by the monotonic clock.
     paced: Mutex<HashMap<IpAddr, Duration>>,
 }
@@ -55,14 +69,36 @@ impl Looks {
         Looks {
             parallel: Semaphore::new(parallel.max(1) as usize),
             turns: Arc::new(Semaphore::new(UNDER_WAY)),
+            queue: Mutex::default(),
+            queued: Notify::new(),
             paced: Mutex::default(),
         }
     }
 
-    /// Waits until a look may begin.
-    pub async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+    /// Puts a look at the end of the queue; its zone is told when it may begin.
+    pub fn queue(&self, look: Waiting) {
+        self.queue.lock().push_back(look);
+        self.queued.notify_one();
+    }
+
+    async fn next(&self) -> Waiting {
+        loop {
+            if let Some(look) = self.queue.lock().pop_front() {
+                return look;
+            }
+            self.queued.notified().await;
+        }
+    }
+
+    /// Gives looks their turns, for ever.
+    pub async fn give_turns(&self) {
         // Closed never: the semaphore lives as long as the daemon.
-        self.turns.clone().acquire_owned().await.ok()
+        while let Ok(turn) = self.turns.clone().acquire_owned().await {
+            let Waiting { zone, what, scope } = self.next().await;
+            if let Some(zone) = zone.upgrade() {
+                zone.tell(Message::LookTurn(what, scope, turn));
+            }
+        }
     }
 
     /// How long to wait before a question to this address.

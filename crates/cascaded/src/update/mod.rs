@@ -131,7 +131,7 @@ pub async fn run(d: Arc<Daemon>, mut incoming: mpsc::Receiver<UpdateIn>) {
             },
             reply,
         };
-        if zone.updates.try_send(Box::new(asked)).is_err() {
+        if zone.line.try_update(Box::new(asked)).is_err() {
             let _ = u
                 .reply
                 .send(UpdateReply::unable("too many updates wait for this zone"));

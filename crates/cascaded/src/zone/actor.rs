@@ -3,9 +3,8 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
 use cascade_archive::{Change, Segment, Table};
 use cascade_loader::SourceIdentity;
 use cascade_pipeline::state::JobId;
@@ -19,7 +18,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::defer::Kind;
 use super::keys::{Desk, KeyDone};
-use super::{MAILBOX, Mailbox, Mark, Message, NotDone, Reply, View, ZoneHandle, ZoneRow};
+use super::line::{Ears, Line};
+use super::rest::{Counted, REST_AFTER};
+use super::{Mark, Message, NotDone, Reply, View, ZoneHandle, ZoneRow};
 use crate::daemon::{ActivePolicy, Daemon};
 use crate::keys::Loaded;
 use crate::sync::Lost;
@@ -199,6 +200,10 @@ enum Next {
 pub(super) struct Ends(mpsc::UnboundedSender<Box<Done>>);
 
 impl Ends {
+    pub(super) fn new(tx: mpsc::UnboundedSender<Box<Done>>) -> Ends {
+        Ends(tx)
+    }
+
     /// False: the zone is gone.
     pub fn send(&self, done: Done) -> bool {
         self.0.send(Box::new(done)).is_ok()
@@ -248,38 +253,68 @@ pub(super) struct Actor {
     /// A zone restored from a backup is asking its servers.
     pub asking_servers: bool,
     pub gone: bool,
+    _counted: Counted,
+}
+
+/// How a task begins.
+pub(super) enum Begin {
+    /// The zone was just added; its row is durable already.
+    Added,
+    /// An earlier process left it. True: it was served at rest since the start, and its turn has come.
+    Restored(bool),
+    /// It was at rest: puts back what it kept, and says whether the policy may be another.
+    Woken(Box<dyn FnOnce(&mut Actor) -> bool + Send>),
 }
 
 /// Starts the task of a zone that was just added; its row is durable already.
 pub fn start(d: &Arc<Daemon>, row: ZoneRow, apex: Name) -> Arc<ZoneHandle> {
-    spawn(d, row, apex, false)
+    open(d, row, apex, Begin::Added)
 }
 
 /// Starts the task of a zone that an earlier process left.
 pub fn start_restored(d: &Arc<Daemon>, row: ZoneRow, apex: Name) -> Arc<ZoneHandle> {
-    spawn(d, row, apex, true)
+    open(d, row, apex, Begin::Restored(false))
 }
 
-fn spawn(d: &Arc<Daemon>, mut row: ZoneRow, apex: Name, restored: bool) -> Arc<ZoneHandle> {
+fn open(d: &Arc<Daemon>, row: ZoneRow, apex: Name, begin: Begin) -> Arc<ZoneHandle> {
+    let mut ears = None;
+    let me = Arc::new_cyclic(|me| {
+        let (line, own, ends) = Line::open(d, me);
+        ears = Some((own, ends));
+        ZoneHandle {
+            id: row.zone.id,
+            name: apex.to_lowercase().without_dot(),
+            apex,
+            line,
+            view: Default::default(),
+        }
+    });
+    if let Some((ears, ends)) = ears {
+        launch(d, me.clone(), row, ears, ends, Counted::new(d), begin);
+    }
+    me
+}
+
+/// Starts the task of a zone.
+pub(super) fn launch(
+    d: &Arc<Daemon>,
+    me: Arc<ZoneHandle>,
+    mut row: ZoneRow,
+    ears: Ears,
+    ends: Ends,
+    counted: Counted,
+    begin: Begin,
+) {
     // Before anybody looks: a zone that is yet to be read back must not seem to be served.
-    let first = restored.then(|| {
+    let first = matches!(begin, Begin::Restored(_)).then(|| {
         let now = d.now();
         let (zone, actions) = restore(row.zone.clone(), now);
         row.zone = zone;
         (actions, now)
     });
     let row = Arc::new(row);
-    let (tx, rx) = mpsc::channel(MAILBOX);
-    let (updates_tx, updates_rx) = mpsc::channel(crate::update::MAILBOX);
-    // One message per job, and a zone has a handful of jobs: bounded by construction.
-    let (done_tx, done_rx) = mpsc::unbounded_channel();
-    let me = Arc::new(ZoneHandle {
-        id: row.zone.id,
-        name: apex.to_lowercase().without_dot(),
-        apex,
-        tx: Mailbox(tx),
-        updates: updates_tx,
-        view: ArcSwap::from_pointee(View {
+    if !matches!(begin, Begin::Woken(_)) {
+        *me.view.write() = Some(Arc::new(View {
             row: row.clone(),
             versions: BTreeMap::new(),
             loading: None,
@@ -290,8 +325,8 @@ fn spawn(d: &Arc<Daemon>, mut row: ZoneRow, apex: Name, restored: bool) -> Arc<Z
             content: None,
             key_facts: Default::default(),
             bug: None,
-        }),
-    });
+        }));
+    }
     let actor = Actor {
         d: d.clone(),
         me: me.clone(),
@@ -311,7 +346,7 @@ fn spawn(d: &Arc<Daemon>, mut row: ZoneRow, apex: Name, restored: bool) -> Arc<Z
         export: super::export::Export::default(),
         updates: super::update::Updates::default(),
         unwritten: super::defer::Unwritten::default(),
-        done: Ends(done_tx),
+        done: ends,
         next: Default::default(),
         replies: HashMap::new(),
         next_request: 1,
@@ -322,20 +357,19 @@ fn spawn(d: &Arc<Daemon>, mut row: ZoneRow, apex: Name, restored: bool) -> Arc<Z
         sweep_after: None,
         asking_servers: false,
         gone: false,
+        _counted: counted,
     };
-    let task = d
-        .zone_tasks
-        .spawn(Box::new(actor).run(rx, updates_rx, done_rx, first));
-    let (d, handle) = (d.clone(), me.clone());
+    let task = d.zone_tasks.spawn(Box::new(actor).run(ears, begin, first));
+    let d = d.clone();
     tokio::spawn(async move {
         if let Err(e) = task.await
             && e.is_panic()
         {
             // The zone halts alone; what it serves goes on being served.
             d.counters.panics.fetch_add(1, Ordering::Relaxed);
-            tracing::error!(zone = %handle.name, "the zone's task has panicked; the zone is halted, what is published stays served. Restart the daemon to go on, and report this bug");
-            let old = handle.view();
-            handle.view.store(Arc::new(View {
+            tracing::error!(zone = %me.name, "the zone's task has panicked; the zone is halted, what is published stays served. Restart the daemon to go on, and report this bug");
+            let old = me.view();
+            *me.view.write() = Some(Arc::new(View {
                 row: old.row.clone(),
                 versions: old.versions.clone(),
                 loading: None,
@@ -349,38 +383,18 @@ fn spawn(d: &Arc<Daemon>, mut row: ZoneRow, apex: Name, restored: bool) -> Arc<Z
             }));
         }
     });
-    me
 }
 
 impl Actor {
     /// In a box: the future would hold what it is given by value twice.
     async fn run(
         mut self: Box<Self>,
-        mut rx: mpsc::Receiver<Box<Message>>,
-        mut updates: mpsc::Receiver<Box<crate::update::Incoming>>,
-        mut done: mpsc::UnboundedReceiver<Box<Done>>,
+        mut ears: Ears,
+        begin: Begin,
         first: Option<(Vec<Action>, Timestamp)>,
     ) {
-        let restored = first.is_some();
-        if let Some((actions, now)) = first {
-            let expires_at = self.row.zone.source.expires_at;
-            self.primaries = super::fetch::Primaries::restored(expires_at, now);
-            Box::pin(self.perform(actions, now)).await;
-            // What came from the disk is checked, but serving comes first.
-            self.sweep_after = Some(now + self.sweep_turn());
-        }
-        // For keys that an earlier zone of this name left, and after a start if there is a trash:
-        // keys are usable wherever their files are, so what a crash left behind can wait.
-        let trashed = |k: &cascade_keys::Key| k.times.trashed_at.is_some();
-        let keys = &self.row.keys.zone.keys;
-        if !keys.is_empty() && (!restored || keys.iter().any(trashed)) {
-            self.tidy_key_files();
-        }
-        Box::pin(self.keys_turn()).await;
-        if !restored {
-            let trigger = cascade_pipeline::state::Trigger::Added;
-            Box::pin(self.apply(Event::SourceSignal(trigger))).await;
-        }
+        Box::pin(self.begin(begin, first)).await;
+        let mut still_since = Instant::now();
         // Boxed: a zone that waits holds no room for what it does when something happens.
         while !self.gone {
             if !self.next.get_mut().is_empty() {
@@ -393,17 +407,29 @@ impl Actor {
             if !self.next.get_mut().is_empty() {
                 continue;
             }
+            let mut pause = self.pause();
+            if self.may_rest() {
+                if still_since.elapsed() >= REST_AFTER && self.rest(&ears) {
+                    return;
+                }
+                pause = pause.min(REST_AFTER);
+            }
             self.show();
-            let pause = self.pause();
             tokio::select! {
                 biased;
-                Some(d) = done.recv() => Box::pin(self.finished(*d)).await,
-                m = rx.recv() => match m {
-                    Some(m) => if !Box::pin(self.message(*m)).await { break },
+                Some(d) = ears.done.recv() => {
+                    still_since = Instant::now();
+                    Box::pin(self.finished(*d)).await;
+                }
+                m = ears.rx.recv() => match m {
+                    Some(m) => {
+                        still_since = Instant::now();
+                        if !Box::pin(self.message(*m)).await { break }
+                    }
                     None => break,
                 },
-                Some(u) = updates.recv(), if self.wants_updates() => {
-                    self.queue_updates(*u, &mut updates);
+                Some(u) = ears.updates.recv(), if self.wants_updates() => {
+                    self.queue_updates(*u, &mut ears.updates);
                 }
                 () = tokio::time::sleep(pause) => Box::pin(self.tick()).await,
             }
@@ -414,8 +440,49 @@ impl Actor {
         self.show();
     }
 
-    fn pause(&self) -> Duration {
-        let now = self.d.now();
+    async fn begin(&mut self, begin: Begin, first: Option<(Vec<Action>, Timestamp)>) {
+        if let Some((actions, now)) = first {
+            let expires_at = self.row.zone.source.expires_at;
+            self.primaries = super::fetch::Primaries::restored(expires_at, now);
+            Box::pin(self.perform(actions, now)).await;
+            // What came from the disk is checked, but serving comes first.
+            self.sweep_after = Some(now + self.sweep_turn());
+        }
+        let (added, woken) = match begin {
+            Begin::Added => (true, None),
+            Begin::Restored(in_turn) => {
+                if in_turn {
+                    Box::pin(self.apply(super::rest::compare_source())).await;
+                }
+                (false, None)
+            }
+            Begin::Woken(put_back) => (false, Some(put_back(self))),
+        };
+        if let Some(policy) = woken {
+            if self.d.state.is_full() {
+                Box::pin(self.apply(Event::StorageFull)).await;
+            }
+            if policy {
+                Box::pin(self.policy_changed()).await;
+            }
+            return;
+        }
+        // For keys that an earlier zone of this name left, and after a start if there is a trash:
+        // keys are usable wherever their files are, so what a crash left behind can wait.
+        let trashed = |k: &cascade_keys::Key| k.times.trashed_at.is_some();
+        let keys = &self.row.keys.zone.keys;
+        if !keys.is_empty() && (added || keys.iter().any(trashed)) {
+            self.tidy_key_files();
+        }
+        Box::pin(self.keys_turn()).await;
+        if added {
+            let trigger = cascade_pipeline::state::Trigger::Added;
+            Box::pin(self.apply(Event::SourceSignal(trigger))).await;
+        }
+    }
+
+    /// When the zone wants something although nothing happens.
+    pub(super) fn next_due(&self) -> Option<Timestamp> {
         let next = [
             self.deadline,
             self.desk.next(),
@@ -425,11 +492,19 @@ impl Actor {
             self.unwritten_deadline(),
             self.sync_deadline(),
         ];
-        let next = next.into_iter().flatten().min();
+        next.into_iter().flatten().min()
+    }
+
+    fn pause(&self) -> Duration {
+        let now = self.d.now();
         let longest = cascade_program::clock::longest_sleep();
-        let until = next.map_or(longest, |t| t.since(now));
+        let until = self.next_due().map_or(longest, |t| t.since(now));
         // A deadline in whole seconds may lie a fraction ahead; never spin on it.
         until.clamp(Duration::from_millis(20), longest)
+    }
+
+    pub(super) fn has_nothing_next(&self) -> bool {
+        self.next.lock().is_empty() && self.replies.is_empty()
     }
 
     async fn tick(&mut self) {
@@ -528,6 +603,7 @@ impl Actor {
             Message::Storage { full: true } => self.apply(Event::StorageFull).await,
             Message::Storage { full: false } => self.apply(Event::StorageOk).await,
             Message::ClockConfirmed { longer } => self.clock_confirmed(longer).await,
+            Message::LookTurn(what, scope, turn) => self.take_turn(what, scope, turn),
             Message::Behind => self.remind(),
             Message::Told(event) => self.apply(*event).await,
             Message::Stop => return false,
@@ -738,7 +814,7 @@ impl Actor {
                 Running::Hook(_) | Running::Other => {}
             }
         }
-        self.me.view.store(Arc::new(view));
+        *self.me.view.write() = Some(Arc::new(view));
     }
 
     /// Settles the deadline after actions that did not name one.
@@ -791,7 +867,7 @@ mod tests {
     use super::*;
 
     /// Of the future that such a function gives.
-    fn future<A, B, C, D, E, F>(_: impl FnOnce(A, B, C, D, E) -> F) -> usize {
+    fn future<A, B, C, D, F>(_: impl FnOnce(A, B, C, D) -> F) -> usize {
         size_of::<F>()
     }
 

@@ -14,6 +14,11 @@ use crate::secondaries::{self, Flight};
 pub(super) struct Canary(Option<tokio::task::AbortHandle>);
 
 impl Canary {
+    /// Nobody waits for it.
+    pub fn is_still(&self) -> bool {
+        self.0.as_ref().is_none_or(|task| task.is_finished())
+    }
+
     pub fn stop(&mut self) {
         if let Some(task) = self.0.take() {
             task.abort();

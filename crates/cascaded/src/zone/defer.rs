@@ -27,6 +27,12 @@ pub(super) struct Unwritten {
     shows: Vec<Action>,
 }
 
+impl Unwritten {
+    pub fn is_empty(&self) -> bool {
+        self.since.is_none() && self.records.is_empty() && self.shows.is_empty()
+    }
+}
+
 /// What decides whether the step of an event may wait.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {

@@ -29,6 +29,12 @@ pub(super) struct Export {
     retry: Option<Timestamp>,
 }
 
+impl Export {
+    pub fn is_still(&self) -> bool {
+        !self.running && self.next.is_none() && self.retry.is_none()
+    }
+}
+
 impl Actor {
     /// The file that the policy wants, with the zone's name in it.
     fn export_path(&self) -> Option<PathBuf> {

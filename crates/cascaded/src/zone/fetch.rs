@@ -45,6 +45,12 @@ impl Actor {
             && !matches!(self.row.zone.candidate, Candidate::Removing { .. })
     }
 
+    /// For a zone at rest whose content comes from servers.
+    pub(super) fn primaries_to_keep(&mut self) -> Option<Box<Primaries>> {
+        let has = self.has_primaries();
+        has.then(|| Box::new(std::mem::take(&mut self.primaries)))
+    }
+
     /// The source is another one: nothing known of the old one counts.
     pub(super) fn source_changed(&mut self) {
         self.primaries = Primaries::default();

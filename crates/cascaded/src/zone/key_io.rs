@@ -37,16 +37,17 @@ impl Actor {
             return;
         }
         self.desk.begin(Subject::Look(what));
-        let (d, done) = (self.d.clone(), self.done.clone());
-        tokio::spawn(async move {
-            if let Some(turn) = d.looks.turn().await {
-                let _ = done.send(Done::Key(Box::new(KeyDone::LookTurn(what, scope, turn))));
-            }
+        self.desk.queued.push(what);
+        self.d.looks.queue(crate::looks::Waiting {
+            zone: Arc::downgrade(&self.me),
+            what,
+            scope,
         });
     }
 
     /// Looks at what is published now.
     pub(super) fn take_turn(&mut self, what: What, scope: Scope, turn: OwnedSemaphorePermit) {
+        self.desk.queued.retain(|w| *w != what);
         let asked = self.policy().and_then(|p| self.to_look(what, scope, &p));
         let Some(asked) = asked else {
             // What is to be looked at has gone meanwhile; what has come wants looks of its own.

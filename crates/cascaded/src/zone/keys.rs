@@ -8,7 +8,7 @@ use std::time::Duration;
 use cascade_archive::AuditEntry;
 use cascade_crypto::SigningKey;
 use cascade_keys::{
-    Action, ApexSet, Event, Facts, Key, KeyNum, KeyPolicy, Role, Subject, is_published,
+    Action, ApexSet, Event, Facts, Key, KeyNum, KeyPolicy, Role, Subject, What, is_published,
     next_action, next_deadline,
 };
 use cascade_pipeline::state::Candidate;
@@ -38,6 +38,8 @@ const LAST_RETRY: u64 = 3600;
 pub(super) struct Desk {
     pub signers: BTreeMap<KeyNum, Arc<dyn SigningKey>>,
     pub(super) in_flight: BTreeSet<Subject>,
+    /// Looks among them that wait for their turn.
+    pub queued: Vec<What>,
     retry_at: BTreeMap<Subject, Timestamp>,
     attempts: BTreeMap<Subject, u32>,
     /// Why the last attempt failed.
@@ -63,6 +65,37 @@ pub(super) struct Desk {
     pub deadline: Option<Timestamp>,
 }
 
+/// A [`Desk`] where nothing is under way, in as little room as it needs.
+#[derive(Debug, PartialEq)]
+pub(super) struct Notes {
+    failed: Box<[Failed]>,
+    queued: Box<[What]>,
+    referral: Box<[cascade_zone::Name]>,
+    look_stored: Option<Timestamp>,
+}
+
+#[derive(Debug, PartialEq)]
+struct Failed {
+    subject: Subject,
+    retry_at: Option<Timestamp>,
+    attempts: Option<u32>,
+    error: Option<Box<str>>,
+}
+
+impl Notes {
+    fn is_empty(&self) -> bool {
+        self.failed.is_empty()
+            && self.queued.is_empty()
+            && self.referral.is_empty()
+            && self.look_stored.is_none()
+    }
+
+    /// What has failed is tried at once: what it waits for may have come.
+    pub fn try_again(&mut self) {
+        self.failed.iter_mut().for_each(|f| f.retry_at = None);
+    }
+}
+
 /// Ends of the key manager's work.
 pub(super) enum KeyDone {
     Loaded(Vec<(KeyNum, Result<Arc<dyn SigningKey>, String>)>),
@@ -76,12 +109,6 @@ pub(super) enum KeyDone {
     Purged(KeyNum, Result<(), String>, Purge),
     /// Key files are where the state says, but for these.
     Tidied(Vec<String>),
-    /// A look may begin.
-    LookTurn(
-        cascade_keys::What,
-        cascade_keys::Scope,
-        tokio::sync::OwnedSemaphorePermit,
-    ),
     Looked(crate::looks::Looked),
     /// When the DS set that the parent was told became wanted.
     Told(Option<Timestamp>, Result<(), String>),
@@ -121,6 +148,62 @@ impl Desk {
         *n = n.saturating_add(1);
         self.retry_at
             .insert(subject, now + Duration::from_secs(wait));
+    }
+
+    /// Nothing is under way; a look that waits for its turn is not. `published`: the apex of what is.
+    pub(super) fn is_still(&self, published: Option<&ApexSet>) -> bool {
+        let built = self.building.is_none() || self.building.as_ref() == published;
+        let waits = |s: &Subject| matches!(s, Subject::Look(w) if self.queued.contains(w));
+        self.in_flight.iter().all(waits)
+            && built
+            && self.loading.is_none()
+            && self.load_retry.is_none()
+            && self.store_retry.is_none()
+            && self.wait.is_none()
+            && !self.look_now
+            && !self.tidying
+            && !self.tidy_again
+    }
+
+    /// What a zone at rest has to know when it is woken; nothing if that is nothing. Private halves are
+    /// read again.
+    pub(super) fn into_notes(self) -> Option<Box<Notes>> {
+        let mut failed = Vec::new();
+        let subjects = self.retry_at.keys().chain(self.attempts.keys());
+        let subjects: BTreeSet<Subject> = subjects.chain(self.errors.keys()).copied().collect();
+        failed.reserve_exact(subjects.len());
+        for subject in subjects {
+            failed.push(Failed {
+                subject,
+                retry_at: self.retry_at.get(&subject).copied(),
+                attempts: self.attempts.get(&subject).copied(),
+                error: self.errors.get(&subject).map(|e| e.as_str().into()),
+            });
+        }
+        let notes = Notes {
+            failed: failed.into(),
+            queued: self.queued.into(),
+            referral: self.referral.into(),
+            look_stored: self.look_stored,
+        };
+        (!notes.is_empty()).then(|| Box::new(notes))
+    }
+
+    /// The same, back.
+    pub(super) fn of_notes(notes: Notes) -> Desk {
+        let mut desk = Desk {
+            in_flight: notes.queued.iter().map(|w| Subject::Look(*w)).collect(),
+            queued: notes.queued.into(),
+            referral: notes.referral.into(),
+            look_stored: notes.look_stored,
+            ..Desk::default()
+        };
+        for f in notes.failed {
+            desk.retry_at.extend(f.retry_at.map(|at| (f.subject, at)));
+            desk.attempts.extend(f.attempts.map(|n| (f.subject, n)));
+            desk.errors.extend(f.error.map(|e| (f.subject, e.into())));
+        }
+        desk
     }
 
     /// How often it has failed in a row.
@@ -520,7 +603,6 @@ impl Actor {
                     self.tidy_key_files();
                 }
             }
-            KeyDone::LookTurn(what, scope, turn) => self.take_turn(what, scope, turn),
             KeyDone::Looked(found) => self.looked(found).await,
             KeyDone::Told(wanted_at, end) => self.told(wanted_at, end).await,
             KeyDone::Notified(wanted_at, end) => self.notified(wanted_at, end).await,
@@ -691,5 +773,58 @@ impl Actor {
         let name = self.me.name.clone();
         let why = cascade_keys::why(&name, &self.row.keys.zone, rules, facts, now);
         self.no_keys(why).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(secs: i64) -> Timestamp {
+        Timestamp::from_secs(1_800_000_000 + secs)
+    }
+
+    #[test]
+    fn what_a_zone_at_rest_has_to_know_comes_back() {
+        assert!(Desk::default().into_notes().is_none());
+        let mut desk = Desk::default();
+        desk.failed(Subject::Look(What::Ds), "no answer", at(0));
+        desk.failed(Subject::Look(What::Ds), "no answer", at(5));
+        desk.failed(Subject::Parent, "refused", at(7));
+        desk.later(Subject::Renew, at(600));
+        desk.begin(Subject::Look(What::Rrsig));
+        desk.queued.push(What::Rrsig);
+        desk.look_stored = Some(at(1));
+        desk.referral = vec![cascade_zone::Name::parse("ns.example.net.").unwrap()];
+        assert!(
+            desk.is_still(None),
+            "a look that waits for its turn is not under way"
+        );
+        let (retry, errors) = (desk.retry_at.clone(), desk.errors.clone());
+        let notes = desk.into_notes().unwrap();
+        let back = Desk::of_notes(*notes);
+        assert_eq!((&back.retry_at, &back.errors), (&retry, &errors));
+        assert_eq!(back.failures(Subject::Look(What::Ds)), 2);
+        assert_eq!(back.failures(Subject::Renew), 0);
+        assert!(back.in_flight.contains(&Subject::Look(What::Rrsig)));
+        assert_eq!(back.look_stored, Some(at(1)));
+        assert_eq!(back.referral.len(), 1);
+        // What it waits for may have come: it is tried at once, and known to have failed.
+        let mut notes = back.into_notes().unwrap();
+        notes.try_again();
+        let back = Desk::of_notes(*notes);
+        assert!(back.retry_at.is_empty());
+        assert_eq!(back.failures(Subject::Parent), 1);
+    }
+
+    #[test]
+    fn a_desk_with_work_on_it_is_not_still() {
+        let mut desk = Desk::default();
+        desk.begin(Subject::Look(What::Rrsig));
+        assert!(!desk.is_still(None), "it has its turn");
+        desk.done(Subject::Look(What::Rrsig));
+        assert!(desk.is_still(None));
+        desk.wait = Some("the HSM is away".into());
+        assert!(!desk.is_still(None));
     }
 }

@@ -14,8 +14,10 @@ mod hook;
 mod jobs;
 mod key_io;
 mod keys;
+mod line;
 pub mod passed;
 mod perform;
+mod rest;
 mod store;
 mod sweep;
 mod tails;
@@ -24,7 +26,6 @@ mod update;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use cascade_api::zones::Source;
 use cascade_loader::LoadReport;
 use cascade_pipeline::{Accepted, Actor as Person, Command, Refusal, Zone};
@@ -32,15 +33,18 @@ use cascade_signer::SignReport;
 use cascade_time::Timestamp;
 use cascade_verifier::{DespiteVerification, VerifyReport};
 use cascade_zone::{Name, VersionId, ZoneId, ZoneVersion};
+use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc::error::{SendError, TrySendError};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::oneshot;
 
 use crate::few::Few;
 use crate::keys::KeysRow;
 
 pub use actor::{start, start_restored};
 pub use jobs::{BUILT_AT, checks, diagnostic_line, load_error, max_ttl};
+pub use line::Line;
+pub use rest::{Alarm, Awake, many, run_alarm, serve_at_rest};
 pub use store::read_one;
 
 /// Requests that wait for a zone; beyond it the caller is told that it is busy.
@@ -126,35 +130,15 @@ pub struct View {
     pub bug: Option<String>,
 }
 
-/// Where messages to a zone go. They are boxed: a queue holds room for a number of them from the
-/// start, and there are very many queues.
-pub struct Mailbox(mpsc::Sender<Box<Message>>);
-
-impl Mailbox {
-    /// # Errors
-    /// The mailbox is full, or the zone is gone.
-    pub fn try_send(&self, message: Message) -> Result<(), TrySendError<Box<Message>>> {
-        self.0.try_send(Box::new(message))
-    }
-
-    /// Waits for room.
-    ///
-    /// # Errors
-    /// The zone is gone.
-    pub async fn send(&self, message: Message) -> Result<(), SendError<Box<Message>>> {
-        self.0.send(Box::new(message)).await
-    }
-}
-
 /// What the rest of the daemon holds of a zone.
 pub struct ZoneHandle {
     pub id: ZoneId,
     pub apex: Name,
     /// Lower case, without final dot; `.` for the root.
     pub name: String,
-    pub tx: Mailbox,
-    pub updates: mpsc::Sender<Box<crate::update::Incoming>>,
-    pub view: ArcSwap<View>,
+    pub line: Line,
+    /// Nothing while the zone is at rest.
+    view: RwLock<Option<Arc<View>>>,
 }
 
 impl std::fmt::Debug for ZoneHandle {
@@ -243,6 +227,12 @@ pub enum Message {
     ClockConfirmed { longer: u64 },
     /// A secondary was found behind after a start.
     Behind,
+    /// A look that was queued may begin.
+    LookTurn(
+        cascade_keys::What,
+        cascade_keys::Scope,
+        tokio::sync::OwnedSemaphorePermit,
+    ),
     /// Something that another part of the daemon found out.
     Told(Box<cascade_pipeline::Event>),
     /// The daemon stops: end after the current step.
@@ -260,13 +250,15 @@ impl ZoneHandle {
     /// Sends what every zone is told: a zone that is busy must hear of it too, and must not delay the
     /// others.
     pub fn tell(self: &Arc<Self>, message: Message) {
-        if let Err(TrySendError::Full(message)) = self.tx.try_send(message) {
+        if let Err(TrySendError::Full(message)) = self.line.try_send(message) {
             let zone = self.clone();
-            tokio::spawn(async move { zone.tx.send(*message).await });
+            tokio::spawn(async move { zone.line.send(*message).await });
         }
     }
 
+    /// What was last shown of it; of a zone at rest, what the state has.
     pub fn view(&self) -> Arc<View> {
-        self.view.load_full()
+        let shown = self.view.read().clone();
+        shown.unwrap_or_else(|| Arc::new(self.view_at_rest()))
     }
 }

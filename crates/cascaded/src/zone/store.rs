@@ -41,6 +41,18 @@ pub(super) struct Store {
     weights: BTreeMap<VersionId, u64>,
 }
 
+impl Store {
+    /// Nothing is on its way to the disk.
+    pub fn is_still(&self) -> bool {
+        self.queue.is_empty()
+            && self.busy.is_none()
+            && self.writing.is_none()
+            && self.fresh.is_none()
+            && self.next_steps.is_none()
+            && self.tails.is_still()
+    }
+}
+
 /// A version that is durable, and what follows from it.
 pub(super) struct Persisted {
     segments: Vec<Segment>,
@@ -559,7 +571,7 @@ impl Actor {
         None
     }
 
-    fn unsigned_half(&self, signed: &ZoneVersion) -> Option<Arc<ZoneVersion>> {
+    pub(super) fn unsigned_half(&self, signed: &ZoneVersion) -> Option<Arc<ZoneVersion>> {
         let (ttl, hex) = self.row.sources.get(&signed.id().0)?;
         let soa = data_encoding::HEXLOWER.decode(hex.as_bytes()).ok()?;
         let pool = self.d.pool_for(signed.unit_count());
@@ -749,13 +761,7 @@ impl Restored {
             Some((_, Read::Plain(v))) => v.clone(),
             _ => return,
         };
-        let mut before: Option<&Arc<ZoneVersion>> = None;
-        for v in self.older.iter().chain([&live]) {
-            if let Some(old) = before {
-                self.steps = self.steps.then(old, v, limits);
-            }
-            before = Some(v);
-        }
+        self.steps = super::rest::steps(self.older.iter().chain([&live]), limits);
     }
 }
 

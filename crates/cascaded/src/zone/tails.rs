@@ -37,6 +37,12 @@ impl Tails {
         self.kept.iter().map(|(.., n)| n).sum()
     }
 
+    /// All is in the journals for good, and the state has let it go.
+    pub fn is_still(&self) -> bool {
+        let synced = self.sync_at.is_none() && !self.syncing && !self.failed;
+        synced && self.new.is_none() && self.kept.is_empty() && self.surplus.is_empty()
+    }
+
     fn is_long(&self) -> bool {
         self.kept.len() >= TAILS || self.octets() >= TAIL_OCTETS
     }

@@ -32,6 +32,7 @@ mod primaries;
 mod readers;
 mod recovery;
 mod restarts;
+mod resting;
 mod reviews;
 mod rollbacks;
 mod second;

@@ -14,7 +14,7 @@ use crate::common::{add, change, seed_with_serial, site_with_policy};
 const ZONE: &str = "example.net";
 
 /// The zone's files whose names begin like this.
-fn files(site: &Site, start: &str) -> Vec<PathBuf> {
+pub fn files(site: &Site, start: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![site.path("state/zone-state")];
     while let Some(folder) = folders.pop() {

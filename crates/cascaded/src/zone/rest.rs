@@ -1,0 +1,574 @@
+//! Zones at rest.
+//!
+//! With very many zones nearly all of them wait, for days. A zone that waits has no task here and
+//! nothing in memory but what is published, what the gate said of that, and when it wants something
+//! next: all else is in the state. It gets a task again when that time comes, or as soon as anybody
+//! sends it something. A daemon with few zones lets none rest: what they would give back is nothing,
+//! and what is at hand answers sooner.
+//!
+//! A start of very many zones is the same thing: what was published is read back and served, and each
+//! zone is at rest until it is its turn to be restored, to compare its source and to look around.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use cascade_archive::Table;
+use cascade_archive::segment::Want;
+use cascade_pipeline::state::{Candidate, Modes, Serving, Trigger, Upkeep};
+use cascade_pipeline::{Event, Settings, Zone};
+use cascade_publisher::{StepLimits, Steps, ZoneSettings};
+use cascade_time::Timestamp;
+use cascade_verifier::{Approval, Approved};
+use cascade_zone::{Name, VersionId, ZoneId};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::actor::{Actor, Held, launch};
+use super::fetch::Primaries;
+use super::files::{Read, judged};
+use super::keys::{Desk, Notes};
+use super::line::{Ears, Line};
+use super::passed::serves_passed;
+use super::{View, ZoneHandle, ZoneRow};
+use crate::daemon::Daemon;
+use crate::keys::KeysRow;
+
+/// From so many zones on they rest.
+const FROM: usize = 1000;
+/// A zone goes to rest when for so long nothing has happened to it.
+pub(super) const REST_AFTER: Duration = Duration::from_secs(2);
+/// And nothing is due for so long.
+const NOT_BEFORE: Duration = Duration::from_secs(10);
+/// No more zones are woken by their time while so many have a task.
+const AWAKE: usize = 256;
+/// Between looks for room among those.
+const LOOK: Duration = Duration::from_millis(20);
+/// A message that wakes a zone waits so long at most for room among those: a bound of memory must not
+/// keep an operator from a zone.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// After the row of a zone could not be read.
+const RETRY: Duration = Duration::from_secs(60);
+
+/// What stays of a zone that has no task.
+pub(super) struct Rest {
+    /// When it wants to do something; its place among the alarms.
+    at: Option<Timestamp>,
+    /// Its policy or the configuration may be another by then.
+    policy: bool,
+    /// Nothing: it is as an earlier process left it, but for what is served.
+    kept: Option<Box<Kept>>,
+}
+
+/// What the state does not have.
+struct Kept {
+    live: (VersionId, Held),
+    full_at: Option<Timestamp>,
+    sweep_after: Option<Timestamp>,
+    primaries: Option<Box<Primaries>>,
+    notes: Option<Box<Notes>>,
+}
+
+/// How many zones have a task.
+#[derive(Debug, Default)]
+pub struct Awake(AtomicUsize);
+
+impl Awake {
+    fn has_room(&self) -> bool {
+        self.0.load(Ordering::Relaxed) < AWAKE
+    }
+
+    /// Waits for room, but not for long.
+    pub async fn room(&self) {
+        let began = Instant::now();
+        while !self.has_room() && began.elapsed() < PATIENCE {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+}
+
+/// One of them.
+pub(super) struct Counted(Arc<Daemon>);
+
+impl Counted {
+    pub fn new(d: &Arc<Daemon>) -> Counted {
+        d.awake.0.fetch_add(1, Ordering::Relaxed);
+        Counted(d.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.awake.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// When zones at rest want something.
+#[derive(Default)]
+pub struct Alarm {
+    set: Mutex<BTreeMap<(Timestamp, ZoneId), Weak<ZoneHandle>>>,
+    sooner: Notify,
+}
+
+impl Alarm {
+    fn set(&self, at: Timestamp, zone: &Arc<ZoneHandle>) {
+        self.insert(at, zone.id, Arc::downgrade(zone));
+    }
+
+    fn insert(&self, at: Timestamp, id: ZoneId, zone: Weak<ZoneHandle>) {
+        let mut set = self.set.lock();
+        let first = set.first_key_value().is_none_or(|((t, _), _)| at < *t);
+        set.insert((at, id), zone);
+        if first {
+            self.sooner.notify_one();
+        }
+    }
+
+    fn forget(&self, at: Option<Timestamp>, zone: ZoneId) {
+        if let Some(at) = at {
+            self.set.lock().remove(&(at, zone));
+        }
+    }
+
+    /// One whose time has come, or how long there is none.
+    fn due(&self, now: Timestamp) -> Result<Weak<ZoneHandle>, Duration> {
+        let mut set = self.set.lock();
+        let longest = cascade_program::clock::longest_sleep();
+        match set.first_entry() {
+            Some(e) if e.key().0 <= now => Ok(e.remove()),
+            Some(e) => Err(e.key().0.since(now).clamp(LOOK, longest)),
+            None => Err(longest),
+        }
+    }
+}
+
+/// Wakes zones when it is their time.
+pub async fn run_alarm(d: Arc<Daemon>) {
+    loop {
+        if !d.awake.has_room() {
+            tokio::time::sleep(LOOK).await;
+            continue;
+        }
+        match d.alarm.due(d.now()) {
+            Ok(zone) => {
+                if let Some(zone) = zone.upgrade() {
+                    zone.line.wake();
+                }
+                tokio::task::yield_now().await;
+            }
+            Err(pause) => {
+                tokio::select! {
+                    () = d.alarm.sooner.notified() => {}
+                    () = tokio::time::sleep(pause) => {}
+                }
+            }
+        }
+    }
+}
+
+/// Whether a daemon with so many zones lets them rest.
+pub fn many(zones: usize) -> bool {
+    zones >= from()
+}
+
+#[cfg(not(feature = "test-clock"))]
+fn from() -> usize {
+    FROM
+}
+
+/// Tests let zones rest that are few.
+#[cfg(feature = "test-clock")]
+fn from() -> usize {
+    static FROM_HERE: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
+    *FROM_HERE.get_or_init(|| {
+        let given = std::env::var("CASCADE_TEST_REST_FROM").ok();
+        given.and_then(|n| n.parse().ok()).unwrap_or(FROM)
+    })
+}
+
+/// Nothing goes on in the zone, nobody has to be told anything, and what is published is good.
+fn is_still(z: &Zone) -> bool {
+    let live = z.live.as_ref();
+    let good = live.is_some_and(|l| l.serving == Serving::Yes && l.despite_verification.is_none());
+    let p = &z.pending;
+    good && matches!(z.candidate, Candidate::Idle)
+        && matches!(z.upkeep, Upkeep::Idle)
+        && z.beside.is_none()
+        && p.load.is_none()
+        && p.upkeep.is_empty()
+        && !p.full
+        && p.serial.is_none()
+        && z.modes == Modes::default()
+        && z.storage_full.is_none()
+        && z.clock_unsafe.is_none()
+        && z.conflict.is_none()
+        && z.doubt.is_none()
+        && z.ahead.is_none()
+        && z.alerts.is_empty()
+        && !z.source.expired
+}
+
+impl Actor {
+    /// Nothing is under way here that the state does not know of.
+    pub(super) fn may_rest(&self) -> bool {
+        let live = self.row.zone.live.as_ref();
+        let held = live.and_then(|l| self.versions.get(&l.version));
+        let published = self.row.keys.zone.published.as_ref();
+        many(self.d.directory.len())
+            && is_still(&self.row.zone)
+            && matches!(held, Some(Held::Verified(_)))
+            && self.running.is_empty()
+            && self.waits_for_keys.is_none()
+            && self.source_signed.is_none()
+            && self.has_nothing_next()
+            && self.store.is_still()
+            && self.export.is_still()
+            && self.unwritten.is_empty()
+            && self.canary.is_still()
+            && self.desk.is_still(published.map(|p| &p.apex))
+            && !self.sweeping
+            && !self.asking_servers
+            && !self.referral.defers()
+            && !self.takes_updates()
+            && !self.passes()
+            && !self.serves_passed()
+            && !self.gone
+    }
+
+    /// Lets the zone rest, if nobody has anything for it: its task ends. What was shown of it goes with
+    /// it.
+    pub(super) fn rest(&mut self, ears: &Ears) -> bool {
+        let now = self.d.now();
+        let next = self.next_due();
+        if next.is_some_and(|at| at.since(now) < NOT_BEFORE) {
+            return false;
+        }
+        let Some(version) = self.row.zone.live.as_ref().map(|l| l.version) else {
+            return false;
+        };
+        let me = self.me.clone();
+        me.line.let_rest(ears, || {
+            *self.me.view.write() = None;
+            if let Some(at) = next {
+                self.d.alarm.set(at, &self.me);
+            }
+            let kept = self.versions.remove(&version).map(|held| {
+                Box::new(Kept {
+                    live: (version, held),
+                    full_at: self.full_at,
+                    sweep_after: self.sweep_after,
+                    primaries: self.primaries_to_keep(),
+                    notes: std::mem::take(&mut self.desk).into_notes(),
+                })
+            });
+            Rest {
+                at: next,
+                policy: false,
+                kept,
+            }
+        })
+    }
+}
+
+/// Makes the task of a zone that was at rest; what is sent to it meanwhile waits.
+pub(super) fn wake(
+    d: Arc<Daemon>,
+    me: Arc<ZoneHandle>,
+    rest: Rest,
+    ears: Ears,
+    ends: super::actor::Ends,
+) {
+    d.alarm.forget(rest.at, me.id);
+    let (tasks, counted) = (d.zone_tasks.clone(), Counted::new(&d));
+    tasks.spawn(async move {
+        let row = loop {
+            match read_row(&d, &me) {
+                Ok(row) => break row,
+                Err(e) => {
+                    tracing::error!(zone = %me.name, "the zone's row in the state cannot be read; what is published stays served, and nothing else happens to it: {e}. Restore a backup of the state: cascade backup --help");
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
+        };
+        let Some(kept) = rest.kept else {
+            // As an earlier process left it.
+            launch(&d, me, row, ears, ends, counted, super::actor::Begin::Restored(true));
+            return;
+        };
+        let kept = *kept;
+        let begin = super::actor::Begin::Woken(Box::new(move |actor: &mut Actor| {
+            actor.take_up(kept);
+            rest.policy
+        }));
+        launch(&d, me, row, ears, ends, counted, begin);
+    });
+}
+
+fn read_row(d: &Daemon, me: &ZoneHandle) -> Result<ZoneRow, String> {
+    let row = d.state.get(Table::Zones, &me.id.to_string());
+    let row: Option<ZoneRow> = row.map_err(|e| e.to_string())?;
+    let mut row = row.ok_or("it is not there")?;
+    row.keys.renew(&me.apex, d.now());
+    Ok(row)
+}
+
+impl Actor {
+    fn take_up(&mut self, kept: Kept) {
+        let (version, held) = kept.live;
+        let signed = held.version().clone();
+        self.versions.insert(version, held);
+        match self.unsigned_half(&signed) {
+            Some(u) => self.versions.insert(u.id(), Held::Unsigned(u)),
+            None => {
+                tracing::warn!(zone = %self.me.name, "the unsigned half could not be made again; it comes with the next load")
+            }
+        }
+        self.full_at = kept.full_at;
+        self.sweep_after = kept.sweep_after;
+        self.primaries = kept.primaries.map(|p| *p).unwrap_or_default();
+        self.desk = kept.notes.map(|n| Desk::of_notes(*n)).unwrap_or_default();
+        self.refresh_deadline();
+    }
+}
+
+impl ZoneHandle {
+    /// Of a zone that has no task, from what the state has.
+    pub(super) fn view_at_rest(&self) -> View {
+        let d = self.line.daemon();
+        let read = match &d {
+            Some(d) => read_row(d, self),
+            None => Err("the daemon has ended".into()),
+        };
+        let (row, bug) = match read {
+            Ok(row) => (row, None),
+            Err(e) => (
+                self.empty_row(),
+                Some(format!("its row in the state cannot be read: {e}")),
+            ),
+        };
+        let published = d
+            .as_ref()
+            .and_then(|d| d.directory.by_id(self.id)?.published());
+        let live = row.zone.live.as_ref();
+        View {
+            versions: published.map(|v| (v.id(), v)).into_iter().collect(),
+            loading: None,
+            next_attempt: row.zone.source.retry_at,
+            signing: None,
+            verifying: None,
+            keys_wait: None,
+            content: None,
+            key_facts: cascade_keys::Facts {
+                clock_held: d.as_ref().is_some_and(|d| d.clock_doubt().is_some()),
+                signs_next: live.map(|l| l.next_due),
+                ..Default::default()
+            },
+            row: Arc::new(row),
+            bug,
+        }
+    }
+
+    fn empty_row(&self) -> ZoneRow {
+        ZoneRow {
+            zone: Zone::new(self.id, &self.name, "", Settings::default(), 0),
+            apex: self.apex.to_string(),
+            source: cascade_api::zones::Source::None {},
+            added_at: Timestamp::EPOCH,
+            keys: KeysRow::new(&self.apex),
+            sources: Default::default(),
+            segments: Vec::new(),
+            content: Default::default(),
+            reports: Default::default(),
+        }
+    }
+
+    /// Its policy or the configuration is another. A zone at rest hears of it when it is its turn.
+    pub fn tell_of_policy(self: &Arc<Self>) {
+        if !self.turn_soon(true) {
+            self.tell(super::Message::Policy);
+        }
+    }
+
+    /// What it waits for may have come; a zone at rest looks when it is its turn.
+    pub fn tell_of_store(self: &Arc<Self>) {
+        if !self.turn_soon(false) {
+            let _ = self.line.try_send(super::Message::KeyStoreBack);
+        }
+    }
+
+    /// False: it is not at rest.
+    fn turn_soon(self: &Arc<Self>, policy: bool) -> bool {
+        let Some(d) = self.line.daemon() else {
+            return false;
+        };
+        let now = d.now();
+        self.line.change_rest(|rest| {
+            rest.policy |= policy;
+            if rest.at.is_none_or(|at| at > now) {
+                d.alarm.forget(rest.at, self.id);
+                rest.at = Some(now);
+                d.alarm.set(now, self);
+            }
+            if let Some(notes) = rest.kept.as_mut().and_then(|k| k.notes.as_mut()) {
+                notes.try_again();
+            }
+        })
+    }
+}
+
+/// What of a start is served at once: the zone rests until it is its turn. Nothing if it cannot be so;
+/// then it is restored like any zone, and nothing was done.
+pub fn serve_at_rest(
+    d: &Arc<Daemon>,
+    row: &ZoneRow,
+    apex: &Name,
+    settings: &ZoneSettings,
+) -> Option<Arc<ZoneHandle>> {
+    let (now, zone) = (d.now(), &row.zone);
+    let live = zone.live.as_ref().filter(|l| l.min_exp > now)?;
+    let late = zone.source.expires_at.is_some_and(|at| at <= now);
+    if !is_still(zone) || late || settings.updates || serves_passed(row) {
+        return None;
+    }
+    let segment = row.segments.last()?;
+    let keep = zone
+        .settings
+        .retained_versions
+        .max(settings.steps.steps + 1);
+    let found = d
+        .files
+        .recover_segment(zone.id, segment, Want::Newest(keep), None);
+    let mut found = found.ok()?.ok()?;
+    let (newest, beside) = found.versions.pop()?;
+    if found.damage.is_some() || newest.id() != live.version {
+        return None;
+    }
+    let Read::Verified(verified) = judged(newest, &beside) else {
+        return None;
+    };
+    let steps = steps(
+        found
+            .versions
+            .iter()
+            .map(|(v, _)| v)
+            .chain([verified.version()]),
+        settings.steps,
+    );
+    let by = row
+        .reports
+        .approved_by
+        .clone()
+        .unwrap_or_else(|| "policy".into());
+    let approval = Approval {
+        by,
+        at: now,
+        comment: None,
+    };
+    let entry = d.directory.add(zone.id, apex, settings.clone()).ok()?;
+    entry.set_steps(steps);
+    if let Err(e) = d
+        .directory
+        .publish(zone.id, Approved::new(*verified, approval))
+    {
+        tracing::error!(zone = %zone.name, "publication server: {e}");
+        d.directory.remove(zone.id);
+        return None;
+    }
+    let handle = Arc::new_cyclic(|me| ZoneHandle {
+        id: zone.id,
+        name: apex.to_lowercase().without_dot(),
+        apex: apex.clone(),
+        line: Line::at_rest(
+            d,
+            me,
+            Rest {
+                at: Some(now),
+                policy: false,
+                kept: None,
+            },
+        ),
+        view: Default::default(),
+    });
+    d.alarm.set(now, &handle);
+    Some(handle)
+}
+
+/// From each version to the next, oldest first.
+pub(super) fn steps<'a>(
+    versions: impl Iterator<Item = &'a Arc<cascade_zone::ZoneVersion>>,
+    limits: StepLimits,
+) -> Steps {
+    let mut steps = Steps::default();
+    let mut before: Option<&Arc<cascade_zone::ZoneVersion>> = None;
+    for v in versions {
+        if let Some(old) = before {
+            steps = steps.then(old, v, limits);
+        }
+        before = Some(v);
+    }
+    steps
+}
+
+/// The first thing that a zone does which was served at rest after a start: as all zones, it compares
+/// its source with what was loaded from it.
+pub(super) fn compare_source() -> Event {
+    Event::SourceSignal(Trigger::Restart)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(secs: i64) -> Timestamp {
+        Timestamp::from_secs(1_800_000_000 + secs)
+    }
+
+    fn id(n: u8) -> ZoneId {
+        ZoneId([n; 16])
+    }
+
+    #[test]
+    fn zones_are_woken_in_the_order_of_their_times() {
+        let alarm = Alarm::default();
+        assert!(alarm.due(at(0)).is_err());
+        for (secs, n) in [(30, 1), (10, 2), (20, 3), (20, 4)] {
+            alarm.insert(at(secs), id(n), Weak::new());
+        }
+        alarm.forget(Some(at(20)), id(4));
+        alarm.forget(None, id(1));
+        // Never sooner, and never long after.
+        assert_eq!(alarm.due(at(0)).err(), Some(Duration::from_secs(10)));
+        assert_eq!(
+            alarm.due(at(9) + Duration::from_millis(999)).err(),
+            Some(LOOK)
+        );
+        let mut woken = 0;
+        while alarm.due(at(20)).is_ok() {
+            woken += 1;
+        }
+        assert_eq!(woken, 2);
+        assert_eq!(alarm.due(at(20)).err(), Some(Duration::from_secs(10)));
+        assert!(alarm.due(at(40)).is_ok() && alarm.due(at(40)).is_err());
+    }
+
+    /// What is put into a zone at rest costs as much in each of very many zones. Octets.
+    #[test]
+    fn a_zone_at_rest_is_small() {
+        assert!(size_of::<Rest>() <= 40, "{}", size_of::<Rest>());
+        assert!(size_of::<Kept>() <= 80, "{}", size_of::<Kept>());
+        assert!(
+            size_of::<ZoneHandle>() <= 224,
+            "{}",
+            size_of::<ZoneHandle>()
+        );
+    }
+
+    #[test]
+    fn a_zone_in_which_something_goes_on_does_not_rest() {
+        // Nothing is published yet, and the first load waits.
+        let new = Zone::new(id(1), "example.net", "", Settings::default(), 1);
+        assert!(!is_still(&new));
+        assert!(!many(FROM - 1) && many(FROM));
+    }
+}

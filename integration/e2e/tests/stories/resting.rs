@@ -1,0 +1,191 @@
+//! Zones at rest: in a daemon with very many zones those in which nothing goes on have no task. Here
+//! they rest although they are few.
+
+use std::time::Duration;
+
+use cascade_e2e::follow::{Follower, Step};
+use cascade_e2e::{Site, until};
+
+use crate::common::{add, change};
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// Large enough that a change is worth a difference.
+fn text(serial: u32) -> String {
+    let hosts: String = (0..50).map(|i| format!("h{i} A 192.0.2.1\n")).collect();
+    format!(
+        "$TTL 3600\n@ SOA ns a {serial} 7200 900 1209600 300\n@ NS ns.else.test.\n{hosts}v{serial} A 192.0.2.2\n"
+    )
+}
+
+/// Not running yet.
+fn site() -> Site {
+    let mut site = Site::new();
+    site.begin_after("CASCADE_TEST_REST_FROM=1; export CASCADE_TEST_REST_FROM");
+    site
+}
+
+fn at_rest(site: &Site) -> u32 {
+    let page = site.request("GET", "/metrics", None).unwrap().body;
+    let line = page
+        .lines()
+        .find_map(|l| l.strip_prefix("cascade_zones_at_rest "));
+    line.unwrap_or_else(|| panic!("{page}")).parse().unwrap()
+}
+
+#[track_caller]
+fn await_rest(site: &Site, zones: u32) {
+    until(&format!("{zones} zones at rest"), || {
+        (at_rest(site) == zones).then_some(())
+    });
+}
+
+#[test]
+fn a_zone_at_rest_is_there_for_everybody() {
+    let mut site = site();
+    site.start();
+    site.policy("p", "[key-manager.generation]\nuse-csk = true\n");
+    site.ok(&["policy", "reload"]);
+    add(&site, "example.net", &text(1));
+    add(&site, "example.org", &text(1));
+    site.await_published("example.net", 1);
+    site.await_published("example.org", 1);
+    await_rest(&site, 2);
+    // What people see of it is what they saw before.
+    let status = site.status("example.net");
+    assert_eq!(status["state"], "published", "{status:#}");
+    let detailed = site.ok(&["zone", "status", "example.net", "--detailed"]);
+    assert!(detailed.contains("CSK"), "{detailed}");
+    let why = site.ok(&["why", "example.net"]);
+    assert!(!why.contains("rror"), "{why}");
+    assert_eq!(at_rest(&site), 2, "a look wakes nobody");
+    let mut secondary = Follower::new(site.publication_port(), "example.net").unwrap();
+    // A change wakes it, and secondaries have the difference.
+    let served = site.served_serial("example.net");
+    change(&site, "example.net", &text(2));
+    site.await_published("example.net", 2);
+    assert!(site.served_serial("example.net") > served);
+    let step = secondary.follow(site.publication_port()).unwrap();
+    assert!(matches!(step, Step::Incremental(_)), "{step:?}");
+    secondary.compare(site.publication_port()).unwrap();
+    await_rest(&site, 2);
+    // The gate compares the next version with the one before, as if there had been no rest.
+    change(&site, "example.net", &text(3));
+    let status = site.await_published("example.net", 3);
+    assert_eq!(status["verification"]["mode"], "delta", "{status:#}");
+    secondary.follow(site.publication_port()).unwrap();
+    secondary.compare(site.publication_port()).unwrap();
+    crate::validity::judge(&site, "example.net");
+    await_rest(&site, 2);
+    // A policy is for zones at rest as well.
+    site.policy(
+        "p",
+        "[key-manager.generation]\nuse-csk = true\n[signer.denial]\ntype = \"nsec3\"\n",
+    );
+    site.ok(&["policy", "reload"]);
+    for zone in ["example.net", "example.org"] {
+        until("NSEC3 by the new policy", || {
+            let answer = site.ask(&[zone, "NSEC3PARAM"]);
+            (!answer.rdata("NSEC3PARAM").is_empty()).then_some(())
+        });
+        crate::validity::judge(&site, zone);
+    }
+    await_rest(&site, 2);
+    // An order is carried out; a zone at rest can go.
+    site.ok(&["zone", "resign", "example.org"]);
+    let before = site.served_serial("example.org");
+    until("signed again", || {
+        (site.served_serial("example.org") >= before).then_some(())
+    });
+    await_rest(&site, 2);
+    site.ok(&["zone", "remove", "example.org", "--yes"]);
+    until("one zone is left", || {
+        (!site.ok(&["zone", "list"]).contains("example.org")).then_some(())
+    });
+    assert_eq!(site.ask(&["example.org", "SOA"]).serial(), None);
+}
+
+#[test]
+fn a_start_serves_zones_at_rest_and_restores_them_in_turn() {
+    let mut site = site();
+    site.start();
+    site.policy("p", "[key-manager.generation]\nuse-csk = true\n");
+    site.ok(&["policy", "reload"]);
+    add(&site, "example.net", &text(1));
+    add(&site, "example.org", &text(1));
+    site.await_published("example.org", 1);
+    site.await_published("example.net", 1);
+    change(&site, "example.net", &text(2));
+    site.await_published("example.net", 2);
+    await_rest(&site, 2);
+    let mut secondary = Follower::new(site.publication_port(), "example.net").unwrap();
+    let serial = site.served_serial("example.net");
+    // A change while nobody runs is found by a zone that is served at rest first.
+    site.write("zones/example.net", &text(3));
+    site.kill();
+    site.start();
+    assert!(site.ask(&["example.net", "SOA"]).serial() >= Some(serial));
+    assert!(site.ask(&["example.org", "SOA"]).serial().is_some());
+    site.await_published("example.net", 3);
+    let step = secondary.follow(site.publication_port()).unwrap();
+    assert!(matches!(step, Step::Incremental(_)), "{step:?}");
+    secondary.compare(site.publication_port()).unwrap();
+    await_rest(&site, 2);
+    // Where what was published cannot be read back, nothing is served before it is mended.
+    let damaged = newest_snapshot(&site, "example.org");
+    site.kill();
+    let mut octets = std::fs::read(&damaged).unwrap();
+    let middle = octets.len() / 2;
+    octets[middle] ^= 1;
+    std::fs::write(&damaged, octets).unwrap();
+    site.start();
+    assert!(site.ask(&["example.net", "SOA"]).serial() > Some(serial));
+    site.await_published("example.org", 1);
+    crate::validity::judge(&site, "example.org");
+}
+
+/// The file of what the zone has published.
+fn newest_snapshot(site: &Site, zone: &str) -> std::path::PathBuf {
+    let id = site.status(zone)["id"].as_str().unwrap().to_string();
+    let mut snapshots = crate::recovery::files(site, "snap-");
+    snapshots.retain(|p| p.to_string_lossy().contains(&id));
+    snapshots
+        .into_iter()
+        .max()
+        .unwrap_or_else(|| panic!("{id}"))
+}
+
+#[test]
+fn a_zone_at_rest_signs_again_in_time() {
+    let mut site = site();
+    let began = 1_800_000_000;
+    site.begin_at(began);
+    site.start();
+    site.policy("p", "[key-manager.generation]\nuse-csk = true\n");
+    site.ok(&["policy", "reload"]);
+    add(&site, "example.net", &text(1));
+    site.await_published("example.net", 1);
+    await_rest(&site, 1);
+    // Longer than signatures are good for, in days: it wakes each time that something is due.
+    for day in 0..20 {
+        site.advance(DAY);
+        let now = site.now();
+        until(&format!("day {day}: signatures that last"), || {
+            let answer = site.ask(&["example.net", "SOA", "+dnssec"]);
+            let rrsig = answer.rdata("RRSIG");
+            let ends = rrsig.first()?.split_whitespace().nth(4)?.to_string();
+            (secs(&ends) > now + 2 * 86_400).then_some(())
+        });
+    }
+    await_rest(&site, 1);
+}
+
+/// Of a time as signatures show it (RFC 4034 section 3.2), in seconds.
+fn secs(text: &str) -> i64 {
+    let n = |a: usize, b: usize| text[a..b].parse::<i64>().unwrap();
+    let (y, m, d) = (n(0, 4), n(4, 6), n(6, 8));
+    // Days since 1970 of a date in the Gregorian calendar.
+    let (y, m) = if m > 2 { (y, m - 3) } else { (y - 1, m + 9) };
+    let days = 365 * y + y / 4 - y / 100 + y / 400 + (153 * m + 2) / 5 + d - 1 - 719_468;
+    days * 86_400 + n(8, 10) * 3600 + n(10, 12) * 60 + n(12, 14)
+}
