@@ -334,7 +334,7 @@ mod tests {
                 ours: keys.to_vec(),
                 usable: keys.to_vec(),
                 foreign: false,
-                ttl: TTL,
+                ttl: if keys.is_empty() { 60 } else { TTL },
             }],
             delegation: None,
         }));

@@ -109,13 +109,15 @@ impl World {
         self.checks += 1;
         self.note_calm();
         let all = self.reachable();
-        self.note_looks(&all);
+        let met = self.note_looks(&all);
         if all != self.reach.last {
             self.reach.unwanted.retain(|i| all.contains(i));
             self.reach.last.clone_from(&all);
             self.check_caches(&all);
             self.check_log(&all);
             self.check_ds_keys(&all);
+        } else if met {
+            self.check_log(&all);
         }
         self.check_announced();
         self.check_cds();
@@ -291,22 +293,28 @@ impl World {
         }
     }
 
-    /// DS sets that were there while a look asked all of the parent's servers are known from then on.
-    fn note_looks(&mut self, all: &[Id]) {
+    /// A DS set that was there while a look asked all of the parent's servers is known from then on.
+    /// True if there is one.
+    fn note_looks(&mut self, all: &[Id]) -> bool {
         self.reach.unmet.retain(|i, _| all.contains(i));
-        let look = self.zone.look(What::Ds).filter(|l| l.covered.is_some());
-        let Some(times) = look.map(|l| (l.started, l.ended)) else {
-            return;
+        let Some(look) = self.zone.look(What::Ds) else {
+            return false;
         };
-        if self.reach.looked.replace(times) == Some(times) {
-            return;
+        let answered = look
+            .members
+            .iter()
+            .all(|m| m.last_answer == Some(look.ended));
+        let times = (look.started, look.ended);
+        if !answered || self.reach.looked.replace(times) == Some(times) {
+            return false;
         }
         // It has just ended; its own times are those of a clock that is stepped.
-        let took = times.1.since(times.0);
-        let began = self.now.saturating_sub(took);
+        let began = self.now.saturating_sub(times.1.since(times.0));
         let shown = self.ds_shown();
+        let before = self.reach.unmet.len();
         let met = |i: &Id, came: Timestamp| shown.contains(i) && came < began;
         self.reach.unmet.retain(|i, came| !met(i, *came));
+        self.reach.unmet.len() < before
     }
 
     /// A DS set that no look has met yet, while whatever uses the end of this key's DS waits for a look

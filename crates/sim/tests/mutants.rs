@@ -74,7 +74,6 @@ fn wrong_rules_are_noticed_by_name() {
         (HeldClockIsIgnored, "regress/by-hand-while-held"),
         (AssumeNothing, "regress/ds-back-unseen"),
         (AssumeNothing, "regress/old-ds-back-unseen"),
-        (AssumeNothing, "regress/both-ds-back-unseen"),
         (ReturnedDsIsOld, "regress/ds-back-not-wanted"),
     ];
     let mut survivors = Vec::new();
