@@ -222,28 +222,53 @@ impl ZoneKeys {
         }
     }
 
-    /// The DS was changed before we ever saw the old one: a TTL of two days is assumed for it.
+    /// The old DS was there, or may have been, and no look saw it go: it was changed before we ever saw
+    /// it, or came back and went again while nobody could look. It is assumed to have been in service
+    /// until this sweep, with the TTL that it had when it was seen, or two days.
     fn assume_old_ds(&mut self, roll: &Roll, report: &SweepReport, seen: Seen) {
-        if !matches!(seen, Seen::DsSwapped | Seen::DsBoth) || self.parent.linked_at.is_none() {
+        let linked = self.parent.linked_at.is_some();
+        let may_have_been = match (seen, self.parent.delegation) {
+            (Seen::DsSwapped | Seen::DsBoth, _) => linked,
+            // It was asked for, so it may have been there although no look ever saw one.
+            (Seen::DsNone, Delegation::Ours | Delegation::Unknown) => true,
+            (Seen::DsNone, _) => linked,
+            _ => false,
+        };
+        if !may_have_been || is(Mutant::AssumeNothing) {
             return;
         }
-        // An empty RRset that was seen before the old DS came says nothing about it.
         let (old, new) = (self.kind(&roll.old, true), self.kind(&roll.new, true));
+        // An empty RRset that was seen before the old DS came says nothing about it.
         let was = |ours: &[KeyNum]| {
-            old.iter().any(|n| ours.contains(n)) && !new.iter().all(|n| ours.contains(n))
+            let swapped = !new.is_empty() && new.iter().all(|n| ours.contains(n));
+            old.iter().any(|n| ours.contains(n)) && !swapped
         };
-        let known = self.log.entries.iter().any(|e| match &e.what {
-            Served::Ds { ours, .. } => was(ours),
-            _ => false,
-        });
-        if !known && !is(Mutant::AssumeNothing) {
+        let both = |usable: &[KeyNum]| old.iter().chain(&new).all(|n| usable.contains(n));
+        let mut known = false;
+        let mut ttl = None;
+        for e in &self.log.entries {
+            let Served::Ds { ours, usable, .. } = &e.what else {
+                continue;
+            };
+            if was(ours) {
+                // One that ended before this wait began says nothing about what came after it.
+                known |= e.last.is_none_or(|at| at >= roll.since);
+                ttl = ttl.max(Some(e.ttl));
+            }
+            // Of a standby key: there before the roll began, and still there.
+            known |= seen == Seen::DsBoth
+                && both(usable)
+                && e.last.is_none()
+                && e.first <= roll.started_at;
+        }
+        if !known {
             self.log.assume(
                 Served::Ds {
                     ours: old.clone(),
                     usable: old,
                     foreign: false,
                 },
-                ASSUMED_DS_TTL,
+                ttl.unwrap_or(ASSUMED_DS_TTL),
                 report.ended,
                 Duration::from_secs(report.covered.unwrap_or(0)),
             );
@@ -277,5 +302,153 @@ impl ZoneKeys {
                 k.times.seen_at.get_or_insert(at);
             });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::double_ds::{policy, publish, t, zone};
+    use crate::event::Event;
+    use crate::observe::DsShown;
+    use crate::policy::KeyPolicy;
+    use crate::roll::{Cause, Dying, Stage, Strategy};
+    use crate::ttl::Free;
+    use crate::{begin, step_event};
+
+    const OLD: KeyNum = KeyNum(1);
+    const NEW: KeyNum = KeyNum(3);
+    const TTL: u32 = 7200;
+
+    /// All of the parent's servers show the DS of these keys; `seen` is met by it.
+    fn shown(z: &mut ZoneKeys, keys: &[KeyNum], seen: Option<(Class, Seen)>, at: u64) {
+        z.apply(&Event::Swept(SweepReport {
+            what: What::Ds,
+            started: t(at),
+            ended: t(at),
+            members: Vec::new(),
+            passed: None,
+            covered: Some(0),
+            seen: seen.map(|(c, s)| (c, s, true)).into_iter().collect(),
+            ds: vec![DsShown {
+                ours: keys.to_vec(),
+                usable: keys.to_vec(),
+                foreign: false,
+                ttl: if keys.is_empty() { 60 } else { TTL },
+            }],
+            delegation: None,
+        }));
+    }
+
+    fn started(z: &mut ZoneKeys, p: &KeyPolicy, kind: RollType, at: u64) -> Class {
+        let mut roll = begin(z, p, kind, Cause::Operator, Strategy::Normal, t(at));
+        if kind != RollType::GoInsecure {
+            let mut new = crate::testkit::key(NEW.0, crate::key::Role::Ksk, 13);
+            new.times.generated_at = Some(t(at));
+            z.keys.push(new);
+            roll.new = vec![NEW];
+        }
+        z.apply(&Event::RollStarted { roll: roll.clone() });
+        roll.class()
+    }
+
+    fn to(z: &mut ZoneKeys, class: Class, stage: Stage, at: u64) {
+        while z.roll(class).is_some_and(|r| r.stage != stage) {
+            let event = step_event(z.roll(class).expect("runs"), t(at));
+            z.apply(&event);
+        }
+    }
+
+    fn free(z: &ZoneKeys, class: Class, dying: Dying) -> Free {
+        let roll = z.roll(class).expect("runs");
+        z.free(dying, roll, Duration::ZERO)
+    }
+
+    fn until(at: u64, ttl: u32) -> Free {
+        let at = t(at + u64::from(ttl) + 1);
+        Free::At { at, ttl }
+    }
+
+    /// It was seen to be gone; it came back unseen, and is gone again when the step looks.
+    #[test]
+    fn a_ds_that_may_have_come_back_unseen_is_waited_for() {
+        let p = policy();
+        let (kinds, far) = (
+            [
+                (RollType::GoInsecure, Stage::P1, Seen::DsNone, Dying::AnyDs),
+                (
+                    RollType::KskDoubleSignature,
+                    Stage::P2,
+                    Seen::DsSwapped,
+                    Dying::DsWithOld,
+                ),
+                (
+                    RollType::KskDoubleDs,
+                    Stage::P1,
+                    Seen::DsBoth,
+                    Dying::DsWithoutNew,
+                ),
+            ],
+            50_000,
+        );
+        for (kind, stage, seen, dying) in kinds {
+            let after: &[KeyNum] = match seen {
+                Seen::DsNone => &[],
+                Seen::DsSwapped => &[NEW],
+                _ => &[OLD, NEW],
+            };
+            // Seen to be gone long before the roll.
+            let mut z = zone(&p, true);
+            shown(&mut z, &[OLD], None, 10);
+            shown(&mut z, &[], None, 20);
+            let class = started(&mut z, &p, kind, far);
+            to(&mut z, class, stage, far);
+            publish(&mut z, &p, far);
+            shown(&mut z, after, Some((class, seen)), far + 100);
+            assert_eq!(free(&z, class, dying), until(far + 100, TTL), "{kind:?}");
+            // A later look that finds the same ends nothing anew.
+            shown(&mut z, after, None, far + 200);
+            assert_eq!(free(&z, class, dying), until(far + 100, TTL), "{kind:?}");
+            // Seen until the step's own looks: nothing is assumed on top of what was seen.
+            let mut z = zone(&p, true);
+            shown(&mut z, &[OLD], None, 10);
+            let class = started(&mut z, &p, kind, far);
+            to(&mut z, class, stage, far);
+            shown(&mut z, after, Some((class, seen)), far + 100);
+            let entries = z.log.entries.len();
+            assert_eq!(free(&z, class, dying), until(far + 100, TTL), "{kind:?}");
+            // What was met, not met and met again is not waited for anew.
+            shown(&mut z, after, Some((class, seen)), far + 300);
+            assert_eq!(z.log.entries.len(), entries, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn a_ds_that_was_asked_for_and_never_seen_is_waited_for_as_long_as_parents_use() {
+        let p = policy();
+        let mut z = zone(&p, false);
+        for (delegation, expected) in [
+            (Delegation::Ours, until(100, ASSUMED_DS_TTL)),
+            (Delegation::None, Free::Always),
+        ] {
+            z.parent.delegation = delegation;
+            let mut z = z.clone();
+            let class = started(&mut z, &p, RollType::GoInsecure, 50);
+            shown(&mut z, &[], Some((class, Seen::DsNone)), 100);
+            assert_eq!(free(&z, class, Dying::AnyDs), expected, "{delegation:?}");
+        }
+    }
+
+    /// A standby key's DS that was there before the roll and still is.
+    #[test]
+    fn nothing_is_assumed_beside_the_ds_of_a_standby_key() {
+        let p = policy();
+        let mut z = zone(&p, true);
+        shown(&mut z, &[OLD], None, 10);
+        shown(&mut z, &[OLD, NEW], None, 20);
+        let class = started(&mut z, &p, RollType::KskDoubleDs, 50_000);
+        to(&mut z, class, Stage::P1, 50_000);
+        shown(&mut z, &[OLD, NEW], Some((class, Seen::DsBoth)), 50_100);
+        assert_eq!(free(&z, class, Dying::DsWithoutNew), until(20, TTL));
     }
 }

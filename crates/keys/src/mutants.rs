@@ -78,6 +78,8 @@ pub enum Mutant {
     AllRollsTogether,
     /// A DS that was never seen is not assumed to be in caches.
     AssumeNothing,
+    /// A DS that comes back to the parent is the one that has ended.
+    ReturnedDsIsOld,
     /// Before a zone was taken over its TTLs were those of now.
     TakenOverKnown,
     /// Signatures at the apex are renewed when they end.

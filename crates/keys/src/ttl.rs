@@ -218,7 +218,10 @@ impl TtlLog {
 
     /// A parent server showed this at `at`. Several contents may be open at once.
     pub fn observe(&mut self, what: Served, ttl: u32, at: Timestamp) {
-        let open = |e: &Entry| e.what == what && e.ttl == ttl && e.last.is_none();
+        let open = |e: &Entry| {
+            let ended = e.last.is_some() && !is(Mutant::ReturnedDsIsOld);
+            e.what == what && e.ttl == ttl && !ended
+        };
         if !self.entries.iter().any(open) {
             self.push(what, ttl, at, false);
         }

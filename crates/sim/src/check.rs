@@ -109,12 +109,15 @@ impl World {
         self.checks += 1;
         self.note_calm();
         let all = self.reachable();
+        let met = self.note_looks(&all);
         if all != self.reach.last {
             self.reach.unwanted.retain(|i| all.contains(i));
             self.reach.last.clone_from(&all);
             self.check_caches(&all);
             self.check_log(&all);
             self.check_ds_keys(&all);
+        } else if met {
+            self.check_log(&all);
         }
         self.check_announced();
         self.check_cds();
@@ -276,7 +279,7 @@ impl World {
                         let known = self.zone.log.entries.iter().any(|e| of(&e.what));
                         // What is wanted may be there before it was seen; nothing ends it.
                         let wanted = self.zone.parent.wanted.contains(n);
-                        has && known && !wanted && ends(&of)
+                        has && known && !wanted && !self.is_before_the_look(n, *i) && ends(&of)
                     }
                     _ => false,
                 };
@@ -288,6 +291,48 @@ impl World {
         if let Some(text) = wrong {
             self.fail(Rule::W10, text);
         }
+    }
+
+    /// A DS set that was there while a look asked all of the parent's servers is known from then on.
+    /// True if there is one.
+    fn note_looks(&mut self, all: &[Id]) -> bool {
+        self.reach.unmet.retain(|i, _| all.contains(i));
+        let Some(look) = self.zone.look(What::Ds) else {
+            return false;
+        };
+        let answered = look
+            .members
+            .iter()
+            .all(|m| m.last_answer == Some(look.ended));
+        let times = (look.started, look.ended);
+        if !answered || self.reach.looked.replace(times) == Some(times) {
+            return false;
+        }
+        // It has just ended; its own times are those of a clock that is stepped.
+        let began = self.now.saturating_sub(times.1.since(times.0));
+        let shown = self.ds_shown();
+        let before = self.reach.unmet.len();
+        let met = |i: &Id, came: Timestamp| shown.contains(i) && came < began;
+        self.reach.unmet.retain(|i, came| !met(i, *came));
+        self.reach.unmet.len() < before
+    }
+
+    /// A DS set that no look has met yet, while whatever uses the end of this key's DS waits for a look
+    /// first. A DS that is wanted comes to the parent at any moment, also at the last before it is not
+    /// wanted any more (the roll to insecure begins, or a KSK roll asks for the other one) and between
+    /// two looks: nothing could have told of it. The log's end is not used before that look: the row
+    /// that waits for caches comes after the row that waits for the parent, and its look finds the DS,
+    /// which is logged then, or finds that it is not there any more, and then what may have been there
+    /// since the last one is assumed. From that look on the log is held to what caches hold, and so it
+    /// is in every row that has nothing to see at the parent.
+    fn is_before_the_look(&self, n: &KeyNum, ds: Id) -> bool {
+        let mut using = self.zone.rolls.iter();
+        let waits = |r: &cascade_keys::Roll| {
+            let mut seen = r.row().into_iter().flat_map(|row| row.seen);
+            seen.any(|s| What::of(*s) == What::Ds && !r.is_met(*s))
+        };
+        self.reach.unmet.contains_key(&ds)
+            && using.all(|r| waits(r) || !r.old.contains(n) && !r.new.contains(n))
     }
 
     /// W11: outside double-DS a key whose DS may be cached is in the DNSKEY RRset.

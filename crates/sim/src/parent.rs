@@ -150,6 +150,7 @@ impl World {
         let unwanted = !self.is_wanted(&set);
         self.parents[server].set = set;
         let id = self.ds_id(server);
+        self.reach.unmet.insert(id, self.now);
         if unwanted {
             self.reach.unwanted.insert(id);
         }
@@ -218,6 +219,8 @@ impl World {
                 ..ParentServer::default()
             });
             self.config.parent.push(*delay);
+            let id = self.ds_id(self.parents.len() - 1);
+            self.reach.unmet.insert(id, self.now);
         }
     }
 

@@ -38,6 +38,11 @@ pub(crate) struct Reach {
     pub(crate) last: Vec<Id>,
     /// DS sets that the manager never wanted, as long as they live.
     pub(crate) unwanted: BTreeSet<Id>,
+    /// DS sets that came to some server of the parent, and when, until a look at all of those servers
+    /// meets them.
+    pub(crate) unmet: BTreeMap<Id, Timestamp>,
+    /// Begin and end of the last such look.
+    pub(crate) looked: Option<(Timestamp, Timestamp)>,
 }
 
 impl Reach {

@@ -72,6 +72,9 @@ fn wrong_rules_are_noticed_by_name() {
         (SignersLeaveAtOnce, "regress/old-algorithm-ds-late"),
         (UnsignedUnseen, "regress/unsigned-ds-late"),
         (HeldClockIsIgnored, "regress/by-hand-while-held"),
+        (AssumeNothing, "regress/ds-back-unseen"),
+        (AssumeNothing, "regress/old-ds-back-unseen"),
+        (ReturnedDsIsOld, "regress/ds-back-not-wanted"),
     ];
     let mut survivors = Vec::new();
     for (m, name) in list {
@@ -81,6 +84,22 @@ fn wrong_rules_are_noticed_by_name() {
         }
     }
     assert_eq!(survivors, []);
+}
+
+/// A DS that no look has met is not held against the log while a look comes first; one that a look has
+/// met is, from that look on, although the step that waits for it has not been taken.
+#[test]
+fn the_log_is_held_to_a_ds_from_the_look_on_that_meets_it() {
+    let text = file("regress/ds-back-not-wanted");
+    assert_eq!(caught(Mutant::ReturnedDsIsOld, &text), Some(Rule::W10));
+    let scenario = parse(&text).expect("good");
+    let o = with(Mutant::ReturnedDsIsOld, || {
+        run(&scenario, &Choice::default())
+    });
+    let broken = o.broken.expect("caught");
+    // Its first look comes five seconds after the beginning of the roll, two after the DS.
+    let look = 20 * 86_400 + 7;
+    assert!((look..look + 60).contains(&broken.age), "{broken}");
 }
 
 /// The formulas of time that decide about keys, each with the wrong ones that are tried in its
@@ -105,13 +124,13 @@ fn every_formula_has_its_mutants() {
     let others: &[(&str, &[Mutant])] = &[
         ("exp(S) = max of last + TTL + 1 s, TTL as served", &[NewTtl]),
         (
-            "last = end of the sweep that shows newer data everywhere",
-            &[LastAtStart],
+            "last = end of the sweep that shows newer data everywhere; what returns has no end",
+            &[LastAtStart, ReturnedDsIsOld],
         ),
         ("free(S) = exp(S) + margin", &[NoMargin]),
         ("x = SOA EXPIRE for a server that was not reached", &[NoX]),
         (
-            "a DS before the first look: TTL of 2 days",
+            "a DS before the first look: TTL of 2 days; one that may have come back: its TTL",
             &[AssumeNothing],
         ),
         (

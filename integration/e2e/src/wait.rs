@@ -8,17 +8,23 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+/// Between two questions no more than this counts: a test that is stopped for minutes (a machine that
+/// sleeps, or that somebody needs for a measurement) asks several times after it before it gives up.
+const LONGEST_TURN: Duration = Duration::from_secs(10);
+
 /// Asks again and again until there is an answer or the time is over.
 pub fn within<T>(limit: Duration, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
-    let end = Instant::now() + limit;
+    let mut waited = Duration::ZERO;
     loop {
+        let began = Instant::now();
         if let Some(answer) = ask() {
             return Some(answer);
         }
-        if Instant::now() >= end {
+        if waited >= limit {
             return None;
         }
         thread::sleep(Duration::from_millis(20));
+        waited += began.elapsed().min(LONGEST_TURN);
     }
 }
 

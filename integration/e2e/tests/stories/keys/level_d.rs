@@ -11,6 +11,8 @@ mod conditions;
 mod deeds;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use cascade_e2e::{Server, until, within};
@@ -467,29 +469,157 @@ fn going_insecure_and_back_as_in_the_simulator() {
     story("s55-insecure-and-back", false);
 }
 
+/// One file, played once.
+struct Played {
+    name: String,
+    kills: bool,
+    /// What was validated, or where it failed.
+    told: Result<String, String>,
+    secs: u64,
+}
+
+impl Played {
+    /// Of a run during which all of it was stopped from outside a failure says nothing: clients gave up
+    /// a daemon that stood still. It is played again.
+    fn new(name: &str, text: &str, kills: bool) -> Played {
+        loop {
+            let stops = STOPS.load(Ordering::Relaxed);
+            let played = Played::once(name, text, kills);
+            if played.told.is_ok() || STOPS.load(Ordering::Relaxed) == stops {
+                return played;
+            }
+            println!("{name}: stopped from outside while it ran, played again");
+        }
+    }
+
+    fn once(name: &str, text: &str, kills: bool) -> Played {
+        let began = std::time::Instant::now();
+        let told = std::panic::catch_unwind(|| tell(name, text, kills));
+        let told = told.map_err(|why| {
+            let text = why.downcast_ref::<String>().map(String::as_str);
+            let text = text.or(why.downcast_ref::<&str>().copied());
+            let first = text.and_then(|t| t.lines().next()).unwrap_or("panicked");
+            format!("{name}: FAILED: {first}")
+        });
+        let secs = began.elapsed().as_secs();
+        let played = Played {
+            name: name.to_string(),
+            kills,
+            told,
+            secs,
+        };
+        println!("{played}");
+        played
+    }
+}
+
+impl std::fmt::Display for Played {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (Ok(told) | Err(told)) = &self.told;
+        let how = if self.kills {
+            ", killed at every step"
+        } else {
+            ""
+        };
+        write!(f, "{told}{how} ({} s)", self.secs)
+    }
+}
+
+/// How often this program was stopped and went on.
+static STOPS: AtomicUsize = AtomicUsize::new(0);
+
+/// Counts stops until the end of the program.
+fn watch_for_stops() {
+    std::thread::spawn(|| {
+        loop {
+            let began = std::time::Instant::now();
+            std::thread::sleep(Duration::from_secs(1));
+            if began.elapsed() > Duration::from_secs(15) {
+                STOPS.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    });
+}
+
+/// Files that are played at the same time: most of it is waiting for programs to answer.
+const AT_ONCE: usize = 10;
+
 /// All that apply, each also with the daemon killed after every step: `just level-d`, which may name
-/// the first letters of files.
+/// the first letters of files, and `CASCADE_LEVEL_D_AT_ONCE` how many are played at the same time.
 #[test]
 #[ignore = "takes most of an hour; `just level-d`"]
 fn every_scenario_that_applies() {
     let only = std::env::var("CASCADE_LEVEL_D").unwrap_or_default();
-    let mut failed = Vec::new();
+    let at_once = std::env::var("CASCADE_LEVEL_D_AT_ONCE").ok();
+    let at_once = at_once.and_then(|n| n.parse().ok()).unwrap_or(AT_ONCE);
+    let began = std::time::Instant::now();
+    watch_for_stops();
+    let (mut due, mut not) = (Vec::new(), BTreeMap::<&str, Vec<String>>::new());
     for (name, text) in files().into_iter().filter(|f| f.0.starts_with(&only)) {
-        for kills in [false, true] {
-            let began = std::time::Instant::now();
-            let told = std::panic::catch_unwind(|| tell(&name, &text, kills));
-            let told = told.unwrap_or_else(|_| {
-                failed.push(name.clone());
-                format!("{name}: FAILED")
-            });
-            let how = if kills { ", killed at every step" } else { "" };
-            println!("{told}{how} ({} s)", began.elapsed().as_secs());
-            if told.contains("does not apply") {
-                break;
+        let first = expand(&text).unwrap_or_else(|e| panic!("{name}.scn:{e}"));
+        let scenario = parse(&first[0]).unwrap_or_else(|e| panic!("{name}.scn:{e}"));
+        match applies::not(&scenario) {
+            Some(why) => not.entry(why).or_default().push(name),
+            None => {
+                let days = scenario.run / cascade_sim::DAY;
+                due.extend([false, true].map(|kills| (days, name.clone(), text.clone(), kills)));
             }
         }
     }
-    assert!(failed.is_empty(), "{failed:?}");
+    // The longest are taken first, from the end.
+    due.sort_by_key(|d| (d.0, d.3));
+    let due = Mutex::new(due);
+    let played = Mutex::new(Vec::new());
+    std::thread::scope(|s| {
+        for _ in 0..at_once {
+            s.spawn(|| {
+                loop {
+                    let next = due.lock().unwrap().pop();
+                    let Some((_, name, text, kills)) = next else {
+                        break;
+                    };
+                    let one = Played::new(&name, &text, kills);
+                    played.lock().unwrap().push(one);
+                }
+            });
+        }
+    });
+    let mut played = played.into_inner().unwrap();
+    played.sort_by(|a, b| (&a.name, a.kills).cmp(&(&b.name, b.kills)));
+    println!("{}", summary(&played, &not, began.elapsed()));
+    let failed: Vec<String> = played
+        .iter()
+        .filter(|p| p.told.is_err())
+        .map(ToString::to_string)
+        .collect();
+    assert!(failed.is_empty(), "{failed:#?}");
+}
+
+fn summary(played: &[Played], not: &BTreeMap<&str, Vec<String>>, took: Duration) -> String {
+    let mut out = String::from("\nLevel D\n");
+    for (kills, how) in [(false, "plain"), (true, "killed at every step")] {
+        let all: Vec<&Played> = played.iter().filter(|p| p.kills == kills).collect();
+        let good = all.iter().filter(|p| p.told.is_ok()).count();
+        let secs: u64 = all.iter().map(|p| p.secs).sum();
+        out += &format!("{how}: {good} of {} files, {secs} s\n", all.len());
+    }
+    for (why, names) in not {
+        let names = names.join(", ");
+        out += &format!("does not apply, {why}: {names}\n");
+    }
+    let mut slow: Vec<&Played> = played.iter().collect();
+    slow.sort_by_key(|p| std::cmp::Reverse(p.secs));
+    for p in slow.iter().take(5) {
+        out += &format!("slow: {p}\n");
+    }
+    for p in played.iter().filter(|p| p.told.is_err()) {
+        out += &format!("{p}\n");
+    }
+    let (secs, stops) = (took.as_secs(), STOPS.load(Ordering::Relaxed));
+    if stops > 0 {
+        out += &format!("stopped from outside {stops} times\n");
+    }
+    out + &format!("{} min {} s in all\n", secs / 60, secs % 60)
 }
 
 /// What is left out is left out by name and with its reason, so that a file that stops to apply is
