@@ -147,6 +147,8 @@ pub(crate) struct Real {
     steps: Steps,
     /// What was published last.
     last: Option<Arc<ZoneVersion>>,
+    /// Contents of what was written, to know them again.
+    written: BTreeMap<VersionId, Fingerprint>,
     /// Contents by serial.
     serials: BTreeMap<u32, Fingerprint>,
     /// Serial of the source, and the text that it stands for.
@@ -167,6 +169,7 @@ impl Real {
             sources: BTreeMap::new(),
             steps: Steps::default(),
             last: None,
+            written: BTreeMap::new(),
             serials: BTreeMap::new(),
             source: (0, String::new()),
             ds: Vec::new(),

@@ -151,6 +151,8 @@ impl World {
                     real.store.fresh = None;
                 }
                 real.store.row = next;
+                let content = verified.version().full_fingerprint();
+                real.written.insert(version, content);
                 self.pipe.as_mut()?.durable.insert(version);
                 Some(Event::PersistDone { job })
             }
@@ -321,7 +323,7 @@ impl World {
             wrong.get_or_insert_with(|| format!("the files end with {newest:?}"));
         }
         if let Some((v, _)) = all.last()
-            && real.serials.get(&v.serial().0) != Some(&v.full_fingerprint())
+            && real.written.get(&v.id()) != Some(&v.full_fingerprint())
         {
             wrong.get_or_insert_with(|| "it is another content".to_string());
         }
