@@ -2,6 +2,7 @@
 
 use cascade_keys::{KeyNum, KeyPolicy, Role};
 
+use crate::real::Denial;
 use crate::{DAY, HOUR};
 
 /// The zone's name in canonical wire form.
@@ -120,6 +121,10 @@ pub struct Config {
     pub public_keys: Option<fn(KeyNum, Role, u8) -> Vec<u8>>,
     /// Level Z: versions go through the product's pipeline.
     pub pipeline: bool,
+    /// Level Z with real keys, signatures and messages; with a pipeline in any case.
+    pub real: bool,
+    /// How the zone proves that something is not there; real data only.
+    pub denial: Denial,
     /// Keep a line for people of everything that matters.
     pub lines: bool,
 }
@@ -174,6 +179,8 @@ impl Default for Config {
             max_step: 300,
             public_keys: None,
             pipeline: false,
+            real: false,
+            denial: Denial::Nsec,
             lines: true,
         }
     }

@@ -20,6 +20,9 @@ pub struct Failure {
     /// The scenario, sweeps filled in.
     pub scenario: String,
     pub choice: Choice,
+    /// With real data.
+    #[serde(default)]
+    pub real: bool,
     pub broken: Broken,
     /// What caches could hold then, by class.
     pub classes: Vec<String>,
@@ -37,6 +40,7 @@ impl Failure {
             name: name.to_string(),
             scenario: scenario.to_string(),
             choice: choice.clone(),
+            real: w.config.real,
             broken: outcome.broken.clone()?,
             classes: classes(w),
             lines: lines.to_vec(),
@@ -48,7 +52,9 @@ impl Failure {
     /// # Errors
     /// The scenario in the file cannot be read by this build.
     pub fn replay(&self) -> Result<Outcome, ScenarioError> {
-        Ok(run(&parse(&self.scenario)?, &self.choice))
+        let mut scenario = parse(&self.scenario)?;
+        scenario.config.real = self.real;
+        Ok(run(&scenario, &self.choice))
     }
 
     /// Leaves out of the scenario whatever the same broken rule does not need: faults and orders,
@@ -108,7 +114,10 @@ impl Failure {
 
     /// Takes the other scenario if it breaks the same rule.
     fn try_instead(&mut self, text: String, choice: Choice) {
-        let Ok(scenario) = parse(&text) else { return };
+        let Ok(mut scenario) = parse(&text) else {
+            return;
+        };
+        scenario.config.real = self.real;
         let outcome = run(&scenario, &choice);
         let same = |b: &Broken| b.rule == self.broken.rule;
         if outcome.broken.as_ref().is_some_and(same)

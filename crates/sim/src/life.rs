@@ -10,6 +10,7 @@ use cascade_zone::id::KeyId;
 
 use crate::check::Rule;
 use crate::parent::Ds;
+use crate::real::Denial;
 use crate::servers::{PARTS, Part};
 use crate::world::World;
 use crate::{DAY, MINUTE};
@@ -114,6 +115,9 @@ impl World {
         if self.contents.len() > 1 {
             self.contents.pop();
         }
+        if self.is_real() {
+            return self.roll_back_real();
+        }
         let Some(v) = self.versions.last().cloned() else {
             return;
         };
@@ -123,7 +127,11 @@ impl World {
     }
 
     /// NSEC becomes NSEC3 or the reverse: the whole chain is made and signed by the keys of now.
-    pub fn change_denial(&mut self) {
+    pub fn change_denial(&mut self, to: Denial) {
+        self.config.denial = to;
+        if self.is_real() {
+            return self.change_settings();
+        }
         let Some(v) = self.versions.last().cloned() else {
             return;
         };

@@ -51,6 +51,9 @@ enum Command {
         /// More seeds than the files name: 0 up to this one.
         #[arg(long)]
         seeds: Option<u64>,
+        /// Level Z: the product's pipeline, and zones with real keys, signatures and messages.
+        #[arg(long)]
+        real: bool,
         /// Which combinations of roll, stage and fault were reached, and the slowest files; one that was
         /// not reached is a failure.
         #[arg(long)]
@@ -123,6 +126,9 @@ impl Seeds {
     }
 }
 
+/// Which seeds, which share of faults and crashes, and whether data are real.
+type How = (Seeds, Share, bool);
+
 fn main() -> ExitCode {
     let result = match Args::parse().command {
         Command::Run {
@@ -132,6 +138,7 @@ fn main() -> ExitCode {
             all,
             dealt,
             seeds,
+            real,
             reached,
             out,
         } => {
@@ -146,7 +153,7 @@ fn main() -> ExitCode {
                 (None, Some(n)) => Seeds::Between(0, n),
                 (None, None) => Seeds::OfTheFile,
             };
-            run_files(&files, seeds, share, reached, &out)
+            run_files(&files, (seeds, share, real), reached, &out)
         }
         Command::Explore {
             from,
@@ -192,13 +199,7 @@ struct Tally {
 /// Files that are told to be slow.
 const SLOWEST: usize = 5;
 
-fn run_files(
-    files: &[PathBuf],
-    seeds: Seeds,
-    share: Share,
-    report: bool,
-    out: &Path,
-) -> Result<bool, String> {
+fn run_files(files: &[PathBuf], how: How, report: bool, out: &Path) -> Result<bool, String> {
     let files = scenario_files(files)?;
     let next = AtomicUsize::new(0);
     let total = Mutex::new(Ok(Tally::default()));
@@ -209,7 +210,7 @@ fn run_files(
             s.spawn(|| {
                 while let Some(file) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let begun = Instant::now();
-                    let done = run_file(file, seeds, share);
+                    let done = run_file(file, how);
                     let Ok(mut total) = total.lock() else { return };
                     let Ok(sum) = total.as_mut() else { return };
                     match done.and_then(|t| told(file, begun, t, out)) {
@@ -268,13 +269,14 @@ fn told(file: &Path, begun: Instant, mut t: Tally, out: &Path) -> Result<Tally, 
     Ok(t)
 }
 
-fn run_file(file: &Path, seeds: Seeds, share: Share) -> Result<Tally, String> {
+fn run_file(file: &Path, (seeds, share, real): How) -> Result<Tally, String> {
     let at = |e| format!("{}:{e}", file.display());
     let text = fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))?;
     let mut tally = Tally::default();
     let mut all = Vec::new();
     for text in expand(&text).map_err(at)? {
-        let scenario = parse(&text).map_err(at)?;
+        let mut scenario = parse(&text).map_err(at)?;
+        scenario.config.real = real;
         all.push((text, scenario));
     }
     if let (Share::Dealt, Some((_, one))) = (share, all.first()) {

@@ -21,6 +21,8 @@ use cascade_zone::{Serial, VersionId, ZoneId};
 
 use crate::MINUTE;
 use crate::check::Rule;
+use crate::config::Config;
+use crate::real::{Counts, Real};
 use crate::servers::{PARTS, Part};
 use crate::world::{Coming, World};
 
@@ -28,34 +30,37 @@ use crate::world::{Coming, World};
 const REMIND: Duration = Duration::from_secs(600);
 /// Work that ends nothing: steps that lead to steps at the same moment.
 const MAX_STEPS: usize = 200;
-const ZONE: ZoneId = ZoneId([7; 16]);
+pub(crate) const ZONE: ZoneId = ZoneId([7; 16]);
 
 /// What was signed as one version.
 #[derive(Clone, Debug)]
-struct Made {
-    apex: ApexSet,
-    data: Vec<Part>,
-    content: u32,
-    apex_expires: Timestamp,
+pub(crate) struct Made {
+    pub(crate) apex: ApexSet,
+    pub(crate) data: Vec<Part>,
+    pub(crate) content: u32,
+    pub(crate) apex_expires: Timestamp,
+    /// Of real data: the largest TTL, and the serial.
+    pub(crate) data_ttl: Option<u32>,
+    pub(crate) serial: Option<u32>,
 }
 
 /// The pipeline of the simulated zone, and its disk.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Pipe {
-    zone: Zone,
+    pub(crate) zone: Zone,
     /// The committed row: all that is known after a crash.
     row: String,
     /// Versions in memory, and those whose files are whole on disk.
-    made: BTreeMap<VersionId, Made>,
-    durable: BTreeSet<VersionId>,
+    pub(crate) made: BTreeMap<VersionId, Made>,
+    pub(crate) durable: BTreeSet<VersionId>,
     /// Contents of the source by unsigned version.
     loaded: BTreeMap<VersionId, u32>,
     /// Apex sets by their digests, and which of them change all signers at once.
-    sets: BTreeMap<u64, (ApexSet, bool)>,
+    pub(crate) sets: BTreeMap<u64, (ApexSet, bool)>,
     /// Signing waits for the first keys.
     waits: Option<StartSign>,
     /// The signatures over the keys are to be made anew.
-    renews: bool,
+    pub(crate) renews: bool,
     /// What resolvers get from our own server.
     shown: Option<VersionId>,
     /// Process by its number: jobs of a dead one have no results.
@@ -63,10 +68,13 @@ pub(crate) struct Pipe {
     /// Commits, restarts with something at work, and candidates that were found on disk.
     pub(crate) commits: u32,
     pub(crate) interrupted: u32,
+    /// Its versions are real ones.
+    pub(crate) real: Option<Box<Real>>,
 }
 
 impl Pipe {
-    pub(crate) fn new() -> Pipe {
+    pub(crate) fn new(config: &Config) -> Pipe {
+        let real = config.real.then(|| Real::new(&config.owner, config.seed));
         let zone = Zone::new(ZONE, "example", "file", Settings::default(), 42);
         Pipe {
             row: serde_json::to_string(&zone).unwrap_or_default(),
@@ -81,6 +89,7 @@ impl Pipe {
             process: 0,
             commits: 0,
             interrupted: 0,
+            real: real.flatten().map(Box::new),
         }
     }
 
@@ -109,6 +118,16 @@ impl World {
     /// Deaths of the process while a version was being worked on.
     pub fn interrupted(&self) -> u32 {
         self.pipe.as_ref().map_or(0, |p| p.interrupted)
+    }
+
+    /// What was done with real data.
+    pub fn counts(&self) -> Counts {
+        let real = self.pipe.as_ref().and_then(|p| p.real.as_ref());
+        real.map_or(Counts::default(), |r| r.counts)
+    }
+
+    pub(crate) fn is_real(&self) -> bool {
+        self.pipe.as_ref().is_some_and(|p| p.real.is_some())
     }
 
     /// The product's recovery reads the zone back: what is live is not known yet.
@@ -187,8 +206,14 @@ impl World {
     }
 
     fn pipe_take(&mut self, zone: Zone, actions: Vec<Action>) {
+        if !self.keep_candidates(&actions) {
+            return;
+        }
         let Some(pipe) = &mut self.pipe else { return };
         pipe.zone = zone;
+        if let Some(real) = &mut pipe.real {
+            real.commit();
+        }
         pipe.row = serde_json::to_string(&pipe.zone).unwrap_or_default();
         pipe.commits += 1;
         self.check_live();
@@ -203,6 +228,17 @@ impl World {
             self.carry_out(action);
         }
         self.tell_keys();
+    }
+
+    /// What waits for somebody is on disk before the state that says so; false: the process died.
+    fn keep_candidates(&mut self, actions: &[Action]) -> bool {
+        if !self.is_real() {
+            return true;
+        }
+        actions.iter().all(|a| match a {
+            Action::SaveCandidate { unsigned, signed } => self.save_candidate(*unsigned, *signed),
+            _ => true,
+        })
     }
 
     fn carry_out(&mut self, action: Action) {
@@ -225,6 +261,10 @@ impl World {
                 pipe.made.remove(&v);
                 pipe.durable.remove(&v);
                 pipe.loaded.remove(&v);
+                if let Some(real) = &mut pipe.real {
+                    real.drop_version(v);
+                    self.drop_files(v);
+                }
             }
             Action::SaveCandidate { signed, .. } => {
                 if let Some(pipe) = &mut self.pipe {
@@ -256,7 +296,11 @@ impl World {
             && ours
             && let Some(event) = self.outcome(action)
         {
+            let written = matches!(event, Event::PersistDone { .. });
             self.pipe_event(event);
+            if written && self.up && self.is_real() {
+                self.tend_files();
+            }
         }
     }
 
@@ -264,6 +308,22 @@ impl World {
         let content = self.contents.last().copied().unwrap_or(0);
         let full = self.within(self.config.disk_full);
         let (truncated, ttl) = (self.truncated, self.config.data_ttl);
+        if self.is_real() {
+            match action {
+                Action::StartLoad { job, version, .. } => return self.load_real(job, version),
+                Action::StartSign(s) => return self.sign_real(&s),
+                Action::StartVerify { job, version, .. } => return self.verify_real(job, version),
+                Action::Persist { job, version, .. } if !full => {
+                    return self.persist_real(job, version);
+                }
+                Action::Restore {
+                    live,
+                    unsigned,
+                    signed,
+                } => return self.restore_real(live, unsigned, signed),
+                _ => {}
+            }
+        }
         let lies = matches!(action, Action::StartVerify { .. }) && self.lies();
         self.refused += usize::from(lies);
         let pipe = self.pipe.as_mut()?;
@@ -385,6 +445,8 @@ impl World {
             data,
             content,
             apex_expires,
+            data_ttl: None,
+            serial: None,
         };
         let pipe = self.pipe.as_mut()?;
         pipe.renews = false;
@@ -445,7 +507,11 @@ impl World {
             return self.fail(Rule::W6, format!("{v:?} is served and unknown"));
         };
         pipe.shown = Some(v);
-        self.show(made.apex, made.data, made.apex_expires);
+        let real = match self.is_real() {
+            true => self.publish_real(v),
+            false => None,
+        };
+        self.show_real(made.apex, made.data, made.apex_expires, real);
     }
 
     /// The key manager learns of what is live, at the latest after a restart.
@@ -468,7 +534,8 @@ impl World {
             cascade_keys::Cds::None => 0,
             _ => made.apex.ttl,
         };
-        let serial = self.versions.len() as u32;
+        let serial = made.serial.unwrap_or(self.versions.len() as u32);
+        let data_ttl = made.data_ttl.unwrap_or(self.config.data_ttl);
         let event = KeyEvent::VersionPublished(Publication {
             version,
             serial,
@@ -476,9 +543,9 @@ impl World {
             apex: made.apex,
             any: any.into_iter().collect(),
             all,
-            data_ttl: self.config.data_ttl.max(cds_ttl),
+            data_ttl: data_ttl.max(cds_ttl),
             soa_expire: self.config.soa_expire,
-            unsigned_ttl: known.is_none().then_some(self.config.data_ttl),
+            unsigned_ttl: known.is_none().then_some(data_ttl),
             at,
         });
         self.facts.retry_at.remove(&Subject::Build);
@@ -488,6 +555,10 @@ impl World {
 
     /// W5 and W22: what is live was durable before, and its serial is above all that were.
     fn check_live(&mut self) {
+        if self.is_real() && self.is_restoring() {
+            // Whether it is there is being found out.
+            return;
+        }
         let Some(pipe) = &self.pipe else { return };
         let Some(live) = &pipe.zone.live else { return };
         if !pipe.durable.contains(&live.version) {
@@ -505,8 +576,17 @@ impl World {
         pipe.process += 1;
         pipe.waits = None;
         pipe.renews = false;
-        let durable = &pipe.durable;
-        pipe.made.retain(|v, _| durable.contains(v));
+        match &mut pipe.real {
+            // What was asked for of each version stands in the row; what is durable is found out.
+            Some(real) => {
+                real.die();
+                pipe.durable.clear();
+            }
+            None => {
+                let durable = &pipe.durable;
+                pipe.made.retain(|v, _| durable.contains(v));
+            }
+        }
         pipe.loaded.clear();
         // Key sets are held in memory; the key manager asks for its own again.
         pipe.sets.clear();

@@ -17,7 +17,7 @@ use crate::config::By;
 use crate::fault::{Choice, fault};
 use crate::scenario::{Answer, Cond, Deed, Order, Scenario, Trigger, What, When, deeds_of};
 use crate::world::World;
-use crate::{DAY, HOUR};
+use crate::{DAY, HOUR, MINUTE};
 
 /// What a fault may cost in time on top of what the scenario allows.
 const PATIENCE: u64 = 90 * DAY;
@@ -291,7 +291,11 @@ impl Runner {
                 // What is due at this second is done before.
                 self.world.advance(self.world.now);
                 self.note_crash();
-                if !self.disturbed && !holds(&self.world, &c) {
+                let holds = self.disturbed || holds(&self.world, &c);
+                if !holds && self.world.config.real {
+                    // What was ordered takes its time there.
+                    self.withins.push((d.at + MINUTE, d.line, c));
+                } else if !holds {
                     self.unmet(d.line, &c);
                 }
             }

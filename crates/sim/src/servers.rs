@@ -1,16 +1,18 @@
 //! The zone's versions, the signer that works through them, and the servers that show them.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use cascade_keys::{
-    Answer, ApexSet, Cds, Event, KeyNum, Member, Publication, Scope, SeenKey, Sweep, What,
-    at_or_past, judge,
+    Answer, ApexSet, Cds, DsRecord, Event, KeyNum, Member, Publication, Scope, SeenKey, Sweep,
+    What, at_or_past, judge,
 };
 use cascade_time::Timestamp;
 
 use crate::check::Rule;
 use crate::reach::{Content, Id};
+use crate::real::Published;
 use crate::steps::Told;
 use crate::world::{Coming, World};
 
@@ -33,6 +35,7 @@ pub(crate) struct Version {
     apex_expires: Timestamp,
     /// What a server with this version answers: class, TTL, end of its signatures.
     shows: Vec<(Id, u32, Timestamp)>,
+    pub(crate) real: Option<Arc<Published>>,
 }
 
 #[derive(Clone, Default, Debug)]
@@ -171,15 +174,33 @@ impl World {
 
     /// Our own server shows it from now on, and the others in their time.
     pub(crate) fn show(&mut self, apex: ApexSet, data: Vec<Part>, apex_expires: Timestamp) {
+        self.show_real(apex, data, apex_expires, None);
+    }
+
+    pub(crate) fn show_real(
+        &mut self,
+        apex: ApexSet,
+        data: Vec<Part>,
+        apex_expires: Timestamp,
+        real: Option<Arc<Published>>,
+    ) {
         self.check_new(&apex, &data);
+        let (serial, content) = match &real {
+            Some(real) => (real.serial(), real.content),
+            None => {
+                let content = self.contents.last().copied();
+                (self.versions.len() as u32 + 1, content.unwrap_or(0))
+            }
+        };
         let mut v = Version {
-            serial: self.versions.len() as u32 + 1,
+            serial,
             at: self.now,
             apex,
             data,
-            content: self.contents.last().copied().unwrap_or(0),
+            content,
             apex_expires,
             shows: Vec::new(),
+            real,
         };
         v.shows = self.classes_of(&v);
         self.versions.push(v);
@@ -217,6 +238,7 @@ impl World {
             content: 0,
             apex_expires,
             shows: Vec::new(),
+            real: None,
         };
         v.shows = self.classes_of(&v);
         self.versions.push(v);
@@ -228,6 +250,9 @@ impl World {
     fn classes_of(&mut self, v: &Version) -> Vec<(Id, u32, Timestamp)> {
         let ttl = self.config.data_ttl;
         let never = Timestamp::from_secs(i64::MAX / 2_000_000_000);
+        if let Some(real) = v.real.clone() {
+            return self.classes_of_real(&real);
+        }
         if v.apex.unsigned {
             return self.unsigned(ttl);
         }
@@ -245,6 +270,26 @@ impl World {
             // CDS and CDNSKEY are data like all other to a validator.
             let cds = self.reach.id(Content::Cds(v.apex.cds_signers.clone()));
             out.push((cds, v.apex.ttl, v.apex_expires));
+        }
+        out
+    }
+
+    /// The same, read off its records.
+    fn classes_of_real(&mut self, v: &Published) -> Vec<(Id, u32, Timestamp)> {
+        let c = v.classes.clone();
+        let Some(keys) = &c.dnskey else {
+            let ttl = c.data.iter().map(|s| s.ttl).max();
+            return self.unsigned(ttl.unwrap_or(self.config.data_ttl));
+        };
+        let content = Content::Dnskey(c.keys.clone(), keys.signers.clone());
+        let mut out = vec![(self.reach.id(content), keys.ttl, keys.expires)];
+        for set in &c.data {
+            let content = Content::Data(set.signers.clone());
+            out.push((self.reach.id(content), set.ttl, set.expires));
+        }
+        if let Some(set) = &c.cds {
+            let content = Content::Cds(set.signers.clone());
+            out.push((self.reach.id(content), set.ttl, set.expires));
         }
         out
     }
@@ -388,7 +433,11 @@ impl World {
             self.servers[server].expired = false;
             return;
         }
+        let have = self.servers[server].has;
         self.set_version(server, version);
+        if server > 0 {
+            self.transfer(server, have, version);
+        }
         self.servers[server].outside = false;
         self.servers[server].expired = false;
         let serial = self.versions[version].serial;
@@ -597,10 +646,30 @@ impl World {
             self.facts.retry_at.insert(subject, at);
             return;
         }
+        self.note_looked(&sweep);
         let report = judge(&self.zone, &self.policy, &sweep);
         self.truth.insert(what, truth);
         self.facts.retry_at.remove(&subject);
         self.apply(Event::Swept(report));
+    }
+
+    /// The daemon keeps what the parent's servers showed for its gate.
+    fn note_looked(&mut self, sweep: &Sweep) {
+        let mut seen: Option<Vec<DsRecord>> = None;
+        for m in &sweep.members {
+            if let Answer::Ds {
+                set, bogus: false, ..
+            } = &m.answer
+            {
+                let seen = seen.get_or_insert_default();
+                seen.extend(set.iter().cloned());
+            }
+        }
+        if let Some(mut seen) = seen {
+            seen.sort_by_key(DsRecord::text);
+            seen.dedup();
+            self.note_parent_ds(seen);
+        }
     }
 
     fn ask(&mut self, what: What, i: usize) -> (Member, Told) {
@@ -625,6 +694,7 @@ impl World {
 
     fn zone_member(&mut self, server: usize, what: What) -> Member {
         let spoofed = server > 0 && self.chance.one_in(self.config.spoofed);
+        let real = self.answers_of(server);
         let v = self.servers[server].has.map(|i| &self.versions[i]);
         let s = &self.servers[server];
         let forges = s.forges_until.is_some_and(|t| t > self.now);
@@ -651,13 +721,22 @@ impl World {
                 })
             };
             let by = v.map_or(Vec::new(), |v| v.apex.dnskey_signers.clone());
-            Answer::Dnskey {
-                keys: keys.iter().filter_map(seen).collect(),
-                ttl: v.map_or(0, |v| v.apex.ttl),
-                signed_by: if spoofed { Vec::new() } else { by },
+            match real.filter(|_| !forges) {
+                Some(a) => Answer::Dnskey {
+                    keys: a.keys.clone(),
+                    ttl: a.ttl,
+                    signed_by: if spoofed { Vec::new() } else { a.by.clone() },
+                },
+                None => Answer::Dnskey {
+                    keys: keys.iter().filter_map(seen).collect(),
+                    ttl: v.map_or(0, |v| v.apex.ttl),
+                    signed_by: if spoofed { Vec::new() } else { by },
+                },
             }
         } else {
             let serial = v.map_or(0, |v| v.serial);
+            let serial = real.as_ref().map_or(serial, |a| a.serial);
+            let spoofed = spoofed || real.is_some_and(|a| a.soa_fault);
             let wants = self.zone.published.as_ref().map_or(0, |p| p.data_serial);
             let rewrites = self.config.rewrites.contains(&server);
             Answer::Rrsig {

@@ -183,7 +183,11 @@ pub(crate) struct Calm {
 }
 
 impl World {
-    pub fn new(policy: KeyPolicy, config: Config) -> World {
+    pub fn new(policy: KeyPolicy, mut config: Config) -> World {
+        if config.real {
+            config.pipeline = true;
+            config.public_keys = Some(crate::real::keys::public_key);
+        }
         let start = Timestamp::from_secs(1_800_000_000);
         let mut w = World {
             zone: ZoneKeys::new(&config.owner),
@@ -252,7 +256,7 @@ impl World {
             held: 0,
             floor: 0,
             removed: false,
-            pipe: config.pipeline.then(Pipe::new),
+            pipe: config.pipeline.then(|| Pipe::new(&config)),
             config,
         };
         if w.config.signed_before {

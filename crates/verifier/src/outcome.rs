@@ -91,7 +91,8 @@ pub(crate) fn conclude(
 /// V24. The ledger knows the hour of the earliest expiration; the benefit of that hour is given.
 fn check_runway(ctx: &Context<'_>, earliest: u32, work: &mut Work) {
     let left = earliest.wrapping_add(3599).wrapping_sub(ctx.now_wire) as i32;
-    let needed = ctx.params.min_remaining as i32;
+    let of_keys = ctx.params.min_remaining_key_set.unwrap_or(u32::MAX);
+    let needed = ctx.params.min_remaining.min(of_keys) as i32;
     if left < needed {
         // Refreshing is late. A candidate that is no worse than what is live must get out, or the
         // delay would feed itself; one that is worse, or about to expire, must not.

@@ -78,6 +78,8 @@ pub struct Params<'a> {
     pub highest_serial: Option<Serial>,
     /// Least time to expiration of every signature, seconds.
     pub min_remaining: u32,
+    /// The same for DNSKEY, CDS and CDNSKEY, where the key manager renews them later than that.
+    pub min_remaining_key_set: Option<u32>,
     /// Warn when the earliest expiration is nearer than this, seconds.
     pub warn_remaining: u32,
     /// Earliest expiration of the live version: a candidate that is no worse is not refused because
@@ -120,6 +122,7 @@ impl Params<'_> {
             live_serial: None,
             highest_serial: None,
             min_remaining: 1,
+            min_remaining_key_set: None,
             warn_remaining: 0,
             live_earliest: None,
             max_span: None,
@@ -145,6 +148,7 @@ impl std::fmt::Debug for Params<'_> {
             .field("parent", &self.parent)
             .field("denial", &self.denial)
             .field("min_remaining", &self.min_remaining)
+            .field("min_remaining_key_set", &self.min_remaining_key_set)
             .finish_non_exhaustive()
     }
 }

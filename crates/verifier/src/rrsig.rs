@@ -358,15 +358,18 @@ fn check_times(ctx: &Context<'_>, owner: &[u8], rtype: u16, sig: &Rrsig<'_>, sin
     let left = sig.expiration.wrapping_sub(now) as i32;
     let age = now.wrapping_sub(sig.inception) as i32;
     let span = sig.expiration.wrapping_sub(sig.inception);
+    let key_set = matches!(rtype, t::DNSKEY | t::CDS | t::CDNSKEY);
+    let of_keys = ctx.params.min_remaining_key_set.filter(|_| key_set);
+    let needed = of_keys.map_or(ctx.min_remaining, |n| n.min(ctx.min_remaining));
     if left < 0 {
         wrong(format!(
             "signature by key {} has expired, or expires 2^31 seconds away",
             sig.tag
         ));
-    } else if (left as u32) < ctx.min_remaining {
+    } else if (left as u32) < needed {
         wrong(format!(
-            "signature by key {} expires in {left} s; at least {} s are needed",
-            sig.tag, ctx.min_remaining
+            "signature by key {} expires in {left} s; at least {needed} s are needed",
+            sig.tag
         ));
     }
     // Five minutes for validators whose clock is behind.
@@ -383,7 +386,6 @@ fn check_times(ctx: &Context<'_>, owner: &[u8], rtype: u16, sig: &Rrsig<'_>, sin
         ));
         return;
     }
-    let key_set = matches!(rtype, t::DNSKEY | t::CDS | t::CDNSKEY);
     let limit = if key_set {
         ctx.params.max_span_key_set
     } else {

@@ -1087,3 +1087,31 @@ fn late_refreshing() {
     p.live_earliest = Some(Timestamp::from_secs(NOW + 15 * DAY as i64));
     refused(18, &[Check::V05], &good, &p);
 }
+
+/// Signatures over DNSKEY, CDS and CDNSKEY have times of their own.
+#[test]
+fn key_sets_may_have_less_left() {
+    let (_, good) = nsec();
+    let mut p = Params::file();
+    p.min_remaining = 20 * DAY;
+    let of_keys = |p: &Params<'_>| {
+        let report = verify(&good, p).report().clone();
+        let dnskey = report
+            .findings
+            .iter()
+            .filter(|f| f.rtype == Some("DNSKEY".into()));
+        (
+            dnskey.count(),
+            report.has(Check::V24),
+            report.has(Check::V05),
+        )
+    };
+    let (late, runway, data) = of_keys(&p);
+    assert!(late > 0 && runway && data);
+    p.min_remaining_key_set = Some(13 * DAY);
+    assert_eq!(of_keys(&p), (0, false, true));
+    // Never more than of everything else.
+    p.min_remaining = 7 * DAY;
+    p.min_remaining_key_set = Some(20 * DAY);
+    assert_eq!(of_keys(&p), (0, false, false));
+}

@@ -162,6 +162,20 @@ impl RecordBatch {
         self.bytes.len()
     }
 
+    /// Every record: key and case of its owner, type, TTL and RDATA.
+    pub fn for_each(&self, f: &mut dyn FnMut(&[u8], Option<&[u8]>, Rtype, u32, &[u8])) {
+        for e in &self.entries {
+            let r = self.record_at(e.rec);
+            f(
+                self.key_at(e.owner),
+                self.case_at(e.owner),
+                r.rtype,
+                r.ttl,
+                r.rdata,
+            );
+        }
+    }
+
     fn key_at(&self, owner: u32) -> &[u8] {
         let b = &self.bytes[owner as usize..];
         let n = u16::from_le_bytes([b[0], b[1]]) as usize;

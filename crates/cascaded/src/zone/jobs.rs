@@ -541,6 +541,11 @@ fn judge(
             Engine::Auto => secs(s.signature_remain_time),
             Engine::Ring => 0,
         },
+        min_remaining_key_set: key_spans
+            .iter()
+            .map(|r| secs(r.signature_remain_time))
+            .min()
+            .filter(|_| engine == Engine::Auto && !passed),
         warn_remaining: secs(p.runway_warning()),
         live_earliest: input.live.and_then(|l| l.1),
         max_span: Some(span(s.signature_lifetime, s.signature_inception_offset))

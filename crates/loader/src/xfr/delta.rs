@@ -80,6 +80,15 @@ impl Delta {
         (get(key), (!case.is_empty()).then_some(case), get(rdata))
     }
 
+    /// Every change in the order received: whether the record is added; key and case of its owner,
+    /// type, TTL and RDATA.
+    pub fn for_each(&self, f: &mut dyn FnMut(bool, &[u8], Option<&[u8]>, Rtype, u32, &[u8])) {
+        for c in &self.changes {
+            let (key, case, rdata) = self.parts(c);
+            f(c.added, key, case, c.rtype, c.ttl, rdata);
+        }
+    }
+
     /// The RRsets as they are afterwards, of those that differ from the base's.
     ///
     /// Records match by owner, type and canonical RDATA, whatever TTL the base has: the base's are

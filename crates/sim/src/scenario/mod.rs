@@ -25,6 +25,7 @@ use thiserror::Error;
 use crate::config::{By, Config, Led};
 use crate::fault::Faults;
 use crate::parent::Ds;
+use crate::real::Denial;
 
 pub(crate) use parse::deeds_of;
 pub use parse::{expand, parse};
@@ -108,7 +109,7 @@ pub enum Deed {
     Policy(Vec<(String, String)>),
     DataTtl(u32),
     Led(Led),
-    Denial,
+    Denial(Denial),
     Remove,
     TakeBack,
     Upgrade,

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::config::{By, Config, default_policy};
 use crate::fault::{FAULTS, Faults};
+use crate::real::Denial;
 
 /// Combinations of `sweep` values above which a file is refused.
 const MAX_COMBINATIONS: usize = 10_000;
@@ -246,7 +247,12 @@ fn deeds(head: &Word, w: &mut Words) -> Parsed<Vec<Deed>> {
             match k.text.as_str() {
                 "data-ttl" => Deed::DataTtl(w.seconds_of(&v)?),
                 "delegated" => Deed::Led(w.led_of(&v)?),
-                "denial" if matches!(v.text.as_str(), "nsec" | "nsec3" | "opt-out") => Deed::Denial,
+                "denial" => Deed::Denial(match v.text.as_str() {
+                    "nsec" => Denial::Nsec,
+                    "nsec3" => Denial::Nsec3,
+                    "opt-out" => Denial::OptOut,
+                    _ => return Err(w.bad(&v, "nsec, nsec3 or opt-out")),
+                }),
                 _ => return Err(w.bad(&k, "data-ttl, delegated, denial, remove or restore")),
             }
         }

@@ -72,7 +72,8 @@ fn a_zone_at_rest_is_there_for_everybody() {
     // The gate compares the next version with the one before, as if there had been no rest.
     change(&site, "example.net", &text(3));
     let status = site.await_published("example.net", 3);
-    assert_eq!(status["verification"]["mode"], "delta", "{status:#}");
+    let checked = status["verification"]["signatures_checked"].as_u64();
+    assert!(checked.is_some_and(|n| n < 20), "{status:#}");
     secondary.follow(site.publication_port()).unwrap();
     secondary.compare(site.publication_port()).unwrap();
     crate::validity::judge(&site, "example.net");
@@ -132,7 +133,7 @@ fn a_start_serves_zones_at_rest_and_restores_them_in_turn() {
     secondary.compare(site.publication_port()).unwrap();
     await_rest(&site, 2);
     // Where what was published cannot be read back, nothing is served before it is mended.
-    let damaged = newest_snapshot(&site, "example.org");
+    let damaged = newest_snapshot(&site);
     site.kill();
     let mut octets = std::fs::read(&damaged).unwrap();
     let middle = octets.len() / 2;
@@ -144,15 +145,15 @@ fn a_start_serves_zones_at_rest_and_restores_them_in_turn() {
     crate::validity::judge(&site, "example.org");
 }
 
-/// The file of what the zone has published.
-fn newest_snapshot(site: &Site, zone: &str) -> std::path::PathBuf {
-    let id = site.status(zone)["id"].as_str().unwrap().to_string();
+/// The file of what the zone `example.org` has published.
+fn newest_snapshot(site: &Site) -> std::path::PathBuf {
     let mut snapshots = crate::recovery::files(site, "snap-");
-    snapshots.retain(|p| p.to_string_lossy().contains(&id));
-    snapshots
-        .into_iter()
-        .max()
-        .unwrap_or_else(|| panic!("{id}"))
+    let name = b"\x07example\x03org\0";
+    snapshots.retain(|p| {
+        let octets = std::fs::read(p).unwrap();
+        octets.windows(name.len()).any(|w| w == name)
+    });
+    snapshots.into_iter().max().unwrap()
 }
 
 #[test]
@@ -177,6 +178,8 @@ fn a_zone_at_rest_signs_again_in_time() {
             (secs(&ends) > now + 2 * 86_400).then_some(())
         });
     }
+    // The clock stands still: between two things that are due.
+    site.advance(DAY / 2);
     await_rest(&site, 1);
 }
 
