@@ -555,30 +555,27 @@ async fn start_zones(d: &Arc<Daemon>) -> Result<Vec<Arc<zone::ZoneHandle>>, Stri
 /// Of very many zones, those that nothing was going on in are served at once, and restored one after
 /// the other later. Gives the others.
 fn serve_at_rest(d: &Arc<Daemon>, rows: Vec<(String, ZoneRow)>) -> Vec<(String, ZoneRow)> {
+    use rayon::iter::Either;
     use rayon::prelude::*;
     let one = |(id, mut row): (String, ZoneRow)| {
         let known = Name::parse(&row.apex).ok();
         let known = known.zip(d.policy(&row.zone.settings.policy));
-        let Some((apex, policy)) = known else {
-            return Err((id, row));
-        };
-        row.keys.renew(&apex, d.now());
-        let settings = servers::zone_settings(&policy.file.policy, &row.source);
-        zone::serve_at_rest(d, &row, &apex, &settings).ok_or((id, row))
+        let served = known.and_then(|(apex, policy)| {
+            row.keys.renew(&apex, d.now());
+            let settings = servers::zone_settings(&policy.file.policy, &row.source);
+            zone::serve_at_rest(d, &row, &apex, &settings)
+        });
+        match served {
+            Some(z) => Either::Left(z),
+            None => Either::Right((id, row)),
+        }
     };
     let (rest, others): (Vec<_>, Vec<_>) = d
         .pool
-        .install(|| rows.into_par_iter().map(one).partition_map(either));
+        .install(|| rows.into_par_iter().map(one).partition_map(|e| e));
     let mut zones = d.zones.write();
     zones.extend(rest.into_iter().map(|z| (z.name.clone(), z)));
     others
-}
-
-fn either<A, B>(result: Result<A, B>) -> rayon::iter::Either<A, B> {
-    match result {
-        Ok(a) => rayon::iter::Either::Left(a),
-        Err(b) => rayon::iter::Either::Right(b),
-    }
 }
 
 /// Waits until every zone that can be served is served: that is what ready means.

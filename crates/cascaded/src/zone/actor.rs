@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cascade_archive::{Change, Segment, Table};
 use cascade_loader::SourceIdentity;
@@ -15,6 +15,7 @@ use cascade_time::Timestamp;
 use cascade_verifier::{Outcome, Refused, Verified};
 use cascade_zone::{Name, VersionId, ZoneVersion};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use super::defer::Kind;
 use super::keys::{Desk, KeyDone};

@@ -12,7 +12,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cascade_archive::Table;
 use cascade_archive::segment::Want;
@@ -24,6 +24,7 @@ use cascade_verifier::{Approval, Approved};
 use cascade_zone::{Name, VersionId, ZoneId};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::actor::{Actor, Held, launch};
 use super::fetch::Primaries;
@@ -179,6 +180,7 @@ fn from() -> usize {
 
 /// Tests let zones rest that are few.
 #[cfg(feature = "test-clock")]
+#[allow(clippy::disallowed_methods, reason = "never in a release: of a test")]
 fn from() -> usize {
     static FROM_HERE: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
     *FROM_HERE.get_or_init(|| {

@@ -114,7 +114,7 @@ pub(super) fn classes(
             _ => {}
         }
     }
-    for ((owner, rtype, rdata), _) in &records.0 {
+    for (owner, rtype, rdata) in records.0.keys() {
         if *rtype != Rtype::RRSIG {
             continue;
         }

@@ -125,7 +125,7 @@ pub fn not_done(deed: &Deed) -> Option<&'static str> {
         Deed::Kill | Deed::Restart(_) => "the daemon is away for a while",
         Deed::Order(..)
         | Deed::DataTtl(_)
-        | Deed::Denial
+        | Deed::Denial(_)
         | Deed::Source(_)
         | Deed::ParentDsTtl(_)
         | Deed::ParentBy(_)

@@ -58,7 +58,7 @@ impl Run {
                 self.content = *content;
                 self.write_zone();
             }
-            Deed::Denial => {
+            Deed::Denial(_) => {
                 self.nsec3 = !self.nsec3;
                 self.write_policy();
             }
