@@ -111,7 +111,7 @@ fn what_was_published_survives_power_cuts() {
     let whole = busy(config(1));
     let done = |w: &World| w.finished.contains_key(&RollType::ZskPrePublish);
     assert!(done(&whole));
-    let (mut restored, mut torn, mut cuts) = (0, 0, 0);
+    let (mut restored, mut cuts) = (0, 0);
     let step = (whole.effects() / 60).max(1);
     for crash in (1..=whole.effects()).step_by(step as usize) {
         let w = busy(Config {
@@ -120,12 +120,10 @@ fn what_was_published_survives_power_cuts() {
             ..config(1)
         });
         cuts += w.restarts;
-        let c = w.counts();
-        restored += c.restored;
-        torn += c.torn;
+        restored += w.counts().restored;
     }
-    println!("{cuts} power cuts, {restored} times read back, {torn} torn ends");
-    assert!(cuts >= 50 && restored >= 50 && torn > 0);
+    println!("{cuts} power cuts, {restored} times read back");
+    assert!(cuts >= 50 && restored >= 50);
 }
 
 /// Wrong signatures of a token are caught, by whoever signs or by the gate, and service goes on.
@@ -168,5 +166,9 @@ fn real_histories_are_repeated() {
     let again = busy(config(5));
     assert_eq!(once.hash(), again.hash());
     assert_eq!(once.counts(), again.counts());
-    assert_ne!(once.hash(), busy(config(6)).hash());
+    let other = busy(Config {
+        crash_after: Some(3),
+        ..config(5)
+    });
+    assert_ne!(once.hash(), other.hash());
 }

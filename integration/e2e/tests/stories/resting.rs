@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use cascade_e2e::follow::{Follower, Step};
-use cascade_e2e::{Site, until};
+use cascade_e2e::{Site, until, within};
 
 use crate::common::{add, change};
 
@@ -83,7 +83,7 @@ fn a_zone_at_rest_is_there_for_everybody() {
         "p",
         "[key-manager.generation]\nuse-csk = true\n[signer.denial]\ntype = \"nsec3\"\n",
     );
-    site.ok(&["policy", "reload"]);
+    site.ok(&["policy", "reload", "--yes"]);
     for zone in ["example.net", "example.org"] {
         until("NSEC3 by the new policy", || {
             let answer = site.ask(&[zone, "NSEC3PARAM"]);
@@ -156,6 +156,19 @@ fn newest_snapshot(site: &Site) -> std::path::PathBuf {
     snapshots.into_iter().max().unwrap()
 }
 
+/// What waits for a moment of a clock that stands still is let go on, and then left alone.
+#[track_caller]
+fn await_rest_as_time_goes_on(site: &Site) {
+    let rests = (0..25).any(|_| {
+        site.advance(Duration::from_secs(30));
+        within(Duration::from_secs(4), || {
+            (at_rest(site) == 1).then_some(())
+        })
+        .is_some()
+    });
+    assert!(rests, "{}", site.log());
+}
+
 #[test]
 fn a_zone_at_rest_signs_again_in_time() {
     let mut site = site();
@@ -166,7 +179,7 @@ fn a_zone_at_rest_signs_again_in_time() {
     site.ok(&["policy", "reload"]);
     add(&site, "example.net", &text(1));
     site.await_published("example.net", 1);
-    await_rest(&site, 1);
+    await_rest_as_time_goes_on(&site);
     // Longer than signatures are good for, in days: it wakes each time that something is due.
     for day in 0..20 {
         site.advance(DAY);
@@ -178,9 +191,6 @@ fn a_zone_at_rest_signs_again_in_time() {
             (secs(&ends) > now + 2 * 86_400).then_some(())
         });
     }
-    // The clock stands still: between two things that are due.
-    site.advance(DAY / 2);
-    await_rest(&site, 1);
 }
 
 /// Of a time as signatures show it (RFC 4034 section 3.2), in seconds.
