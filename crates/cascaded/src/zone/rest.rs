@@ -15,7 +15,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use cascade_archive::Table;
-use cascade_archive::segment::Want;
+use cascade_archive::segment::{Fresh, Want};
 use cascade_pipeline::state::{Candidate, Modes, Serving, Trigger, Upkeep};
 use cascade_pipeline::{Event, Settings, Zone};
 use cascade_publisher::{StepLimits, Steps, ZoneSettings};
@@ -69,6 +69,7 @@ struct Kept {
     sweep_after: Option<Timestamp>,
     primaries: Option<Box<Primaries>>,
     notes: Option<Box<Notes>>,
+    fresh: Option<Box<Fresh>>,
 }
 
 /// How many zones have a task.
@@ -262,6 +263,7 @@ impl Actor {
                     sweep_after: self.sweep_after,
                     primaries: self.primaries_to_keep(),
                     notes: std::mem::take(&mut self.desk).into_notes(),
+                    fresh: self.store.take_fresh(),
                 })
             });
             Rest {
@@ -330,6 +332,7 @@ impl Actor {
         self.sweep_after = kept.sweep_after;
         self.primaries = kept.primaries.map(|p| *p).unwrap_or_default();
         self.desk = kept.notes.map(|n| Desk::of_notes(*n)).unwrap_or_default();
+        self.store.put_fresh(kept.fresh);
         self.refresh_deadline();
     }
 }
@@ -558,7 +561,7 @@ mod tests {
     #[test]
     fn a_zone_at_rest_is_small() {
         assert!(size_of::<Rest>() <= 40, "{}", size_of::<Rest>());
-        assert!(size_of::<Kept>() <= 80, "{}", size_of::<Kept>());
+        assert!(size_of::<Kept>() <= 88, "{}", size_of::<Kept>());
         assert!(
             size_of::<ZoneHandle>() <= 224,
             "{}",

@@ -47,9 +47,17 @@ impl Store {
         self.queue.is_empty()
             && self.busy.is_none()
             && self.writing.is_none()
-            && self.fresh.is_none()
             && self.next_steps.is_none()
             && self.tails.is_still()
+    }
+
+    /// The snapshot that the next version goes on from, for a zone that goes to rest before there is one.
+    pub fn take_fresh(&mut self) -> Option<Box<Fresh>> {
+        self.fresh.take().map(Box::new)
+    }
+
+    pub fn put_fresh(&mut self, fresh: Option<Box<Fresh>>) {
+        self.fresh = fresh.map(|f| *f);
     }
 }
 

@@ -191,6 +191,8 @@ fn a_zone_at_rest_signs_again_in_time() {
             (secs(&ends) > now + 2 * 86_400).then_some(())
         });
     }
+    // It rested in between, and does again when all of that is done.
+    await_rest_as_time_goes_on(&site);
 }
 
 /// Of a time as signatures show it (RFC 4034 section 3.2), in seconds.
