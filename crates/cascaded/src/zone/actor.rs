@@ -30,11 +30,19 @@ use crate::sync::Lost;
 const COMMIT_RETRY: Duration = Duration::from_secs(5);
 
 /// What is durable of the zone, shared with those who look at it: copied only when it changes.
-pub(super) struct Row(Arc<ZoneRow>);
+pub(super) struct Row {
+    row: Arc<ZoneRow>,
+    /// It may have changed since it was made durable: some of it waits for the next write.
+    touched: bool,
+}
 
 impl Row {
     fn shared(&self) -> Arc<ZoneRow> {
-        self.0.clone()
+        self.row.clone()
+    }
+
+    pub(super) fn is_touched(&self) -> bool {
+        self.touched
     }
 }
 
@@ -42,13 +50,14 @@ impl std::ops::Deref for Row {
     type Target = ZoneRow;
 
     fn deref(&self) -> &ZoneRow {
-        &self.0
+        &self.row
     }
 }
 
 impl std::ops::DerefMut for Row {
     fn deref_mut(&mut self) -> &mut ZoneRow {
-        Arc::make_mut(&mut self.0)
+        self.touched = true;
+        Arc::make_mut(&mut self.row)
     }
 }
 
@@ -331,7 +340,7 @@ pub(super) fn launch(
     let actor = Actor {
         d: d.clone(),
         me: me.clone(),
-        row: Row(row),
+        row: Row { row, touched: true },
         versions: Versions::default(),
         running: HashMap::new(),
         keys: None,
@@ -410,8 +419,13 @@ impl Actor {
             }
             let mut pause = self.pause();
             if self.may_rest() {
-                if still_since.elapsed() >= REST_AFTER && self.rest(&ears) {
-                    return;
+                if still_since.elapsed() >= REST_AFTER {
+                    if !self.all_is_stored().await {
+                        // What could not be written keeps the zone awake.
+                        still_since = Instant::now();
+                    } else if self.rest(&ears) {
+                        return;
+                    }
                 }
                 pause = pause.min(REST_AFTER);
             }
@@ -750,6 +764,7 @@ impl Actor {
         let given_up = self.store.tails.unwritten(gone, &mut changes);
         let written = self.d.commit(changes).await;
         written.map_err(|e| e.to_string())?;
+        self.row.touched = false;
         let now = self.d.now();
         self.store.tails.written(given_up, now);
         Ok(())
@@ -877,7 +892,7 @@ mod tests {
     #[test]
     fn a_zone_that_waits_is_small() {
         assert!(future(Actor::run) <= 512, "{}", future(Actor::run));
-        assert!(size_of::<Actor>() <= 2208, "{}", size_of::<Actor>());
+        assert!(size_of::<Actor>() <= 2216, "{}", size_of::<Actor>());
         assert!(size_of::<ZoneRow>() <= 3840, "{}", size_of::<ZoneRow>());
         assert!(size_of::<View>() <= 256, "{}", size_of::<View>());
         assert!(size_of::<Held>() <= 16, "{}", size_of::<Held>());

@@ -239,6 +239,24 @@ impl Actor {
             && !self.gone
     }
 
+    /// The state has the row as it is here. Some of it waits for the next write otherwise, such as the
+    /// times of looks that showed nothing new; without them the zone would look again when it is woken.
+    pub(super) async fn all_is_stored(&mut self) -> bool {
+        if !self.row.is_touched() {
+            return true;
+        }
+        let stored = self
+            .d
+            .state
+            .get::<serde_json::Value>(Table::Zones, &self.me.id.to_string());
+        let row: &ZoneRow = &self.row;
+        let same = match (stored, serde_json::to_value(row)) {
+            (Ok(stored), Ok(row)) => stored == Some(row),
+            _ => false,
+        };
+        same || self.save_row().await
+    }
+
     /// Lets the zone rest, if nobody has anything for it: its task ends. What was shown of it goes with
     /// it.
     pub(super) fn rest(&mut self, ears: &Ears) -> bool {
