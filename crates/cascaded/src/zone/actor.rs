@@ -181,8 +181,6 @@ pub(super) enum Done {
     Key(Box<KeyDone>),
     /// Secondaries have waited for the first look at the parent for long enough.
     ReferralLate,
-    /// The zone may check what it publishes now.
-    SweepTurn(tokio::sync::OwnedSemaphorePermit),
     /// Report, and whether it passed.
     Swept(
         VersionId,
@@ -619,6 +617,7 @@ impl Actor {
             Message::Storage { full: false } => self.apply(Event::StorageOk).await,
             Message::ClockConfirmed { longer } => self.clock_confirmed(longer).await,
             Message::LookTurn(what, scope, turn) => self.take_turn(what, scope, turn),
+            Message::SweepTurn(turn) => self.start_sweep(turn),
             Message::Behind => self.remind(),
             Message::Told(event) => self.apply(*event).await,
             Message::Stop => return false,

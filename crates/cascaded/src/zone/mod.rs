@@ -233,6 +233,8 @@ pub enum Message {
         cascade_keys::Scope,
         tokio::sync::OwnedSemaphorePermit,
     ),
+    /// The zone may check what it publishes now.
+    SweepTurn(tokio::sync::OwnedSemaphorePermit),
     /// Something that another part of the daemon found out.
     Told(Box<cascade_pipeline::Event>),
     /// The daemon stops: end after the current step.

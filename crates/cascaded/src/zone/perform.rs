@@ -810,7 +810,6 @@ impl Actor {
                 }
             }
             Done::ReferralLate => self.referral_known(),
-            Done::SweepTurn(turn) => self.start_sweep(turn),
             Done::Swept(version, result) => self.swept(version, *result).await,
             Done::Key(end) => self.key_done(*end).await,
             Done::Restored(r) => {

@@ -67,6 +67,8 @@ struct Kept {
     live: (VersionId, Held),
     full_at: Option<Timestamp>,
     sweep_after: Option<Timestamp>,
+    /// A background check is queued.
+    sweeping: bool,
     primaries: Option<Box<Primaries>>,
     notes: Option<Box<Notes>>,
     fresh: Option<Box<Fresh>>,
@@ -208,7 +210,6 @@ fn is_still(z: &Zone) -> bool {
         && z.conflict.is_none()
         && z.doubt.is_none()
         && z.ahead.is_none()
-        && z.alerts.is_empty()
         && !z.source.expired
 }
 
@@ -230,7 +231,6 @@ impl Actor {
             && self.unwritten.is_empty()
             && self.canary.is_still()
             && self.desk.is_still(published.map(|p| &p.apex))
-            && !self.sweeping
             && !self.asking_servers
             && !self.referral.defers()
             && !self.takes_updates()
@@ -279,6 +279,7 @@ impl Actor {
                     live: (version, held),
                     full_at: self.full_at,
                     sweep_after: self.sweep_after,
+                    sweeping: self.sweeping,
                     primaries: self.primaries_to_keep(),
                     notes: std::mem::take(&mut self.desk).into_notes(),
                     fresh: self.store.take_fresh(),
@@ -348,6 +349,7 @@ impl Actor {
         }
         self.full_at = kept.full_at;
         self.sweep_after = kept.sweep_after;
+        self.sweeping = kept.sweeping;
         self.primaries = kept.primaries.map(|p| *p).unwrap_or_default();
         self.desk = kept.notes.map(|n| Desk::of_notes(*n)).unwrap_or_default();
         self.store.put_fresh(kept.fresh);
@@ -579,7 +581,7 @@ mod tests {
     #[test]
     fn a_zone_at_rest_is_small() {
         assert!(size_of::<Rest>() <= 40, "{}", size_of::<Rest>());
-        assert!(size_of::<Kept>() <= 88, "{}", size_of::<Kept>());
+        assert!(size_of::<Kept>() <= 96, "{}", size_of::<Kept>());
         assert!(
             size_of::<ZoneHandle>() <= 224,
             "{}",

@@ -12,7 +12,7 @@ use cascade_verifier::{Outcome, VerifyReport};
 use cascade_zone::{VersionId, ZoneVersion};
 
 use super::actor::{Actor, Done, Held};
-use super::jobs;
+use super::{Message, jobs};
 
 /// Before the first check of what a restart brought back.
 const AFTER_START: Duration = Duration::from_secs(5);
@@ -65,13 +65,15 @@ impl Actor {
     }
 
     /// Queues for the one turn that the daemon has for these checks; the version that is checked is
-    /// the one published when it comes.
+    /// the one published when it comes. The zone may rest meanwhile.
     pub(super) fn queue_sweep(&mut self) {
         self.sweeping = true;
-        let (d, done) = (self.d.clone(), self.done.clone());
+        let (turns, zone) = (self.d.sweeps.clone(), Arc::downgrade(&self.me));
         tokio::spawn(async move {
-            if let Ok(turn) = d.sweeps.clone().acquire_owned().await {
-                let _ = done.send(Done::SweepTurn(turn));
+            if let Ok(turn) = turns.acquire_owned().await
+                && let Some(zone) = zone.upgrade()
+            {
+                zone.tell(Message::SweepTurn(turn));
             }
         });
     }
