@@ -11,7 +11,7 @@ use crate::control::Control;
 use crate::daemon::{Daemon, ReloadOutcome};
 use crate::http::Http;
 use crate::start::{http_settings, limits, read_config};
-use crate::zone::ZoneHandle;
+use crate::zone::{Message, ZoneHandle};
 
 /// Reads the file again. On an error everything stays as it is. `state_given`: the state directory
 /// was named on the command line, and the file's does not count.
@@ -98,7 +98,7 @@ async fn apply(d: &Arc<Daemon>, http: &Http<Control>, old: &ConfigFile, new: Arc
 /// Has zones look at their policy and the configuration again. One that is busy is waited for, and
 /// nothing else waits with it.
 pub fn tell_zones(zones: Vec<Arc<ZoneHandle>>) {
-    zones.iter().for_each(|z| z.tell_of_policy());
+    zones.iter().for_each(|z| z.tell_in_turn(Message::Policy));
 }
 
 fn socket_mode(d: &Daemon, new: &Config) {

@@ -332,8 +332,7 @@ pub async fn confirm(d: &Arc<Daemon>) -> Result<Option<(Hold, u64)>, ConfirmErro
     for group in zones.chunks(GROUP) {
         for z in group {
             // One that is gone needs no clock.
-            d.awake.room().await;
-            let _ = z.line.send(Message::ClockConfirmed { longer }).await;
+            z.tell_in_turn(Message::ClockConfirmed { longer });
         }
         tokio::task::yield_now().await;
     }

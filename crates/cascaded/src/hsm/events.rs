@@ -15,7 +15,7 @@ use super::row::HsmRow;
 use crate::daemon::Daemon;
 use crate::keys::KeysRow;
 use crate::stores::hsm_of;
-use crate::zone::{View, ZoneHandle};
+use crate::zone::{Message, View, ZoneHandle};
 
 /// Between looks at how long signatures still hold.
 const LOOK: Duration = Duration::from_secs(30);
@@ -103,7 +103,7 @@ async fn store(d: &Arc<Daemon>, row: Option<HsmRow>) {
 pub fn wake(d: &Daemon, hsm: &str) {
     for z in d.zone_list() {
         if uses(d, &z.view(), hsm) {
-            z.tell_of_store();
+            z.tell_in_turn(Message::KeyStoreBack);
         }
     }
 }

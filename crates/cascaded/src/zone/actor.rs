@@ -1,6 +1,6 @@
 //! The task that owns a zone: one event at a time, one commit per step, then the actions.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use super::defer::Kind;
 use super::keys::{Desk, KeyDone};
 use super::line::{Ears, Line};
-use super::rest::{Counted, REST_AFTER};
+use super::rest::{Counted, Kept, REST_AFTER};
 use super::{Mark, Message, NotDone, Reply, View, ZoneHandle, ZoneRow};
 use crate::daemon::{ActivePolicy, Daemon};
 use crate::keys::Loaded;
@@ -270,8 +270,8 @@ pub(super) enum Begin {
     Added,
     /// An earlier process left it. True: it was served at rest since the start, and its turn has come.
     Restored(bool),
-    /// It was at rest: puts back what it kept, and says whether the policy may be another.
-    Woken(Box<dyn FnOnce(&mut Actor) -> bool + Send>),
+    /// It was at rest, with this kept.
+    Woken(Box<Kept>),
 }
 
 /// Starts the task of a zone that was just added; its row is durable already.
@@ -322,18 +322,7 @@ pub(super) fn launch(
     });
     let row = Arc::new(row);
     if !matches!(begin, Begin::Woken(_)) {
-        *me.view.write() = Some(Arc::new(View {
-            row: row.clone(),
-            versions: BTreeMap::new(),
-            loading: None,
-            next_attempt: None,
-            signing: None,
-            verifying: None,
-            keys_wait: None,
-            content: None,
-            key_facts: Default::default(),
-            bug: None,
-        }));
+        *me.view.write() = Some(Arc::new(View::still(row.clone())));
     }
     let actor = Actor {
         d: d.clone(),
@@ -378,16 +367,9 @@ pub(super) fn launch(
             tracing::error!(zone = %me.name, "the zone's task has panicked; the zone is halted, what is published stays served. Restart the daemon to go on, and report this bug");
             let old = me.view();
             *me.view.write() = Some(Arc::new(View {
-                row: old.row.clone(),
                 versions: old.versions.clone(),
-                loading: None,
-                next_attempt: None,
-                signing: None,
-                verifying: None,
-                keys_wait: None,
-                content: None,
-                key_facts: Default::default(),
                 bug: Some("internal fault; see the log".into()),
+                ..View::still(old.row.clone())
             }));
         }
     });
@@ -461,25 +443,24 @@ impl Actor {
             // What came from the disk is checked, but serving comes first.
             self.sweep_after = Some(now + self.sweep_turn());
         }
-        let (added, woken) = match begin {
-            Begin::Added => (true, None),
+        let added = match begin {
+            Begin::Added => true,
             Begin::Restored(in_turn) => {
                 if in_turn {
-                    Box::pin(self.apply(super::rest::compare_source())).await;
+                    // As all zones after a start, it compares its source with what was loaded from it.
+                    let trigger = cascade_pipeline::state::Trigger::Restart;
+                    Box::pin(self.apply(Event::SourceSignal(trigger))).await;
                 }
-                (false, None)
+                false
             }
-            Begin::Woken(put_back) => (false, Some(put_back(self))),
+            Begin::Woken(kept) => {
+                self.take_up(*kept);
+                if self.d.state.is_full() {
+                    Box::pin(self.apply(Event::StorageFull)).await;
+                }
+                return;
+            }
         };
-        if let Some(policy) = woken {
-            if self.d.state.is_full() {
-                Box::pin(self.apply(Event::StorageFull)).await;
-            }
-            if policy {
-                Box::pin(self.policy_changed()).await;
-            }
-            return;
-        }
         // For keys that an earlier zone of this name left, and after a start if there is a trash:
         // keys are usable wherever their files are, so what a crash left behind can wait.
         let trashed = |k: &cascade_keys::Key| k.times.trashed_at.is_some();
@@ -804,20 +785,16 @@ impl Actor {
     /// Lets others see the present state.
     pub(super) fn show(&self) {
         let mut view = View {
-            row: self.row.shared(),
             versions: self
                 .versions
                 .iter()
                 .map(|(id, h)| (id, h.version().clone()))
                 .collect(),
-            loading: None,
             next_attempt: self.next_attempt(),
-            signing: None,
-            verifying: None,
             keys_wait: self.desk.wait.clone(),
             content: self.update_head(),
             key_facts: self.key_facts(),
-            bug: None,
+            ..View::still(self.row.shared())
         };
         for r in self.running.values() {
             match r {

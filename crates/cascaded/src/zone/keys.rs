@@ -89,11 +89,6 @@ impl Notes {
             && self.referral.is_empty()
             && self.look_stored.is_none()
     }
-
-    /// What has failed is tried at once: what it waits for may have come.
-    pub fn try_again(&mut self) {
-        self.failed.iter_mut().for_each(|f| f.retry_at = None);
-    }
 }
 
 /// Ends of the key manager's work.
@@ -809,11 +804,6 @@ mod tests {
         assert!(back.in_flight.contains(&Subject::Look(What::Rrsig)));
         assert_eq!(back.look_stored, Some(at(1)));
         assert_eq!(back.referral.len(), 1);
-        // What it waits for may have come: it is tried at once, and known to have failed.
-        let mut notes = back.into_notes().unwrap();
-        notes.try_again();
-        let back = Desk::of_notes(*notes);
-        assert!(back.retry_at.is_empty());
         assert_eq!(back.failures(Subject::Parent), 1);
     }
 

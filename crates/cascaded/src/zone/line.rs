@@ -93,10 +93,14 @@ impl Line {
         }
         let (d, me) = (self.daemon.upgrade()?, self.me.upgrade()?);
         let (ways, ears, ends) = ways();
-        let State::Rest(rest) = std::mem::replace(&mut *state, State::Awake(ways.clone())) else {
-            return Some(then(&ways));
-        };
-        rest::wake(d, me, rest, ears, ends);
+        let was = std::mem::replace(&mut *state, State::Awake(ways.clone()));
+        if let State::Rest(mut rest) = was {
+            // Fewer than the queue has room for, which is empty.
+            for message in std::mem::take(&mut rest.said) {
+                let _ = ways.tx.try_send(Box::new(message));
+            }
+            rest::wake(d, me, rest, ears, ends);
+        }
         Some(then(&ways))
     }
 
@@ -153,14 +157,10 @@ impl Line {
         matches!(&*self.state.lock(), State::Rest(_))
     }
 
-    /// What a zone at rest does as soon as it is its turn; false if it is not at rest.
-    pub(super) fn change_rest(&self, change: impl FnOnce(&mut Rest)) -> bool {
-        match &mut *self.state.lock() {
-            State::Rest(rest) => {
-                change(rest);
-                true
-            }
-            State::Awake(_) => false,
+    /// Changes what a zone at rest waits for; nothing happens to another.
+    pub(super) fn change_rest(&self, change: impl FnOnce(&mut Rest)) {
+        if let State::Rest(rest) = &mut *self.state.lock() {
+            change(rest);
         }
     }
 

@@ -242,6 +242,22 @@ pub enum Message {
 }
 
 impl View {
+    /// Of a zone in which nothing is under way, and nothing in memory.
+    fn still(row: Arc<ZoneRow>) -> View {
+        View {
+            row,
+            versions: BTreeMap::new(),
+            loading: None,
+            next_attempt: None,
+            signing: None,
+            verifying: None,
+            keys_wait: None,
+            content: None,
+            key_facts: Default::default(),
+            bug: None,
+        }
+    }
+
     /// A version that is not at hand is taken to be as versions are.
     pub fn has_signatures(&self, version: VersionId) -> bool {
         self.versions.get(&version).is_none_or(|v| v.is_signed())

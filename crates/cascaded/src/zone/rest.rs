@@ -16,23 +16,22 @@ use std::time::Duration;
 
 use cascade_archive::Table;
 use cascade_archive::segment::{Fresh, Want};
-use cascade_pipeline::state::{Candidate, Modes, Serving, Trigger, Upkeep};
-use cascade_pipeline::{Event, Settings, Zone};
+use cascade_pipeline::state::{Candidate, Modes, Serving, Upkeep};
+use cascade_pipeline::{Settings, Zone};
 use cascade_publisher::{StepLimits, Steps, ZoneSettings};
 use cascade_time::Timestamp;
 use cascade_verifier::{Approval, Approved};
 use cascade_zone::{Name, VersionId, ZoneId};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
-use tokio::time::Instant;
 
-use super::actor::{Actor, Held, launch};
+use super::actor::{Actor, Begin, Ends, Held, launch};
 use super::fetch::Primaries;
 use super::files::{Read, judged};
 use super::keys::{Desk, Notes};
 use super::line::{Ears, Line};
 use super::passed::serves_passed;
-use super::{View, ZoneHandle, ZoneRow};
+use super::{MAILBOX, Message, View, ZoneHandle, ZoneRow};
 use crate::daemon::Daemon;
 use crate::keys::KeysRow;
 
@@ -46,9 +45,8 @@ const NOT_BEFORE: Duration = Duration::from_secs(10);
 const AWAKE: usize = 256;
 /// Between looks for room among those.
 const LOOK: Duration = Duration::from_millis(20);
-/// A message that wakes a zone waits so long at most for room among those: a bound of memory must not
-/// keep an operator from a zone.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// Messages that wait for a zone's turn; with one more it is its turn.
+const SAID: usize = MAILBOX / 2;
 /// After the row of a zone could not be read.
 const RETRY: Duration = Duration::from_secs(60);
 
@@ -56,14 +54,14 @@ const RETRY: Duration = Duration::from_secs(60);
 pub(super) struct Rest {
     /// When it wants to do something; its place among the alarms.
     at: Option<Timestamp>,
-    /// Its policy or the configuration may be another by then.
-    policy: bool,
+    /// What it hears first when it is its turn.
+    pub said: Box<[Message]>,
     /// Nothing: it is as an earlier process left it, but for what is served.
     kept: Option<Box<Kept>>,
 }
 
 /// What the state does not have.
-struct Kept {
+pub(super) struct Kept {
     live: (VersionId, Held),
     full_at: Option<Timestamp>,
     sweep_after: Option<Timestamp>,
@@ -81,14 +79,6 @@ pub struct Awake(AtomicUsize);
 impl Awake {
     fn has_room(&self) -> bool {
         self.0.load(Ordering::Relaxed) < AWAKE
-    }
-
-    /// Waits for room, but not for long.
-    pub async fn room(&self) {
-        let began = Instant::now();
-        while !self.has_room() && began.elapsed() < PATIENCE {
-            tokio::time::sleep(LOOK).await;
-        }
     }
 }
 
@@ -287,7 +277,7 @@ impl Actor {
             });
             Rest {
                 at: next,
-                policy: false,
+                said: Box::default(),
                 kept,
             }
         })
@@ -295,13 +285,7 @@ impl Actor {
 }
 
 /// Makes the task of a zone that was at rest; what is sent to it meanwhile waits.
-pub(super) fn wake(
-    d: Arc<Daemon>,
-    me: Arc<ZoneHandle>,
-    rest: Rest,
-    ears: Ears,
-    ends: super::actor::Ends,
-) {
+pub(super) fn wake(d: Arc<Daemon>, me: Arc<ZoneHandle>, rest: Rest, ears: Ears, ends: Ends) {
     d.alarm.forget(rest.at, me.id);
     let (tasks, counted) = (d.zone_tasks.clone(), Counted::new(&d));
     tasks.spawn(async move {
@@ -314,16 +298,7 @@ pub(super) fn wake(
                 }
             }
         };
-        let Some(kept) = rest.kept else {
-            // As an earlier process left it.
-            launch(&d, me, row, ears, ends, counted, super::actor::Begin::Restored(true));
-            return;
-        };
-        let kept = *kept;
-        let begin = super::actor::Begin::Woken(Box::new(move |actor: &mut Actor| {
-            actor.take_up(kept);
-            rest.policy
-        }));
+        let begin = rest.kept.map_or(Begin::Restored(true), Begin::Woken);
         launch(&d, me, row, ears, ends, counted, begin);
     });
 }
@@ -337,16 +312,11 @@ fn read_row(d: &Daemon, me: &ZoneHandle) -> Result<ZoneRow, String> {
 }
 
 impl Actor {
-    fn take_up(&mut self, kept: Kept) {
+    pub(super) fn take_up(&mut self, kept: Kept) {
         let (version, held) = kept.live;
         let signed = held.version().clone();
         self.versions.insert(version, held);
-        match self.unsigned_half(&signed) {
-            Some(u) => self.versions.insert(u.id(), Held::Unsigned(u)),
-            None => {
-                tracing::warn!(zone = %self.me.name, "the unsigned half could not be made again; it comes with the next load")
-            }
-        }
+        self.take_unsigned_half(&signed);
         self.full_at = kept.full_at;
         self.sweep_after = kept.sweep_after;
         self.sweeping = kept.sweeping;
@@ -378,19 +348,14 @@ impl ZoneHandle {
         let live = row.zone.live.as_ref();
         View {
             versions: published.map(|v| (v.id(), v)).into_iter().collect(),
-            loading: None,
             next_attempt: row.zone.source.retry_at,
-            signing: None,
-            verifying: None,
-            keys_wait: None,
-            content: None,
             key_facts: cascade_keys::Facts {
                 clock_held: d.as_ref().is_some_and(|d| d.clock_doubt().is_some()),
                 signs_next: live.map(|l| l.next_due),
                 ..Default::default()
             },
-            row: Arc::new(row),
             bug,
+            ..View::still(Arc::new(row))
         }
     }
 
@@ -408,37 +373,26 @@ impl ZoneHandle {
         }
     }
 
-    /// Its policy or the configuration is another. A zone at rest hears of it when it is its turn.
-    pub fn tell_of_policy(self: &Arc<Self>) {
-        if !self.turn_soon(true) {
-            self.tell(super::Message::Policy);
-        }
-    }
-
-    /// What it waits for may have come; a zone at rest looks when it is its turn.
-    pub fn tell_of_store(self: &Arc<Self>) {
-        if !self.turn_soon(false) {
-            let _ = self.line.try_send(super::Message::KeyStoreBack);
-        }
-    }
-
-    /// False: it is not at rest.
-    fn turn_soon(self: &Arc<Self>, policy: bool) -> bool {
-        let Some(d) = self.line.daemon() else {
-            return false;
-        };
-        let now = d.now();
+    /// Sends what very many zones are told at once: a zone at rest hears it as soon as it is its turn,
+    /// so that they are not all woken together.
+    pub fn tell_in_turn(self: &Arc<Self>, message: Message) {
+        let mut message = Some(message);
         self.line.change_rest(|rest| {
-            rest.policy |= policy;
-            if rest.at.is_none_or(|at| at > now) {
+            if rest.said.len() < SAID
+                && let Some(d) = self.line.daemon()
+            {
+                let said = std::mem::take(&mut rest.said);
+                rest.said = said.into_iter().chain(message.take()).collect();
                 d.alarm.forget(rest.at, self.id);
-                rest.at = Some(now);
-                d.alarm.set(now, self);
+                let now = d.now();
+                let at = rest.at.map_or(now, |at| at.min(now));
+                rest.at = Some(at);
+                d.alarm.set(at, self);
             }
-            if let Some(notes) = rest.kept.as_mut().and_then(|k| k.notes.as_mut()) {
-                notes.try_again();
-            }
-        })
+        });
+        if let Some(message) = message {
+            self.tell(message);
+        }
     }
 }
 
@@ -509,7 +463,7 @@ pub fn serve_at_rest(
             me,
             Rest {
                 at: Some(now),
-                policy: false,
+                said: Box::default(),
                 kept: None,
             },
         ),
@@ -533,12 +487,6 @@ pub(super) fn steps<'a>(
         before = Some(v);
     }
     steps
-}
-
-/// The first thing that a zone does which was served at rest after a start: as all zones, it compares
-/// its source with what was loaded from it.
-pub(super) fn compare_source() -> Event {
-    Event::SourceSignal(Trigger::Restart)
 }
 
 #[cfg(test)]

@@ -569,17 +569,22 @@ impl Actor {
             }
         };
         let signed = held.version().clone();
-        match self.unsigned_half(&signed) {
+        self.take_unsigned_half(&signed);
+        self.versions.insert(v, held);
+        None
+    }
+
+    /// The content that a version was made of, made again from it.
+    pub(super) fn take_unsigned_half(&mut self, signed: &ZoneVersion) {
+        match self.unsigned_half(signed) {
             Some(u) => self.versions.insert(u.id(), Held::Unsigned(u)),
             None => {
                 tracing::warn!(zone = %self.me.name, "the unsigned half could not be made again; it comes with the next load")
             }
         }
-        self.versions.insert(v, held);
-        None
     }
 
-    pub(super) fn unsigned_half(&self, signed: &ZoneVersion) -> Option<Arc<ZoneVersion>> {
+    fn unsigned_half(&self, signed: &ZoneVersion) -> Option<Arc<ZoneVersion>> {
         let (ttl, hex) = self.row.sources.get(&signed.id().0)?;
         let soa = data_encoding::HEXLOWER.decode(hex.as_bytes()).ok()?;
         let pool = self.d.pool_for(signed.unit_count());

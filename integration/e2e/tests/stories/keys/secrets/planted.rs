@@ -191,6 +191,24 @@ fn spellings(octets: &[u8]) -> Vec<Vec<u8>> {
     out
 }
 
+/// Whether `part` is somewhere in `octets`. Most of a state directory is room without content (64 MiB of
+/// zeros are kept for a full disk), and tests are not optimised: only places that begin right are compared.
+fn holds(octets: &[u8], part: &[u8]) -> bool {
+    const BLOCK: usize = 4096;
+    let Some(first) = part.first() else {
+        return true;
+    };
+    let zeros = [0; BLOCK];
+    let mut starts = octets.chunks(BLOCK).enumerate().flat_map(|(n, block)| {
+        // Equal slices of octets are compared by the C library.
+        let empty = *first != 0 && *block == zeros[..block.len()];
+        let block = if empty { &[] } else { block };
+        let begins = block.iter().enumerate().filter(|(_, o)| *o == first);
+        begins.map(move |(i, _)| n * BLOCK + i)
+    });
+    starts.any(|at| octets[at..].starts_with(part))
+}
+
 #[test]
 fn spellings_are_found() {
     let mut planted = Planted::default();
@@ -207,22 +225,4 @@ fn spellings_are_found() {
         }
     }
     assert_eq!(planted.found_in(b"0123456789abcde"), None);
-}
-
-/// Whether `part` is somewhere in `octets`. Most of a state directory is room without content (64 MiB of
-/// zeros are kept for a full disk), and tests are not optimised: only places that begin right are compared.
-fn holds(octets: &[u8], part: &[u8]) -> bool {
-    const BLOCK: usize = 4096;
-    let Some(first) = part.first() else {
-        return true;
-    };
-    let zeros = [0; BLOCK];
-    let starts = octets.chunks(BLOCK).enumerate().flat_map(|(n, block)| {
-        // Equal slices of octets are compared by the C library.
-        let empty = *first != 0 && *block == zeros[..block.len()];
-        let block = if empty { &[] } else { block };
-        let begins = block.iter().enumerate().filter(|(_, o)| *o == first);
-        begins.map(move |(i, _)| n * BLOCK + i)
-    });
-    starts.into_iter().any(|at| octets[at..].starts_with(part))
 }
