@@ -293,7 +293,7 @@ pub(super) fn wake(d: Arc<Daemon>, me: Arc<ZoneHandle>, rest: Rest, ears: Ears, 
             match read_row(&d, &me) {
                 Ok(row) => break row,
                 Err(e) => {
-                    tracing::error!(zone = %me.name, "the zone's row in the state cannot be read; what is published stays served, and nothing else happens to it: {e}. Restore a backup of the state: cascade backup --help");
+                    tracing::error!(zone = %me.name, "the zone's row in the state cannot be read; what is published stays served, and nothing else happens to it; it is tried again in {} s: {e}. If it stays so, stop the daemon and restore a backup: cascade backup restore --help", RETRY.as_secs());
                     tokio::time::sleep(RETRY).await;
                 }
             }
