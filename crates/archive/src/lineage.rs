@@ -71,9 +71,7 @@ impl State {
     pub fn settle_copy(&self, changes: &[Change]) -> Result<(), ArchiveError> {
         let begin = self.inner.write_tx();
         let tx = begin.map_err(|e| self.err("begin", e))?;
-        for change in changes {
-            self.inner.apply(&tx, change)?;
-        }
+        self.inner.apply(&tx, changes.iter())?;
         let unmark = || -> Result<(), redb::Error> {
             tx.open_table(META)?.remove(COPY)?;
             Ok(())

@@ -3,6 +3,8 @@
 //! Values are JSON; what they mean is for the crates above. All changes of one transition go into
 //! one commit; commits that wait for the disk at the same time share its sync.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -499,48 +501,20 @@ impl Inner {
         let db = self.db();
         let db = db.as_ref().ok_or_else(|| self.gone())?;
         let tx = db.begin_write().map_err(|e| self.err("begin", e))?;
-        for change in changes {
-            self.apply(&tx, change)?;
-        }
+        self.apply(&tx, changes)?;
         tx.commit().map_err(|e| self.err("commit", e))
     }
 
-    pub(crate) fn apply(
+    /// Applies changes in their order.
+    pub(crate) fn apply<'a>(
         &self,
         tx: &redb::WriteTransaction,
-        change: &Change,
+        changes: impl Iterator<Item = &'a Change>,
     ) -> Result<(), ArchiveError> {
-        let err = |e: redb::StorageError| self.err("write", e);
-        let open = |e: redb::TableError| self.err("write", e);
-        match change {
-            Change::Put { table, key, value } => {
-                let mut t = tx.open_table(definition(*table)).map_err(open)?;
-                t.insert(key.as_str(), value.as_slice()).map_err(err)?;
-            }
-            Change::Delete { table, key } => {
-                let mut t = tx.open_table(definition(*table)).map_err(open)?;
-                t.remove(key.as_str()).map_err(err)?;
-            }
-            Change::History {
-                zone,
-                seq,
-                entry,
-                keep,
-            } => {
-                let mut t = tx.open_table(HISTORY).map_err(open)?;
-                t.insert(&history_key(*zone, *seq)[..], entry.as_slice())
-                    .map_err(err)?;
-                let first = history_key(*zone, 0);
-                let end = history_key(*zone, (*seq + 1).saturating_sub(*keep));
-                t.retain_in::<&[u8], _>(&first[..]..&end[..], |_, _| false)
-                    .map_err(err)?;
-            }
-            Change::DropHistory { zone } => {
-                let mut t = tx.open_table(HISTORY).map_err(open)?;
-                let (first, end) = (history_key(*zone, 0), history_key(*zone, u64::MAX));
-                t.retain_in::<&[u8], _>(&first[..]..=&end[..], |_, _| false)
-                    .map_err(err)?;
-            }
+        let mut tables = Tables::new(tx);
+        for change in changes {
+            let applied = tables.apply(change);
+            applied.map_err(|e| self.err("write", e))?;
         }
         Ok(())
     }
@@ -587,6 +561,73 @@ fn table_of(
         Ok(t) => Ok(Some(t)),
         Err(TableError::TableDoesNotExist(_)) => Ok(None),
         Err(e) => Err(e.into()),
+    }
+}
+
+/// The tables of one transaction, each opened once.
+struct Tables<'t> {
+    tx: &'t redb::WriteTransaction,
+    rows: BTreeMap<Table, redb::Table<'t, &'static str, &'static [u8]>>,
+    history: Option<redb::Table<'t, &'static [u8], &'static [u8]>>,
+}
+
+impl<'t> Tables<'t> {
+    fn new(tx: &'t redb::WriteTransaction) -> Self {
+        Tables {
+            tx,
+            rows: BTreeMap::new(),
+            history: None,
+        }
+    }
+
+    fn rows(
+        &mut self,
+        table: Table,
+    ) -> Result<&mut redb::Table<'t, &'static str, &'static [u8]>, redb::Error> {
+        Ok(match self.rows.entry(table) {
+            Entry::Occupied(e) => e.into_mut(),
+            Entry::Vacant(e) => e.insert(self.tx.open_table(definition(table))?),
+        })
+    }
+
+    fn history(
+        &mut self,
+    ) -> Result<&mut redb::Table<'t, &'static [u8], &'static [u8]>, redb::Error> {
+        Ok(match &mut self.history {
+            Some(t) => t,
+            none => none.insert(self.tx.open_table(HISTORY)?),
+        })
+    }
+
+    fn apply(&mut self, change: &Change) -> Result<(), redb::Error> {
+        match change {
+            Change::Put { table, key, value } => {
+                self.rows(*table)?.insert(key.as_str(), value.as_slice())?;
+            }
+            Change::Delete { table, key } => {
+                self.rows(*table)?.remove(key.as_str())?;
+            }
+            Change::History {
+                zone,
+                seq,
+                entry,
+                keep,
+            } => {
+                let t = self.history()?;
+                t.insert(&history_key(*zone, *seq)[..], entry.as_slice())?;
+                let kept_from = (*seq + 1).saturating_sub(*keep);
+                if kept_from > 0 {
+                    let (first, end) = (history_key(*zone, 0), history_key(*zone, kept_from));
+                    t.retain_in::<&[u8], _>(&first[..]..&end[..], |_, _| false)?;
+                }
+            }
+            Change::DropHistory { zone } => {
+                let (first, end) = (history_key(*zone, 0), history_key(*zone, u64::MAX));
+                self.history()?
+                    .retain_in::<&[u8], _>(&first[..]..=&end[..], |_, _| false)?;
+            }
+        }
+        Ok(())
     }
 }
 
