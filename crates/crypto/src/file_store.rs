@@ -9,7 +9,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use cascade_time::Timestamp;
 use cascade_zone::{KeyId, Name, ZoneId};
@@ -35,11 +35,16 @@ const MAX_SAME_TAG: u32 = 16;
 #[derive(Debug)]
 pub struct FileKeyStore {
     root: PathBuf,
+    /// Of the root: zones that get their first keys at the same time wait for one sync.
+    folders: SharedSync,
 }
 
 impl FileKeyStore {
     pub fn new(root: impl Into<PathBuf>) -> FileKeyStore {
-        FileKeyStore { root: root.into() }
+        FileKeyStore {
+            root: root.into(),
+            folders: SharedSync::default(),
+        }
     }
 
     /// Copies a key pair made elsewhere into this store; the original is not touched.
@@ -155,6 +160,7 @@ impl FileKeyStore {
     ) -> Result<StoredKey, KeyError> {
         let dir = self.zone_dir(zone.id);
         make_private_dir(&dir)?;
+        self.folders.sync(&self.root)?;
         let parts = key.private_parts()?;
         let private = private_text(key.algorithm(), &parts, now);
         let public = public_text(zone.name, key.dnskey(), role, now);
@@ -174,8 +180,12 @@ impl FileKeyStore {
             if places.into_iter().any(|p| is_taken(p)) {
                 continue;
             }
-            write_new(&dir, &private_path, private.as_bytes())?;
-            write_new(&dir, &public_path, public.as_bytes())?;
+            // Both are whole before either has its name, and the folder is synced once.
+            let private = New::write(&dir, &private_path, private.as_bytes())?;
+            let public = New::write(&dir, &public_path, public.as_bytes())?;
+            private.name()?;
+            public.name()?;
+            sync_dir(&dir)?;
             return Ok(StoredKey {
                 reference: reference(&public_path),
                 dnskey: key.dnskey().clone(),
@@ -203,7 +213,7 @@ impl FileKeyStore {
 }
 
 impl KeyStore for FileKeyStore {
-    fn generate(&self, want: &NewKey<'_>) -> Result<StoredKey, KeyError> {
+    fn generate(&self, want: &NewKey<'_>) -> Result<(StoredKey, Arc<dyn SigningKey>), KeyError> {
         let algorithm = want.spec.algorithm;
         let width = want.tag_range.end().saturating_sub(*want.tag_range.start()) as u32 + 1;
         let tries = 16 + 8 * 65536 / width;
@@ -214,11 +224,16 @@ impl KeyStore for FileKeyStore {
             if !free || !want.tag_range.contains(&tag) {
                 continue;
             }
-            key.prove()?;
             let stored = self.write(want.zone, &key, Some(want.role), want.now)?;
-            // What counts is what a later start will read.
-            self.load(want.id, want.zone, &stored)?;
-            return Ok(stored);
+            // What counts is what a later start will read; its trial signature is the key's.
+            return match self.load(want.id, want.zone, &stored) {
+                Ok(key) => Ok((stored, key)),
+                Err(e) => {
+                    // Nobody knows of it yet; what cannot be removed is no worse than what a crash leaves.
+                    let _ = self.destroy(want.zone, &stored);
+                    Err(e)
+                }
+            };
         }
         Err(KeyError::NoFreeTag {
             algorithm,
@@ -296,6 +311,7 @@ impl KeyStore for FileKeyStore {
             return Ok(());
         }
         make_private_dir(&trash)?;
+        sync_dir(&dir)?;
         self.move_pair(zone.id, key, (&dir, &trash), ["key", "private"])
     }
 
@@ -451,7 +467,8 @@ fn read(path: &Path) -> Result<Zeroizing<String>, KeyError> {
     Ok(text)
 }
 
-/// A directory of mode 0700 that is no symbolic link; made if it is missing.
+/// A directory of mode 0700 that is no symbolic link; made if it is missing. That it is there is not yet
+/// durable.
 fn make_private_dir(dir: &Path) -> Result<(), KeyError> {
     let io = |e| KeyError::io("make", dir, e);
     match fs::DirBuilder::new()
@@ -471,60 +488,134 @@ fn make_private_dir(dir: &Path) -> Result<(), KeyError> {
         // Explicit and not by umask.
         fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).map_err(io)?;
     }
-    if let Some(parent) = dir.parent() {
-        sync_dir(parent)?;
-    }
     Ok(())
 }
 
-/// Writes `path` whole or not at all, and never over a file that is there.
-fn write_new(dir: &Path, path: &Path, content: &[u8]) -> Result<(), KeyError> {
-    let mut name = std::ffi::OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(".new");
-    let temp = dir.join(name);
-    let io = |e| KeyError::io("write", &temp, e);
-    // A crash may have left it; it never counted as a key.
-    overwrite(&temp)?;
-    match fs::remove_file(&temp) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(io(e)),
-        _ => {}
+/// One sync of a directory for all who wait for it at the same time.
+#[derive(Debug, Default)]
+struct SharedSync {
+    turns: Mutex<Turns>,
+    ended: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Turns {
+    begun: u64,
+    /// The last one that succeeded.
+    done: u64,
+    running: bool,
+}
+
+impl SharedSync {
+    /// What the caller has changed in `dir` is durable when this returns.
+    fn sync(&self, dir: &Path) -> Result<(), KeyError> {
+        // Consistent whenever the lock is free.
+        let lock = || self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut turns = lock();
+        // One that has begun may have missed the change.
+        let wanted = turns.begun + 1;
+        while turns.running {
+            turns = self
+                .ended
+                .wait(turns)
+                .unwrap_or_else(PoisonError::into_inner);
+            if turns.done >= wanted {
+                return Ok(());
+            }
+        }
+        turns.begun += 1;
+        turns.running = true;
+        let mine = turns.begun;
+        drop(turns);
+        let result = sync_dir(dir);
+        let mut turns = lock();
+        turns.running = false;
+        if result.is_ok() {
+            turns.done = mine;
+        }
+        drop(turns);
+        // After one that failed each tries for itself.
+        self.ended.notify_all();
+        result
     }
-    between();
-    let write = || -> io::Result<()> {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .custom_flags(OFlag::O_NOFOLLOW.bits())
-            .open(&temp)?;
-        between();
-        file.set_permissions(fs::Permissions::from_mode(0o600))?;
-        between();
-        file.write_all(content)?;
-        between();
-        file.sync_all()
-    };
-    let result = write().map_err(io).and_then(|()| {
+}
+
+/// A file that is whole and synced under another name; removed if it does not get its own.
+struct New {
+    temp: PathBuf,
+    path: PathBuf,
+    named: bool,
+}
+
+impl New {
+    fn write(dir: &Path, path: &Path, content: &[u8]) -> Result<New, KeyError> {
+        let mut name = std::ffi::OsString::from(".");
+        name.push(path.file_name().unwrap_or_default());
+        name.push(".new");
+        let temp = dir.join(name);
+        let create = || {
+            OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .custom_flags(OFlag::O_NOFOLLOW.bits())
+                .open(&temp)
+        };
+        let io = |e| KeyError::io("write", &temp, e);
+        let mut file = match create() {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                // A crash left it; it never counted as a key.
+                overwrite(&temp)?;
+                fs::remove_file(&temp).map_err(io)?;
+                between();
+                create().map_err(io)?
+            }
+            other => other.map_err(io)?,
+        };
+        let new = New {
+            temp: temp.clone(),
+            path: path.to_owned(),
+            named: false,
+        };
+        let mut fill = || -> io::Result<()> {
+            between();
+            file.set_permissions(fs::Permissions::from_mode(0o600))?;
+            between();
+            file.write_all(content)?;
+            between();
+            file.sync_all()
+        };
+        fill().map_err(io)?;
+        Ok(new)
+    }
+
+    /// Gives it its name, never over a file that is there. The folder is for the caller to sync.
+    fn name(mut self) -> Result<(), KeyError> {
         renameat2(
             AT_FDCWD,
-            &temp,
+            &self.temp,
             AT_FDCWD,
-            path,
+            &self.path,
             RenameFlags::RENAME_NOREPLACE,
         )
         .map_err(|e| match e {
-            nix::errno::Errno::EEXIST => KeyError::Exists(path.to_owned()),
-            e => KeyError::io("rename", path, e.into()),
-        })
-    });
-    if result.is_err() {
-        let _ = overwrite(&temp);
-        let _ = fs::remove_file(&temp);
-        return result;
+            nix::errno::Errno::EEXIST => KeyError::Exists(self.path.clone()),
+            e => KeyError::io("rename", &self.path, e.into()),
+        })?;
+        self.named = true;
+        between();
+        Ok(())
     }
-    between();
-    sync_dir(dir)
+}
+
+impl Drop for New {
+    fn drop(&mut self) {
+        if !self.named {
+            // Best effort: it never counted as a key.
+            let _ = overwrite(&self.temp);
+            let _ = fs::remove_file(&self.temp);
+        }
+    }
 }
 
 /// Stands between any two changes of the file system; tests look at what is there then.
@@ -602,6 +693,44 @@ mod tests {
         files
     }
 
+    #[test]
+    fn a_sync_that_has_begun_is_none_for_what_changes_later() {
+        let place = tempfile::tempdir().expect("a temporary folder");
+        let shared = SharedSync::default();
+        let turns = || shared.turns.lock().expect("nobody panics");
+        let counts = || {
+            let turns = turns();
+            (turns.begun, turns.done)
+        };
+        // Somebody syncs.
+        {
+            let mut turns = turns();
+            (turns.begun, turns.running) = (1, true);
+        }
+        let syncs = std::thread::scope(|threads| {
+            let waiting: Vec<_> = (0..8)
+                .map(|_| threads.spawn(|| shared.sync(place.path())))
+                .collect();
+            {
+                let mut turns = turns();
+                (turns.done, turns.running) = (1, false);
+            }
+            shared.ended.notify_all();
+            let ends = waiting.into_iter().map(|w| w.join().expect("no panic"));
+            ends.filter(Result::is_ok).count()
+        });
+        assert_eq!(syncs, 8);
+        let (begun, done) = counts();
+        assert!((2..=9).contains(&begun), "{begun}");
+        assert_eq!(begun, done);
+
+        // One that fails counts for nobody.
+        let gone = place.path().join("gone");
+        assert!(shared.sync(&gone).is_err());
+        assert_eq!(counts(), (begun + 1, done));
+        assert!(shared.sync(place.path()).is_ok());
+    }
+
     // W25 of the simulator's rules, where there are files.
     #[test]
     fn a_key_file_is_its_owners_alone_at_every_instant() {
@@ -635,8 +764,8 @@ mod tests {
             labelling: crate::Labelling::Auto,
             now,
         };
-        let ksk = store.generate(&want(Role::Ksk)).expect("a key");
-        let zsk = store.generate(&want(Role::Zsk)).expect("a key");
+        let (ksk, _) = store.generate(&want(Role::Ksk)).expect("a key");
+        let (zsk, _) = store.generate(&want(Role::Zsk)).expect("a key");
         store.set_aside(zone, &zsk).expect("moved");
         store.bring_back(zone, &zsk).expect("moved");
         store.set_aside(zone, &zsk).expect("moved");
@@ -662,18 +791,15 @@ mod tests {
         let left = root.join(other.id.to_string()).join(".left.new");
         fs::write(&left, "PrivateKey: x").expect("our own folder");
         LOOK.set(None);
-        write_new(
-            left.parent().expect("a folder"),
-            &left.with_file_name("left"),
-            b"PrivateKey: y",
-        )
-        .expect("written");
+        let folder = left.parent().expect("a folder");
+        let new = New::write(folder, &left.with_file_name("left"), b"PrivateKey: y");
+        new.and_then(New::name).expect("written");
         must_be_private(&root);
         store.destroy(other, &imported).expect("destroyed");
 
-        // Three pairs are written by six files of six instants each, then moved and destroyed.
+        // Three pairs are written by six files of four instants each, then moved and destroyed.
         let seen = seen.borrow();
-        assert!(seen.len() >= 44, "{seen:?}");
+        assert!(seen.len() >= 38, "{seen:?}");
         assert_eq!(seen.iter().max(), Some(&4), "{seen:?}");
     }
 }

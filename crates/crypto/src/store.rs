@@ -63,8 +63,9 @@ pub struct StoredKey {
 /// 2. `load` gives a key only if its private half proves to belong to the public octets asked for.
 /// 3. `destroy` of a key that is gone succeeds.
 pub trait KeyStore: Send + Sync {
-    /// Makes a key, stores it, reads it back and proves it by a trial signature.
-    fn generate(&self, want: &NewKey<'_>) -> Result<StoredKey, KeyError>;
+    /// Makes a key, stores it, reads it back and proves it by a trial signature. What comes with it is the
+    /// key as it was read back, ready to sign.
+    fn generate(&self, want: &NewKey<'_>) -> Result<(StoredKey, Arc<dyn SigningKey>), KeyError>;
     /// The key for signing. `key.dnskey` says which public octets it must have.
     fn load(
         &self,

@@ -74,7 +74,7 @@ fn a_pair_goes_to_the_trash_and_comes_back() {
         id: ZONE,
         name: &zone,
     };
-    let key = store.generate(&want(&zone, "13", Role::Zsk)).unwrap();
+    let (key, _) = store.generate(&want(&zone, "13", Role::Zsk)).unwrap();
     let path = PathBuf::from(key.reference.strip_prefix("file://").unwrap());
     let trash = path.with_file_name("trash");
     let aside = trash.join(path.file_name().unwrap());
@@ -120,7 +120,7 @@ fn generate_load_list_destroy() {
     };
     assert_eq!(store.list(at).unwrap(), []);
     for spec in algorithms() {
-        let key = store.generate(&want(&zone, spec, Role::Csk)).unwrap();
+        let (key, _) = store.generate(&want(&zone, spec, Role::Csk)).unwrap();
         assert_eq!(key.dnskey.flags(), 257);
         let name = format!(
             "keys/{ZONE}/Kexample.net.+{:03}+{:05}.key",
@@ -166,7 +166,7 @@ fn tags_taken_and_ranges() {
     let dir = tempfile::tempdir().unwrap();
     let store = FileKeyStore::new(dir.path());
     let zone = Name::parse("example.net").unwrap();
-    let key = store
+    let (key, _) = store
         .generate(&NewKey {
             tag_range: 0..=0x7fff,
             ..want(&zone, "15", Role::Zsk)
@@ -195,8 +195,8 @@ fn import_checks_everything() {
     };
     let source = FileKeyStore::new(dir.path().join("a"));
     let store = FileKeyStore::new(dir.path().join("b"));
-    let one = source.generate(&want(&zone, "13", Role::Zsk)).unwrap();
-    let two = source.generate(&want(&zone, "13", Role::Ksk)).unwrap();
+    let (one, _) = source.generate(&want(&zone, "13", Role::Zsk)).unwrap();
+    let (two, _) = source.generate(&want(&zone, "13", Role::Ksk)).unwrap();
     let path =
         |k: &cascade_crypto::StoredKey| PathBuf::from(k.reference.strip_prefix("file://").unwrap());
     let private = path(&one).with_extension("private");
@@ -267,7 +267,7 @@ fn names_of_any_octets_stay_inside() {
         &long,
     ] {
         let zone = Name::parse(zone).unwrap();
-        let key = store.generate(&want(&zone, "15", Role::Csk)).unwrap();
+        let (key, _) = store.generate(&want(&zone, "15", Role::Csk)).unwrap();
         let at = ZoneRef {
             id: ZONE,
             name: &zone,
@@ -283,7 +283,7 @@ fn names_of_any_octets_stay_inside() {
         id: ZONE,
         name: &zone,
     };
-    let mut key = store.generate(&want(&zone, "15", Role::Csk)).unwrap();
+    let (mut key, _) = store.generate(&want(&zone, "15", Role::Csk)).unwrap();
     key.reference = "file:///etc/passwd.key".into();
     assert!(matches!(
         store.destroy(at, &key),
@@ -305,7 +305,7 @@ fn half_a_pair_is_no_key_and_blocks_nothing() {
         id: ZONE,
         name: &zone,
     };
-    let key = source.generate(&want(&zone, "15", Role::Csk)).unwrap();
+    let (key, _) = source.generate(&want(&zone, "15", Role::Csk)).unwrap();
     let path = PathBuf::from(key.reference.strip_prefix("file://").unwrap());
     let copy = store.import(KEY, at, &path, now()).unwrap();
     // As a crash between the two renames leaves it.
@@ -401,7 +401,7 @@ fn other_tools_read_our_files() {
     let store = FileKeyStore::new(dir.path());
     let zone = Name::parse("example.net").unwrap();
     for spec in algorithms() {
-        let key = store.generate(&want(&zone, spec, Role::Ksk)).unwrap();
+        let (key, _) = store.generate(&want(&zone, spec, Role::Ksk)).unwrap();
         let path = key.reference.strip_prefix("file://").unwrap().to_owned();
         // -p prints the publication time, for which both halves are parsed.
         if let Ok(out) = Command::new("dnssec-settime")

@@ -183,7 +183,7 @@ impl Backend for Files {
             labelling: Labelling::Auto,
             now: Timestamp::EPOCH,
         });
-        let key = key.expect("makes a key");
+        let (key, _) = key.expect("makes a key");
         let public = key.dnskey.public_key().to_vec();
         self.keys.insert(key.reference.clone(), key.clone());
         (key.reference, public)

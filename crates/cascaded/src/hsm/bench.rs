@@ -51,7 +51,7 @@ impl ThrowAway {
     pub fn new(device: &Arc<Device>, algorithm: Algorithm) -> Result<ThrowAway, KeyError> {
         let store = HsmStore::new(device.clone());
         let nowhere = Name::parse(NOWHERE).map_err(|_| KeyError::BadReference(NOWHERE.into()))?;
-        let key = store.generate(&NewKey {
+        let (key, _) = store.generate(&NewKey {
             id: KeyId(crate::daemon::random()),
             zone: zone(&nowhere),
             role: Role::Zsk,

@@ -22,6 +22,10 @@ pub struct HsmKey {
 }
 
 impl HsmKey {
+    pub fn held(&self) -> &Arc<Held> {
+        &self.held
+    }
+
     pub fn new(
         id: KeyId,
         dnskey: Dnskey,

@@ -247,6 +247,13 @@ impl HsmStore {
         self.device.prove_now(&held).map_err(|e| self.failed(e))
     }
 
+    fn signer(&self, id: KeyId, key: &StoredKey) -> Result<HsmKey, KeyError> {
+        let (_, target, algorithm) = self.target(key)?;
+        let (device, held) = (self.device.clone(), self.device.hold(target));
+        let dnskey = key.dnskey.clone();
+        Ok(HsmKey::new(id, dnskey, algorithm, device, held))
+    }
+
     fn failed(&self, failure: SignFailure) -> KeyError {
         let store = self.device.id.clone();
         match failure {
@@ -266,7 +273,7 @@ impl HsmStore {
 }
 
 impl KeyStore for HsmStore {
-    fn generate(&self, want: &NewKey<'_>) -> Result<StoredKey, KeyError> {
+    fn generate(&self, want: &NewKey<'_>) -> Result<(StoredKey, Arc<dyn SigningKey>), KeyError> {
         for _ in 0..TAG_TRIES {
             let (pair, dnskey) = self.make(want)?;
             let (tag, revoked) = (dnskey.key_tag(), dnskey.revoked_tag());
@@ -281,7 +288,8 @@ impl KeyStore for HsmStore {
                 return Err(e);
             }
             self.name(&pair, want, tag);
-            return Ok(stored);
+            let key = self.signer(want.id, &stored)?;
+            return Ok((stored, Arc::new(key)));
         }
         Err(KeyError::NoFreeTag {
             algorithm: want.spec.algorithm,
@@ -295,17 +303,9 @@ impl KeyStore for HsmStore {
         _: ZoneRef<'_>,
         key: &StoredKey,
     ) -> Result<Arc<dyn SigningKey>, KeyError> {
-        let (_, target, algorithm) = self.target(key)?;
-        let held = self.device.hold(target);
-        self.device.prove(&held).map_err(|e| self.failed(e))?;
-        let device = self.device.clone();
-        Ok(Arc::new(HsmKey::new(
-            id,
-            key.dnskey.clone(),
-            algorithm,
-            device,
-            held,
-        )))
+        let key = self.signer(id, key)?;
+        self.device.prove(key.held()).map_err(|e| self.failed(e))?;
+        Ok(Arc::new(key))
     }
 
     fn find(&self, _: ZoneRef<'_>, dnskey: &Dnskey) -> Result<Option<StoredKey>, KeyError> {

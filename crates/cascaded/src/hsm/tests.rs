@@ -98,7 +98,7 @@ impl Bench {
         spec: &str,
     ) -> Result<StoredKey, cascade_crypto::KeyError> {
         let spec: KeySpec = spec.parse().unwrap();
-        self.store.generate(&NewKey {
+        let made = self.store.generate(&NewKey {
             id: KeyId([n; 16]),
             zone: zone_ref(ZoneId([1; 16]), &self.zone),
             role,
@@ -107,7 +107,8 @@ impl Bench {
             tag_range: 0..=65535,
             labelling: cascade_crypto::Labelling::Auto,
             now: Timestamp::EPOCH,
-        })
+        });
+        made.map(|(key, _)| key)
     }
 
     fn load(&self, n: u8, key: &StoredKey) -> Arc<dyn SigningKey> {

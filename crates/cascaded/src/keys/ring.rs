@@ -68,8 +68,9 @@ impl Keyring {
         Keyring { stores }
     }
 
-    /// Makes a key and proves it; durable in its store when it returns. A file pair of the zone
-    /// that no row knows was left by a crash between making and noting: it is taken instead.
+    /// Makes a key and proves it; durable in its store when it returns, with the private half ready to
+    /// sign. A file pair of the zone that no row knows was left by a crash between making and noting: it
+    /// is taken instead.
     pub fn generate(
         &self,
         zone: ZoneRef<'_>,
@@ -78,7 +79,7 @@ impl Keyring {
         policy: &Policy,
         id: KeyId,
         now: Timestamp,
-    ) -> Result<(Key, Place), KeyringError> {
+    ) -> Result<(Key, Place, Arc<dyn SigningKey>), KeyringError> {
         let hsm = match &want.home {
             Home::File => None,
             Home::Hsm(id) => Some(id.as_str()),
@@ -94,10 +95,10 @@ impl Keyring {
             None => self.left_behind(zone, row, want)?,
             Some(_) => None,
         };
-        let stored = match left {
+        let (stored, signer) = match left {
             Some(found) => {
-                store.load(id, zone, &found)?;
-                found
+                let signer = store.load(id, zone, &found)?;
+                (found, signer)
             }
             None => store.generate(&NewKey {
                 id,
@@ -112,7 +113,7 @@ impl Keyring {
         };
         let mut key = key(id, want.num, want.role, &stored, Origin::Generated, now);
         key.standby = want.standby;
-        Ok((key, place(&stored)))
+        Ok((key, place(&stored), signer))
     }
 
     fn left_behind(
@@ -428,7 +429,7 @@ mod tests {
         let want = want(row.zone.next_key().0, role);
         let id = KeyId([row.zone.next_num as u8; 16]);
         let at = Timestamp::from_secs(1_800_000_000);
-        let (key, place) = ring.generate(zone, row, &want, &policy(), id, at).unwrap();
+        let (key, place, _) = ring.generate(zone, row, &want, &policy(), id, at).unwrap();
         row.places.insert(key.num, place);
         let roll = None;
         row.apply(&Event::KeyAdded {
@@ -521,6 +522,7 @@ mod tests {
                 KeyId([1; 16]),
                 Timestamp::EPOCH,
             )
+            .map(drop)
             .unwrap_err();
         assert!(e.to_string().contains("cascade hsm add kmip2pkcs11"), "{e}");
     }

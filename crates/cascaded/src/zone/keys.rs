@@ -98,7 +98,7 @@ pub(super) enum KeyDone {
     Made {
         role: Role,
         roll: Option<cascade_keys::Class>,
-        made: Result<(Key, Place), String>,
+        made: Result<Box<(Key, Place, Arc<dyn SigningKey>)>, String>,
     },
     Destroyed(KeyNum, Result<(), String>),
     Purged(KeyNum, Result<(), String>, Purge),
@@ -513,7 +513,7 @@ impl Actor {
             let id = d.new_key_id();
             let p = &policy.file.policy;
             let made = d.keyring.generate(zone, row, &want, p, id, d.now());
-            let made = made.map_err(|e| e.to_string());
+            let made = made.map(Box::new).map_err(|e| e.to_string());
             KeyDone::Made { role, roll, made }
         });
     }
@@ -570,7 +570,7 @@ impl Actor {
                     .await;
             }
             KeyDone::Made { role, roll, made } => match made {
-                Ok((key, place)) => self.take_key(key, place, roll, now).await,
+                Ok(made) => self.take_key(*made, roll, now).await,
                 Err(e) => {
                     self.desk.failed(Subject::Generate(role), &e, now);
                     self.no_keys(e).await;
@@ -604,11 +604,10 @@ impl Actor {
         }
     }
 
-    /// A key that was made counts from when the state knows it.
+    /// A key that was made counts from when the state knows it. It has proved itself when it was made.
     async fn take_key(
         &mut self,
-        key: Key,
-        place: Place,
+        (key, place, signer): (Key, Place, Arc<dyn SigningKey>),
         roll: Option<cascade_keys::Class>,
         now: Timestamp,
     ) {
@@ -623,11 +622,14 @@ impl Actor {
         let num = key.num;
         self.row.keys.places.insert(num, place);
         let added = Event::KeyAdded { key, roll, at: now };
-        if self.keys_commit(vec![added]).await {
+        let proved = Event::KeyProved { key: num, at: now };
+        self.desk.signers.insert(num, signer);
+        if self.keys_commit(vec![added, proved]).await {
             self.desk.done(subject);
         } else {
             // The pair is found again by the next attempt.
             self.row.keys.places.remove(&num);
+            self.desk.signers.remove(&num);
             self.desk
                 .failed(subject, "the state could not be written", now);
         }
