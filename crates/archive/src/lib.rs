@@ -30,4 +30,4 @@ pub use state::{Change, Origin, State, Table};
 pub use tail::Tail;
 pub use updates::{Logged, MAX_LOG, UpdateLog};
 pub use version_file::{PartSource, WholeVersion};
-pub use zones::ZoneFiles;
+pub use zones::{Check, ZoneFiles};

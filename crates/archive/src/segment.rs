@@ -19,7 +19,7 @@ use crate::error::{ArchiveError, Damage};
 use crate::frame::{DELTA_BEGIN, DELTA_END, FileHeader, FileKind, HEADER_LEN};
 use crate::journal::{self, Group, JournalTail, JournalWriter};
 use crate::version_file::Pace;
-use crate::zones::{Kind, Recovery, ZoneFiles};
+use crate::zones::{Check, Kind, Recovery, ZoneFiles};
 
 /// Versions whose place in the journal is remembered: what can be read back one by one.
 const MARKS_MAX: usize = 64;
@@ -148,6 +148,8 @@ pub struct Recovered {
     pub damage: Option<Damage>,
     /// Where octets are that were cut off or set aside.
     pub set_aside: Option<PathBuf>,
+    /// Nothing of them is left to be checked ([`Check::Later`]).
+    pub is_checked: bool,
 }
 
 impl ZoneFiles {
@@ -278,13 +280,18 @@ impl ZoneFiles {
         segment: &Segment,
         want: Want,
         candidate: Option<u64>,
+        check: Check,
     ) -> Result<Result<Recovered, Recovery>, ArchiveError> {
         let base = VersionId(segment.base);
-        let (base, beside) = match self.load(zone, Kind::Snapshot, base)? {
-            Ok((v, beside)) => (Arc::new(v), beside),
+        let (base, beside) = match self.load_as(zone, Kind::Snapshot, base, check)? {
+            Ok(loaded) => loaded,
             Err(lost) => return Ok(Err(lost)),
         };
-        let mut out = Recovered::default();
+        let mut out = Recovered {
+            is_checked: base.is_checked,
+            ..Recovered::default()
+        };
+        let base = Arc::new(base.version);
         // One version is read while others may be written: nothing is repaired then.
         let repair = matches!(want, Want::Newest(_));
         let groups = self.groups(zone, segment, repair, &mut out)?;

@@ -5,10 +5,12 @@
 //! ```
 //! `<hh>` is the last two characters of the zone id; names of zones never appear in paths.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use cascade_time::Timestamp;
-use cascade_zone::parts::ImportError;
+use cascade_zone::parts::{ImportError, Imported};
 use cascade_zone::{VersionId, ZoneId, ZoneVersion};
 
 use crate::disk::Disk;
@@ -20,6 +22,8 @@ use crate::version_file::{self, Pace, PartSource, WholeVersion};
 pub struct ZoneFiles {
     pub(crate) disk: Disk,
     root: PathBuf,
+    /// Directories of many zones whose own entries are durable; no more than 1,024 by their names.
+    durable: Arc<Mutex<BTreeSet<PathBuf>>>,
 }
 
 /// A file of a zone, by its name.
@@ -35,6 +39,15 @@ pub enum Kind {
     Snapshot,
     Candidate,
     Journal,
+}
+
+/// When the records of a version that is read back are compared with its fingerprints. Check sums of its
+/// file are compared in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Check {
+    Now,
+    /// Of a large version the caller does it himself: [`ZoneVersion::recount`].
+    Later,
 }
 
 /// What recovery of one version came to: the table of the design, one case each.
@@ -67,6 +80,7 @@ impl ZoneFiles {
         ZoneFiles {
             disk: disk.clone(),
             root: root.to_owned(),
+            durable: Arc::default(),
         }
     }
 
@@ -148,20 +162,45 @@ impl ZoneFiles {
         kind: Kind,
         version: VersionId,
     ) -> Result<Result<(ZoneVersion, Vec<u8>), Recovery>, ArchiveError> {
+        let loaded = self.load_as(zone, kind, version, Check::Now)?;
+        Ok(loaded.map(|(imported, ledger)| (imported.version, ledger)))
+    }
+
+    pub(crate) fn load_as(
+        &self,
+        zone: ZoneId,
+        kind: Kind,
+        version: VersionId,
+        check: Check,
+    ) -> Result<Result<(Imported, Vec<u8>), Recovery>, ArchiveError> {
         let whole = match self.recover(zone, kind, version)? {
             Recovery::Whole(w) => *w,
             other => return Ok(Err(other)),
         };
         let fingerprint = whole.header.fingerprint;
         let path = self.path(zone, kind, version);
-        match ZoneVersion::import_parts(whole.parts.into_iter()) {
-            Ok(v) if v.zone() != zone || v.id() != version => {
+        let first = match check {
+            Check::Now => None,
+            // What is wrong is found out with all checks.
+            Check::Later => ZoneVersion::import_first(whole.parts.iter().map(borrowed)).ok(),
+        };
+        let imported = match first {
+            Some(imported) => Ok(imported),
+            None => ZoneVersion::import_parts(whole.parts.iter().map(borrowed)).map(|version| {
+                Imported {
+                    version,
+                    is_checked: true,
+                }
+            }),
+        };
+        match imported {
+            Ok(i) if i.version.zone() != zone || i.version.id() != version => {
                 let damage = Damage::WrongVersion;
                 let set_aside = self.set_aside(zone, &path).ok();
                 Ok(Err(Recovery::Foreign { damage, set_aside }))
             }
-            Ok(v) if v.full_fingerprint().0.to_le_bytes() == fingerprint => {
-                Ok(Ok((v, whole.ledger)))
+            Ok(i) if i.version.full_fingerprint().0.to_le_bytes() == fingerprint => {
+                Ok(Ok((i, whole.ledger)))
             }
             Err(ImportError::Signatures(_)) => {
                 let damage = Damage::Signatures { at: 0 };
@@ -177,15 +216,27 @@ impl ZoneFiles {
 
     pub(crate) fn make_dir(&self, zone: ZoneId) -> Result<(), ArchiveError> {
         let dir = self.dir(zone);
-        if !dir.is_dir() {
-            self.disk.make_dir(&dir)?;
-            // A new directory is durable only with the entry in the one above it.
-            let mut at = dir.as_path();
-            while at != self.root && at.parent().is_some() {
-                self.disk.sync_dir_of(at)?;
-                at = at.parent().unwrap_or(&self.root);
-            }
+        if dir.is_dir() {
+            return Ok(());
         }
+        self.disk.make_dir(&dir)?;
+        // A new directory is durable only with the entry in the one above it. Another zone may have
+        // made that one a moment ago, so that it is there and not yet durable.
+        self.disk.sync_dir_of(&dir)?;
+        let Some(shared) = dir.parent() else {
+            return Ok(());
+        };
+        // A set cannot be left half changed.
+        let durable = || self.durable.lock().unwrap_or_else(PoisonError::into_inner);
+        if durable().contains(shared) {
+            return Ok(());
+        }
+        let mut at = shared;
+        while at != self.root && at.parent().is_some() {
+            self.disk.sync_dir_of(at)?;
+            at = at.parent().unwrap_or(&self.root);
+        }
+        durable().insert(shared.to_owned());
         Ok(())
     }
 
@@ -359,4 +410,8 @@ pub(crate) fn free_name(path: &Path) -> PathBuf {
         })
         .find(|p| !p.exists())
         .unwrap_or_else(|| path.to_owned())
+}
+
+fn borrowed((kind, bytes): &(u8, bytes::Bytes)) -> (u8, &bytes::Bytes) {
+    (*kind, bytes)
 }

@@ -101,7 +101,7 @@ fn same(kept: &Kept, v: &ZoneVersion) {
 fn recover(files: &ZoneFiles, s: &Segment, keep: usize, candidate: Option<u64>) -> Recovered {
     let want = Want::Newest(keep);
     files
-        .recover_segment(ZONE, s, want, candidate)
+        .recover_segment(ZONE, s, want, candidate, Check::Now)
         .unwrap()
         .unwrap()
 }
@@ -144,7 +144,7 @@ fn versions_come_back_one_by_one_and_together() {
     assert_eq!(recover(&files, &last[0], 50, None).versions.len(), 12);
     for v in &versions {
         assert!(last[0].holds(v.id().0));
-        let one = files.recover_segment(ZONE, &last[0], Want::One(v.id().0), None);
+        let one = files.recover_segment(ZONE, &last[0], Want::One(v.id().0), None, Check::Now);
         same(&one.unwrap().unwrap().versions[0], v);
     }
     // Leaves are shared between what comes back.
@@ -281,7 +281,7 @@ fn missing_files_are_told() {
     assert_eq!((went_on.len(), went_on[1].base), (2, 5));
     same(&recover(&files, &went_on[1], 1, None).versions[0], &v);
     std::fs::remove_file(files.path(ZONE, Kind::Snapshot, VersionId(1))).unwrap();
-    let got = files.recover_segment(ZONE, &segments[0], Want::Newest(1), None);
+    let got = files.recover_segment(ZONE, &segments[0], Want::Newest(1), None, Check::Now);
     assert!(matches!(got.unwrap(), Err(Recovery::Missing)));
     files.set_segment_aside(ZONE, &went_on[1]).unwrap();
     assert_eq!(files.lost(ZONE).unwrap().len(), 1);
@@ -501,5 +501,23 @@ proptest! {
         let again = recover(&files, segment, 9, None);
         prop_assert_eq!(again.versions.len(), got.versions.len());
         prop_assert!(again.set_aside.is_none());
+    }
+}
+
+/// A start serves a large version before its records have been read; whoever wants it checked gets it checked.
+#[test]
+fn a_large_version_may_be_checked_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = ZoneFiles::new(&Disk::new(), dir.path());
+    let (small, large) = (first(600), first(60_000));
+    for (v, later) in [(small, true), (large, false)] {
+        let segments = files.follow(&[], None, None, write(&v)).unwrap();
+        for (check, checked) in [(Check::Later, later), (Check::Now, true)] {
+            let got = files.recover_segment(ZONE, &segments[0], Want::Newest(1), None, check);
+            let got = got.unwrap().unwrap();
+            same(&got.versions[0], &v);
+            assert_eq!(got.is_checked, checked, "{check:?}");
+            assert_eq!(got.versions[0].0.recount(), Ok(()));
+        }
     }
 }

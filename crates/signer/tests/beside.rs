@@ -188,3 +188,27 @@ fn a_cancelled_job_leaves_what_it_made() {
     assert!(matches!(done, Err(SignError::Cancelled)), "{done:?}");
     assert_eq!(kept.into_inner(), [1, 2, 3]);
 }
+
+/// Blocks of a large version are believed first what they say of themselves, like leaves.
+#[test]
+fn a_chain_is_believed_first_and_recounted() {
+    use cascade_zone::ZoneVersion;
+    use cascade_zone::parts::{BLOCKS, SUMS};
+    let zone = Sequence::new(nsec3(false), &[("15", Role::Csk)], (7000, 4));
+    let mut parts: Vec<(u8, Vec<u8>)> = Vec::new();
+    zone.prev
+        .export_parts(&mut |kind, bytes| parts.push((kind, bytes.to_vec())));
+    assert_eq!(parts.last().map(|p| p.0), Some(SUMS));
+    let back = ZoneVersion::import_first(parts.clone().into_iter()).unwrap();
+    assert!(!back.is_checked);
+    assert_eq!(back.version.sums(), zone.prev.sums());
+    assert_eq!(back.version.recount(), Ok(()));
+    assert_eq!(back.version.audit(), vec![]);
+
+    // The last octet of a part is one of a signature.
+    let blocks = parts.iter().position(|p| p.0 == BLOCKS).unwrap();
+    *parts[blocks].1.last_mut().unwrap() ^= 1;
+    let back = ZoneVersion::import_first(parts.clone().into_iter()).unwrap();
+    assert!(back.version.recount().is_err());
+    assert!(ZoneVersion::import_parts(parts.into_iter()).is_err());
+}

@@ -13,7 +13,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::codec::{Reader, u16_at, u32_at};
+use crate::codec::{Reader, push_counts, push_masks, read_counts, read_masks, u16_at, u32_at};
 use crate::fingerprint::{Fingerprint, Hasher};
 use crate::id::ZoneId;
 use crate::name::Name;
@@ -381,6 +381,29 @@ pub struct BlockSums {
     pub fp: Fingerprint,
 }
 
+impl BlockSums {
+    /// For a file, without the fingerprint; `None` if a number is too large for its form.
+    pub(crate) fn push(&self, out: &mut Vec<u8>) -> Option<()> {
+        push_counts(&[self.rows, self.records, self.wire], out)?;
+        push_masks(self.min_exp, self.any_mask, self.full_mask, out);
+        Some(())
+    }
+
+    pub(crate) fn read(r: &mut Reader<'_>) -> Option<BlockSums> {
+        let [rows, records, wire] = read_counts(r)?;
+        let (min_exp, any_mask, full_mask) = read_masks(r)?;
+        Some(BlockSums {
+            rows,
+            records,
+            wire,
+            min_exp,
+            any_mask,
+            full_mask,
+            fp: Fingerprint::default(),
+        })
+    }
+}
+
 impl Sums for BlockSums {
     fn add(&mut self, o: &Self) {
         if self.rows == 0 {
@@ -606,6 +629,16 @@ pub(crate) fn adopt_block(block: DBlock, ctx: &ChainContext<'_>) -> Option<Block
         block,
         sums: Arc::new(sums),
     })
+}
+
+/// A block as it says it is; `sums` lacks the fingerprint.
+pub(crate) fn believe_block(block: DBlock, mut sums: BlockSums) -> BlockRef {
+    sums.fp = block.fingerprint();
+    BlockRef {
+        fence: crate::key::fence(block.first_hash()),
+        block,
+        sums: Arc::new(sums),
+    }
 }
 
 fn sum_block(block: &DBlock, ctx: &ChainContext<'_>) -> (BlockSums, Fingerprint) {

@@ -9,6 +9,40 @@ pub fn push_varint(mut v: u32, out: &mut Vec<u8>) {
     out.push(v as u8);
 }
 
+/// Counts of one leaf or block; `None` if one has more than 32 bits.
+pub(crate) fn push_counts(counts: &[u64], out: &mut Vec<u8>) -> Option<()> {
+    for c in counts {
+        push_varint(u32::try_from(*c).ok()?, out);
+    }
+    Some(())
+}
+
+pub(crate) fn read_counts<const N: usize>(r: &mut Reader<'_>) -> Option<[u64; N]> {
+    let mut counts = [0; N];
+    for c in &mut counts {
+        *c = r.varint()?.into();
+    }
+    Some(counts)
+}
+
+/// Earliest expiration, after an octet that says whether there is one, and masks of keys.
+pub(crate) fn push_masks(min_exp: Option<u32>, any: u16, full: u16, out: &mut Vec<u8>) {
+    out.push(min_exp.is_some() as u8);
+    out.extend_from_slice(&min_exp.unwrap_or_default().to_le_bytes());
+    out.extend_from_slice(&any.to_le_bytes());
+    out.extend_from_slice(&full.to_le_bytes());
+}
+
+pub(crate) fn read_masks(r: &mut Reader<'_>) -> Option<(Option<u32>, u16, u16)> {
+    let (known, exp) = (r.u8()?, r.u32()?);
+    let min_exp = match known {
+        0 if exp == 0 => None,
+        1 => Some(exp),
+        _ => return None,
+    };
+    Some((min_exp, r.u16()?, r.u16()?))
+}
+
 /// A cursor over immutable bytes; every read is checked, a short buffer gives `None`.
 #[derive(Clone, Copy, Debug)]
 pub struct Reader<'a> {

@@ -278,6 +278,17 @@ impl ULeaf {
     /// # Errors
     /// A short text naming what is wrong; nothing is kept.
     pub fn decode(bytes: &[u8], kinds: &Kinds, pool_len: usize) -> Result<ULeaf, &'static str> {
+        ULeaf::decode_counting(bytes, kinds, pool_len, &mut Vec::new())
+    }
+
+    /// The same; `sets` says afterwards how many sets each owner has.
+    pub(crate) fn decode_counting(
+        bytes: &[u8],
+        kinds: &Kinds,
+        pool_len: usize,
+        sets: &mut Vec<u32>,
+    ) -> Result<ULeaf, &'static str> {
+        sets.clear();
         if bytes.len() < HEADER || &bytes[..2] != b"U1" {
             return Err("not a U leaf");
         }
@@ -312,6 +323,7 @@ impl ULeaf {
                 return Err("owners out of order");
             }
             check_sets(&raw, kinds, pool_len)?;
+            sets.push(raw.n_sets);
             last.clone_from(&it.key);
         }
         if !it.r.is_empty() {

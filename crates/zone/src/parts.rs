@@ -12,6 +12,10 @@
 //! | 10 Leaves | {u32 length, U}* up to 1 MiB |
 //! | 11 Sidecars | {u32 leaf index, u32 length, S}* up to 1 MiB |
 //! | 12 Blocks | {u32 length, D}* up to 1 MiB |
+//! | 13 Sums | u32 n, sums of each leaf, u32 n, sums of each block; of large versions only |
+//!
+//! Sums are counts and masks that the records of a leaf or block add up to, so that a large version can
+//! be served before all its records have been read again: [`ZoneVersion::import_first`].
 
 use std::sync::Arc;
 
@@ -19,7 +23,9 @@ use cascade_time::Timestamp;
 use rayon::prelude::*;
 use thiserror::Error;
 
-use crate::block::{Bitmaps, BlockRef, ChainContext, DBlock, Nsec3Params, adopt_block};
+use crate::block::{
+    Bitmaps, BlockRef, BlockSums, ChainContext, DBlock, Nsec3Params, adopt_block, believe_block,
+};
 use crate::codec::Reader;
 use crate::denial::{Chain, Denial};
 use crate::fingerprint::Fingerprint;
@@ -43,6 +49,10 @@ pub const META: u8 = 0x07;
 pub const LEAVES: u8 = 0x10;
 pub const SIDECARS: u8 = 0x11;
 pub const BLOCKS: u8 = 0x12;
+pub const SUMS: u8 = 0x13;
+
+/// Versions of so many leaves or blocks are written with their sums.
+const SUMS_FROM: usize = 64;
 
 /// A part is closed when it reaches this size.
 const PART_MAX: usize = 1 << 20;
@@ -105,6 +115,26 @@ impl ZoneVersion {
             blocks.push(&[], b.block.bytes(), sink);
         }
         blocks.close(sink);
+        if let Some(sums) = self.sums_part() {
+            sink(SUMS, &sums);
+        }
+    }
+
+    /// `None`: it is small, or sums do not follow from what else stands in the file.
+    fn sums_part(&self) -> Option<Vec<u8>> {
+        let blocks = self.chain.as_ref().map_or(0, |c| c.tree.len());
+        if self.tree.len() + blocks < SUMS_FROM || !is_plain(self) {
+            return None;
+        }
+        let mut out = (self.tree.len() as u32).to_le_bytes().to_vec();
+        for leaf in self.tree.iter() {
+            leaf.sums.push(&mut out)?;
+        }
+        out.extend_from_slice(&(blocks as u32).to_le_bytes());
+        for block in self.chain.iter().flat_map(|c| c.tree.iter()) {
+            block.sums().push(&mut out)?;
+        }
+        Some(out)
     }
 
     pub(crate) fn meta_part(&self) -> Vec<u8> {
@@ -153,15 +183,72 @@ impl ZoneVersion {
     pub fn import_parts<B: AsRef<[u8]>>(
         parts: impl Iterator<Item = (u8, B)>,
     ) -> Result<ZoneVersion, ImportError> {
-        let parts: Vec<(u8, B)> = parts.collect();
-        let mut got = Parts::default();
-        for (kind, bytes) in &parts {
-            let kind = *kind;
-            got.take(kind, bytes.as_ref())
-                .map_err(|what| ImportError::Malformed { kind, what })?;
-        }
-        got.assemble()
+        import(parts, false).map(|first| first.version)
     }
+
+    /// The same, but a large version is believed what it says its leaves and blocks add up to, if that
+    /// gives the fingerprint of the whole. All lengths, orders and ids are checked. For octets whose
+    /// check sums fit, and that somebody waits for: [`recount`](ZoneVersion::recount) does the rest.
+    pub fn import_first<B: AsRef<[u8]>>(
+        parts: impl Iterator<Item = (u8, B)>,
+    ) -> Result<Imported, ImportError> {
+        import(parts, true)
+    }
+
+    /// Reads all records and compares them with what leaves and blocks say that they add up to, on the
+    /// current rayon pool.
+    ///
+    /// # Errors
+    /// The first unit that does not fit.
+    pub fn recount(&self) -> Result<(), ImportError> {
+        let leaf = |(i, leaf): (usize, &LeafRef)| {
+            let again = adopt_checked(self, i, leaf.u.clone(), leaf.s.clone())?;
+            match again.sums == leaf.sums {
+                true => Ok(()),
+                false => Err(ImportError::Content(i)),
+            }
+        };
+        leaf((0, &self.apex))?;
+        let leaves: Vec<(usize, &LeafRef)> = self
+            .tree
+            .iter()
+            .enumerate()
+            .map(|(i, l)| (i + 1, l))
+            .collect();
+        leaves.into_par_iter().try_for_each(leaf)?;
+        let Some(chain) = &self.chain else {
+            return Ok(());
+        };
+        let ctx = chain.context(self);
+        let blocks: Vec<(usize, &BlockRef)> = chain.tree.iter().enumerate().collect();
+        blocks.into_par_iter().try_for_each(|(i, b)| {
+            let again = adopt_block(b.block.clone(), &ctx);
+            let same = again.is_some_and(|again| again.sums() == b.sums());
+            same.then_some(()).ok_or(ImportError::Signatures(i))
+        })
+    }
+}
+
+/// A version that was read back.
+#[derive(Debug)]
+pub struct Imported {
+    pub version: ZoneVersion,
+    /// Its records have been compared with what they should add up to.
+    pub is_checked: bool,
+}
+
+fn import<B: AsRef<[u8]>>(
+    parts: impl Iterator<Item = (u8, B)>,
+    first: bool,
+) -> Result<Imported, ImportError> {
+    let parts: Vec<(u8, B)> = parts.collect();
+    let mut got = Parts::default();
+    for (kind, bytes) in &parts {
+        let kind = *kind;
+        got.take(kind, bytes.as_ref())
+            .map_err(|what| ImportError::Malformed { kind, what })?;
+    }
+    got.assemble(first)
 }
 
 pub(crate) fn chain_head_part(chain: &Chain) -> Vec<u8> {
@@ -244,6 +331,7 @@ struct Parts<'a> {
     leaves: Vec<&'a [u8]>,
     sidecars: Vec<(u32, &'a [u8])>,
     blocks: Vec<&'a [u8]>,
+    sums: Option<&'a [u8]>,
 }
 
 type Taken<T> = Result<T, &'static str>;
@@ -300,12 +388,14 @@ impl<'a> Parts<'a> {
                     self.blocks.push(sized(&mut r).ok_or(SHORT)?);
                 }
             }
+            SUMS => self.sums = Some(bytes),
             _ => return Err("unknown part"),
         }
         Ok(())
     }
 
-    fn assemble(self) -> Result<ZoneVersion, ImportError> {
+    /// `first`: without reading all records, where that can be.
+    fn assemble(self, first: bool) -> Result<Imported, ImportError> {
         let m = self.meta.ok_or(ImportError::Missing(META))?;
         let (apex_u, apex_s) = self.apex.ok_or(ImportError::Missing(APEX))?;
         let mal = |kind| move |what| ImportError::Malformed { kind, what };
@@ -357,14 +447,27 @@ impl<'a> Parts<'a> {
         }
         let apex_s = (!apex_s.is_empty()).then_some(apex_s);
         let apex = adopt(&version, 0, apex_u, apex_s)?;
+        let known = match self.sums.filter(|_| first && is_plain(&version)) {
+            Some(bytes) => Some(
+                known_sums(bytes, self.leaves.len(), self.blocks.len())
+                    .ok_or_else(|| mal(SUMS)("not of these leaves and blocks"))?,
+            ),
+            None => None,
+        };
+        let (leaf_sums, block_sums) = known.unzip();
+        let is_checked = leaf_sums.is_none();
         let leaves: Vec<LeafRef> = self
             .leaves
             .into_par_iter()
             .zip(sidecars)
             .enumerate()
-            .map(|(i, (u, s))| {
-                let u = ULeaf::decode(u, &version.kinds, pool_len).map_err(mal(LEAVES))?;
-                adopt(&version, i + 1, u, s)
+            .map_init(Vec::new, |sets, (i, (u, s))| {
+                let u = ULeaf::decode_counting(u, &version.kinds, pool_len, sets)
+                    .map_err(mal(LEAVES))?;
+                match leaf_sums.as_ref().map(|s| &s[i]) {
+                    Some(sums) => believe(&version, i + 1, u, s, sets, sums.clone()),
+                    None => adopt(&version, i + 1, u, s),
+                }
             })
             .collect::<Result<_, _>>()?;
         check_order(&version, &leaves)?;
@@ -372,7 +475,8 @@ impl<'a> Parts<'a> {
             None => None,
             Some((params, ttl)) => {
                 let bitmaps = self.bitmaps.ok_or(ImportError::Missing(BITMAPS))?;
-                Some(chain_of(&version, params, ttl, bitmaps, self.blocks)?)
+                let blocks = (self.blocks, block_sums);
+                Some(chain_of(&version, params, ttl, bitmaps, blocks)?)
             }
         };
         let version = ZoneVersion {
@@ -388,8 +492,49 @@ impl<'a> Parts<'a> {
         {
             return Err(ImportError::Fingerprint);
         }
-        Ok(version)
+        Ok(Imported {
+            version,
+            is_checked,
+        })
     }
+}
+
+/// What the leaves and blocks of a file add up to, but for their fingerprints.
+fn known_sums(
+    bytes: &[u8],
+    leaves: usize,
+    blocks: usize,
+) -> Option<(Vec<LeafSums>, Vec<BlockSums>)> {
+    let mut r = Reader::new(bytes);
+    let count = |r: &mut Reader<'_>, n: usize| (r.u32()? as usize == n).then_some(());
+    count(&mut r, leaves)?;
+    let of_leaves: Option<_> = (0..leaves).map(|_| LeafSums::read(&mut r)).collect();
+    count(&mut r, blocks)?;
+    let of_blocks: Option<_> = (0..blocks).map(|_| BlockSums::read(&mut r)).collect();
+    r.is_empty().then_some((of_leaves?, of_blocks?))
+}
+
+/// A pair as it says it is. `sets`: how many each owner has.
+fn believe(
+    v: &ZoneVersion,
+    index: usize,
+    u: ULeaf,
+    s: Option<&[u8]>,
+    sets: &[u32],
+    mut sums: LeafSums,
+) -> Result<LeafRef, ImportError> {
+    let s = s.map(SLeaf::decode).transpose();
+    let s = s.map_err(|what| ImportError::Malformed {
+        kind: SIDECARS,
+        what,
+    })?;
+    sums.content = u.fingerprint();
+    sums.full = sums.content;
+    if let Some(s) = &s {
+        check_sets(v, sets, s).ok_or(ImportError::Signatures(index))?;
+        sums.full.add(s.fingerprint());
+    }
+    Ok(LeafRef::new(u, s, sums))
 }
 
 /// Leaves must follow each other in order, and none may begin with the apex.
@@ -424,11 +569,21 @@ pub(crate) fn adopt(
         kind: SIDECARS,
         what,
     };
-    let s = s.map(SLeaf::decode).map(|s| s.map_err(bad));
-    // Content is judged first, whatever becomes of its signatures.
-    let Some(Ok(s)) = s else {
+    match s.map(SLeaf::decode).transpose() {
+        Ok(s) => adopt_checked(v, index, u, s),
+        // Content is judged first, whatever becomes of its signatures.
+        Err(what) => content_sums(v, index, &u).and(Err(bad(what))),
+    }
+}
+
+fn adopt_checked(
+    v: &ZoneVersion,
+    index: usize,
+    u: ULeaf,
+    s: Option<SLeaf>,
+) -> Result<LeafRef, ImportError> {
+    let Some(s) = s else {
         let bare = content_sums(v, index, &u)?;
-        s.transpose()?;
         return Ok(LeafRef::new(u, None, bare));
     };
     if check_entries(v, &u, &s).is_none() {
@@ -462,12 +617,17 @@ fn content_sums(v: &ZoneVersion, index: usize, u: &ULeaf) -> Result<LeafSums, Im
 
 /// Entries name owners, sets and keys that exist.
 fn check_entries(v: &ZoneVersion, u: &ULeaf, s: &SLeaf) -> Option<()> {
-    let view = s.view();
     let mut sets = Vec::with_capacity(u.owner_count());
     let mut it = u.iter(&v.kinds);
     while let Some(o) = it.next() {
         sets.push(o.n_sets);
     }
+    check_sets(v, &sets, s)
+}
+
+/// The same, of owners that have so many sets.
+fn check_sets(v: &ZoneVersion, sets: &[u32], s: &SLeaf) -> Option<()> {
+    let view = s.view();
     for i in 0..view.len() {
         let e = view.entry(i);
         let n = *sets.get(e.ordinal as usize)?;
@@ -484,7 +644,7 @@ fn chain_of(
     params: Nsec3Params,
     ttl: u32,
     bitmaps: Bitmaps,
-    blocks: Vec<&[u8]>,
+    (blocks, sums): (Vec<&[u8]>, Option<Vec<BlockSums>>),
 ) -> Result<Chain, ImportError> {
     let ctx = ChainContext {
         zone: v.zone,
@@ -499,7 +659,10 @@ fn chain_of(
         .map(|(i, b)| {
             let block = DBlock::decode(b, &bitmaps)
                 .map_err(|what| ImportError::Malformed { kind: BLOCKS, what })?;
-            adopt_block(block, &ctx).ok_or(ImportError::Signatures(i))
+            match sums.as_ref().map(|s| &s[i]) {
+                Some(sums) => Ok(believe_block(block, sums.clone())),
+                None => adopt_block(block, &ctx).ok_or(ImportError::Signatures(i)),
+            }
         })
         .collect::<Result<_, _>>()?;
     let linked = refs

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use cascade_time::Timestamp;
 
 use crate::block::{RowSig, RrsigFields, earlier, push_rrsig};
+use crate::codec::{Reader, push_counts, push_masks, read_counts, read_masks};
 use crate::denial::{Chain, Denial, bitmap_types, is_signed_set, push_bitmap};
 use crate::fingerprint::{Fingerprint, Hasher};
 use crate::id::{Serial, VersionId, ZoneId};
@@ -54,6 +55,56 @@ impl LeafSums {
 }
 
 impl LeafSums {
+    /// For a file, without the fingerprints; `None` if a number is too large for its form.
+    pub(crate) fn push(&self, out: &mut Vec<u8>) -> Option<()> {
+        let counts = [
+            self.records,
+            self.wire,
+            self.owners,
+            self.rrsets,
+            self.cuts,
+            self.secure,
+            self.occluded,
+            self.signatures,
+            self.max_ttl.into(),
+        ];
+        push_counts(&counts, out)?;
+        push_masks(self.min_exp, self.any_mask, self.full_mask, out);
+        Some(())
+    }
+
+    pub(crate) fn read(r: &mut Reader<'_>) -> Option<LeafSums> {
+        let counts = read_counts(r)?;
+        let [
+            records,
+            wire,
+            owners,
+            rrsets,
+            cuts,
+            secure,
+            occluded,
+            signatures,
+            ttl,
+        ] = counts;
+        let (min_exp, any_mask, full_mask) = read_masks(r)?;
+        Some(LeafSums {
+            records,
+            wire,
+            owners,
+            rrsets,
+            cuts,
+            secure,
+            occluded,
+            signatures,
+            max_ttl: u32::try_from(ttl).ok()?,
+            min_exp,
+            any_mask,
+            full_mask,
+            content: Fingerprint::default(),
+            full: Fingerprint::default(),
+        })
+    }
+
     /// What a leaf adds up to in which owners that added up to `gone` were replaced by some that add
     /// up to `come`. `None` where that does not follow from the three; key masks and expirations of
     /// signatures are for the caller.

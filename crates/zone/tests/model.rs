@@ -647,3 +647,70 @@ fn large_zones_share_what_did_not_change() {
     let arc = Arc::new(up.version);
     assert_eq!(arc.sums().records, v.sums().records + 1000);
 }
+
+/// A large version is served before its records have been read again: what it says of itself is believed
+/// first, and whatever is not true of it is found by the recount.
+#[test]
+fn a_large_version_is_believed_first_and_recounted() {
+    let set = |r: &[u8]| (60u32, BTreeSet::from([r.to_vec()]));
+    let mut m = Model::from([(vec![], BTreeMap::from([(Rtype::SOA, set(SOA))]))]);
+    for i in 0..8_000u32 {
+        let key = format!("owner-number-{:07}\0", i * 7919 % 100_003).into_bytes();
+        let long = format!("\x31{i:049}").into_bytes();
+        let sets = [(Rtype::A, set(&i.to_be_bytes())), (Rtype::TXT, set(&long))];
+        m.insert(key, BTreeMap::from(sets));
+    }
+    let v = sign(&build(&m, 1, 0, None), 2);
+    assert!(v.unit_count() >= 64, "{}", v.unit_count());
+    let parts = export(&v);
+    let first = |parts: &Vec<(u8, Vec<u8>)>| ZoneVersion::import_first(parts.clone().into_iter());
+
+    let back = first(&parts).unwrap();
+    assert!(!back.is_checked);
+    assert_eq!(back.version.sums(), v.sums());
+    assert_eq!(back.version.audit(), vec![]);
+    assert_eq!(back.version.recount(), Ok(()));
+    assert_eq!(export(&back.version), parts);
+
+    // One octet of an address, of a signature, and of the counts.
+    let at = |kind: u8, what: &[u8]| {
+        let i = parts.iter().position(|(k, _)| *k == kind).unwrap();
+        let found = parts[i].1.windows(what.len()).position(|w| w == what);
+        (i, found.unwrap())
+    };
+    let an_address = 0x1aceu32.to_be_bytes();
+    let sums = parts.len() - 1;
+    assert_eq!(parts[sums].0, cascade_zone::parts::SUMS);
+    let places = [
+        at(cascade_zone::parts::LEAVES, &an_address),
+        (at(cascade_zone::parts::SIDECARS, b"S1").0, usize::MAX),
+        // The first leaf's number of records stands behind the number of leaves.
+        (sums, 4),
+    ];
+    for (part, octet) in places {
+        let mut bad = parts.clone();
+        let octet = octet.min(bad[part].1.len() - 1);
+        bad[part].1[octet] ^= 1;
+        let believed = first(&bad).unwrap();
+        assert!(believed.version.recount().is_err(), "part {part}");
+        assert_ne!(believed.version.audit(), vec![], "part {part}");
+        let all = ZoneVersion::import_parts(bad.into_iter());
+        assert_eq!(all.is_err(), part != sums, "part {part}");
+    }
+
+    // Sums of other leaves are not these leaves'.
+    for cut in [0, 3, 40] {
+        let mut bad = parts.clone();
+        bad[sums].1.truncate(cut);
+        assert!(first(&bad).is_err(), "{cut}");
+    }
+    let mut without = parts.clone();
+    without.pop();
+    assert!(first(&without).unwrap().is_checked);
+
+    // A small one is read once.
+    m.retain(|k, _| k.len() < 3 || k.ends_with(b"77\0"));
+    let small = export(&sign(&build(&m, 1, 0, None), 2));
+    assert!(small.iter().all(|(k, _)| *k != cascade_zone::parts::SUMS));
+    assert!(first(&small).unwrap().is_checked);
+}

@@ -14,8 +14,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use cascade_archive::Table;
 use cascade_archive::segment::{Fresh, Want};
+use cascade_archive::{Check, Table};
 use cascade_pipeline::state::{Candidate, Modes, Serving, Upkeep};
 use cascade_pipeline::{Settings, Zone};
 use cascade_publisher::{StepLimits, Steps, ZoneSettings};
@@ -417,7 +417,7 @@ pub fn serve_at_rest(
         .max(settings.steps.steps + 1);
     let found = d
         .files
-        .recover_segment(zone.id, segment, Want::Newest(keep), None);
+        .recover_segment(zone.id, segment, Want::Newest(keep), None, Check::Now);
     let mut found = found.ok()?.ok()?;
     let (newest, beside) = found.versions.pop()?;
     if found.damage.is_some() || newest.id() != live.version {

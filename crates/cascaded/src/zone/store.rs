@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cascade_archive::segment::{Fresh, Want, Writing};
 use cascade_archive::zones::Kind;
-use cascade_archive::{ArchiveError, Segment, Tail, ZoneFiles};
+use cascade_archive::{ArchiveError, Check, Segment, Tail, ZoneFiles};
 use cascade_pipeline::action::StartSign;
 use cascade_pipeline::event::{Keepsake, Lost};
 use cascade_pipeline::state::{JobId, Live, Serving};
@@ -84,6 +84,8 @@ pub(super) struct Restored {
     steps: Steps,
     unsigned: Option<(VersionId, Read)>,
     signed: Option<(VersionId, Read)>,
+    /// The records of the published version have yet to be compared with its fingerprints.
+    recount: bool,
 }
 
 /// A version on its way to the disk, with what that takes.
@@ -549,6 +551,9 @@ impl Actor {
         if let Some(v) = self.row.zone.live.as_ref().map(|l| l.version) {
             self.watch(v, true);
             self.export_missed();
+            if r.recount {
+                self.start_recount(v);
+            }
         }
     }
 
@@ -695,7 +700,9 @@ impl Restored {
     ) {
         let mut first = true;
         while let Some(segment) = self.segments.last_mut() {
-            let found = match files.recover_segment(zone, segment, Want::Newest(keep), candidate) {
+            let newest = Want::Newest(keep);
+            let found = match files.recover_segment(zone, segment, newest, candidate, Check::Later)
+            {
                 Ok(Ok(found)) => found,
                 Ok(Err(why)) => {
                     self.live.get_or_insert((live, files::lost(why)));
@@ -729,6 +736,7 @@ impl Restored {
                 .position(|m| m.version == newest.id().0);
             segment.marks.truncate(good.map_or(0, |i| i + 1));
             self.older = versions.into_iter().map(|(v, _)| v).collect();
+            self.recount = !found.is_checked;
             if newest.id() == live && first && found.damage.is_none() {
                 self.live = Some((live, files::judged(newest, &beside)));
                 self.signed = found
@@ -798,7 +806,7 @@ pub fn read_one(
     version: VersionId,
 ) -> Result<Arc<ZoneVersion>, String> {
     let found = files
-        .recover_segment(zone, segment, Want::One(version.0), None)
+        .recover_segment(zone, segment, Want::One(version.0), None, Check::Now)
         .map_err(|e| e.to_string())?;
     match found {
         Ok(mut r) => match r.versions.pop() {

@@ -121,6 +121,40 @@ impl Actor {
         });
     }
 
+    /// A large version is served as soon as its file is read and its check sums fit; its records are
+    /// compared with its fingerprints right after that.
+    pub(super) fn start_recount(&self, version: VersionId) {
+        let Some(v) = self.version(version) else {
+            return;
+        };
+        let (d, done) = (self.d.clone(), self.done.clone());
+        let work = tokio::task::spawn_blocking(move || d.sweep_pool.install(|| v.recount()));
+        tokio::spawn(async move {
+            let result = match work.await {
+                Ok(counted) => counted.map_err(|e| e.to_string()),
+                Err(e) => Err(e.to_string()),
+            };
+            let _ = done.send(Done::Recounted(version, result));
+        });
+    }
+
+    pub(super) async fn recounted(&mut self, version: VersionId, result: Result<(), String>) {
+        let Err(why) = result else {
+            tracing::debug!(zone = %self.me.name, "version {version} has the fingerprints of its file");
+            return;
+        };
+        let text = format!("what was read back from disk is not what was written: {why}");
+        tracing::error!(
+            critical = true,
+            zone = %self.me.name,
+            "version {version}: {text}; it is verified and signed again. Have the memory and the disk of this machine tested"
+        );
+        let live = self.row.zone.live.as_ref().map(|l| l.version);
+        if live == Some(version) {
+            self.apply(Event::SweepFinding { text }).await;
+        }
+    }
+
     pub(super) async fn swept(
         &mut self,
         version: VersionId,

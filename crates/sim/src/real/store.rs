@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use cascade_archive::segment::{Fresh, Want, Writing};
 use cascade_archive::zones::{Kind, Recovery};
-use cascade_archive::{ArchiveError, Segment, Tail, ZoneFiles};
+use cascade_archive::{ArchiveError, Check, Segment, Tail, ZoneFiles};
 use cascade_pipeline::Event;
 use cascade_pipeline::event::Keepsake;
 use cascade_pipeline::state::JobId;
@@ -283,9 +283,13 @@ impl World {
                 files.mend(tail)?;
             }
             let found = match row.segments.last() {
-                Some(s) if live.is_some() => {
-                    Some(files.recover_segment(ZONE, s, Want::Newest(keep), candidate)?)
-                }
+                Some(s) if live.is_some() => Some(files.recover_segment(
+                    ZONE,
+                    s,
+                    Want::Newest(keep),
+                    candidate,
+                    Check::Later,
+                )?),
                 _ => None,
             };
             let kept = |v: Option<VersionId>| match v {
