@@ -131,11 +131,12 @@ pub struct Daemon {
     pub quick_pool: rayon::ThreadPool,
     /// For what one thread does faster than many would.
     pub quick: crate::quick::Quick,
+    /// The same for small files that are read: these threads may wait for a disk.
+    pub quick_files: crate::quick::Quick,
     /// Where the tasks of zones run: they do short work themselves, and no answer waits for that.
     pub zone_tasks: tokio::runtime::Handle,
     pub loads: Semaphore,
-    /// Loads and signings of small zones, and signings by difference.
-    pub quick_loads: Semaphore,
+    /// Signings of small zones, and signings by difference.
     pub quick_signings: Semaphore,
     /// Bounds transfers from primaries.
     pub transfers: crate::transfer::Gate,

@@ -41,6 +41,10 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+/// What many threads give back is given back to the system too (ADR 6).
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let args = args::Args::parse();
     if args.version {

@@ -71,7 +71,7 @@ pub struct Ticket<T>(oneshot::Receiver<Result<T, String>>);
 impl Quick {
     /// # Errors
     /// The system gives no threads.
-    pub fn new(threads: usize) -> Result<Quick, String> {
+    pub fn new(name: &str, threads: usize) -> Result<Quick, String> {
         let shared = Arc::<Shared>::default();
         let quick = Quick {
             shared: shared.clone(),
@@ -80,7 +80,7 @@ impl Quick {
             let shared = shared.clone();
             let (tell, begun) = std::sync::mpsc::sync_channel(1);
             std::thread::Builder::new()
-                .name(format!("quick-{i}"))
+                .name(format!("{name}-{i}"))
                 .spawn(move || {
                     let own = ThreadPoolBuilder::new()
                         .num_threads(1)
@@ -100,7 +100,8 @@ impl Quick {
         Ok(quick)
     }
 
-    /// Has `work` done. It must not wait for anybody: not for a token, a disk or another piece of such work.
+    /// Has `work` done. It must not wait for a token or another piece of such work, nor for a disk where these
+    /// threads are not there for that.
     pub fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&ThreadPool) -> T + Send + 'static,
@@ -169,7 +170,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_piece_of_work_stays_on_one_thread() {
-        let quick = Quick::new(2).expect("threads");
+        let quick = Quick::new("quick", 2).expect("threads");
         let here = || std::thread::current().id();
         let work = move |own: &ThreadPool| {
             let before = here();
@@ -200,7 +201,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_ends_the_piece_and_nothing_else() {
-        let quick = Quick::new(1).expect("threads");
+        let quick = Quick::new("quick", 1).expect("threads");
         let lost = quick.run(|_| panic!("no luck")).result().await;
         assert!(matches!(lost, Err::<(), _>(Lost::Panicked(text)) if text == "no luck"));
         assert_eq!(quick.run(|_| 3).result().await.ok(), Some(3));
@@ -208,7 +209,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_waits_is_done_before_the_end() {
-        let quick = Quick::new(1).expect("threads");
+        let quick = Quick::new("quick", 1).expect("threads");
         let (go, wait) = std::sync::mpsc::channel::<()>();
         let first = quick.run(move |_| wait.recv().is_ok());
         let second = quick.run(|_| 2);

@@ -314,8 +314,10 @@ async fn serve(
         .thread_name(|i| format!("quick-{i}"))
         .build()
         .map_err(|e| format!("pool for short work: {e}"))?;
-    let quick =
-        crate::quick::Quick::new(threads).map_err(|e| format!("threads for short work: {e}"))?;
+    let quick = crate::quick::Quick::new("quick", threads)
+        .map_err(|e| format!("threads for short work: {e}"))?;
+    let quick_files = crate::quick::Quick::new("files", cpus().saturating_mul(2))
+        .map_err(|e| format!("threads for small files: {e}"))?;
     let sweep_pool = rayon::ThreadPoolBuilder::new()
         .num_threads(1)
         .thread_name(|_| "sweep".into())
@@ -355,8 +357,8 @@ async fn serve(
         pool,
         quick_pool,
         quick,
+        quick_files,
         zone_tasks,
-        quick_loads: Semaphore::new(cpus().saturating_mul(2)),
         quick_signings: Semaphore::new(cpus().saturating_mul(2)),
         loads: Semaphore::new(bounds.loads),
         transfers: crate::transfer::Gate::new(),
@@ -872,6 +874,7 @@ pub fn http_settings(rc: &cascade_policy::RemoteControlConfig) -> HttpSettings {
             uids: rc.admin_users.iter().filter_map(user).collect(),
             gids: rc.admin_groups.iter().filter_map(group).collect(),
             local_read: rc.local_read,
+            users: Arc::default(),
         },
         anonymous_read: rc.anonymous_read,
         allowed_hosts: rc.allowed_hosts.clone(),

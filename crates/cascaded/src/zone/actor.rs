@@ -186,6 +186,8 @@ pub(super) enum Done {
         VersionId,
         Box<Result<(cascade_verifier::VerifyReport, bool), String>>,
     ),
+    /// Whether what a start read back has its fingerprints.
+    Recounted(VersionId, Result<(), String>),
     Restored(Box<super::store::Restored>),
     /// After so many rounds.
     ServersAsked(u32, cascade_pipeline::Asked),
@@ -258,6 +260,8 @@ pub(super) struct Actor {
     pub referral: super::held::FirstReferral,
     /// No background check before this.
     pub sweep_after: Option<Timestamp>,
+    /// The highest serial as the state has it, where this task has written it.
+    serial_stored: Option<cascade_zone::Serial>,
     /// A zone restored from a backup is asking its servers.
     pub asking_servers: bool,
     pub gone: bool,
@@ -352,6 +356,7 @@ pub(super) fn launch(
         sweeping: false,
         referral: Default::default(),
         sweep_after: None,
+        serial_stored: None,
         asking_servers: false,
         gone: false,
         _counted: counted,
@@ -735,7 +740,8 @@ impl Actor {
                 }
             }
         }
-        if let Some(serial) = self.row.zone.used_serial {
+        let used = self.row.zone.used_serial;
+        if let Some(serial) = used.filter(|_| used != self.serial_stored) {
             // Outlives the zone: a zone added again never goes back.
             changes.push(
                 Change::put(Table::Serials, &self.me.name, &serial.0).map_err(|e| e.to_string())?,
@@ -745,6 +751,7 @@ impl Actor {
         let written = self.d.commit(changes).await;
         written.map_err(|e| e.to_string())?;
         self.row.touched = false;
+        self.serial_stored = used;
         let now = self.d.now();
         self.store.tails.written(given_up, now);
         Ok(())

@@ -234,23 +234,34 @@ impl Actor {
         };
         let (d, done) = (self.d.clone(), self.done.clone());
         tokio::spawn(async move {
-            let size = tokio::fs::metadata(&input.path)
-                .await
-                .map_or(0, |m| m.len());
-            let quick = size <= QUICK_OCTETS;
-            let turns = if quick { &d.quick_loads } else { &d.loads };
-            // Closed never: the semaphore lives as long as the daemon.
-            let Ok(_turn) = turns.acquire().await else {
-                return;
-            };
-            let (d2, p2) = (d.clone(), progress.clone());
-            let work = tokio::task::spawn_blocking(move || {
-                let pool = if quick { &d2.quick_pool } else { &d2.pool };
+            let (d2, p2, input) = (d.clone(), progress.clone(), Arc::new(input));
+            let load = move |input: &jobs::LoadJob, pool: &rayon::ThreadPool| {
                 let mut dnssec = passes.then(Vec::new);
-                let end = jobs::load(&input, pool, d2.clock.as_ref(), &p2, dnssec.as_mut());
+                let end = jobs::load(input, pool, d2.clock.as_ref(), &p2, dnssec.as_mut());
                 (end, dnssec)
+            };
+            let (small, short) = (input.clone(), load.clone());
+            let small = d.quick_files.run(move |own| {
+                let size = match &small.text {
+                    Some(text) => text.len() as u64,
+                    None => std::fs::metadata(&small.path).map_or(0, |m| m.len()),
+                };
+                (size <= QUICK_OCTETS).then(|| short(&small, own))
             });
-            let result = match work.await {
+            let result = match small.result().await.map_err(|e| e.to_string()) {
+                Ok(Some(loaded)) => Ok(loaded),
+                Err(e) => Err(e),
+                Ok(None) => {
+                    // Closed never: the semaphore lives as long as the daemon.
+                    let Ok(_turn) = d.loads.acquire().await else {
+                        return;
+                    };
+                    let d = d.clone();
+                    let work = tokio::task::spawn_blocking(move || load(&input, &d.pool));
+                    work.await.map_err(|e| e.to_string())
+                }
+            };
+            let result = match result {
                 Ok((outcome, dnssec)) => {
                     // What is at hand belongs to a candidate that may still be signed.
                     if let (Some(dnssec), LoadOutcome::Loaded { .. }) = (dnssec, &outcome) {
@@ -258,7 +269,7 @@ impl Actor {
                     }
                     Done::Loaded(job, version, Box::new(outcome))
                 }
-                Err(e) => Done::Panicked(job, e.to_string()),
+                Err(e) => Done::Panicked(job, e),
             };
             let _ = done.send(result);
         });
@@ -811,6 +822,7 @@ impl Actor {
             }
             Done::ReferralLate => self.referral_known(),
             Done::Swept(version, result) => self.swept(version, *result).await,
+            Done::Recounted(version, result) => self.recounted(version, result).await,
             Done::Key(end) => self.key_done(*end).await,
             Done::Restored(r) => {
                 self.restored(*r).await;
