@@ -3,6 +3,7 @@
 //! If the predecessor satisfies the checks and the difference is what it says (V21), only owners
 //! that changed, owners whose occlusion changed, and the denial records around them can be wrong.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use cascade_time::Timestamp;
@@ -61,12 +62,18 @@ pub(crate) fn run(
     };
     let mut total = Work::default();
     apex::check_before(&ctx, &mut total.sink);
-    let listed = delta::list(&ctx, before.delta);
+    // Each begins with a part that one thread does.
+    let (listed, unsigned) = rayon::join(
+        || delta::list(&ctx, before.delta),
+        || {
+            let unsigned = before.unsigned_delta;
+            unsigned.map(|unsigned| delta::list_unsigned(&ctx, unsigned))
+        },
+    );
     total.tally.add(&listed.tally, 1);
     total.sink.merge(listed.sink);
     let mut named = vec![ctx.apex_name.clone()];
-    if let Some(unsigned) = before.unsigned_delta {
-        let (content, owners) = delta::list_unsigned(&ctx, unsigned);
+    if let Some((content, owners)) = unsigned {
         named.extend(owners);
         if content != listed.content {
             total.sink.push(|| {
@@ -112,7 +119,18 @@ pub(crate) fn share(owners: usize) -> usize {
 
 /// The items of the delta, and those of other owners, of which it says nothing.
 fn with_owners(mut items: Vec<Item>, mut owners: Vec<Vec<u8>>) -> Vec<Item> {
-    owners.retain(|x| items.binary_search_by(|i| cmp_names(&i.owner, x)).is_err());
+    // Both are in canonical order, but for what a delta did not give in order.
+    let mut at = 0;
+    owners.retain(|x| {
+        let known = |i: &Item| cmp_names(&i.owner, x);
+        while items.get(at).is_some_and(|i| known(i).is_lt()) {
+            at += 1;
+        }
+        match items.get(at).map(known) {
+            Some(Ordering::Equal) => false,
+            _ => items.binary_search_by(known).is_err(),
+        }
+    });
     if owners.is_empty() {
         return items;
     }

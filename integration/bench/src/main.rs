@@ -164,6 +164,10 @@ impl Denial {
     }
 }
 
+/// As in the daemon, whose code is measured.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Generate {
