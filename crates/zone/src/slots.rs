@@ -26,7 +26,8 @@ pub struct KeySlot {
 /// Slot (0..15) -> key. A slot keeps its number while any version with its signatures is kept.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KeyTable {
-    slots: [Option<KeySlot>; MAX_SLOTS],
+    /// As far as the last one that is taken: each version of a hundred thousand zones has this.
+    slots: Vec<Option<KeySlot>>,
 }
 
 impl KeyTable {
@@ -47,18 +48,26 @@ impl KeyTable {
             self.slots[i] = Some(key);
             return Ok(i as u8);
         }
-        let i = self
-            .slots
-            .iter()
-            .position(Option::is_none)
-            .ok_or(TableFull)?;
-        self.slots[i] = Some(key);
+        let free = self.slots.iter().position(Option::is_none);
+        let i = free.unwrap_or(self.slots.len());
+        self.place(i).ok_or(TableFull)?.replace(key);
         Ok(i as u8)
+    }
+
+    fn place(&mut self, slot: usize) -> Option<&mut Option<KeySlot>> {
+        if slot >= MAX_SLOTS {
+            return None;
+        }
+        if slot >= self.slots.len() {
+            self.slots.reserve_exact(slot + 1 - self.slots.len());
+            self.slots.resize(slot + 1, None);
+        }
+        self.slots.get_mut(slot)
     }
 
     /// Puts a key back into the slot it had on disk.
     pub fn restore(&mut self, slot: u8, key: KeySlot) -> Option<()> {
-        let place = self.slots.get_mut(slot as usize)?;
+        let place = self.place(slot as usize)?;
         if place.is_some() {
             return None;
         }
@@ -73,6 +82,8 @@ impl KeyTable {
                 *s = None;
             }
         }
+        let last = self.slots.iter().rposition(Option::is_some);
+        self.slots.truncate(last.map_or(0, |i| i + 1));
     }
 
     pub fn get(&self, slot: u8) -> Option<&KeySlot> {
@@ -91,5 +102,50 @@ impl KeyTable {
             .iter()
             .enumerate()
             .filter_map(|(i, s)| Some((i as u8, s.as_ref()?)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(n: u8) -> KeySlot {
+        KeySlot {
+            id: KeyId([n; 16]),
+            algorithm: 13,
+            tag: n.into(),
+            sig_len: 64,
+            dnskey_sha256: [n; 32],
+        }
+    }
+
+    #[test]
+    fn slots_keep_their_numbers_and_no_room_is_kept_for_none() {
+        let mut table = KeyTable::new();
+        assert_eq!(size_of::<KeyTable>(), 24);
+        for n in 0..16 {
+            assert_eq!(table.assign(key(n)), Ok(n));
+        }
+        assert_eq!(table.assign(key(16)), Err(TableFull));
+        assert_eq!(table.assign(key(3)), Ok(3));
+        table.retain(1 << 3 | 1 << 7);
+        assert_eq!(table.slots.len(), 8);
+        assert_eq!(
+            (table.slot_of(KeyId([7; 16])), table.get(8)),
+            (Some(7), None)
+        );
+        assert_eq!(table.assign(key(20)), Ok(0));
+        // The same keys in the same slots are the same table, whatever was there before.
+        let mut other = KeyTable::new();
+        assert_eq!(other.restore(7, key(7)), Some(()));
+        assert_eq!(other.restore(7, key(7)), None);
+        assert_eq!(other.restore(16, key(1)), None);
+        assert_eq!(
+            (other.restore(0, key(20)), other.restore(3, key(3))),
+            (Some(()), Some(()))
+        );
+        assert_eq!(other, table);
+        other.retain(0);
+        assert_eq!(other, KeyTable::new());
     }
 }
