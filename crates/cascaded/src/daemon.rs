@@ -118,6 +118,8 @@ pub struct Daemon {
     pub adding: Mutex<BTreeSet<String>>,
     /// One backup at a time.
     pub backups: tokio::sync::Mutex<()>,
+    /// Of whoever makes a metrics page.
+    pub metrics_turn: tokio::sync::Mutex<()>,
     /// By name in lower case, without final dot.
     pub zones: RwLock<BTreeMap<String, Arc<ZoneHandle>>>,
     pub directory: Arc<Directory>,

@@ -350,6 +350,7 @@ async fn serve(
         reloading: tokio::sync::RwLock::new(()),
         adding: Mutex::default(),
         backups: tokio::sync::Mutex::new(()),
+        metrics_turn: tokio::sync::Mutex::new(()),
         zones: RwLock::new(BTreeMap::new()),
         directory: directory.clone(),
         alarm: Default::default(),

@@ -106,6 +106,19 @@ fn bug(e: impl std::fmt::Display) -> Problem {
     Problem::new(ProblemType::Bug, e.to_string())
 }
 
+impl Control {
+    /// What looks at all zones: with very many of them, most of which are read from the state, that takes
+    /// seconds, and nobody else's answer waits for it.
+    async fn at_leisure<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Arc<Daemon>) -> T + Send + 'static,
+    ) -> Answer<T> {
+        let d = self.d.clone();
+        let work = tokio::task::spawn_blocking(move || look(&d));
+        work.await.map_err(bug)
+    }
+}
+
 impl Backend for Control {
     async fn ready(&self) -> Result<(), String> {
         if self.d.ready.load(std::sync::atomic::Ordering::Acquire) {
@@ -116,7 +129,13 @@ impl Backend for Control {
     }
 
     async fn metrics(&self) -> String {
-        crate::metrics::page(&self.d)
+        // One at a time: with very many zones a page is large.
+        let _turn = self.d.metrics_turn.lock().await;
+        let made = self.at_leisure(|d| crate::metrics::page(d)).await;
+        made.unwrap_or_else(|e| {
+            tracing::error!("the metrics page could not be made: {}", e.detail);
+            String::new()
+        })
     }
 
     async fn authenticate(&self, token: &str) -> Option<Identity> {
@@ -147,17 +166,17 @@ impl Backend for Control {
         Ok(daemon::info(&self.d))
     }
     async fn status(&self) -> Answer<Status> {
-        Ok(daemon::status(&self.d))
+        self.at_leisure(|d| daemon::status(d)).await
     }
     async fn status_keys(&self) -> Answer<StatusKeys> {
-        Ok(daemon::status_keys(&self.d))
+        self.at_leisure(|d| daemon::status_keys(d)).await
     }
     async fn health(&self, _deep: bool) -> Answer<Health> {
-        Ok(daemon::health(&self.d))
+        self.at_leisure(|d| daemon::health(d)).await
     }
 
     async fn zone_list(&self, filter: ZoneFilter) -> Answer<List<ZoneItem>> {
-        Ok(zones::list(&self.d, &filter))
+        self.at_leisure(move |d| zones::list(d, &filter)).await
     }
     async fn zone_add(&self, caller: Caller, add: ZoneAdd, dry_run: bool) -> Answer<Zone> {
         let (subject, comment) = (add.zone.clone(), add.comment.clone());

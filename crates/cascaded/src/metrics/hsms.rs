@@ -1,11 +1,13 @@
 //! HSMs on the metrics page.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::Page;
 use crate::daemon::Daemon;
 use crate::hsm::device::{Condition, Device};
 use crate::hsm::events::missed;
+use crate::zone::View;
 use cascade_kmip::link::{InstanceStatus, Reach, Statistics};
 
 /// A metric of each instance: name, help, whether it is a counter, value.
@@ -109,13 +111,16 @@ pub(super) fn hsms(d: &Daemon, p: &mut Page) {
         "When a key was proven last.",
         &|d| d.last_proof().map(|at| at.secs() as f64),
     );
+}
+
+pub fn zones(d: &Daemon, all: &[(String, Arc<View>)], p: &mut Page) {
     p.gauge(
         "cascade_zone_hsm_missed_ratio",
         "Share of the time between an HSM's leaving and the first expiry that has passed.",
     );
-    for z in d.zone_list() {
-        if let Some(m) = missed(d, &z.view()).filter(|m| m.until.is_some()) {
-            let labels = [("zone", z.name.as_str()), ("hsm", m.hsm.as_str())];
+    for (name, v) in all {
+        if let Some(m) = missed(d, v).filter(|m| m.until.is_some()) {
+            let labels = [("zone", name.as_str()), ("hsm", m.hsm.as_str())];
             p.line(
                 "cascade_zone_hsm_missed_ratio",
                 &labels,
