@@ -283,12 +283,18 @@ impl KeyStore for HsmStore {
                 continue;
             }
             let stored = self.stored(&pair, dnskey)?;
-            if let Err(e) = self.prove(&stored) {
-                self.drop_pair(&pair);
-                return Err(e);
-            }
+            let proved = self.signer(want.id, &stored).and_then(|key| {
+                let proof = self.device.prove_now(key.held());
+                proof.map_err(|e| self.failed(e)).map(|()| key)
+            });
+            let key = match proved {
+                Ok(key) => key,
+                Err(e) => {
+                    self.drop_pair(&pair);
+                    return Err(e);
+                }
+            };
             self.name(&pair, want, tag);
-            let key = self.signer(want.id, &stored)?;
             return Ok((stored, Arc::new(key)));
         }
         Err(KeyError::NoFreeTag {

@@ -127,14 +127,19 @@ impl Actor {
         let Some(v) = self.version(version) else {
             return;
         };
-        let (d, done) = (self.d.clone(), self.done.clone());
+        let (d, done, me) = (self.d.clone(), self.done.clone(), self.me.clone());
         let work = tokio::task::spawn_blocking(move || d.sweep_pool.install(|| v.recount()));
         tokio::spawn(async move {
-            let result = match work.await {
-                Ok(counted) => counted.map_err(|e| e.to_string()),
-                Err(e) => Err(e.to_string()),
-            };
-            let _ = done.send(Done::Recounted(version, result));
+            match work.await {
+                Ok(counted) => {
+                    let result = counted.map_err(|e| e.to_string());
+                    let _ = done.send(Done::Recounted(version, result));
+                }
+                // That says nothing of the disk.
+                Err(e) => {
+                    tracing::error!(zone = %me.name, "version {version} could not be compared with its fingerprints after the start; unless signer.verify.sweep is off, the background check verifies it next. Report this bug: {e}")
+                }
+            }
         });
     }
 
