@@ -26,7 +26,7 @@ mod world;
 
 pub use bridge::Bridge;
 pub use cli::{Said, mask_times};
-pub use dns::{Answer, dig, transfer};
+pub use dns::{Answer, Heard, ask, dig, serial, transfer};
 pub use http::{Reply, over_tcp, over_unix};
 pub use ports::Ports;
 pub use site::{Failure, Site};

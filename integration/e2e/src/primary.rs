@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::{Ports, dig, within};
+use crate::{Ports, within};
 
 /// Name and secret of the key that the servers have.
 pub const KEY: &str = "xfr-key";
@@ -144,7 +144,7 @@ impl Primary {
 
     /// The serial that it serves.
     pub fn serial(&self) -> Option<u32> {
-        dig(self.port(), &[&self.zone, "SOA"]).serial()
+        crate::serial(self.port(), &self.zone)
     }
 
     /// Replaces the zone file and waits until the server has read it.

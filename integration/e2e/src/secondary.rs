@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use crate::{Ports, dig, transfer, within};
+use crate::{Ports, transfer, within};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Make {
@@ -104,7 +104,7 @@ impl Secondary {
     }
 
     pub fn serial(&self) -> Option<u32> {
-        dig(self.port(), &[&self.zone, "SOA", "+norec"]).serial()
+        crate::serial(self.port(), &self.zone)
     }
 
     /// Waits until it serves this serial.

@@ -430,7 +430,7 @@ require-sync = "off"
     #[track_caller]
     pub fn served_serial(&self, zone: &str) -> u32 {
         until("an SOA from the publication server", || {
-            self.ask(&[zone, "SOA"]).serial()
+            crate::serial(self.publication_port(), zone)
         })
     }
 

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
+use domain::base::iana::Rcode;
 use tempfile::TempDir;
 
 use crate::{Answer, Ports, dig, within};
@@ -101,11 +102,8 @@ impl Server {
             child,
         };
         let up = within(crate::wait::PATIENCE, || {
-            (!server
-                .ask(&["version.server", "CH", "TXT"])
-                .status
-                .is_empty())
-            .then_some(())
+            // Refused or not, who answers is up.
+            crate::ask(server.port(), "nobody.invalid", "A").map(|_| ())
         });
         assert!(up.is_some(), "unbound did not start: {}", server.log());
         server
@@ -136,6 +134,10 @@ impl Server {
     /// Panics unless the answer is there and validates.
     #[track_caller]
     pub fn must_validate(&self, name: &str, rtype: &str, when: &str) {
+        let heard = crate::ask(self.port(), name, rtype);
+        if heard.is_some_and(|h| h.rcode == Rcode::NOERROR && h.ad && h.records > 0) {
+            return;
+        }
         // A resolver that knows silent servers takes its time; who asks it asks again.
         let asked = crate::within(std::time::Duration::from_secs(120), || {
             let answer = self.ask(&["+dnssec", name, rtype]);

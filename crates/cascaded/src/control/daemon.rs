@@ -42,6 +42,11 @@ pub fn status(d: &Daemon) -> Status {
     };
     let mut queue = Vec::new();
     for z in &zones {
+        // Nothing is signed in a zone at rest, and it is not halted.
+        if let Some(published) = z.line.rests_published() {
+            counts.published += u64::from(published);
+            continue;
+        }
         let view = z.view();
         counts.published += u64::from(view.row.zone.live.is_some());
         if zone_state(&view) == ZoneState::Halted {

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use super::defer::Kind;
 use super::keys::{Desk, KeyDone};
 use super::line::{Ears, Line};
-use super::rest::{Counted, Kept, REST_AFTER};
+use super::rest::{self, Counted, Kept};
 use super::{Mark, Message, NotDone, Reply, View, ZoneHandle, ZoneRow};
 use crate::daemon::{ActivePolicy, Daemon};
 use crate::keys::Loaded;
@@ -278,9 +278,13 @@ pub(super) enum Begin {
     Woken(Box<Kept>),
 }
 
-/// Starts the task of a zone that was just added; its row is durable already.
+/// Starts the task of a zone that was just added, at once or when it is its turn; its row is durable
+/// already.
 pub fn start(d: &Arc<Daemon>, row: ZoneRow, apex: Name) -> Arc<ZoneHandle> {
-    open(d, row, apex, Begin::Added)
+    match rest::wait_for_turn(d, row.zone.id, &apex) {
+        Some(handle) => handle,
+        None => open(d, row, apex, Begin::Added),
+    }
 }
 
 /// Starts the task of a zone that an earlier process left.
@@ -403,8 +407,8 @@ impl Actor {
                 continue;
             }
             let mut pause = self.pause();
-            if self.may_rest() {
-                if still_since.elapsed() >= REST_AFTER {
+            if let Some(rest_after) = self.rest_after() {
+                if still_since.elapsed() >= rest_after {
                     if !self.all_is_stored().await {
                         // What could not be written keeps the zone awake.
                         still_since = Instant::now();
@@ -412,7 +416,7 @@ impl Actor {
                         return;
                     }
                 }
-                pause = pause.min(REST_AFTER);
+                pause = pause.min(rest_after);
             }
             self.show();
             tokio::select! {

@@ -157,6 +157,14 @@ impl Line {
         matches!(&*self.state.lock(), State::Rest(_))
     }
 
+    /// Of a zone at rest, whether something of it is published.
+    pub fn rests_published(&self) -> Option<bool> {
+        match &*self.state.lock() {
+            State::Rest(rest) => Some(rest.is_published()),
+            State::Awake(_) => None,
+        }
+    }
+
     /// Changes what a zone at rest waits for; nothing happens to another.
     pub(super) fn change_rest(&self, change: impl FnOnce(&mut Rest)) {
         if let State::Rest(rest) = &mut *self.state.lock() {

@@ -7,10 +7,11 @@
 //! and what is at hand answers sooner.
 //!
 //! A start of very many zones is the same thing: what was published is read back and served, and each
-//! zone is at rest until it is its turn to be restored, to compare its source and to look around.
+//! zone is at rest until it is its turn to be restored, to compare its source and to look around. And so
+//! are very many zones that are added faster than they can be signed: each waits for its turn.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -38,11 +39,15 @@ use crate::keys::KeysRow;
 /// From so many zones on they rest.
 const FROM: usize = 1000;
 /// A zone goes to rest when for so long nothing has happened to it.
-pub(super) const REST_AFTER: Duration = Duration::from_secs(2);
+const REST_AFTER: Duration = Duration::from_secs(2);
 /// And nothing is due for so long.
 const NOT_BEFORE: Duration = Duration::from_secs(10);
+/// The same while others wait for their turn to have a task: a first look that comes in some seconds
+/// does not keep it.
+const REST_SOON: Duration = Duration::from_millis(50);
+const NOT_BEFORE_SOON: Duration = Duration::from_secs(1);
 /// No more zones are woken by their time while so many have a task.
-const AWAKE: usize = 256;
+const AWAKE: usize = 512;
 /// Between looks for room among those.
 const LOOK: Duration = Duration::from_millis(20);
 /// Messages that wait for a zone's turn; with one more it is its turn.
@@ -56,8 +61,17 @@ pub(super) struct Rest {
     at: Option<Timestamp>,
     /// What it hears first when it is its turn.
     pub said: Box<[Message]>,
-    /// Nothing: it is as an earlier process left it, but for what is served.
-    kept: Option<Box<Kept>>,
+    from: From,
+}
+
+/// What the zone comes from.
+enum From {
+    /// It was just added and waits for its turn to be loaded.
+    Added,
+    /// An earlier process left it; what was published is served.
+    Served,
+    /// Its task.
+    Task(Box<Kept>),
 }
 
 /// What the state does not have.
@@ -74,11 +88,23 @@ pub(super) struct Kept {
 
 /// How many zones have a task.
 #[derive(Debug, Default)]
-pub struct Awake(AtomicUsize);
+pub struct Awake {
+    zones: AtomicUsize,
+    /// Others wait because these are too many.
+    wanted: AtomicBool,
+}
 
 impl Awake {
     fn has_room(&self) -> bool {
-        self.0.load(Ordering::Relaxed) < AWAKE
+        self.zones.load(Ordering::Relaxed) < most_awake()
+    }
+
+    /// How long a zone keeps its task when nothing happens to it, and how long nothing must be due.
+    fn patience(&self) -> (Duration, Duration) {
+        match self.wanted.load(Ordering::Relaxed) {
+            true => (REST_SOON, NOT_BEFORE_SOON),
+            false => (REST_AFTER, NOT_BEFORE),
+        }
     }
 }
 
@@ -87,14 +113,14 @@ pub(super) struct Counted(Arc<Daemon>);
 
 impl Counted {
     pub fn new(d: &Arc<Daemon>) -> Counted {
-        d.awake.0.fetch_add(1, Ordering::Relaxed);
+        d.awake.zones.fetch_add(1, Ordering::Relaxed);
         Counted(d.clone())
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.awake.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.awake.zones.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -125,6 +151,11 @@ impl Alarm {
         }
     }
 
+    fn is_due(&self, now: Timestamp) -> bool {
+        let set = self.set.lock();
+        set.first_key_value().is_some_and(|((at, _), _)| *at <= now)
+    }
+
     /// One whose time has come, or how long there is none.
     fn due(&self, now: Timestamp) -> Result<Weak<ZoneHandle>, Duration> {
         let mut set = self.set.lock();
@@ -141,6 +172,9 @@ impl Alarm {
 pub async fn run_alarm(d: Arc<Daemon>) {
     loop {
         if !d.awake.has_room() {
+            d.awake
+                .wanted
+                .store(d.alarm.is_due(d.now()), Ordering::Relaxed);
             tokio::time::sleep(LOOK).await;
             continue;
         }
@@ -152,6 +186,7 @@ pub async fn run_alarm(d: Arc<Daemon>) {
                 tokio::task::yield_now().await;
             }
             Err(pause) => {
+                d.awake.wanted.store(false, Ordering::Relaxed);
                 tokio::select! {
                     () = d.alarm.sooner.notified() => {}
                     () = tokio::time::sleep(pause) => {}
@@ -171,15 +206,28 @@ fn from() -> usize {
     FROM
 }
 
+#[cfg(not(feature = "test-clock"))]
+fn most_awake() -> usize {
+    AWAKE
+}
+
 /// Tests let zones rest that are few.
 #[cfg(feature = "test-clock")]
-#[allow(clippy::disallowed_methods, reason = "never in a release: of a test")]
 fn from() -> usize {
     static FROM_HERE: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
-    *FROM_HERE.get_or_init(|| {
-        let given = std::env::var("CASCADE_TEST_REST_FROM").ok();
-        given.and_then(|n| n.parse().ok()).unwrap_or(FROM)
-    })
+    *FROM_HERE.get_or_init(|| given("CASCADE_TEST_REST_FROM").unwrap_or(FROM))
+}
+
+#[cfg(feature = "test-clock")]
+fn most_awake() -> usize {
+    static AWAKE_HERE: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
+    *AWAKE_HERE.get_or_init(|| given("CASCADE_TEST_AWAKE").unwrap_or(AWAKE))
+}
+
+#[cfg(feature = "test-clock")]
+#[allow(clippy::disallowed_methods, reason = "never in a release: of a test")]
+fn given(variable: &str) -> Option<usize> {
+    std::env::var(variable).ok()?.parse().ok()
 }
 
 /// Nothing goes on in the zone, nobody has to be told anything, and what is published is good.
@@ -204,8 +252,19 @@ fn is_still(z: &Zone) -> bool {
 }
 
 impl Actor {
+    /// After how long without anything the task may end; nothing if it may not.
+    pub(super) fn rest_after(&self) -> Option<Duration> {
+        if !self.may_rest() {
+            return None;
+        }
+        let (after, not_before) = self.d.awake.patience();
+        let now = self.d.now();
+        let soon = self.next_due().is_some_and(|at| at.since(now) < not_before);
+        (!soon).then_some(after)
+    }
+
     /// Nothing is under way here that the state does not know of.
-    pub(super) fn may_rest(&self) -> bool {
+    fn may_rest(&self) -> bool {
         let live = self.row.zone.live.as_ref();
         let held = live.and_then(|l| self.versions.get(&l.version));
         let published = self.row.keys.zone.published.as_ref();
@@ -250,11 +309,7 @@ impl Actor {
     /// Lets the zone rest, if nobody has anything for it: its task ends. What was shown of it goes with
     /// it.
     pub(super) fn rest(&mut self, ears: &Ears) -> bool {
-        let now = self.d.now();
         let next = self.next_due();
-        if next.is_some_and(|at| at.since(now) < NOT_BEFORE) {
-            return false;
-        }
         let Some(version) = self.row.zone.live.as_ref().map(|l| l.version) else {
             return false;
         };
@@ -264,8 +319,9 @@ impl Actor {
             if let Some(at) = next {
                 self.d.alarm.set(at, &self.me);
             }
-            let kept = self.versions.remove(&version).map(|held| {
-                Box::new(Kept {
+            let held = self.versions.remove(&version);
+            let from = held.map_or(From::Served, |held| {
+                From::Task(Box::new(Kept {
                     live: (version, held),
                     full_at: self.full_at,
                     sweep_after: self.sweep_after,
@@ -273,12 +329,12 @@ impl Actor {
                     primaries: self.primaries_to_keep(),
                     notes: std::mem::take(&mut self.desk).into_notes(),
                     fresh: self.store.take_fresh(),
-                })
+                }))
             });
             Rest {
                 at: next,
                 said: Box::default(),
-                kept,
+                from,
             }
         })
     }
@@ -298,7 +354,11 @@ pub(super) fn wake(d: Arc<Daemon>, me: Arc<ZoneHandle>, rest: Rest, ears: Ears, 
                 }
             }
         };
-        let begin = rest.kept.map_or(Begin::Restored(true), Begin::Woken);
+        let begin = match rest.from {
+            From::Added => Begin::Added,
+            From::Served => Begin::Restored(true),
+            From::Task(kept) => Begin::Woken(kept),
+        };
         launch(&d, me, row, ears, ends, counted, begin);
     });
 }
@@ -324,6 +384,13 @@ impl Actor {
         self.desk = kept.notes.map(|n| Desk::of_notes(*n)).unwrap_or_default();
         self.store.put_fresh(kept.fresh);
         self.refresh_deadline();
+    }
+}
+
+impl Rest {
+    /// Nothing that keeps a zone awake goes on in one that was published; another has nothing yet.
+    pub(super) fn is_published(&self) -> bool {
+        !matches!(self.from, From::Added)
     }
 }
 
@@ -454,23 +521,33 @@ pub fn serve_at_rest(
         d.directory.remove(zone.id);
         return None;
     }
+    Some(begin_at_rest(d, zone.id, apex.clone(), From::Served))
+}
+
+/// A zone that was just added, its row durable, when too many zones have a task already: nothing if
+/// they are not.
+pub(super) fn wait_for_turn(d: &Arc<Daemon>, id: ZoneId, apex: &Name) -> Option<Arc<ZoneHandle>> {
+    let waits = many(d.directory.len()) && !d.awake.has_room();
+    waits.then(|| begin_at_rest(d, id, apex.clone(), From::Added))
+}
+
+/// Its turn comes after that of all who wait already.
+fn begin_at_rest(d: &Arc<Daemon>, id: ZoneId, apex: Name, from: From) -> Arc<ZoneHandle> {
+    let now = d.now();
+    let rest = Rest {
+        at: Some(now),
+        said: Box::default(),
+        from,
+    };
     let handle = Arc::new_cyclic(|me| ZoneHandle {
-        id: zone.id,
+        id,
         name: apex.to_lowercase().without_dot(),
-        apex: apex.clone(),
-        line: Line::at_rest(
-            d,
-            me,
-            Rest {
-                at: Some(now),
-                said: Box::default(),
-                kept: None,
-            },
-        ),
+        apex,
+        line: Line::at_rest(d, me, rest),
         view: Default::default(),
     });
     d.alarm.set(now, &handle);
-    Some(handle)
+    handle
 }
 
 /// From each version to the next, oldest first.
@@ -528,7 +605,7 @@ mod tests {
     /// What is put into a zone at rest costs as much in each of very many zones. Octets.
     #[test]
     fn a_zone_at_rest_is_small() {
-        assert!(size_of::<Rest>() <= 40, "{}", size_of::<Rest>());
+        assert!(size_of::<Rest>() <= 48, "{}", size_of::<Rest>());
         assert!(size_of::<Kept>() <= 96, "{}", size_of::<Kept>());
         assert!(
             size_of::<ZoneHandle>() <= 224,

@@ -20,8 +20,12 @@ fn text(serial: u32) -> String {
 
 /// Not running yet.
 fn site() -> Site {
+    site_with("CASCADE_TEST_REST_FROM=1; export CASCADE_TEST_REST_FROM")
+}
+
+fn site_with(variables: &str) -> Site {
     let mut site = Site::new();
-    site.begin_after("CASCADE_TEST_REST_FROM=1; export CASCADE_TEST_REST_FROM");
+    site.begin_after(variables);
     site
 }
 
@@ -110,6 +114,72 @@ fn a_zone_at_rest_is_there_for_everybody() {
         (!site.ok(&["zone", "list"]).contains("example.org")).then_some(())
     });
     assert_eq!(site.ask(&["example.org", "SOA"]).serial(), None);
+}
+
+/// Adds a zone and waits for nothing.
+#[track_caller]
+fn begin(site: &Site, zone: &str, more: &[&str]) {
+    let file = site.write(&format!("zones/{zone}"), &text(1));
+    let file = file.display().to_string();
+    let mut args = vec!["zone", "add", zone, "--source", &file, "--policy", "p"];
+    args.extend(more);
+    site.ok(&args);
+}
+
+/// How many zones are, as `status` counts them.
+fn published(site: &Site) -> u64 {
+    let status = site.request("GET", "/v1/status", None).unwrap().json();
+    status["zones"]["published"].as_u64().unwrap()
+}
+
+/// Of very many zones that are added faster than they are signed each waits for its turn. Here one
+/// zone may have a task, and has it as long as it is in maintenance.
+#[test]
+fn an_added_zone_waits_for_its_turn() {
+    let mut site = site_with(
+        "CASCADE_TEST_REST_FROM=1; CASCADE_TEST_AWAKE=1; export CASCADE_TEST_REST_FROM CASCADE_TEST_AWAKE",
+    );
+    site.start();
+    site.policy("p", "[key-manager.generation]\nuse-csk = true\n");
+    site.ok(&["policy", "reload"]);
+    begin(&site, "example.net", &["--maintenance"]);
+    let zones = ["a.example", "b.example", "c.example", "d.example"];
+    zones.iter().for_each(|zone| begin(&site, zone, &[]));
+    // They are there, with nothing published, and no turn comes.
+    assert_eq!(at_rest(&site), 4);
+    assert_eq!(published(&site), 0);
+    for zone in zones {
+        let status = site.status(zone);
+        assert_eq!(status["state"], "waiting-source", "{status:#}");
+        assert_eq!(site.ask(&[zone, "SOA"]).serial(), None);
+        site.ok(&["zone", "why", zone]);
+    }
+    // Who wants something of one does not wait for its turn.
+    site.ok(&["zone", "reload", "a.example"]);
+    site.await_published("a.example", 1);
+    site.ok(&["zone", "remove", "b.example", "--yes"]);
+    until("the zone is gone", || {
+        (!site.ok(&["zone", "list"]).contains("b.example")).then_some(())
+    });
+    assert_eq!(published(&site), 1);
+    // Added is durable: after a power cut they are all begun.
+    site.kill();
+    site.start();
+    for zone in ["a.example", "c.example", "d.example"] {
+        site.await_published(zone, 1);
+        crate::validity::judge(&site, zone);
+    }
+    assert_eq!(site.ask(&["b.example", "SOA"]).serial(), None);
+    // One that waits has its turn when the zone before it rests.
+    begin(&site, "e.example", &[]);
+    let status = site.status("e.example");
+    assert_eq!(status["state"], "waiting-source", "{status:#}");
+    site.ok(&["zone", "maintenance", "disable", "example.net"]);
+    site.await_published("example.net", 1);
+    site.await_published("e.example", 1);
+    crate::validity::judge(&site, "e.example");
+    await_rest(&site, 5);
+    assert_eq!(published(&site), 5);
 }
 
 #[test]

@@ -75,11 +75,14 @@ impl Run {
                 let key = keys.iter().find(|k| k["id"] == *id)?;
                 key["state"] == word(*state)
             }
-            Cond::NoAlert
-            | Cond::Alert(_)
-            | Cond::Critical
-            | Cond::Content(_)
-            | Cond::Count(..) => {
+            Cond::Critical => {
+                let health = site.request("GET", "/v1/health", None).ok()?.json();
+                let checks = health["checks"].as_array().expect("checks");
+                checks
+                    .iter()
+                    .any(|c| c["level"] == "critical" && c["subject"]["name"] == ZONE)
+            }
+            Cond::NoAlert | Cond::Alert(_) | Cond::Content(_) | Cond::Count(..) => {
                 return None;
             }
         })

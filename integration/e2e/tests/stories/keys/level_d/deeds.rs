@@ -76,6 +76,7 @@ impl Run {
             Deed::ParentApply(list) => {
                 let set = list.iter().map(|d| self.ds_of(d)).collect();
                 self.coming.clear();
+                self.stale = false;
                 self.give(set);
             }
             Deed::SecondaryDown(n, span) => {
@@ -168,6 +169,7 @@ impl Run {
     pub fn parent(&mut self, now: i64) {
         while let Some(i) = self.coming.iter().position(|c| c.0 <= now) {
             let (_, set) = self.coming.remove(i);
+            self.stale = self.asked.as_ref() != Some(&set);
             self.give(set);
         }
         let Some(set) = self.wanted(now) else { return };
