@@ -553,7 +553,7 @@ const AT_ONCE: usize = 10;
 /// All that apply, each also with the daemon killed after every step: `just level-d`, which may name
 /// the first letters of files, and `CASCADE_LEVEL_D_AT_ONCE` how many are played at the same time.
 #[test]
-#[ignore = "takes most of an hour; `just level-d`"]
+#[ignore = "takes 25 minutes; `just level-d`"]
 fn every_scenario_that_applies() {
     let only = std::env::var("CASCADE_LEVEL_D").unwrap_or_default();
     let at_once = std::env::var("CASCADE_LEVEL_D_AT_ONCE").ok();
