@@ -117,6 +117,11 @@ impl Server {
         dig(self.port(), args)
     }
 
+    /// The serial that it has of a zone.
+    pub fn serial(&self, zone: &str) -> Option<u32> {
+        crate::serial(self.port(), zone)
+    }
+
     /// Stops the program where it is, or lets it go on: it answers nothing meanwhile.
     pub fn freeze(&self, on: bool) {
         crate::wait::freeze(&self.child, on);

@@ -61,11 +61,11 @@ pub(super) struct Rest {
     at: Option<Timestamp>,
     /// What it hears first when it is its turn.
     pub said: Box<[Message]>,
-    from: From,
+    origin: Origin,
 }
 
 /// What the zone comes from.
-enum From {
+enum Origin {
     /// It was just added and waits for its turn to be loaded.
     Added,
     /// An earlier process left it; what was published is served.
@@ -320,8 +320,8 @@ impl Actor {
                 self.d.alarm.set(at, &self.me);
             }
             let held = self.versions.remove(&version);
-            let from = held.map_or(From::Served, |held| {
-                From::Task(Box::new(Kept {
+            let origin = held.map_or(Origin::Served, |held| {
+                Origin::Task(Box::new(Kept {
                     live: (version, held),
                     full_at: self.full_at,
                     sweep_after: self.sweep_after,
@@ -334,7 +334,7 @@ impl Actor {
             Rest {
                 at: next,
                 said: Box::default(),
-                from,
+                origin,
             }
         })
     }
@@ -354,10 +354,10 @@ pub(super) fn wake(d: Arc<Daemon>, me: Arc<ZoneHandle>, rest: Rest, ears: Ears, 
                 }
             }
         };
-        let begin = match rest.from {
-            From::Added => Begin::Added,
-            From::Served => Begin::Restored(true),
-            From::Task(kept) => Begin::Woken(kept),
+        let begin = match rest.origin {
+            Origin::Added => Begin::Added,
+            Origin::Served => Begin::Restored(true),
+            Origin::Task(kept) => Begin::Woken(kept),
         };
         launch(&d, me, row, ears, ends, counted, begin);
     });
@@ -390,7 +390,7 @@ impl Actor {
 impl Rest {
     /// Nothing that keeps a zone awake goes on in one that was published; another has nothing yet.
     pub(super) fn is_published(&self) -> bool {
-        !matches!(self.from, From::Added)
+        !matches!(self.origin, Origin::Added)
     }
 }
 
@@ -521,23 +521,23 @@ pub fn serve_at_rest(
         d.directory.remove(zone.id);
         return None;
     }
-    Some(begin_at_rest(d, zone.id, apex.clone(), From::Served))
+    Some(begin_at_rest(d, zone.id, apex.clone(), Origin::Served))
 }
 
 /// A zone that was just added, its row durable, when too many zones have a task already: nothing if
 /// they are not.
 pub(super) fn wait_for_turn(d: &Arc<Daemon>, id: ZoneId, apex: &Name) -> Option<Arc<ZoneHandle>> {
     let waits = many(d.directory.len()) && !d.awake.has_room();
-    waits.then(|| begin_at_rest(d, id, apex.clone(), From::Added))
+    waits.then(|| begin_at_rest(d, id, apex.clone(), Origin::Added))
 }
 
 /// Its turn comes after that of all who wait already.
-fn begin_at_rest(d: &Arc<Daemon>, id: ZoneId, apex: Name, from: From) -> Arc<ZoneHandle> {
+fn begin_at_rest(d: &Arc<Daemon>, id: ZoneId, apex: Name, origin: Origin) -> Arc<ZoneHandle> {
     let now = d.now();
     let rest = Rest {
         at: Some(now),
         said: Box::default(),
-        from,
+        origin,
     };
     let handle = Arc::new_cyclic(|me| ZoneHandle {
         id,

@@ -148,7 +148,7 @@ impl World {
         let ds = world.site.ok(&["keyset", "test", "get", "ds"]);
         world.anchor = ds.trim().to_string();
         until("the parent's server has the zone", || {
-            cascade_e2e::serial(world.parent.port(), "test")
+            world.parent.serial("test")
         });
         world
     }
@@ -317,7 +317,7 @@ impl World {
         // The secondaries have what is published; then nothing cached, and nothing old.
         let serial = self.site.served_serial(ZONE);
         until("the secondaries are up to date", || {
-            let same = |s: &Server| cascade_e2e::serial(s.port(), ZONE) >= Some(serial);
+            let same = |s: &Server| s.serial(ZONE) >= Some(serial);
             self.secondaries.iter().all(same).then_some(())
         });
         let resolver = self.resolver();
@@ -660,13 +660,13 @@ fn signatures_stay_fresh_for_months() {
         world.site.advance(Duration::from_secs(86_400));
         let serial = world.site.served_serial("test");
         until("the parent is up to date", || {
-            (cascade_e2e::serial(world.parent.port(), "test") >= Some(serial)).then_some(())
+            (world.parent.serial("test") >= Some(serial)).then_some(())
         });
         std::thread::sleep(Duration::from_millis(250));
         if day % 5 == 4 {
             let serial = world.site.served_serial(ZONE);
             until("the secondaries are up to date", || {
-                let same = |s: &Server| cascade_e2e::serial(s.port(), ZONE) >= Some(serial);
+                let same = |s: &Server| s.serial(ZONE) >= Some(serial);
                 world.secondaries.iter().all(same).then_some(())
             });
             let name = world.fresh_name();
@@ -1019,7 +1019,7 @@ fn a_ds_that_comes_back_brings_its_key_back() {
     assert!(signers(&world).contains(&old), "{:?}", signers(&world));
     let serial = world.site.served_serial(ZONE);
     until("the secondaries are up to date", || {
-        let same = |s: &Server| cascade_e2e::serial(s.port(), ZONE) >= Some(serial);
+        let same = |s: &Server| s.serial(ZONE) >= Some(serial);
         world.secondaries.iter().all(same).then_some(())
     });
     let resolver = world.resolver();
@@ -1062,7 +1062,7 @@ fn a_zone_that_is_added_again_takes_its_keys_back() {
     });
     let serial = world.site.served_serial(ZONE);
     until("the secondaries are up to date", || {
-        let same = |s: &Server| cascade_e2e::serial(s.port(), ZONE) >= Some(serial);
+        let same = |s: &Server| s.serial(ZONE) >= Some(serial);
         world.secondaries.iter().all(same).then_some(())
     });
     world
@@ -1161,7 +1161,7 @@ fn a_change_of_the_zone_signing_key_takes_its_time() {
 fn judge_now(world: &World) {
     let serial = world.site.served_serial(ZONE);
     until("the secondaries are up to date", || {
-        let same = |s: &Server| cascade_e2e::serial(s.port(), ZONE) >= Some(serial);
+        let same = |s: &Server| s.serial(ZONE) >= Some(serial);
         world.secondaries.iter().all(same).then_some(())
     });
     let resolver = world.resolver();

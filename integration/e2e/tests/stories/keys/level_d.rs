@@ -253,9 +253,7 @@ impl Run {
             .map(|(_, s)| s)
             .collect();
         until("the servers are up to date", || {
-            let has = |s: &Server, zone: &str, serial: u32| {
-                cascade_e2e::serial(s.port(), zone) >= Some(serial)
-            };
+            let has = |s: &Server, zone: &str, serial: u32| s.serial(zone) >= Some(serial);
             let all = running.iter().all(|s| has(s, ZONE, zone));
             (all && has(&self.world.parent, "test", parent)).then_some(())
         });

@@ -59,8 +59,7 @@ impl World {
         });
         let serial = self.site.served_serial(ZONE);
         until("the secondaries follow", || {
-            let same =
-                |s: &cascade_e2e::Server| cascade_e2e::serial(s.port(), ZONE) == Some(serial);
+            let same = |s: &cascade_e2e::Server| s.serial(ZONE) == Some(serial);
             self.secondaries.iter().all(same).then_some(())
         });
     }
