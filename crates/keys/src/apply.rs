@@ -55,7 +55,13 @@ impl ZoneKeys {
                 self.forget_destroyed();
             }
             Event::RollStarted { roll } => self.start(roll),
-            Event::RollStepped { class, to, at, .. } => self.step(*class, *to, *at),
+            Event::RollStepped {
+                class,
+                to,
+                margin,
+                at,
+                ..
+            } => self.step(*class, *to, *margin, *at),
             Event::RollDone { class, at } => self.finish(*class, *at),
             Event::RollCancelled { class, at } => self.cancel(*class, *at),
             Event::RollHurried {
@@ -196,7 +202,7 @@ impl ZoneKeys {
         self.rolls.sort_by_key(|r| r.class());
     }
 
-    fn step(&mut self, class: Class, to: Stage, at: Timestamp) {
+    fn step(&mut self, class: Class, to: Stage, margin: Duration, at: Timestamp) {
         let Some(i) = self.rolls.iter().position(|r| r.class() == class) else {
             return;
         };
@@ -206,6 +212,7 @@ impl ZoneKeys {
             let r = &mut self.rolls[i];
             r.stage = to;
             r.since = at;
+            r.margin = margin;
             r.met.clear();
         }
         let roll = self.rolls[i].clone();

@@ -200,7 +200,7 @@ pub fn decide(
         Command::Expired { class, step } => {
             let roll = at_step(zone, policy, *class, *step, now)?;
             expired(zone, policy, roll, now)?;
-            Ok(vec![step_event(roll, now)])
+            Ok(vec![step_event(policy, roll, now)])
         }
         Command::RollDone { class, force, who } => {
             let roll = at_step(zone, policy, *class, Step::RollDone, now)?;
@@ -218,7 +218,7 @@ pub fn decide(
                     at: now,
                 });
             }
-            out.push(step_event(roll, now));
+            out.push(step_event(policy, roll, now));
             Ok(out)
         }
         Command::BackedUp { key } => {
@@ -363,7 +363,7 @@ fn propagated(
     }
     // Rows of this kind may have cache waits as well (the end of an algorithm roll).
     expired(zone, policy, roll, now)?;
-    out.push(step_event(roll, now));
+    out.push(step_event(policy, roll, now));
     Ok(out)
 }
 

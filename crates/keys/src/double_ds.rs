@@ -107,7 +107,7 @@ pub(crate) fn started(z: &mut ZoneKeys, policy: &KeyPolicy, kind: RollType, at: 
 
 pub(crate) fn step(z: &mut ZoneKeys, at: u64) {
     let roll = z.roll(Class::Ksk).expect("runs").clone();
-    z.apply(&step_event(&roll, t(at)));
+    z.apply(&step_event(&policy(), &roll, t(at)));
 }
 
 fn apex(z: &ZoneKeys, policy: &KeyPolicy) -> ApexSet {

@@ -1,5 +1,7 @@
 //! What happened. Folding all events of a zone from the start gives its state.
 
+use std::time::Duration;
+
 use cascade_time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -92,6 +94,9 @@ pub enum Event {
         class: Class,
         from: Stage,
         to: Stage,
+        /// The policy's margin, for the waits of the new stage.
+        #[serde(default)]
+        margin: Duration,
         at: Timestamp,
     },
     RollDone {

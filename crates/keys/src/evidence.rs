@@ -354,7 +354,7 @@ mod tests {
 
     fn to(z: &mut ZoneKeys, class: Class, stage: Stage, at: u64) {
         while z.roll(class).is_some_and(|r| r.stage != stage) {
-            let event = step_event(z.roll(class).expect("runs"), t(at));
+            let event = step_event(&KeyPolicy::default(), z.roll(class).expect("runs"), t(at));
             z.apply(&event);
         }
     }
@@ -437,6 +437,29 @@ mod tests {
             shown(&mut z, &[], Some((class, Seen::DsNone)), 100);
             assert_eq!(free(&z, class, Dying::AnyDs), expected, "{delegation:?}");
         }
+    }
+
+    #[test]
+    fn a_margin_that_is_lowered_does_not_shorten_the_wait_that_runs() {
+        let with = |secs: u64| KeyPolicy {
+            margin: std::time::Duration::from_secs(secs),
+            ..policy()
+        };
+        let mut z = zone(&with(3600), true);
+        let class = started(&mut z, &with(3600), RollType::KskDoubleDs, 50);
+        z.apply(&step_event(
+            &with(3600),
+            z.roll(class).expect("runs"),
+            t(60),
+        ));
+        let margin = |z: &ZoneKeys, secs: u64| {
+            let roll = z.roll(class).expect("runs");
+            z.margin(&with(secs), roll).as_secs()
+        };
+        assert_eq!([300, 3600, 7200].map(|m| margin(&z, m)), [3600, 3600, 7200]);
+        // The next stage waits as the policy says when it begins.
+        z.apply(&step_event(&with(300), z.roll(class).expect("runs"), t(70)));
+        assert_eq!([300, 600].map(|m| margin(&z, m)), [300, 600]);
     }
 
     /// A standby key's DS that was there before the roll and still is.

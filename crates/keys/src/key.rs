@@ -283,6 +283,15 @@ impl Key {
             && t.destroyed_at.is_none()
     }
 
+    /// A key of ours that is in the zone, or still signs it.
+    pub fn is_published(&self) -> bool {
+        let t = &self.times;
+        self.role != Role::Foreign
+            && (t.published_at.is_some() || t.active_at.is_some())
+            && t.removed_at.is_none()
+            && t.destroyed_at.is_none()
+    }
+
     fn rdata_with(&self, flags: u16) -> Vec<u8> {
         let mut out = Vec::with_capacity(4 + self.public_key.len());
         out.extend_from_slice(&flags.to_be_bytes());

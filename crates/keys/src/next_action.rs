@@ -172,7 +172,7 @@ pub fn is_automatic(policy: &KeyPolicy, roll: &Roll) -> bool {
 }
 
 /// The event that ends the roll's present step.
-pub fn step_event(roll: &Roll, now: Timestamp) -> Event {
+pub fn step_event(policy: &KeyPolicy, roll: &Roll, now: Timestamp) -> Event {
     let class = roll.class();
     let next = match (roll.stage, roll.strategy, class) {
         // `fast` publishes in the same order but skips what only caches need. Under double-DS the
@@ -190,6 +190,7 @@ pub fn step_event(roll: &Roll, now: Timestamp) -> Event {
             class,
             from: roll.stage,
             to,
+            margin: policy.margin,
             at: now,
         },
         None => Event::RollDone { class, at: now },
@@ -445,7 +446,7 @@ impl<'a> Plan<'a> {
             }
             if roll.stage == Stage::Keys {
                 if self.keys_ready(roll) {
-                    out.push(step_event(roll, self.now));
+                    out.push(step_event(self.policy, roll, self.now));
                 }
                 continue;
             }
@@ -466,7 +467,7 @@ impl<'a> Plan<'a> {
                 }
             }
             if !open && is_automatic(self.policy, roll) {
-                out.push(step_event(roll, self.now));
+                out.push(step_event(self.policy, roll, self.now));
             }
         }
         out

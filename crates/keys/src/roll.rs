@@ -5,6 +5,7 @@
 //! be over before the next row.
 
 use std::fmt;
+use std::time::Duration;
 
 use cascade_time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -399,6 +400,10 @@ pub struct Roll {
     pub cause: Cause,
     pub strategy: Strategy,
     pub met: Vec<Met>,
+    /// The policy's margin when the stage began: one that is lowered meanwhile does not shorten the
+    /// wait that runs.
+    #[serde(default, skip_serializing_if = "Duration::is_zero")]
+    pub margin: Duration,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instead: Option<Instead>,
 }

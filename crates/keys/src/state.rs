@@ -340,11 +340,12 @@ impl ZoneKeys {
             })
     }
 
-    /// The margin a roll waits after observed steps.
+    /// The margin a roll waits after observed steps: the larger of the policy's now and when the stage
+    /// began.
     pub fn margin(&self, policy: &KeyPolicy, roll: &Roll) -> Duration {
         match roll.strategy {
             _ if is(Mutant::NoMargin) => Duration::ZERO,
-            Strategy::Normal => policy.margin,
+            Strategy::Normal => policy.margin.max(roll.margin),
             Strategy::Safe | Strategy::Fast => policy.margin.min(Duration::from_secs(300)),
         }
     }

@@ -161,9 +161,10 @@ impl Plan<'_> {
         if self.zone.settled_at.is_none() || self.zone.unsigned || self.facts.paused {
             return;
         }
+        // In the middle of a roll no key may be in service, so what counts is what is published.
         let algorithm = self.policy.algorithm;
-        let mut serving = self.zone.keys.iter().filter(|k| k.in_service());
-        if serving.any(|k| k.algorithm != algorithm) {
+        let mut there = self.zone.keys.iter().filter(|k| k.is_published());
+        if there.any(|k| k.algorithm != algorithm) {
             return;
         }
         for (role, want) in self.standby_wishes() {

@@ -172,6 +172,7 @@ pub fn begin(
         cause,
         strategy,
         met: Vec::new(),
+        margin: policy.margin,
         instead: match (kind, policy.ksk_roll, zone.parent.linked_at) {
             (RollType::KskDoubleSignature, KskRoll::DoubleDs, None) => Some(Instead::NoDs),
             (RollType::KskDoubleSignature, KskRoll::DoubleDs, Some(_)) => Some(Instead::Fast),

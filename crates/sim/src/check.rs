@@ -222,13 +222,14 @@ impl World {
         bits
     }
 
-    /// The margin of the rolls that run.
+    /// The smallest margin of the rolls that run; without any, the policy's.
     pub(crate) fn margin_now(&self) -> Duration {
-        let mut rolls = self.zone.rolls.iter();
-        match rolls.any(|r| r.strategy != Strategy::Normal) {
-            true => Duration::from_secs(300).min(self.policy.margin),
-            false => self.policy.margin,
-        }
+        let margin = self.policy.margin;
+        let each = self.zone.rolls.iter().map(|r| match r.strategy {
+            Strategy::Normal => margin.max(r.margin),
+            _ => margin.min(Duration::from_secs(300)),
+        });
+        each.min().unwrap_or(margin)
     }
 
     /// W10: what a cache may hold is not free in the log.
