@@ -15,6 +15,9 @@ pub struct ZoneStatus {
     pub policy: String,
     pub source: Source,
     pub state: ZoneState,
+    /// Of a zone that was added while very many others had work: how many are taken up before it.
+    #[serde(default)]
+    pub turn: Option<u64>,
     /// The daemon's time when it wrote this.
     #[serde(default)]
     #[schema(value_type = Option<String>, format = DateTime)]

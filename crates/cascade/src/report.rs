@@ -130,6 +130,12 @@ impl Report<'_> {
             && self.s.state != ZoneState::Loading
         {
             self.pending(format!("Waiting for a new version of the {zone} zone"));
+            if let Some(before) = self.s.turn {
+                self.line(format!(
+                    "  Waits for its turn: {} zones come first",
+                    count(before)
+                ));
+            }
             self.older_version();
             return Step::Here;
         }

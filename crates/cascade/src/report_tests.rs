@@ -86,6 +86,19 @@ fn waiting_for_a_first_version() {
 }
 
 #[test]
+fn waiting_for_its_turn() {
+    let report = text(
+        r#"{"state":"waiting-source","turn":1200,"unsigned":null,"signing":null,"published":null,"signatures":null}"#,
+    );
+    assert_eq!(
+        report,
+        "Status report for zone 'example.net' using policy 'nethsm'\n\
+         • Waiting for a new version of the example.net zone\n  \
+           Waits for its turn: 1200 zones come first\n"
+    );
+}
+
+#[test]
 fn loading() {
     let changes = r#"{"state":"loading","loading":{"started_at":"2025-11-22T15:53:51Z","size_bytes":2500000,"records":41000}}"#;
     assert_eq!(

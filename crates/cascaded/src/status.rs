@@ -70,6 +70,7 @@ pub fn zone(d: &Daemon, z: &ZoneHandle) -> api::ZoneStatus {
         policy: pz.settings.policy.clone(),
         source: row.source.clone(),
         state: zone_state(&view),
+        turn: z.turn(),
         at: Some(now),
         halted: halted(&view),
         maintenance: pz.modes.maintenance.as_ref().map(|m| Maintenance {

@@ -10,7 +10,7 @@ use cascade_zone::{Rtype, Serial, VersionId, ZoneId};
 
 use crate::axfr::{self, TransferRequest};
 use crate::context::{QueryContext, Transport};
-use crate::directory::{EmptyReason, Role, Slot, ZoneEntry};
+use crate::directory::{EmptyReason, Role, ZoneEntry};
 use crate::lookup::Lookup;
 use crate::notify::{self, NotifyIn};
 use crate::update::{self, Late};
@@ -224,9 +224,9 @@ impl Responder<'_> {
         let Some(slot) = entry.slot(self.ctx.role) else {
             return Outcome::Dropped;
         };
-        let version = match &**slot {
-            Slot::Live(version) => version,
-            Slot::Empty(reason) => return Outcome::Reply(self.not_ready(*reason, out)),
+        let version = match slot.shown() {
+            Ok(version) => version,
+            Err(reason) => return Outcome::Reply(self.not_ready(reason, out)),
         };
         self.zone_options(&entry, version.soa(), version.serial());
         if matches!(request.qtype, Rtype::AXFR | Rtype::IXFR) {

@@ -5,14 +5,14 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasher;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::{ArcSwap, Guard};
 use cascade_time::Timestamp;
 use cascade_wire::Acl;
 use cascade_zone::version::ZoneVersion;
-use cascade_zone::{Name, ZoneId};
+use cascade_zone::{Name, VersionId, ZoneId};
 use foldhash::fast::RandomState;
 use parking_lot::{Mutex, RwLock};
 use thiserror::Error;
@@ -72,14 +72,58 @@ impl EmptyReason {
 pub enum Slot {
     Empty(EmptyReason),
     Live(Arc<ZoneVersion>),
+    /// What a signed version was made from, while nobody has asked for it.
+    Unmade(Box<Unmade>),
 }
 
 impl Slot {
-    pub fn version(&self) -> Option<&Arc<ZoneVersion>> {
+    /// What the slot shows, made now if it has to be.
+    ///
+    /// # Errors
+    /// Why it shows nothing.
+    pub fn shown(&self) -> Result<&Arc<ZoneVersion>, EmptyReason> {
+        match self {
+            Slot::Live(v) => Ok(v),
+            Slot::Empty(reason) => Err(*reason),
+            Slot::Unmade(u) => u.version().ok_or(EmptyReason::NothingToReview),
+        }
+    }
+
+    /// What is in memory of it.
+    fn at_hand(&self) -> Option<&Arc<ZoneVersion>> {
         match self {
             Slot::Live(v) => Some(v),
             Slot::Empty(_) => None,
+            Slot::Unmade(u) => u.made.get()?.as_ref(),
         }
+    }
+
+    /// The id of the version that the slot shows.
+    pub fn id(&self) -> Option<VersionId> {
+        match self {
+            Slot::Unmade(u) => Some(u.signed.unsigned_id()),
+            _ => self.at_hand().map(|v| v.id()),
+        }
+    }
+}
+
+/// The unsigned version of a signed one that is in memory anyway.
+#[derive(Debug)]
+pub struct Unmade {
+    signed: Arc<ZoneVersion>,
+    /// TTL and RDATA of the SOA as it was loaded.
+    soa: (u32, Box<[u8]>),
+    made: OnceLock<Option<Arc<ZoneVersion>>>,
+}
+
+impl Unmade {
+    fn version(&self) -> Option<&Arc<ZoneVersion>> {
+        let make = || {
+            let (ttl, rdata) = &self.soa;
+            let made = self.signed.to_unsigned((*ttl, rdata.to_vec()));
+            made.ok().map(Arc::new)
+        };
+        self.made.get_or_init(make).as_ref()
     }
 }
 
@@ -195,7 +239,7 @@ impl ZoneEntry {
 
     /// The version that is published.
     pub fn published(&self) -> Option<Arc<ZoneVersion>> {
-        self.slots[2].load().version().cloned()
+        self.slots[2].load().at_hand().cloned()
     }
 
     /// The steps that lead to the published version, for incremental transfers.
@@ -211,7 +255,23 @@ impl ZoneEntry {
     }
 
     fn swap(&self, slot: usize, content: Slot) -> Option<Arc<ZoneVersion>> {
-        self.slots[slot].swap(Arc::new(content)).version().cloned()
+        self.slots[slot].swap(Arc::new(content)).at_hand().cloned()
+    }
+
+    /// Lets go of the unsigned half of a signed version, if that is what the loader review servers
+    /// show: it is made again when somebody asks there. For small zones: whoever asks waits for it.
+    ///
+    /// `soa`: TTL and RDATA of the SOA as it was loaded.
+    pub fn unmake_unsigned(&self, signed: &Arc<ZoneVersion>, soa: (u32, Vec<u8>)) {
+        let of = signed.unsigned_id();
+        if self.slots[0].load().id() == Some(of) {
+            let unmade = Unmade {
+                signed: signed.clone(),
+                soa: (soa.0, soa.1.into_boxed_slice()),
+                made: OnceLock::new(),
+            };
+            drop(self.swap(0, Slot::Unmade(Box::new(unmade))));
+        }
     }
 }
 

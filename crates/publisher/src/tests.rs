@@ -14,7 +14,7 @@ use cascade_zone::{Name, Rtype};
 
 use crate::answer::{Outcome, Reply, Scratch, Why, answer};
 use crate::context::{QueryContext, Settings, Transport};
-use crate::directory::{Directory, EmptyReason, Role, ZoneSettings};
+use crate::directory::{Directory, EmptyReason, Role, ZoneEntry, ZoneSettings};
 use crate::testing::*;
 
 /// A question to be asked.
@@ -836,6 +836,40 @@ fn sizes() {
     assert!(got.tc() && got.shape().is_empty());
     let got = w.get(&ask("x.d.t", Rtype::A));
     assert!(!got.tc() && got.shape().len() == 39);
+}
+
+#[test]
+fn unsigned_content_that_was_let_go_is_shown_as_before() {
+    let loaded = maze();
+    let w = world(&loaded);
+    let entry = w.directory.by_id(loaded.zone()).unwrap();
+    let soa = (loaded.soa_ttl(), loaded.soa().to_vec());
+    let version = |entry: &ZoneEntry| {
+        let slot = entry.slot(Role::LoaderReview).unwrap();
+        (slot.id(), slot.shown().cloned().map_err(drop))
+    };
+    let signed = signed(&loaded, Scheme::Nsec);
+    entry.unmake_unsigned(&signed, soa.clone());
+    let (id, shown) = version(&entry);
+    let shown = shown.unwrap();
+    assert_eq!((id, shown.id()), (Some(loaded.id()), loaded.id()));
+    assert!(!Arc::ptr_eq(&shown, &loaded));
+    assert_eq!(shown.full_fingerprint(), loaded.full_fingerprint());
+    let same = w.get(&ask("secure.example", Rtype::NS)).shape();
+    assert_eq!(
+        same,
+        world(&loaded)
+            .get(&ask("secure.example", Rtype::NS))
+            .shape()
+    );
+    // It is made once.
+    assert!(Arc::ptr_eq(&version(&entry).1.unwrap(), &shown));
+    // What is up for review is something else, and stays.
+    w.directory
+        .review_unsigned(loaded.zone(), signed.clone())
+        .unwrap();
+    entry.unmake_unsigned(&signed, soa);
+    assert!(Arc::ptr_eq(&version(&entry).1.unwrap(), &signed));
 }
 
 #[test]

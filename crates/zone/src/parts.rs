@@ -482,7 +482,7 @@ impl<'a> Parts<'a> {
         let version = ZoneVersion {
             apex,
             tree: Tree::from_items(leaves),
-            chain,
+            chain: chain.map(Box::new),
             ..version
         }
         .assemble();

@@ -176,7 +176,7 @@ impl Draft {
         }
         version.apex = apex;
         version.tree = prev.tree.replace(merge_places(changes, prev));
-        version.chain = chain;
+        version.chain = chain.map(Box::new);
         Ok(version.assemble())
     }
 }

@@ -493,13 +493,13 @@ impl Replay {
         let apex = adopt(&shell, 0, apex_u, self.apex.1.as_deref())?;
         let tree = self.tree(&shell)?;
         let chain = match &self.chain {
-            Some(c) => Some(c.build(&shell, self.base.chain.as_ref())?),
+            Some(c) => Some(c.build(&shell, self.base.chain())?),
             None => None,
         };
         let version = ZoneVersion {
             apex,
             tree,
-            chain,
+            chain: chain.map(Box::new),
             ..shell
         }
         .assemble();

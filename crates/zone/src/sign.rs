@@ -24,6 +24,9 @@ use crate::slots::KeyTable;
 use crate::tree::{Item, Tree};
 use crate::version::{LeafRef, LeafSums, Unit, ZoneVersion, sum_made, sum_pair, sum_some};
 
+/// So many leaves are not worth the threads of a pool.
+const ALONE: usize = 8;
+
 /// (type, TTL, RDATA) of one RRset.
 pub type SetSpec = (Rtype, u32, Vec<Vec<u8>>);
 
@@ -164,7 +167,7 @@ impl Draft {
             }
         }
         version.tree = Tree::from_items(items);
-        version.chain = chain;
+        version.chain = chain.map(Box::new);
         Ok(version.assemble())
     }
 }
@@ -194,10 +197,11 @@ impl ZoneVersion {
             ..self.clone()
         };
         let leaves: Vec<&LeafRef> = self.tree.iter().collect();
-        let items = leaves
-            .into_par_iter()
-            .map(|l| LeafRef::new(l.u.clone(), None, sum_made(&version, 1, &l.u, None)))
-            .collect();
+        let bare = |l: &LeafRef| LeafRef::new(l.u.clone(), None, sum_made(&version, 1, &l.u, None));
+        let items = match leaves.len() {
+            0..ALONE => leaves.into_iter().map(bare).collect(),
+            _ => leaves.into_par_iter().map(bare).collect(),
+        };
         version.tree = Tree::from_items(items);
         let sums = sum_pair(&version, 0, &u, None);
         version.apex = LeafRef::new(u, None, sums);

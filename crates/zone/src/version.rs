@@ -229,7 +229,8 @@ pub struct ZoneVersion {
     pub(crate) pool: Arc<Pool>,
     pub(crate) keys: Arc<KeyTable>,
     pub(crate) denial: Denial,
-    pub(crate) chain: Option<Chain>,
+    /// Apart: most zones have none, and this is in memory twice for each of very many zones.
+    pub(crate) chain: Option<Box<Chain>>,
     pub(crate) sums: LeafSums,
     pub(crate) serial: Serial,
 }
@@ -328,7 +329,7 @@ impl ZoneVersion {
     }
 
     pub fn chain(&self) -> Option<&Chain> {
-        self.chain.as_ref()
+        self.chain.as_deref()
     }
 
     /// Earliest expiration of any signature, as a time near `made_at`.

@@ -336,7 +336,7 @@ pub fn why(d: &Daemon, z: &ZoneHandle) -> Why {
     let mut acts = worst.map(|a| super::daemon::acts(a.key));
     let (mut summary, since, mut actions) = match worst {
         Some(a) => (a.text.clone(), Some(a.since), a.commands.clone()),
-        None => (healthy(&view, now), None, Vec::new()),
+        None => (healthy(&view, z.turn(), now), None, Vec::new()),
     };
     if let Some(m) = missed.filter(|_| view.bug.is_none()) {
         acts = Some(Acts::Token);
@@ -388,7 +388,7 @@ fn runway(view: &zone::View, now: cascade_time::Timestamp) -> Option<i64> {
         .then(|| now.secs_until(live.min_exp))
 }
 
-fn healthy(view: &zone::View, now: cascade_time::Timestamp) -> String {
+fn healthy(view: &zone::View, turn: Option<u64>, now: cascade_time::Timestamp) -> String {
     let pz = &view.row.zone;
     match &pz.live {
         Some(l) if view.row.reports.failed_load.is_some() => format!(
@@ -408,6 +408,11 @@ fn healthy(view: &zone::View, now: cascade_time::Timestamp) -> String {
         ),
         None => match &view.keys_wait {
             Some(k) => format!("waits for keys: {k}"),
+            None if let Some(before) = turn => format!(
+                "nothing is published yet; it was added while very many zones had work, and {before} are \
+                 taken up before it; who cannot wait: cascade zone reload {}",
+                pz.name
+            ),
             None if view.row.reports.failed_load.is_some() => format!(
                 "nothing is published yet: {} could not be loaded",
                 source_text(&view.row.source)

@@ -275,7 +275,7 @@ pub(super) enum Begin {
     /// An earlier process left it. True: it was served at rest since the start, and its turn has come.
     Restored(bool),
     /// It was at rest, with this kept.
-    Woken(Box<Kept>),
+    Woken(Box<Kept>, Box<Verified<Arc<ZoneVersion>>>),
 }
 
 /// Starts the task of a zone that was just added, at once or when it is its turn; its row is durable
@@ -329,7 +329,7 @@ pub(super) fn launch(
         (actions, now)
     });
     let row = Arc::new(row);
-    if !matches!(begin, Begin::Woken(_)) {
+    if !matches!(begin, Begin::Woken(..)) {
         *me.view.write() = Some(Arc::new(View::still(row.clone())));
     }
     let actor = Actor {
@@ -462,8 +462,8 @@ impl Actor {
                 }
                 false
             }
-            Begin::Woken(kept) => {
-                self.take_up(*kept);
+            Begin::Woken(kept, live) => {
+                self.take_up(*kept, live);
                 if self.d.state.is_full() {
                     Box::pin(self.apply(Event::StorageFull)).await;
                 }

@@ -21,8 +21,8 @@ use cascade_pipeline::state::{Candidate, Modes, Serving, Upkeep};
 use cascade_pipeline::{Settings, Zone};
 use cascade_publisher::{StepLimits, Steps, ZoneSettings};
 use cascade_time::Timestamp;
-use cascade_verifier::{Approval, Approved};
-use cascade_zone::{Name, VersionId, ZoneId};
+use cascade_verifier::{Approval, Approved, Verified};
+use cascade_zone::{Name, VersionId, ZoneId, ZoneVersion};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -52,6 +52,9 @@ const AWAKE: usize = 512;
 const LOOK: Duration = Duration::from_millis(20);
 /// Messages that wait for a zone's turn; with one more it is its turn.
 const SAID: usize = MAILBOX / 2;
+/// A version of so many leaves, and the apex, is small: what is read back or made of it again takes
+/// less than a millisecond.
+const SMALL: usize = 4;
 /// After the row of a zone could not be read.
 const RETRY: Duration = Duration::from_secs(60);
 
@@ -76,7 +79,8 @@ enum Origin {
 
 /// What the state does not have.
 pub(super) struct Kept {
-    live: (VersionId, Held),
+    /// What the gate said of the published version; of a small one it is read back from its file.
+    live: Option<Box<Verified<Arc<ZoneVersion>>>>,
     full_at: Option<Timestamp>,
     sweep_after: Option<Timestamp>,
     /// A background check is queued.
@@ -149,6 +153,11 @@ impl Alarm {
         if let Some(at) = at {
             self.set.lock().remove(&(at, zone));
         }
+    }
+
+    /// How many are woken before.
+    fn before(&self, at: Timestamp, zone: ZoneId) -> usize {
+        self.set.lock().range(..(at, zone)).count()
     }
 
     fn is_due(&self, now: Timestamp) -> bool {
@@ -319,10 +328,9 @@ impl Actor {
             if let Some(at) = next {
                 self.d.alarm.set(at, &self.me);
             }
-            let held = self.versions.remove(&version);
-            let origin = held.map_or(Origin::Served, |held| {
+            let origin = self.let_go_of(version).map_or(Origin::Served, |live| {
                 Origin::Task(Box::new(Kept {
-                    live: (version, held),
+                    live,
                     full_at: self.full_at,
                     sweep_after: self.sweep_after,
                     sweeping: self.sweeping,
@@ -337,6 +345,41 @@ impl Actor {
                 origin,
             }
         })
+    }
+}
+
+impl Actor {
+    /// What of the published version stays in memory beside what is served.
+    fn let_go_of(&mut self, version: VersionId) -> Option<Option<Box<Verified<Arc<ZoneVersion>>>>> {
+        let Some(Held::Verified(live)) = self.versions.remove(&version) else {
+            return None;
+        };
+        if live.version().unit_count() > SMALL || self.row.segments.is_empty() {
+            return Some(Some(live));
+        }
+        let entry = self.d.directory.by_id(self.me.id);
+        if let (Some(entry), Some(soa)) = (entry, self.loaded_soa(version)) {
+            entry.unmake_unsigned(live.version(), soa);
+        }
+        Some(None)
+    }
+}
+
+/// The verdict on what is served, from its file.
+fn read_verdict(d: &Daemon, row: &ZoneRow) -> Option<Box<Verified<Arc<ZoneVersion>>>> {
+    let (zone, live) = (&row.zone, row.zone.live.as_ref()?);
+    let served = d.directory.by_id(zone.id)?.published()?;
+    let want = Want::One(live.version.0);
+    let found = d
+        .files
+        .recover_segment(zone.id, row.segments.last()?, want, None, Check::Now);
+    let (newest, beside) = found.ok()?.ok()?.versions.pop()?;
+    if newest.id() != served.id() {
+        return None;
+    }
+    match judged(served, &beside) {
+        Read::Verified(verified) => Some(verified),
+        _ => None,
     }
 }
 
@@ -357,7 +400,13 @@ pub(super) fn wake(d: Arc<Daemon>, me: Arc<ZoneHandle>, rest: Rest, ears: Ears, 
         let begin = match rest.origin {
             Origin::Added => Begin::Added,
             Origin::Served => Begin::Restored(true),
-            Origin::Task(kept) => Begin::Woken(kept),
+            Origin::Task(mut kept) => match kept.live.take().or_else(|| read_verdict(&d, &row)) {
+                Some(live) => Begin::Woken(kept, live),
+                None => {
+                    tracing::warn!(zone = %me.name, "what the gate said of the published version could not be read back; the zone is restored as after a start");
+                    Begin::Restored(true)
+                }
+            },
         };
         launch(&d, me, row, ears, ends, counted, begin);
     });
@@ -372,10 +421,9 @@ fn read_row(d: &Daemon, me: &ZoneHandle) -> Result<ZoneRow, String> {
 }
 
 impl Actor {
-    pub(super) fn take_up(&mut self, kept: Kept) {
-        let (version, held) = kept.live;
-        let signed = held.version().clone();
-        self.versions.insert(version, held);
+    pub(super) fn take_up(&mut self, kept: Kept, live: Box<Verified<Arc<ZoneVersion>>>) {
+        let signed = live.version().clone();
+        self.versions.insert(signed.id(), Held::Verified(live));
         self.take_unsigned_half(&signed);
         self.full_at = kept.full_at;
         self.sweep_after = kept.sweep_after;
@@ -424,6 +472,17 @@ impl ZoneHandle {
             bug,
             ..View::still(Arc::new(row))
         }
+    }
+
+    /// How many zones are taken up before this one, which was added and waits for its turn.
+    pub fn turn(&self) -> Option<u64> {
+        let mut added = None;
+        self.line.change_rest(|rest| match rest.origin {
+            Origin::Added => added = rest.at,
+            Origin::Served | Origin::Task(_) => {}
+        });
+        let before = self.line.daemon()?.alarm.before(added?, self.id);
+        u64::try_from(before).ok()
     }
 
     fn empty_row(&self) -> ZoneRow {

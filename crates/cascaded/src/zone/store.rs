@@ -590,11 +590,17 @@ impl Actor {
     }
 
     fn unsigned_half(&self, signed: &ZoneVersion) -> Option<Arc<ZoneVersion>> {
-        let (ttl, hex) = self.row.sources.get(&signed.id().0)?;
-        let soa = data_encoding::HEXLOWER.decode(hex.as_bytes()).ok()?;
+        let soa = self.loaded_soa(signed.id())?;
         let pool = self.d.pool_for(signed.unit_count());
-        let unsigned = pool.install(|| signed.to_unsigned((*ttl, soa)));
+        let unsigned = pool.install(|| signed.to_unsigned(soa));
         unsigned.ok().map(Arc::new)
+    }
+
+    /// TTL and RDATA of the SOA of what a signed version was made from.
+    pub(super) fn loaded_soa(&self, signed: VersionId) -> Option<(u32, Vec<u8>)> {
+        let (ttl, hex) = self.row.sources.get(&signed.0)?;
+        let soa = data_encoding::HEXLOWER.decode(hex.as_bytes()).ok()?;
+        Some((*ttl, soa))
     }
 
     /// An older published version in place of one whose data are damaged.

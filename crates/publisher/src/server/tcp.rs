@@ -447,9 +447,7 @@ impl Client {
                     _ = stop.changed() => return Err(End::Stopped),
                 };
                 rest = &rest[n..];
-                let current = entry
-                    .slot(shared.role)
-                    .and_then(|s| s.version().map(|v| v.id()));
+                let current = entry.slot(shared.role).and_then(|s| s.id());
                 let age = shared.common.clock.monotonic().saturating_sub(started);
                 if current != Some(version) && age > times.retired {
                     return Err(End::Closed);

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use cascade_e2e::follow::{Follower, Step};
-use cascade_e2e::{Site, until, within};
+use cascade_e2e::{Site, dig, until, within};
 
 use crate::common::{add, change};
 
@@ -68,6 +68,14 @@ fn a_zone_at_rest_is_there_for_everybody() {
     assert!(detailed.contains("CSK"), "{detailed}");
     let why = site.ok(&["why", "example.net"]);
     assert!(!why.contains("rror"), "{why}");
+    let loaded = dig(
+        site.unsigned_review_port(),
+        &["example.net", "SOA", "+dnssec"],
+    );
+    assert_eq!(loaded.serial(), Some(1), "{loaded:?}");
+    assert!(loaded.rdata("RRSIG").is_empty(), "{loaded:?}");
+    let host = dig(site.unsigned_review_port(), &["v1.example.net", "A"]);
+    assert_eq!(host.rdata("A"), ["192.0.2.2"]);
     assert_eq!(at_rest(&site), 2, "a look wakes nobody");
     let mut secondary = Follower::new(site.publication_port(), "example.net").unwrap();
     // A change wakes it, and secondaries have the difference.
@@ -148,12 +156,22 @@ fn an_added_zone_waits_for_its_turn() {
     // They are there, with nothing published, and no turn comes.
     assert_eq!(at_rest(&site), 4);
     assert_eq!(published(&site), 0);
-    for zone in zones {
+    for (before, zone) in zones.iter().enumerate() {
         let status = site.status(zone);
         assert_eq!(status["state"], "waiting-source", "{status:#}");
+        assert_eq!(status["turn"], before, "{status:#}");
         assert_eq!(site.ask(&[zone, "SOA"]).serial(), None);
-        site.ok(&["zone", "why", zone]);
+        let why = site.ok(&["zone", "why", zone]);
+        assert!(
+            why.contains(&format!("and {before} are taken up before it")),
+            "{why}"
+        );
     }
+    let status = site.ok(&["zone", "status", "c.example"]);
+    assert!(
+        status.contains("Waits for its turn: 2 zones come first"),
+        "{status}"
+    );
     // Who wants something of one does not wait for its turn.
     site.ok(&["zone", "reload", "a.example"]);
     site.await_published("a.example", 1);
@@ -212,6 +230,30 @@ fn a_start_serves_zones_at_rest_and_restores_them_in_turn() {
     assert!(site.ask(&["example.net", "SOA"]).serial() > Some(serial));
     site.await_published("example.org", 1);
     crate::validity::judge(&site, "example.org");
+}
+
+#[test]
+fn a_zone_at_rest_whose_file_is_damaged_is_restored_when_it_is_woken() {
+    let site = two_zones();
+    await_rest(&site, 2);
+    let served = site.served_serial("example.org");
+    let damaged = newest_snapshot(&site);
+    let mut octets = std::fs::read(&damaged).unwrap();
+    let middle = octets.len() / 2;
+    octets[middle] ^= 1;
+    std::fs::write(&damaged, octets).unwrap();
+    // Nobody is troubled by it before there is something to do.
+    assert_eq!(site.served_serial("example.org"), served);
+    change(&site, "example.org", &text(2));
+    site.await_published("example.org", 2);
+    assert!(site.served_serial("example.org") > served);
+    let log = site.log();
+    assert!(
+        log.contains("the zone is restored as after a start"),
+        "{log}"
+    );
+    crate::validity::judge(&site, "example.org");
+    crate::validity::judge(&site, "example.net");
 }
 
 /// The file of what the zone `example.org` has published.
