@@ -33,7 +33,7 @@ pub const SCHEMA: u32 = 4;
 /// The oldest layout that is still read; [`State::take_over`] brings it up to date.
 pub const OLDEST_SCHEMA: u32 = 1;
 /// Octets of the database that are kept in memory; the kernel keeps more.
-const CACHE: usize = 64 << 20;
+const CACHE: usize = 32 << 20;
 /// From so many entries on, values are decoded by several threads.
 const PARALLEL: usize = 64;
 /// Backups kept: `.bak-1` is the newest.
