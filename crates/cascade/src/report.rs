@@ -131,10 +131,11 @@ impl Report<'_> {
         {
             self.pending(format!("Waiting for a new version of the {zone} zone"));
             if let Some(before) = self.s.turn {
-                self.line(format!(
-                    "  Waits for its turn: {} zones come first",
-                    count(before)
-                ));
+                self.line(match before {
+                    0 => "  Its turn is next".to_string(),
+                    1 => "  Waits for its turn: 1 zone comes first".to_string(),
+                    n => format!("  Waits for its turn: {n} zones come first"),
+                });
             }
             self.older_version();
             return Step::Here;

@@ -87,15 +87,22 @@ fn waiting_for_a_first_version() {
 
 #[test]
 fn waiting_for_its_turn() {
-    let report = text(
-        r#"{"state":"waiting-source","turn":1200,"unsigned":null,"signing":null,"published":null,"signatures":null}"#,
-    );
-    assert_eq!(
-        report,
-        "Status report for zone 'example.net' using policy 'nethsm'\n\
-         • Waiting for a new version of the example.net zone\n  \
-           Waits for its turn: 1200 zones come first\n"
-    );
+    for (before, said) in [
+        (0, "Its turn is next"),
+        (1, "Waits for its turn: 1 zone comes first"),
+        (1200, "Waits for its turn: 1200 zones come first"),
+    ] {
+        let report = text(&format!(
+            r#"{{"state":"waiting-source","turn":{before},"unsigned":null,"signing":null,"published":null,"signatures":null}}"#,
+        ));
+        assert_eq!(
+            report,
+            format!(
+                "Status report for zone 'example.net' using policy 'nethsm'\n\
+                 • Waiting for a new version of the example.net zone\n  {said}\n"
+            )
+        );
+    }
 }
 
 #[test]
