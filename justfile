@@ -47,8 +47,8 @@ level-d only="":
     cargo build --package cascaded --package cascade --package kmip2pkcs11 --features cascaded/test-clock
     CASCADE_LEVEL_D={{only}} cargo test --package cascade-e2e --test stories -- --ignored --nocapture every_scenario_that_applies
 
-# Small zones added, signed and restarted in one daemon of a development build; CI has 2,000.
-many-zones count="10000":
+# Small zones added, signed and restarted in one daemon of a development build; CI has 10,000.
+many-zones count="30000":
     CASCADE_ZONES={{count}} cargo test --package cascade-e2e --test stories -- --nocapture many_zones_are
 
 demo *args:

@@ -8,7 +8,7 @@ use cascade_e2e::{until, within};
 use crate::common::{add, site_with_policy};
 
 /// Zones; `CASCADE_ZONES` has another number.
-const ZONES: u32 = 2_000;
+const ZONES: u32 = 10_000;
 /// For each phase.
 const BOUND: Duration = Duration::from_secs(600);
 
