@@ -346,9 +346,7 @@ impl Actor {
             }
         })
     }
-}
 
-impl Actor {
     /// What of the published version stays in memory beside what is served.
     fn let_go_of(&mut self, version: VersionId) -> Option<Option<Box<Verified<Arc<ZoneVersion>>>>> {
         let Some(Held::Verified(live)) = self.versions.remove(&version) else {
