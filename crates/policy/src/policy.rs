@@ -227,7 +227,7 @@ section! {
         /// "^key"; "!" denies; the first match decides; [] is nobody.
         key "provide-xfr-to" => provide_xfr_to: Vec<AclEntry> = r#"["127.0.0.0/8", "::1"]"# [why("a zone leaves the machine only to those who were named")];
         /// Most differences kept for incremental transfer.
-        key "max-diffs" => max_diffs: u32 = "5" [range(0, 1000), why("a secondary that missed five versions can catch up")];
+        key "max-diffs" => max_diffs: u32 = "1000" [range(0, 10_000), why("a secondary follows a stream of updates without whole transfers")];
         /// Most of them in percent of the published records; 0 leaves whole
         /// transfers only.
         key "max-diffs-size" => max_diffs_size: u32 = "20" [range(0, 100), why("beyond, a whole transfer is cheaper")];

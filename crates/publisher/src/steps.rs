@@ -1,7 +1,8 @@
 //! What changed from one published version to the next, kept ready for clients that are behind.
 //!
 //! A step holds the records of one difference in sending order. Steps form a chain that ends at the
-//! version that is served; when there are too many, two that follow each other become one.
+//! version that is served; when there are too many, two old ones that follow each other become one. A client
+//! whose serial lies within one of these is sent the whole zone.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -14,6 +15,9 @@ use foldhash::fast::RandomState;
 /// Type, TTL and RDATA length of a stored record; the owner before them ends itself.
 const FIXED: usize = 8;
 
+/// Records of two steps that become one as long as there are others: about a millisecond of a publication.
+const JOIN_MAX: u64 = 16_384;
+
 /// How much of the past is kept (`server.outbound.max-diffs`, `max-diffs-size`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StepLimits {
@@ -25,7 +29,7 @@ pub struct StepLimits {
 impl Default for StepLimits {
     fn default() -> Self {
         StepLimits {
-            steps: 5,
+            steps: 1000,
             percent: 20,
         }
     }
@@ -241,6 +245,22 @@ fn identity(r: &Record<'_>, id: &mut Vec<u8>) {
     id.extend_from_slice(r.rdata);
 }
 
+/// The two neighbours that are to become one: the oldest ones of which the older is not much larger than the
+/// other, so that sizes fall from the oldest to the newest and each record is copied a few times only, however
+/// many versions come after it. The newest stays as it is: most clients lack just that one.
+fn pair(sizes: &[u64]) -> Option<usize> {
+    let pairs = 0..sizes.len().saturating_sub(2);
+    // Where few are kept they have to be large.
+    let share = 4 * sizes.iter().sum::<u64>() / sizes.len().max(1) as u64;
+    let most = share.max(JOIN_MAX);
+    let even = |i: &usize| {
+        let (older, newer) = (sizes[*i], sizes[*i + 1]);
+        older <= 2 * newer && older + newer <= most
+    };
+    let both = |i: &usize| sizes[*i] + sizes[*i + 1];
+    pairs.clone().find(even).or_else(|| pairs.min_by_key(both))
+}
+
 /// Steps of one zone, each beginning where the one before ends.
 #[derive(Debug, Clone, Default)]
 pub struct Steps(Vec<Arc<Step>>);
@@ -265,10 +285,8 @@ impl Steps {
         let mut list = if follows { self.0.clone() } else { Vec::new() };
         list.push(Arc::new(step));
         while list.len() > limits.steps {
-            // The newest stays as it is: most clients lack just that one. Of the others the
-            // smallest pair is joined, so that a large old step is not copied at each publication.
-            let size = |i: &usize| list[*i].records() + list[*i + 1].records();
-            match (0..list.len().saturating_sub(2)).min_by_key(size) {
+            let sizes: Vec<u64> = list.iter().map(|s| s.records()).collect();
+            match pair(&sizes) {
                 Some(i) => {
                     let joined = Arc::new(list[i].join(&list[i + 1]));
                     list.splice(i..i + 2, [joined]);
@@ -278,9 +296,13 @@ impl Steps {
         }
         let max = limits.records(new);
         let mut total: u64 = list.iter().map(|s| s.records()).sum();
-        while total > max && !list.is_empty() {
-            total -= list.remove(0).records();
-        }
+        let surplus = list.iter().take_while(|s| {
+            let too_much = total > max;
+            total -= if too_much { s.records() } else { 0 };
+            too_much
+        });
+        let surplus = surplus.count();
+        list.drain(..surplus);
         Steps(list)
     }
 
@@ -293,5 +315,42 @@ impl Steps {
         let chain = self.0[start..=end].to_vec();
         let octets: u64 = chain.iter().map(|s| s.octets()).sum();
         (octets <= version.sums().wire / 2).then_some(chain)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Steps of `size` records each come one after the other, `keep` at most are kept. Gives the sizes that are
+    /// left, and how many records were copied.
+    fn stream(count: u64, size: u64, keep: usize) -> (Vec<u64>, u64) {
+        let (mut sizes, mut copied) = (Vec::new(), 0);
+        for _ in 0..count {
+            sizes.push(size);
+            while sizes.len() > keep {
+                let i = pair(&sizes).expect("there are old ones");
+                let newer = sizes.remove(i + 1);
+                sizes[i] += newer;
+                copied += sizes[i];
+            }
+        }
+        (sizes, copied)
+    }
+
+    #[test]
+    fn joining_costs_little_however_much_is_kept() {
+        let (count, size) = (50_000, 8);
+        let (sizes, copied) = stream(count, size, 1000);
+        assert_eq!(sizes.iter().sum::<u64>(), count * size);
+        assert!(copied <= 16 * count * size, "{copied}");
+        // Nearly all of them are as they came: whoever is not far behind finds his serial.
+        let whole = sizes.iter().filter(|s| **s == size).count();
+        assert!(whole >= 900, "{whole}: {sizes:?}");
+        assert!(sizes.iter().all(|s| *s <= JOIN_MAX));
+        // Where few may be kept, most that come do not copy the large ones.
+        let (sizes, copied) = stream(count, size, 8);
+        assert_eq!((sizes.len(), sizes[7]), (8, size));
+        assert!(copied <= 40 * count * size, "{copied}");
     }
 }

@@ -158,6 +158,53 @@ fn secondaries_that_were_away_and_a_primary_that_was_killed() {
     assert!(transfers(&site).0 >= 6);
 }
 
+/// Versions come faster than anybody can fetch them one by one.
+#[test]
+fn secondaries_follow_a_stream_of_updates() {
+    const ZONE: &str = "example.net";
+    let mut site = Site::started();
+    let (name, secret) = ("all", "c2VjcmV0IG9mIHRoZSBrZXkgYWxsMTIzNDU2Nzg5MDA=");
+    site.ok(&["tsig", "add", name, "hmac-sha256", secret]);
+    let secondaries = start_all(&mut site, ZONE, None);
+    let outbound = policy(&secondaries, None);
+    let update = format!("[loader]\nupdate-allow = [\"loopback^{name}\"]\n");
+    site.policy("p", &format!("{update}{outbound}"));
+    site.ok(&["policy", "reload"]);
+    let mut text = registry(0, 1);
+    for i in 0..3000 {
+        text += &format!("other{i} NS ns.other.test.\n");
+    }
+    let file = site.write("zones/begin", &text);
+    let source = format!("update:{}", file.display());
+    site.ok(&["zone", "add", ZONE, "--source", &source, "--policy", "p"]);
+    site.await_published(ZONE, 1);
+    all_follow(&site, ZONE, &secondaries);
+    // An increment is counted when it begins, a transfer when it is over.
+    until("the first transfers", || {
+        (transfers(&site) == (0, 3)).then_some(())
+    });
+    let changes = 600;
+    let commands: String = (0..changes)
+        .map(|i| format!("update add h{i}.{ZONE}. 60 A 192.0.2.1\nsend\n"))
+        .collect();
+    let done = crate::updates::nsupdate(&site, Some((name, secret)), true, &commands);
+    assert!(done.ok, "{}", done.said);
+    all_follow(&site, ZONE, &secondaries);
+    let (increments, all) = until("the last transfers", || {
+        let (increments, all) = transfers(&site);
+        (increments + 3 <= all).then_some((increments, all - 3))
+    });
+    eprintln!("{changes} versions: {increments} of {all} transfers were increments");
+    // NSD 4.6.1 asks for the whole zone by itself when transfers come while it reloads ("update failed,
+    // restarting transfer").
+    let whole = all - increments;
+    assert!(
+        whole <= 3,
+        "{whole} of {all} transfers were of the whole zone"
+    );
+    all_agree(&site, ZONE, &secondaries);
+}
+
 #[test]
 fn transfers_with_keys() {
     const ZONE: &str = "example.net";

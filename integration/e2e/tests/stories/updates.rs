@@ -26,9 +26,9 @@ update-allow = [
 "#;
 
 /// What nsupdate ended with.
-struct Done {
-    ok: bool,
-    said: String,
+pub(crate) struct Done {
+    pub ok: bool,
+    pub said: String,
 }
 
 impl Done {
@@ -38,7 +38,7 @@ impl Done {
     }
 }
 
-fn nsupdate(site: &Site, key: Option<(&str, &str)>, tcp: bool, commands: &str) -> Done {
+pub(crate) fn nsupdate(site: &Site, key: Option<(&str, &str)>, tcp: bool, commands: &str) -> Done {
     let mut command = Command::new("nsupdate");
     command.args(["-t", "20"]);
     if tcp {
@@ -221,6 +221,10 @@ fn a_stream_of_five_hundred() {
     changed(&site, true, &commands);
     eprintln!("500 updates, one after the other: {:?}", begun.elapsed());
     assert_eq!(a(&site, "h499.example.net"), ["192.0.2.249"]);
+    // What is so of hundreds of versions is said once.
+    let log = site.log();
+    let said = log.matches("more than 100 versions today").count();
+    assert_eq!(said, 1, "{log}");
     site.kill();
     site.start();
     for i in [0, 250, 499] {
