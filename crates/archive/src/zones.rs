@@ -341,6 +341,17 @@ impl ZoneFiles {
         Ok(())
     }
 
+    /// Removes candidate files that a crash has left: all but those of `kept`. To be called while nothing
+    /// writes any.
+    pub fn tidy_candidates(&self, zone: ZoneId, kept: &[VersionId]) -> Result<(), ArchiveError> {
+        for file in self.list(zone)? {
+            if file.kind == Kind::Candidate && !kept.contains(&file.version) {
+                self.disk.remove(&file.path)?;
+            }
+        }
+        Ok(())
+    }
+
     /// A removed zone's directory goes to `removed/`, where an operator can still find it.
     pub fn set_zone_aside(&self, zone: ZoneId) -> Result<Option<PathBuf>, ArchiveError> {
         let dir = self.dir(zone);

@@ -71,3 +71,22 @@ fn a_version_comes_back_equal() {
     assert_eq!(files.lost(v.zone()).unwrap().len(), 1);
     assert!(matches!(load(), Err(Recovery::Missing)));
 }
+
+#[test]
+fn what_a_crash_left_of_candidates_goes() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = ZoneFiles::new(&Disk::new(), dir.path());
+    let at = Timestamp::from_secs(5);
+    for (kind, id) in [
+        (Kind::Snapshot, 2),
+        (Kind::Candidate, 3),
+        (Kind::Candidate, 4),
+    ] {
+        files.save(kind, &version(id), b"", at).unwrap();
+    }
+    let zone = version(2).zone();
+    files.tidy_candidates(zone, &[VersionId(4)]).unwrap();
+    let left = files.list(zone).unwrap();
+    let left: Vec<_> = left.iter().map(|f| (f.kind, f.version.0)).collect();
+    assert_eq!(left, [(Kind::Snapshot, 2), (Kind::Candidate, 4)]);
+}

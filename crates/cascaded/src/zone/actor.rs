@@ -11,6 +11,7 @@ use cascade_pipeline::state::JobId;
 use cascade_pipeline::{
     Action, Event, Fault, Request, RequestId, Zone, next_deadline, restore, step,
 };
+use cascade_signer::SerialNote;
 use cascade_time::Timestamp;
 use cascade_verifier::{Outcome, Refused, Verified};
 use cascade_zone::{Name, VersionId, ZoneVersion};
@@ -262,6 +263,8 @@ pub(super) struct Actor {
     pub sweep_after: Option<Timestamp>,
     /// The highest serial as the state has it, where this task has written it.
     serial_stored: Option<cascade_zone::Serial>,
+    /// What was last said of the zone's serials, and on which day.
+    pub serial_told: Option<(std::mem::Discriminant<SerialNote>, i64)>,
     /// A zone restored from a backup is asking its servers.
     pub asking_servers: bool,
     pub gone: bool,
@@ -328,6 +331,7 @@ pub(super) fn launch(
         row.zone = zone;
         (actions, now)
     });
+    let store = super::store::Store::new(row.zone.next_version);
     let row = Arc::new(row);
     if !matches!(begin, Begin::Woken(..)) {
         *me.view.write() = Some(Arc::new(View::still(row.clone())));
@@ -346,7 +350,7 @@ pub(super) fn launch(
         identity: None,
         source_signed: None,
         primaries: super::fetch::Primaries::default(),
-        store: super::store::Store::default(),
+        store,
         canary: Default::default(),
         export: super::export::Export::default(),
         updates: super::update::Updates::default(),
@@ -361,6 +365,7 @@ pub(super) fn launch(
         referral: Default::default(),
         sweep_after: None,
         serial_stored: None,
+        serial_told: None,
         asking_servers: false,
         gone: false,
         _counted: counted,
@@ -419,6 +424,7 @@ impl Actor {
                 pause = pause.min(rest_after);
             }
             self.show();
+            self.free_dropped();
             tokio::select! {
                 biased;
                 Some(d) = ears.done.recv() => {

@@ -17,8 +17,9 @@ use cascade_pipeline::state::Reason;
 use cascade_policy as policy;
 use cascade_signer::serial::SerialInput;
 use cascade_signer::{
-    ClockGuard, DenialPlan, Job, KeepRefresh, KeyPace, Left, Occasion, Resigned, Scope,
-    SerialPolicy, SignError, Signed, SigningPlan, Times, TimesError, next_serial, sign, sign_from,
+    Chosen, ClockGuard, DenialPlan, Job, KeepRefresh, KeyPace, Left, Occasion, Resigned, Scope,
+    SerialNote, SerialPolicy, SignError, Signed, SigningPlan, Times, TimesError, next_serial, sign,
+    sign_from,
 };
 use cascade_time::{Clock, Timestamp};
 use cascade_verifier::{
@@ -182,6 +183,8 @@ pub enum SignEnd {
         due: Timestamp,
         /// It keeps a denial of existence that is not the policy's: that is still being built.
         unmet: bool,
+        /// What an operator should know about its serial.
+        note: Option<SerialNote>,
     },
     /// No version, and the denial of existence that the policy asks for is not all there; how many of
     /// its parts are. All else is as it should be until `due`, if that was looked at.
@@ -232,11 +235,8 @@ pub fn sign_version(
         now,
     )
     .map_err(|e| (Fault::Content, e.to_string()))?;
-    if let Some(note) = serial.note {
-        tracing::warn!(zone = %input.base.apex(), serial = serial.serial.0, "{note}");
-    }
     if input.keys.apex.unsigned {
-        return unsigned_version(input, serial.serial, pool, clock, progress, now);
+        return unsigned_version(input, serial, pool, clock, progress, now);
     }
     let apex = keys::signer_set(input.base.apex(), &input.keys, &keys::apex_times(p), now);
     let wanted = denial(&p.signer.denial);
@@ -277,6 +277,7 @@ pub fn sign_version(
             signed,
             due,
             unmet: matches!(way, Way::Keep(_)),
+            note: serial.note,
         })
     };
     let Some(prev) = &input.prev else {
@@ -317,7 +318,7 @@ pub fn reason(r: &Reason) -> String {
 /// A version without DNSSEC. There is nothing in it to refresh.
 fn unsigned_version(
     input: &SignInput,
-    serial: Serial,
+    chosen: Chosen,
     pool: &rayon::ThreadPool,
     clock: &dyn Clock,
     progress: &cascade_signer::Progress,
@@ -340,13 +341,14 @@ fn unsigned_version(
         token_wait: TOKEN_WAIT,
     };
     let reasons = input.reasons.iter().map(reason).collect();
-    let at = input.requested_at;
+    let (at, serial) = (input.requested_at, chosen.serial);
     let done = cascade_signer::unsign(&input.base, input.version, serial, at, reasons, &job, now);
     let signed = done.map_err(|e| (fault(&e), e.to_string()))?;
     Ok(SignEnd::Signed {
         signed: Box::new(signed),
         due,
         unmet: false,
+        note: chosen.note,
     })
 }
 

@@ -147,6 +147,7 @@ impl Actor {
                     signed: Box::new(signed),
                     due: at + NO_UPKEEP,
                     unmet: false,
+                    note: None,
                 }),
                 Ok(Err(e)) => Err((fault(&e), e.to_string())),
             };

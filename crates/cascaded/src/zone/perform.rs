@@ -15,7 +15,7 @@ use cascade_policy::{Policy, VerifyMode, Zonemd};
 use cascade_publisher::notify::NotifyCommand;
 use cascade_publisher::watch::WatchCommand;
 use cascade_publisher::{EmptyReason, Role};
-use cascade_signer::DenialPlan;
+use cascade_signer::{DenialPlan, SerialNote};
 use cascade_time::Timestamp;
 use cascade_verifier::{Approval, Approved, DespiteVerification, Outcome};
 use cascade_zone::patch::Alignment;
@@ -524,6 +524,9 @@ impl Actor {
     ) {
         let d = self.d.clone();
         let done = self.done.clone();
+        for v in [Some(unsigned), signed].into_iter().flatten() {
+            self.store.note_candidate(v);
+        }
         let base = self.version(unsigned);
         let signed = signed.and_then(|s| {
             let held = self.versions.get(&s)?;
@@ -939,9 +942,13 @@ impl Actor {
                 signed: done,
                 due: next_due,
                 unmet,
+                note,
             }) => {
                 let now = self.d.now();
                 let v = Arc::new(done.version);
+                if let Some(note) = note {
+                    self.tell_of_serial(v.serial(), note, now);
+                }
                 let report = done.report;
                 self.d
                     .counters
@@ -982,6 +989,16 @@ impl Actor {
                 }
                 self.apply(Event::SignFailed { job, fault, error }).await;
             }
+        }
+    }
+
+    /// What is so of one version is so of those that follow: it is said once a day, not of each of them. A
+    /// number that the source has to exceed is said each time.
+    fn tell_of_serial(&mut self, serial: cascade_zone::Serial, note: SerialNote, now: Timestamp) {
+        let told = (std::mem::discriminant(&note), now.secs().div_euclid(86_400));
+        let anew = self.serial_told.replace(told) != Some(told);
+        if anew || matches!(note, SerialNote::Bumped(_)) {
+            tracing::warn!(zone = %self.me.name, serial = serial.0, "{note}");
         }
     }
 

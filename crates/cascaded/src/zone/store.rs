@@ -1,6 +1,6 @@
 //! The published versions of a zone: made durable, read back, and how many stay in memory.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,15 +39,51 @@ pub(super) struct Store {
     pub tails: Tails,
     /// Octets that only this version holds beside the one after it.
     weights: BTreeMap<VersionId, u64>,
+    /// Versions that nothing needs any more, until everybody who waits has been answered.
+    dropped: Vec<(VersionId, Option<Held>)>,
+    candidates: Candidates,
+}
+
+/// Versions that may have a candidate file.
+#[derive(Default)]
+struct Candidates {
+    /// All before this one: an earlier task of the zone made them.
+    before: u64,
+    /// Of this task.
+    saved: BTreeSet<VersionId>,
+}
+
+impl Candidates {
+    /// Whether it may have a file; it is asked once.
+    fn take(&mut self, v: VersionId) -> bool {
+        self.saved.remove(&v) || v.0 < self.before
+    }
 }
 
 impl Store {
+    /// For a task whose first new version is `next`.
+    pub fn new(next: u64) -> Store {
+        Store {
+            candidates: Candidates {
+                before: next,
+                ..Default::default()
+            },
+            ..Default::default()
+        }
+    }
+
+    /// The version is about to be written as a candidate.
+    pub fn note_candidate(&mut self, v: VersionId) {
+        self.candidates.saved.insert(v);
+    }
+
     /// Nothing is on its way to the disk.
     pub fn is_still(&self) -> bool {
         self.queue.is_empty()
             && self.busy.is_none()
             && self.writing.is_none()
             && self.next_steps.is_none()
+            && self.dropped.is_empty()
             && self.tails.is_still()
     }
 
@@ -268,6 +304,8 @@ impl Actor {
                 self.store.next_steps = Some((version, p.steps));
                 self.store.weights.extend(p.weight);
                 self.apply(Event::PersistDone { job }).await;
+                // What comes below is not for those who wait for the version.
+                self.settle_updates();
                 if self.store.tails.new.is_some() && self.save_row().await {
                     self.written();
                 }
@@ -378,14 +416,46 @@ impl Actor {
         self.row.keys.apexes.remove(&v.0);
         self.store.weights.remove(&v);
         let held = self.versions.remove(&v);
+        self.store.dropped.push((v, held));
+    }
+
+    /// Frees what was dropped; to be called when nobody is shown it any more. What shares nearly all with
+    /// what stays is freed at once; a large tree and files take time that no event waits for.
+    pub(super) fn free_dropped(&mut self) {
+        let mut later = Vec::new();
+        for (v, held) in std::mem::take(&mut self.store.dropped) {
+            let file = self.store.candidates.take(v).then_some(v);
+            if file.is_some() || held.as_ref().is_some_and(|h| !self.is_nearly_kept(h)) {
+                later.push((file, held));
+            }
+        }
+        if later.is_empty() {
+            return;
+        }
         let (d, zone) = (self.d.clone(), self.me.id);
-        // Freeing a large tree and unlinking files takes time that no event waits for.
         tokio::task::spawn_blocking(move || {
-            drop(held);
-            if let Err(e) = d.files.remove_candidate(zone, v) {
-                tracing::warn!("file of a dropped version stays: {e}");
+            for (file, held) in later {
+                drop(held);
+                if let Some(v) = file
+                    && let Err(e) = d.files.remove_candidate(zone, v)
+                {
+                    tracing::warn!("file of a dropped version stays: {e}");
+                }
             }
         });
+    }
+
+    /// All but a handful of its leaves and blocks are those of what is published, or of its content.
+    fn is_nearly_kept(&self, held: &Held) -> bool {
+        let Some(live) = self.row.zone.live.as_ref() else {
+            return false;
+        };
+        let like = match held {
+            Held::Unsigned(_) => live.of,
+            _ => live.version,
+        };
+        self.version(like)
+            .is_some_and(|kept| held.version().units_beside(&kept) <= INLINE_UNITS)
     }
 
     /// Lets go of old versions, oldest first, while together they hold more than a quarter of the
@@ -468,6 +538,10 @@ impl Actor {
                     r => (v, r),
                 })
             });
+            let kept: Vec<_> = unsigned.into_iter().chain(signed).collect();
+            if let Err(e) = d.files.tidy_candidates(zone, &kept) {
+                tracing::warn!("files of candidates that are gone stay: {e}");
+            }
             let _ = done.send(Done::Restored(Box::new(restored)));
         };
         let turns = self.d.restores.clone();
