@@ -62,7 +62,7 @@ tables! {
     TsigKeys "tsig-keys" "TSIG key name -> key.";
     Hsms "hsms" "HSM name -> its configuration.";
     Tokens "tokens" "API token name -> role and digest.";
-    Serials "serials" "Zone id -> highest serial ever shown; outlives the zone.";
+    Serials "serials" "Zone name -> highest serial ever shown by a zone that was removed.";
     Tails "tails" "Zone id, journal and offset -> octets there that may not be synced.";
     Settings "settings" "Everything else of the daemon.";
 }
@@ -615,8 +615,7 @@ impl<'t> Tables<'t> {
             } => {
                 let t = self.history()?;
                 t.insert(&history_key(*zone, *seq)[..], entry.as_slice())?;
-                let kept_from = (*seq + 1).saturating_sub(*keep);
-                if kept_from > 0 {
+                if let Some(kept_from) = kept_from(*seq, *keep) {
                     let (first, end) = (history_key(*zone, 0), history_key(*zone, kept_from));
                     t.retain_in::<&[u8], _>(&first[..]..&end[..], |_, _| false)?;
                 }
@@ -649,6 +648,14 @@ fn decode<T: DeserializeOwned>(table: Table, key: &str, bytes: &[u8]) -> Result<
         key: key.to_owned(),
         detail: e.to_string(),
     })
+}
+
+/// From where on entries stay when this one is written, with `keep` at most; `None`: all of them. Old ones go
+/// some at a time: a commit for each costs more pages than the entry itself.
+fn kept_from(seq: u64, keep: u64) -> Option<u64> {
+    let at_a_time = (keep / 8).clamp(1, 64);
+    let kept_from = seq.saturating_add(at_a_time).saturating_sub(keep);
+    (seq % at_a_time == 0 && kept_from > 0).then_some(kept_from)
 }
 
 /// Zone id, then the number in big-endian, so that order of keys is order of time.

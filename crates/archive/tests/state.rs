@@ -94,6 +94,28 @@ fn history_is_a_ring_per_zone_newest_first() {
     );
 }
 
+/// Of a long one the oldest go some at a time, and there are never more than asked for.
+#[test]
+fn a_long_history_is_cut_off_now_and_then() {
+    let dir = tempfile::tempdir().unwrap();
+    let (s, _) = State::open(&Disk::new(), dir.path()).unwrap();
+    let zone = ZoneId([1; 16]);
+    let mut cuts = 0;
+    let mut before = 0;
+    for seq in 1..=600 {
+        let change = Change::history(zone, seq, &thing(seq), 200).unwrap();
+        s.commit(vec![change]).unwrap();
+        let there = s.history::<Thing>(zone, None, 1000).unwrap().len();
+        assert!(
+            there <= 200 && (seq < 200 || there > 175),
+            "{there} at {seq}"
+        );
+        cuts += u32::from(there < before);
+        before = there;
+    }
+    assert!((10..=20).contains(&cuts), "{cuts}");
+}
+
 #[test]
 fn commits_of_many_threads_are_all_there() {
     let dir = tempfile::tempdir().unwrap();

@@ -261,8 +261,6 @@ pub(super) struct Actor {
     pub referral: super::held::FirstReferral,
     /// No background check before this.
     pub sweep_after: Option<Timestamp>,
-    /// The highest serial as the state has it, where this task has written it.
-    serial_stored: Option<cascade_zone::Serial>,
     /// What was last said of the zone's serials, and on which day.
     pub serial_told: Option<(std::mem::Discriminant<SerialNote>, i64)>,
     /// A zone restored from a backup is asking its servers.
@@ -364,7 +362,6 @@ pub(super) fn launch(
         sweeping: false,
         referral: Default::default(),
         sweep_after: None,
-        serial_stored: None,
         serial_told: None,
         asking_servers: false,
         gone: false,
@@ -750,8 +747,7 @@ impl Actor {
                 }
             }
         }
-        let used = self.row.zone.used_serial;
-        if let Some(serial) = used.filter(|_| used != self.serial_stored) {
+        if let Some(serial) = self.row.zone.used_serial.filter(|_| gone) {
             // Outlives the zone: a zone added again never goes back.
             changes.push(
                 Change::put(Table::Serials, &self.me.name, &serial.0).map_err(|e| e.to_string())?,
@@ -761,7 +757,6 @@ impl Actor {
         let written = self.d.commit(changes).await;
         written.map_err(|e| e.to_string())?;
         self.row.touched = false;
-        self.serial_stored = used;
         let now = self.d.now();
         self.store.tails.written(given_up, now);
         Ok(())
