@@ -13,13 +13,15 @@ use cascade_e2e::{Ports, Site, transfer};
 use crate::axfr_client::{axfr, update};
 use crate::generate::Tld;
 use crate::question::Asker;
-use crate::updates::{Client, POLICY, tsig_key};
+use crate::updates::{Client, POLICY, stream, tsig_key};
 use crate::zones::{Usage, settle};
 
 const ZONE: &str = "bench";
 const BOUND: Duration = Duration::from_secs(3600);
 /// Single updates; the median counts.
 const UPDATES: u32 = 31;
+/// Updates of one connection, up to 64 of them under way.
+const STREAM: u64 = 1000;
 const TRANSFERS: u32 = 5;
 
 /// What one server took.
@@ -30,6 +32,8 @@ pub struct Took {
     pub first: Option<f64>,
     /// One record by DNS UPDATE: the median of the answers.
     pub update: Option<f64>,
+    /// Seconds for each of many of them, sent without waiting for the answers.
+    pub stream: Option<f64>,
     /// Server's CPU for one transfer of the whole zone.
     pub axfr_cpu: Option<f64>,
     pub axfr_octets: u64,
@@ -93,6 +97,7 @@ fn ours(file: &Path, programs: &Path, signed: &Path) -> Result<Took, String> {
     // With TSIG, which the others are spared: we take no update without a key.
     let mut client = Client::new(site.publication_port())?;
     updates(&mut took, |n| Ok(client.change(&format!("update{n}"))?.0));
+    streamed(&mut took, &mut client);
     transfers(&mut took, site.publication_port(), pid);
     took.resident = Usage::of(pid).resident;
     transfer(site.publication_port(), ZONE, signed)?;
@@ -228,6 +233,10 @@ fn theirs(make: Make, zone: &Path) -> Took {
     took.first = Some((began.elapsed().as_secs_f64() - 2.0).max(0.0));
     if make != Make::Nsd {
         updates(&mut took, |n| update(port, ZONE, n));
+        match Client::new(port) {
+            Ok(client) => streamed(&mut took, &mut client.without_key()),
+            Err(why) => took.notes.push(why),
+        }
     }
     transfers(&mut took, port, pid);
     took.resident = Usage::of(pid).resident;
@@ -241,6 +250,13 @@ fn updates(took: &mut Took, change: impl FnMut(u32) -> Result<Duration, String>)
             all.sort();
             took.update = Some(all[all.len() / 2].as_secs_f64());
         }
+        Err(why) => took.notes.push(why),
+    }
+}
+
+fn streamed(took: &mut Took, client: &mut Client) {
+    match stream(client, STREAM) {
+        Ok(rate) => took.stream = Some(1.0 / rate.max(1e-9)),
         Err(why) => took.notes.push(why),
     }
 }
@@ -268,8 +284,8 @@ fn tree_cpu(pid: u32) -> f64 {
 /// Prints what they took, and what that is in parts of ours.
 pub fn print(all: &[Took]) {
     println!(
-        "| server | signed and quiet after | one record by DNS UPDATE | CPU of one AXFR | MB/s of that CPU | resident |\n\
-         |---|---|---|---|---|---|"
+        "| server | signed and quiet after | one record by DNS UPDATE | each of a stream of them | CPU of one AXFR | MB/s of that CPU | resident |\n\
+         |---|---|---|---|---|---|---|"
     );
     let ours = all.first();
     let ratio = |theirs: Option<f64>, ours: Option<f64>| match (theirs, ours) {
@@ -287,10 +303,11 @@ pub fn print(all: &[Took]) {
             format!("{:.0}", t.axfr_octets as f64 / 1e6 / c)
         });
         println!(
-            "| {} | {} | {} | {} | {rate} | {} MB |",
+            "| {} | {} | {} | {} | {} | {rate} | {} MB |",
             t.who,
             show(t.first, "s", 1.0, ours.and_then(|o| o.first)),
             show(t.update, "ms", 1e3, ours.and_then(|o| o.update)),
+            show(t.stream, "ms", 1e3, ours.and_then(|o| o.stream)),
             show(t.axfr_cpu, "s", 1.0, ours.and_then(|o| o.axfr_cpu)),
             t.resident / 1_000_000
         );

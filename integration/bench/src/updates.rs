@@ -198,7 +198,8 @@ fn base64(octets: &[u8]) -> String {
 pub(crate) struct Client {
     socket: UdpSocket,
     to: SocketAddr,
-    key: Arc<TsigKey>,
+    /// `None`: requests are not signed.
+    key: Option<Arc<TsigKey>>,
     next_id: u16,
 }
 
@@ -213,9 +214,14 @@ impl Client {
         Ok(Client {
             socket,
             to,
-            key: Arc::new(TsigKey::new(&name, Algorithm::HmacSha256, SECRET)),
+            key: Some(Arc::new(TsigKey::new(&name, Algorithm::HmacSha256, SECRET))),
             next_id: 1,
         })
+    }
+
+    /// For servers that take unsigned requests.
+    pub(crate) fn without_key(self) -> Client {
+        Client { key: None, ..self }
     }
 
     fn await_zone(&mut self) -> Result<(), String> {
@@ -285,7 +291,9 @@ impl Client {
                 .duration_since(std::time::UNIX_EPOCH)
                 .map_or(0, |d| d.as_secs() as i64),
         );
-        let _ = ClientTsig::request(self.key.clone(), &mut out, 0, now);
+        if let Some(key) = &self.key {
+            let _ = ClientTsig::request(key.clone(), &mut out, 0, now);
+        }
         Ok(out)
     }
 
@@ -326,7 +334,7 @@ fn refused(answer: &[u8]) -> Result<(), String> {
 }
 
 /// Changes a second on one connection.
-fn stream(client: &mut Client, n: u64) -> Result<f64, String> {
+pub(crate) fn stream(client: &mut Client, n: u64) -> Result<f64, String> {
     let io = |e: std::io::Error| e.to_string();
     let mut requests = Vec::new();
     for i in 0..n {
