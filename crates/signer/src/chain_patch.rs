@@ -7,10 +7,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use cascade_zone::block::{Bitmaps, BlockBuilder, BlockRef, ChainContext, Hash, Nsec3Params};
+use cascade_zone::block::{
+    Bitmaps, BlockBuilder, BlockRef, BlockRows, ChainContext, Hash, Nsec3Params, RawRow, RowSig,
+};
 use cascade_zone::denial::{Chain, bitmap_types, push_bitmap};
 use cascade_zone::patch::{Alignment, Run};
-use cascade_zone::version::{Owner, ZoneVersion};
+use cascade_zone::version::{Owner, OwnerIter, ZoneVersion};
 use cascade_zone::{Rtype, key};
 use rayon::prelude::*;
 
@@ -76,6 +78,50 @@ fn edits(
     }
 }
 
+/// Owners of the leaves of one side of a run, in order.
+struct Side<'a> {
+    version: &'a ZoneVersion,
+    units: Range<usize>,
+    at: Option<OwnerIter<'a>>,
+}
+
+impl<'a> Side<'a> {
+    fn new(version: &'a ZoneVersion, leaves: &Range<usize>) -> Self {
+        Side {
+            version,
+            units: leaves.start + 1..leaves.end + 1,
+            at: None,
+        }
+    }
+
+    /// Where the next owner comes from, if there is one.
+    fn open(&mut self) -> Option<&mut OwnerIter<'a>> {
+        while self.at.as_ref().is_none_or(OwnerIter::is_over) {
+            self.at = Some(self.version.unit(self.units.next()?).owners());
+        }
+        self.at.as_mut()
+    }
+
+    fn next(&mut self) -> Option<Owner<'a>> {
+        loop {
+            if let Some(owner) = self.open()?.next() {
+                return Some(owner);
+            }
+            self.at = None;
+        }
+    }
+
+    /// Passes many owners at a time that have equal content for certain.
+    fn skip_alike(&mut self, other: &mut Self) {
+        while let (Some(a), Some(b)) = (self.open(), other.open()) {
+            a.skip_alike(b);
+            if !a.is_over() || !b.is_over() {
+                return;
+            }
+        }
+    }
+}
+
 /// Names whose row may differ because of a run: its owners that changed, and where one of them began
 /// or ceased to bear, the names between it and the apex.
 fn names_of_run(
@@ -84,26 +130,25 @@ fn names_of_run(
     run: &Run,
     params: &Nsec3Params,
 ) -> Vec<Vec<u8>> {
-    let mut olds = run
-        .prev
-        .clone()
-        .flat_map(|i| prev.unit(i + 1).owners())
-        .peekable();
-    let mut news = run
-        .base
-        .clone()
-        .flat_map(|i| version.unit(i + 1).owners())
-        .peekable();
+    let comparable = prev.writes_like(version);
+    let mut olds = Side::new(prev, &run.prev);
+    let mut news = Side::new(version, &run.base);
+    let (mut at_old, mut at_new): (Option<Owner<'_>>, Option<Owner<'_>>) = (None, None);
     let mut names: Vec<Vec<u8>> = Vec::new();
     loop {
-        let order = match (olds.peek(), news.peek()) {
+        if comparable && at_old.is_none() && at_new.is_none() {
+            olds.skip_alike(&mut news);
+        }
+        at_old = at_old.or_else(|| olds.next());
+        at_new = at_new.or_else(|| news.next());
+        let order = match (&at_old, &at_new) {
             (None, None) => return names,
             (Some(a), Some(b)) => a.key().cmp(b.key()),
             (Some(_), None) => std::cmp::Ordering::Less,
             (None, Some(_)) => std::cmp::Ordering::Greater,
         };
-        let old = if order.is_le() { olds.next() } else { None };
-        let new = if order.is_ge() { news.next() } else { None };
+        let old = at_old.take_if(|_| order.is_le());
+        let new = at_new.take_if(|_| order.is_ge());
         let Some(owner) = old.as_ref().or(new.as_ref()) else {
             return names;
         };
@@ -349,13 +394,38 @@ fn tasks(chain: &Chain, segments: &BTreeMap<usize, Segment>) -> Vec<Task> {
 
 /// What all blocks of a job share.
 pub(crate) struct BlockPatch<'a> {
-    pub prev: &'a ZoneVersion,
     pub chain: &'a Chain,
     pub version: &'a ZoneVersion,
     pub keys: &'a Keys,
     pub masks: &'a Masks,
     pub spread: &'a Spread,
     pub patch: &'a ChainPatch,
+}
+
+/// Rows of the blocks that a segment stands for, for questions in rising order.
+struct OldRows<'a> {
+    chain: &'a Chain,
+    blocks: Range<usize>,
+    at: Option<BlockRows<'a>>,
+}
+
+impl<'a> OldRows<'a> {
+    /// The row with this hash and its signatures, if it was there.
+    fn find(&mut self, hash: &Hash) -> Option<(RawRow<'a>, Vec<RowSig<'a>>)> {
+        loop {
+            if let Some(rows) = &mut self.at {
+                let row = rows.find(hash);
+                if let Some(row) = row {
+                    return Some((row, rows.sigs(row.index).collect()));
+                }
+                if !rows.is_over() {
+                    return None;
+                }
+            }
+            let block = self.chain.tree().get(self.blocks.next()?)?;
+            self.at = Some(BlockRows::new(&block.block));
+        }
+    }
 }
 
 /// One block done.
@@ -378,14 +448,21 @@ impl BlockPatch<'_> {
             return Ok(());
         };
         piece.expiration = self.spread.block(&first.0);
+        let blocks = self.patch.segments.get(task.segment).cloned();
+        let mut old = OldRows {
+            chain: self.chain,
+            blocks: blocks.unwrap_or_default(),
+            at: None,
+        };
         let times = (self.spread.inception(), piece.expiration);
         for (n, (hash, bitmap)) in task.rows.iter().enumerate() {
             let next = task.rows.get(n + 1).map_or(&task.next, |r| &r.0);
             let bitmap = self.patch.bitmaps.get(*bitmap);
-            let was = self.chain.matching(self.prev, hash);
-            let same = was.filter(|w| w.next() == next && w.bitmap() == bitmap);
-            piece.denial += u64::from(same.is_none());
-            let sigs = same.map_or_else(Vec::new, |w| w.sigs());
+            let was = old.find(hash).filter(|(row, _)| {
+                row.next == next && self.chain.bitmaps().get(row.bitmap) == bitmap
+            });
+            piece.denial += u64::from(was.is_none());
+            let sigs: Vec<RowSig<'_>> = was.map_or_else(Vec::new, |(_, sigs)| sigs);
             let there = sigs.iter().map(|s| (s.slot, s.expiration));
             let decision = decide(there, self.masks, task.mode, self.spread, piece.expiration);
             for s in sigs.iter().filter(|s| decision.keep >> s.slot & 1 == 1) {

@@ -271,7 +271,10 @@ impl DBlock {
     }
 
     pub fn row(&self, i: usize) -> Option<RawRow<'_>> {
-        let v = self.view();
+        self.row_of(&self.view(), i)
+    }
+
+    fn row_of<'a>(&'a self, v: &View<'a>, i: usize) -> Option<RawRow<'a>> {
         if i >= v.n {
             return None;
         }
@@ -291,23 +294,7 @@ impl DBlock {
 
     /// Signatures of row `i`: (slot, inception, expiration, signature).
     pub fn sigs(&self, i: usize) -> Vec<RowSig<'_>> {
-        let v = self.view();
-        let Some(columns) = v.columns() else {
-            return Vec::new();
-        };
-        columns
-            .iter()
-            .filter_map(|c| {
-                let (t, signature) = c.get(i)?;
-                let at = t as usize * 8;
-                Some(RowSig {
-                    slot: c.slot,
-                    inception: u32_at(v.times, at),
-                    expiration: u32_at(v.times, at + 4),
-                    signature,
-                })
-            })
-            .collect()
+        BlockRows::new(self).sigs(i).collect()
     }
 
     /// Takes bytes from disk; everything but the signatures' sense is checked.
@@ -344,6 +331,68 @@ pub struct RawRow<'a> {
     pub hash: &'a Hash,
     pub next: &'a Hash,
     pub bitmap: u32,
+}
+
+/// The rows of one block for many questions in order; what the block says of its parts is read once.
+pub struct BlockRows<'a> {
+    block: &'a DBlock,
+    v: View<'a>,
+    columns: Vec<Column<'a>>,
+    /// Rows before this one are below every hash that comes.
+    from: usize,
+}
+
+impl<'a> BlockRows<'a> {
+    pub fn new(block: &'a DBlock) -> Self {
+        let v = block.view();
+        BlockRows {
+            block,
+            v,
+            columns: v.columns().unwrap_or_default(),
+            from: 0,
+        }
+    }
+
+    /// The row with this hash, if there is one. Hashes are asked for in rising order.
+    pub fn find(&mut self, hash: &Hash) -> Option<RawRow<'a>> {
+        if self.from < self.v.n && self.v.hash(self.from) < hash {
+            let (mut lo, mut hi) = (self.from + 1, self.v.n);
+            while lo < hi {
+                let mid = match lo == self.from + 1 {
+                    // The next one, most of the time.
+                    true => lo,
+                    false => (lo + hi) / 2,
+                };
+                match self.v.hash(mid) < hash {
+                    true => lo = mid + 1,
+                    false => hi = mid,
+                }
+            }
+            self.from = lo;
+        }
+        let row = self.block.row_of(&self.v, self.from);
+        row.filter(|r| r.hash == hash)
+    }
+
+    /// All rows are below the hash last asked for.
+    pub fn is_over(&self) -> bool {
+        self.from >= self.v.n
+    }
+
+    /// Signatures over row number `i`.
+    pub fn sigs(&self, i: usize) -> impl Iterator<Item = RowSig<'a>> + '_ {
+        let times = self.v.times;
+        self.columns.iter().filter_map(move |c| {
+            let (t, signature) = c.get(i)?;
+            let at = t as usize * 8;
+            Some(RowSig {
+                slot: c.slot,
+                inception: u32_at(times, at),
+                expiration: u32_at(times, at + 4),
+                signature,
+            })
+        })
+    }
 }
 
 /// One signature over an NSEC3 record.

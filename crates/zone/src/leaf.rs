@@ -406,6 +406,16 @@ impl<'a> RawIter<'a> {
         })
     }
 
+    pub(crate) fn is_over(&self) -> bool {
+        self.next >= self.count
+    }
+
+    /// The group that begins with the owner that comes next, if one does.
+    pub(crate) fn group(&self) -> Option<usize> {
+        let begins = self.next.is_multiple_of(RESTART) && !self.is_over();
+        begins.then_some(self.next / RESTART)
+    }
+
     /// Goes to the first owner of group `group`; behind the last group there is none.
     pub(crate) fn restart(&mut self, leaf: &'a ULeaf, group: usize) {
         let at = if group == 0 { 0 } else { leaf.restart(group) };

@@ -1273,6 +1273,23 @@ pub struct OwnerIter<'a> {
 }
 
 impl<'a> OwnerIter<'a> {
+    /// No owner comes any more.
+    pub fn is_over(&self) -> bool {
+        self.it.is_over()
+    }
+
+    /// Passes groups of owners that begin here on both sides and stand there alike: their content is equal. For
+    /// versions of which one [writes like](ZoneVersion::writes_like) the other.
+    pub fn skip_alike(&mut self, other: &mut OwnerIter<'a>) {
+        let (x, y) = (&self.unit.leaf.u, &other.unit.leaf.u);
+        while let (Some(a), Some(b)) = (self.it.group(), other.it.group())
+            && x.group(a) == y.group(b)
+        {
+            self.it.restart(x, a + 1);
+            other.it.restart(y, b + 1);
+        }
+    }
+
     /// Moves behind the owners whose keys are not above `key`.
     fn pass(&mut self, key: &[u8]) {
         let mut ahead = self.it.clone();
