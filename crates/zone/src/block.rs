@@ -590,7 +590,9 @@ impl BlockBuilder {
             .iter()
             .map(|t| t.1)
             .min_by_key(|t| t.wrapping_sub(base) as i32);
-        let mut out = Vec::with_capacity(HEADER + n * 26 + self.octets.len());
+        let column = 4 + n.div_ceil(8) + n * 2;
+        let size = self.keys.len() * column + self.times.len() * 8 + n * 24 + self.octets.len();
+        let mut out = Vec::with_capacity(HEADER + size);
         out.extend_from_slice(b"D1");
         out.extend_from_slice(&(n as u16).to_le_bytes());
         out.extend_from_slice(&[
@@ -650,11 +652,13 @@ fn index_of<T: PartialEq + Copy>(list: &mut Vec<T>, v: T) -> u16 {
 }
 
 /// Computes fingerprint and sums of a block's bytes.
-pub(crate) fn finish_block(mut bytes: Vec<u8>, ctx: &ChainContext<'_>) -> BlockRef {
-    let zero = DBlock(bytes.as_slice().into());
-    let (sums, fp) = sum_block(&zero, ctx);
-    bytes[40..56].copy_from_slice(&fp.to_bytes());
-    let block = DBlock(bytes.into());
+pub(crate) fn finish_block(bytes: Vec<u8>, ctx: &ChainContext<'_>) -> BlockRef {
+    let mut block = DBlock(bytes.into());
+    let (sums, fp) = sum_block(&block, ctx);
+    // Nobody else has them yet.
+    if let Some(bytes) = Arc::get_mut(&mut block.0) {
+        bytes[40..56].copy_from_slice(&fp.to_bytes());
+    }
     BlockRef {
         fence: crate::key::fence(block.first_hash()),
         block,
