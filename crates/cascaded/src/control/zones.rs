@@ -356,6 +356,10 @@ pub fn why(d: &Daemon, z: &ZoneHandle) -> Why {
         // Not an alert yet, and still somebody may have to do something.
         match (&view.keys_wait, &view.row.reports.failed_load) {
             (Some(_), _) if pz.live.is_none() => acts = Some(Acts::Operator),
+            _ if z.turn().is_some() => {
+                // Who cannot wait.
+                actions.push(format!("cascade zone reload {}", z.name));
+            }
             (_, Some(_)) => {
                 acts = Some(Acts::Source);
                 actions.push(format!("cascade zone reload {}", z.name));
@@ -408,11 +412,16 @@ fn healthy(view: &zone::View, turn: Option<u64>, now: cascade_time::Timestamp) -
         ),
         None => match &view.keys_wait {
             Some(k) => format!("waits for keys: {k}"),
-            None if let Some(before) = turn => format!(
-                "nothing is published yet; it was added while very many zones had work, and {before} are \
-                 taken up before it; who cannot wait: cascade zone reload {}",
-                pz.name
-            ),
+            None if let Some(before) = turn => {
+                let place = match before {
+                    0 => "its turn is next".to_string(),
+                    1 => "1 is taken up before it".to_string(),
+                    n => format!("{n} are taken up before it"),
+                };
+                format!(
+                    "nothing is published yet; it was added while very many zones had work, and {place}"
+                )
+            }
             None if view.row.reports.failed_load.is_some() => format!(
                 "nothing is published yet: {} could not be loaded",
                 source_text(&view.row.source)

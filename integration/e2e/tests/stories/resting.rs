@@ -162,8 +162,14 @@ fn an_added_zone_waits_for_its_turn() {
         assert_eq!(status["turn"], before, "{status:#}");
         assert_eq!(site.ask(&[zone, "SOA"]).serial(), None);
         let why = site.ok(&["zone", "why", zone]);
+        let place = match before {
+            0 => "and its turn is next".to_string(),
+            1 => "and 1 is taken up before it".to_string(),
+            n => format!("and {n} are taken up before it"),
+        };
+        assert!(why.contains(&place), "{why}");
         assert!(
-            why.contains(&format!("and {before} are taken up before it")),
+            why.contains(&format!("cascade zone reload {zone}")),
             "{why}"
         );
     }
