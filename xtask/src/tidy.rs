@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// A file above this is printed, so that somebody asks whether it is two.
 const LONG_FILE: usize = 700;
@@ -58,6 +59,7 @@ pub fn run() -> Result<bool, String> {
             findings.extend(check_source(&name, &text));
         }
     }
+    findings.extend(stale_lock(&root)?);
     lengths.sort_unstable_by(|a, b| b.cmp(a));
     for (lines, name) in lengths.iter().take_while(|(lines, _)| *lines > LONG_FILE) {
         println!("tidy: note: {name} has {lines} lines");
@@ -74,6 +76,22 @@ pub fn run() -> Result<bool, String> {
         findings.len()
     );
     Ok(findings.is_empty())
+}
+
+/// The fuzzers are a workspace of their own, whose lock file nothing else reads.
+fn stale_lock(root: &Path) -> Result<Option<String>, String> {
+    let out = Command::new("cargo")
+        .args(["metadata", "--locked", "--format-version", "1"])
+        .arg("--manifest-path")
+        .arg(root.join("integration/fuzz/Cargo.toml"))
+        .output()
+        .map_err(|e| format!("cannot start cargo: {e}"))?;
+    Ok((!out.status.success()).then(|| {
+        format!(
+            "integration/fuzz/Cargo.lock (cargo metadata in that folder renews it): {}",
+            String::from_utf8_lossy(&out.stderr).trim()
+        )
+    }))
 }
 
 fn collect(folder: &Path, into: &mut Vec<PathBuf>) -> Result<(), String> {
