@@ -66,6 +66,9 @@ enum Command {
         delegations: u64,
         #[arg(long, default_value_t = 1)]
         seed: u64,
+        /// Leave these out, for example BIND, which takes long to sign a large zone.
+        #[arg(long)]
+        without: Vec<peers::Make>,
     },
     /// Measure DNS UPDATE against the `cascaded` beside this program, and print the table.
     Update {
@@ -180,8 +183,12 @@ fn main() -> ExitCode {
         Command::Daemon { delegations, seed } => beside_us()
             .and_then(|p| daemon::run(delegations, seed, p))
             .map(shown),
-        Command::Peers { delegations, seed } => beside_us()
-            .and_then(|p| peers::run(delegations, seed, &p))
+        Command::Peers {
+            delegations,
+            seed,
+            without,
+        } => beside_us()
+            .and_then(|p| peers::run(delegations, seed, &without, &p))
             .map(|all| peers::print(&all)),
         Command::Update {
             delegations,

@@ -46,7 +46,12 @@ pub struct Took {
 ///
 /// # Errors
 /// Ours failed, or the zone cannot be written.
-pub fn run(delegations: u64, seed: u64, programs: &Path) -> Result<Vec<Took>, String> {
+pub fn run(
+    delegations: u64,
+    seed: u64,
+    without: &[Make],
+    programs: &Path,
+) -> Result<Vec<Took>, String> {
     let dir = tempfile::tempdir().map_err(|e| e.to_string())?;
     let file = dir.path().join("bench.zone");
     let out = File::create(&file).map_err(|e| e.to_string())?;
@@ -57,7 +62,8 @@ pub fn run(delegations: u64, seed: u64, programs: &Path) -> Result<Vec<Took>, St
         .map_err(|e| format!("cannot write the zone: {e}"))?;
     let signed = dir.path().join("signed.zone");
     let mut all = vec![ours(&file, programs, &signed)?];
-    for make in [Make::Bind, Make::Knot, Make::Nsd] {
+    let makes = [Make::Bind, Make::Knot, Make::Nsd];
+    for make in makes.into_iter().filter(|m| !without.contains(m)) {
         // NSD does not sign: it gets what we have signed.
         let source = if make == Make::Nsd { &signed } else { &file };
         all.push(theirs(make, source));
@@ -104,8 +110,9 @@ fn ours(file: &Path, programs: &Path, signed: &Path) -> Result<Took, String> {
     Ok(took)
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Make {
+/// A server of others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Make {
     Bind,
     Knot,
     Nsd,
