@@ -655,7 +655,7 @@ fn decode<T: DeserializeOwned>(table: Table, key: &str, bytes: &[u8]) -> Result<
 fn kept_from(seq: u64, keep: u64) -> Option<u64> {
     let at_a_time = (keep / 8).clamp(1, 64);
     let kept_from = seq.saturating_add(at_a_time).saturating_sub(keep);
-    (seq % at_a_time == 0 && kept_from > 0).then_some(kept_from)
+    (seq.is_multiple_of(at_a_time) && kept_from > 0).then_some(kept_from)
 }
 
 /// Zone id, then the number in big-endian, so that order of keys is order of time.
