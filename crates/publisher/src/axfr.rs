@@ -53,7 +53,7 @@ pub struct TransferRequest {
 
 impl TransferRequest {
     /// The access list still lets this client transfer (withdrawn access ends
-    /// a running transfer at its next message).
+    /// a running transfer at the next messages to be sent).
     pub fn is_allowed(&self, settings: &crate::context::Settings) -> bool {
         let key = self.tsig.as_ref().map(|t| t.key().name());
         let tls = self.tls_name.as_deref();

@@ -32,6 +32,8 @@ const MAX_UPDATE: usize = 0xffff;
 const MAX_LATE: usize = 64;
 /// Answers are written once so much has gathered; reading waits meanwhile.
 const MAX_UNSENT: usize = 64 * 1024;
+/// Octets of a transfer that are handed to the socket at once, a few messages: the kernel is asked less often.
+const SEND_AT_ONCE: usize = 64 * 1024;
 /// For a peer to take the closing alert of TLS.
 const CLOSE: Duration = Duration::from_secs(2);
 
@@ -427,6 +429,7 @@ impl Client {
         let shared = &self.shared;
         let times = **shared.times.load();
         let started = shared.common.clock.monotonic();
+        let mut batch = Vec::new();
         while !*stop.borrow() {
             let now = shared.common.clock.now();
             if !transfer.request().is_allowed(&shared.settings.load()) {
@@ -434,10 +437,16 @@ impl Client {
             }
             let version = transfer.request().version.id();
             let entry = transfer.request().entry.clone();
-            let Some(message) = transfer.next_message(now) else {
+            batch.clear();
+            while batch.len() < SEND_AT_ONCE
+                && let Some(message) = transfer.next_message(now)
+            {
+                batch.extend_from_slice(message);
+            }
+            if batch.is_empty() {
                 return Ok(());
-            };
-            let mut rest = message;
+            }
+            let mut rest = &batch[..];
             while !rest.is_empty() {
                 let n = tokio::select! {
                     n = timeout(times.stall, stream.write(rest)) => match n {
@@ -453,7 +462,7 @@ impl Client {
                     return Err(End::Closed);
                 }
             }
-            // What TLS still holds goes out before the next message.
+            // What TLS still holds goes out before what follows.
             tokio::select! {
                 flushed = timeout(times.stall, stream.flush()) => match flushed {
                     Ok(Ok(())) => {}
@@ -461,7 +470,7 @@ impl Client {
                 },
                 _ = stop.changed() => return Err(End::Stopped),
             }
-            shared.stats.transfer_octets.add(message.len() as u64);
+            shared.stats.transfer_octets.add(batch.len() as u64);
         }
         Err(End::Stopped)
     }
