@@ -87,12 +87,13 @@ fn on_one_core<T>(f: impl FnOnce() -> T) -> (T, f64) {
 /// Names the stage and what it said.
 pub fn run(path: &Path, apex: &str, denial: DenialPlan, dir: &Path) -> Result<Stages, String> {
     let apex = Name::parse(apex).map_err(|e| e.to_string())?;
+    // Before anything: what the allocator keeps of a stage is used again by the next.
+    let base_memory = memory::read().now;
     let mut s = Stages {
         parse_secs: parse_alone(path, &apex)?,
         ..Stages::default()
     };
     memory::reset_peak();
-    let base_memory = memory::read().now;
     let clock = Watch(Instant::now());
     let (outcome, secs) = timed(|| load_stage(path, &apex, &clock));
     s.load_secs = secs;
