@@ -408,6 +408,8 @@ impl Actor {
             if !self.next.get_mut().is_empty() {
                 continue;
             }
+            self.show();
+            self.free_dropped();
             let mut pause = self.pause();
             if let Some(rest_after) = self.rest_after() {
                 if still_since.elapsed() >= rest_after {
@@ -420,8 +422,6 @@ impl Actor {
                 }
                 pause = pause.min(rest_after);
             }
-            self.show();
-            self.free_dropped();
             tokio::select! {
                 biased;
                 Some(d) = ears.done.recv() => {

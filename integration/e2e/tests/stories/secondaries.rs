@@ -275,7 +275,7 @@ fn transfers_with_keys() {
 #[test]
 fn what_dig_is_given() {
     const ZONE: &str = "example.net";
-    let site = site_with_policy("[server.outbound]\nmax-diffs-size = 100\n");
+    let site = site_with_policy("[server.outbound]\nmax-diffs = 5\nmax-diffs-size = 100\n");
     crate::common::add(&site, ZONE, &registry(0, 1));
     site.await_published(ZONE, 1);
     let mut serials = vec![site.served_serial(ZONE)];
