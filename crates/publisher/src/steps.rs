@@ -296,12 +296,11 @@ impl Steps {
         }
         let max = limits.records(new);
         let mut total: u64 = list.iter().map(|s| s.records()).sum();
-        let surplus = list.iter().take_while(|s| {
-            let too_much = total > max;
-            total -= if too_much { s.records() } else { 0 };
-            too_much
-        });
-        let surplus = surplus.count();
+        let mut surplus = 0;
+        while total > max && surplus < list.len() {
+            total -= list[surplus].records();
+            surplus += 1;
+        }
         list.drain(..surplus);
         Steps(list)
     }

@@ -381,27 +381,35 @@ impl<'a> BlockRows<'a> {
 
     /// Signatures over row number `i`.
     pub fn sigs(&self, i: usize) -> impl Iterator<Item = RowSig<'a>> + '_ {
-        let times = self.v.times;
-        self.columns.iter().filter_map(move |c| {
-            let (t, signature) = c.get(i)?;
-            let at = t as usize * 8;
-            Some(RowSig {
-                slot: c.slot,
-                inception: u32_at(times, at),
-                expiration: u32_at(times, at + 4),
-                signature,
-            })
-        })
+        sigs_of(self.v, &self.columns, i)
     }
 }
 
 /// One signature over an NSEC3 record.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RowSig<'a> {
     pub slot: u8,
     pub inception: u32,
     pub expiration: u32,
     pub signature: &'a [u8],
+}
+
+/// The signatures over row number `i` of a block with these columns.
+fn sigs_of<'a, 'c>(
+    v: View<'a>,
+    columns: &'c [Column<'a>],
+    i: usize,
+) -> impl Iterator<Item = RowSig<'a>> + 'c {
+    columns.iter().filter_map(move |c| {
+        let (t, signature) = c.get(i)?;
+        let at = t as usize * 8;
+        Some(RowSig {
+            slot: c.slot,
+            inception: u32_at(v.times, at),
+            expiration: u32_at(v.times, at + 4),
+            signature,
+        })
+    })
 }
 
 impl<'a> RowSig<'a> {
@@ -782,13 +790,8 @@ impl<'a> RowWalk<'a> {
         }
     }
 
-    fn sigs(&self) -> impl Iterator<Item = (u8, (u32, u32), &'a [u8])> + '_ {
-        self.columns.iter().filter_map(|c| {
-            let (t, signature) = c.get(self.i)?;
-            let at = t as usize * 8;
-            let times = (u32_at(self.v.times, at), u32_at(self.v.times, at + 4));
-            Some((c.slot, times, signature))
-        })
+    fn sigs(&self) -> impl Iterator<Item = RowSig<'a>> + '_ {
+        sigs_of(self.v, &self.columns, self.i)
     }
 
     /// Equal records for certain at rows of equal hashes, in chains of equal parameters.
@@ -817,8 +820,8 @@ impl<'a> RowWalk<'a> {
         let bitmap = self.v.bitmap(self.i);
         self.ctx.push_rdata(next, bitmap, &mut rdata);
         f(&owner, Rtype::NSEC3, ttl, &rdata);
-        for (slot, (inception, expiration), signature) in self.sigs() {
-            let Some(key) = self.ctx.keys.get(slot) else {
+        for sig in self.sigs() {
+            let Some(key) = self.ctx.keys.get(sig.slot) else {
                 continue;
             };
             rdata.clear();
@@ -827,11 +830,12 @@ impl<'a> RowWalk<'a> {
                 algorithm: key.algorithm,
                 labels: self.ctx.apex.label_count() as u8 + 1,
                 original_ttl: ttl,
-                expiration,
-                inception,
+                expiration: sig.expiration,
+                inception: sig.inception,
                 tag: key.tag,
             };
-            push_rrsig(&fields, self.apex_lower.as_wire(), signature, &mut rdata);
+            let signer = self.apex_lower.as_wire();
+            push_rrsig(&fields, signer, sig.signature, &mut rdata);
             f(&owner, Rtype::RRSIG, ttl, &rdata);
         }
         (self.owner, self.rdata) = (owner, rdata);

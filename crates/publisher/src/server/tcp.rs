@@ -30,10 +30,8 @@ const READ: usize = 8 * 1024;
 const MAX_UPDATE: usize = 0xffff;
 /// UPDATEs of a connection whose zones have not decided; reading waits meanwhile.
 const MAX_LATE: usize = 64;
-/// Answers are written once so much has gathered; reading waits meanwhile.
+/// Answers, and messages of a transfer, are written once so much has gathered; reading waits meanwhile.
 const MAX_UNSENT: usize = 64 * 1024;
-/// Octets of a transfer that are handed to the socket at once, a few messages: the kernel is asked less often.
-const SEND_AT_ONCE: usize = 64 * 1024;
 /// For a peer to take the closing alert of TLS.
 const CLOSE: Duration = Duration::from_secs(2);
 
@@ -438,7 +436,7 @@ impl Client {
             let version = transfer.request().version.id();
             let entry = transfer.request().entry.clone();
             batch.clear();
-            while batch.len() < SEND_AT_ONCE
+            while batch.len() < MAX_UNSENT
                 && let Some(message) = transfer.next_message(now)
             {
                 batch.extend_from_slice(message);
