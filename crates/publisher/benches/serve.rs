@@ -100,7 +100,7 @@ fn serve(c: &mut Criterion) {
         while let Some(m) = t.next_message(now()) {
             octets += std::hint::black_box(m).len() as u64;
         }
-        (octets, t.records)
+        (octets, t.records())
     };
     let (octets, records) = run(start());
     println!(

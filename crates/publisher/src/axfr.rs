@@ -1,15 +1,14 @@
 //! Zone transfers out: which form a request gets, and the full zone as ready messages
 //! (RFC 5936, RFC 1995).
 
-use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use cascade_time::Timestamp;
 use cascade_wire::reader::{CLASS_IN, HEADER};
-use cascade_wire::{Ede, ServerTsig, composer, flag, frame, rcode};
+use cascade_wire::{Ede, ServerTsig, TsigKey, composer, flag, frame, rcode};
 use cascade_zone::version::{Record, ZoneVersion};
-use cascade_zone::{Rtype, Serial, ZoneId, canon};
+use cascade_zone::{Rtype, Serial, Sink, ZoneId, canon};
 
 use crate::answer::{Outcome, Responder, Why};
 use crate::context::Transport;
@@ -21,9 +20,6 @@ use crate::ixfr::{self, Increment};
 const CLOSE_AT: usize = 16_384 - 2;
 /// A record that is larger than that gets a message of its own up to this size.
 const MAX_MESSAGE: usize = 0xffff;
-/// Longest owner name and fixed part of a record: what may be written before it is cut again.
-const MAX_HEAD: usize = 255 + 10;
-
 /// Extra text for a transfer of a zone that is live under another signer (RFC 8914: at most 80
 /// octets are sent).
 const HELD: &str = "transfers are held: the DS at the parent fits no key of this zone";
@@ -47,7 +43,9 @@ pub struct TransferRequest {
     qname: Vec<u8>,
     qclass: u16,
     opt: Option<Vec<u8>>,
+    /// The messages take it when they begin; the key stays, for the access list.
     tsig: Option<ServerTsig>,
+    key: Option<Arc<TsigKey>>,
     tls_name: Option<String>,
 }
 
@@ -55,7 +53,7 @@ impl TransferRequest {
     /// The access list still lets this client transfer (withdrawn access ends
     /// a running transfer at the next messages to be sent).
     pub fn is_allowed(&self, settings: &crate::context::Settings) -> bool {
-        let key = self.tsig.as_ref().map(|t| t.key().name());
+        let key = self.key.as_ref().map(|k| k.name());
         let tls = self.tls_name.as_deref();
         let zone = self.entry.settings();
         let acl = if self.role == Role::Publication {
@@ -205,6 +203,7 @@ pub(crate) fn decide(
         qname: request.qname.to_vec(),
         qclass: request.qclass,
         opt: request.edns.map(|_| r.take_options()),
+        key: r.tsig.as_ref().map(|t| t.key().clone()),
         tsig: r.tsig.take(),
         tls_name: ctx.tls_name.map(str::to_string),
     }))
@@ -235,13 +234,16 @@ fn one_soa(
     reply
 }
 
-/// Messages prepared ahead: a unit of the store expands to a few of them, and is then read once.
-const AHEAD: usize = 16;
+/// Octets of messages that are prepared at a time, before one unit more is read.
+pub(crate) const BATCH: usize = 256 * 1024;
+/// Octets of messages that are held at most. A unit of the store expands to fewer nearly always, and
+/// is then read once.
+const MAX_HELD: usize = 512 * 1024;
 
-/// A transfer being sent: gives one message after the other, each with its two octets of length.
+/// A transfer being sent: gives messages, each with its two octets of length.
 ///
-/// The zone is read unit by unit. What a unit expands to beyond [`AHEAD`] messages (huge RRsets)
-/// is read again from where it stopped, so that memory stays at that many messages.
+/// The zone is read unit by unit. What a unit expands to beyond [`MAX_HELD`] octets (huge RRsets)
+/// is read again from where it stopped, so that memory stays at that much.
 #[derive(Debug)]
 pub struct Transfer {
     request: TransferRequest,
@@ -250,17 +252,9 @@ pub struct Transfer {
     /// Records of that block that are in messages already.
     skip: usize,
     state: Stage,
-    /// The message given out last.
-    current: Draft,
-    /// Messages in order; the last one may take more.
-    ahead: VecDeque<Draft>,
-    /// Emptied ones, for their buffers.
-    spare: Vec<Draft>,
-    /// Octets kept free for OPT and TSIG.
-    reserve: usize,
-    sent_first: bool,
-    /// Records given out, the SOA at both ends counted.
-    pub records: u64,
+    messages: Messages,
+    /// Octets of the messages that were given out.
+    given: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -271,21 +265,13 @@ enum Stage {
 }
 
 impl Transfer {
-    pub fn new(request: TransferRequest) -> Self {
-        let reserve = request.tsig.as_ref().map_or(0, ServerTsig::record_len)
-            + request.opt.as_ref().map_or(0, |o| 11 + o.len());
-        let mut first = Draft::default();
-        first.open(&request, true);
+    pub fn new(mut request: TransferRequest) -> Self {
         Transfer {
             block: 0,
             skip: 0,
             state: Stage::Records,
-            current: Draft::default(),
-            ahead: VecDeque::from([first]),
-            spare: Vec::new(),
-            reserve,
-            sent_first: false,
-            records: 0,
+            messages: Messages::new(&mut request),
+            given: 0,
             request,
         }
     }
@@ -294,58 +280,75 @@ impl Transfer {
         &self.request
     }
 
-    /// The next message with its length in front; `None` after the last.
+    /// Records that are in messages, the SOA at both ends counted.
+    pub fn records(&self) -> u64 {
+        self.messages.records
+    }
+
+    /// What is to be sent next: messages back to back, each with its length in front, as far as they
+    /// were not [`sent`](Transfer::sent); `None` after the last.
+    pub fn unsent(&mut self, now: Timestamp) -> Option<&[u8]> {
+        if self.given == self.messages.complete {
+            self.fill(now);
+        }
+        let unsent = &self.messages.out[self.given..self.messages.complete];
+        (!unsent.is_empty()).then_some(unsent)
+    }
+
+    /// So many octets of it were sent.
+    pub fn sent(&mut self, octets: usize) {
+        self.given = self.messages.complete.min(self.given + octets);
+    }
+
+    /// The next message alone, as sent.
     pub fn next_message(&mut self, now: Timestamp) -> Option<&[u8]> {
-        // A message is complete when another one was begun after it, or nothing follows.
-        while self.ahead.len() < 2 && self.state != Stage::Done {
-            match self.state {
-                Stage::Records => self.read_block(),
-                _ => self.close(),
-            }
-        }
-        let next = self.ahead.pop_front().filter(|d| d.count > 0)?;
-        self.spare.push(std::mem::replace(&mut self.current, next));
-        self.records += self.current.count as u64;
-        self.finish_message(now);
-        self.sent_first = true;
-        Some(&self.current.out)
+        let len = self.unsent(now)?.first_chunk()?;
+        let len = 2 + usize::from(u16::from_be_bytes(*len));
+        let from = self.given;
+        self.sent(len);
+        self.messages.out.get(from..self.given)
     }
 
-    /// The closing SOA was given out.
+    /// All messages to the closing SOA were given out.
     pub fn is_complete(&self) -> bool {
-        self.state == Stage::Done && self.ahead.is_empty()
+        self.state == Stage::Done && self.given == self.messages.complete
     }
 
-    fn read_block(&mut self) {
-        if self.request.increment.is_some() {
-            return self.read_increment();
-        }
-        let version = self.request.version.clone();
-        let (units, blocks) = (version.unit_count(), version.block_count());
-        let (apex, reserve) = (version.apex().as_wire(), self.reserve);
-        let (skip, mut index, mut stalled) = (self.skip, 0usize, false);
-        let Transfer {
-            request,
-            ahead,
-            spare,
-            ..
-        } = self;
-        let mut put = |r: Record<'_>| {
-            if index >= skip && !stalled && !push(ahead, spare, request, &r, apex, reserve) {
-                stalled = true;
+    /// Prepares more messages, those before having been given out.
+    fn fill(&mut self, now: Timestamp) {
+        self.messages.drop_complete();
+        self.given = 0;
+        while self.messages.complete < BATCH && self.state != Stage::Done {
+            match self.state {
+                Stage::Records => self.read_block(now),
+                _ => self.close(now),
             }
-            index += usize::from(!stalled);
+        }
+    }
+
+    fn read_block(&mut self, now: Timestamp) {
+        if self.request.increment.is_some() {
+            return self.read_increment(now);
+        }
+        let version = &self.request.version;
+        let (units, blocks) = (version.unit_count(), version.block_count());
+        let mut part = Part {
+            messages: &mut self.messages,
+            now,
+            skip: self.skip,
+            index: 0,
+            stalled: false,
         };
         if self.block < units {
-            version.unit(self.block).for_each_record(&mut put);
+            version.unit(self.block).expand(&mut part);
         } else if self.block < units + blocks {
-            version.for_each_record_in_block(self.block - units, &mut put);
+            version.expand_block(self.block - units, &mut part);
         } else {
             self.state = Stage::Closing;
             return;
         }
-        if stalled {
-            self.skip = index;
+        if part.stalled {
+            self.skip = part.index;
         } else {
             self.skip = 0;
             self.block += 1;
@@ -353,80 +356,31 @@ impl Transfer {
     }
 
     /// As many records of an increment as there is room for.
-    fn read_increment(&mut self) {
+    fn read_increment(&mut self, now: Timestamp) {
         let Some(mut increment) = self.request.increment.take() else {
             return;
         };
-        let version = self.request.version.clone();
-        let (apex, reserve) = (version.apex().as_wire(), self.reserve);
-        let Transfer {
-            request,
-            ahead,
-            spare,
-            ..
-        } = self;
-        let all = increment.feed(&mut |r| push(ahead, spare, request, r, apex, reserve));
+        let messages = &mut self.messages;
+        let all = increment.feed(&mut |r| messages.push(r, now));
         self.request.increment = Some(increment);
         if all {
             self.state = Stage::Closing;
         }
     }
 
-    fn close(&mut self) {
-        let version = self.request.version.clone();
-        let apex = version.apex().as_wire();
+    fn close(&mut self, now: Timestamp) {
+        let version = &self.request.version;
         let soa = Record {
-            owner: apex,
+            owner: version.apex().as_wire(),
             rtype: Rtype::SOA,
             ttl: version.soa_ttl(),
             rdata: version.soa(),
         };
-        push(
-            &mut self.ahead,
-            &mut self.spare,
-            &self.request,
-            &soa,
-            apex,
-            self.reserve,
-        );
-        self.state = Stage::Done;
-    }
-
-    fn finish_message(&mut self, now: Timestamp) {
-        let draft = &mut self.current;
-        let mut counts = [u16::from(!self.sent_first), draft.count, 0, 0];
-        if !self.sent_first {
-            self.request.push_opt(&mut draft.out, &mut counts);
+        if self.messages.push(&soa, now) {
+            self.messages.end(now);
+            self.state = Stage::Done;
         }
-        put_counts(&mut draft.out, 2, &counts);
-        if let Some(tsig) = &mut self.request.tsig {
-            tsig.sign(&mut draft.out, 2, now);
-        }
-        frame::close_frame(&mut draft.out, 0);
     }
-}
-
-/// Puts a record into the last message, or into a new one; `false` when that would be too many.
-fn push(
-    ahead: &mut VecDeque<Draft>,
-    spare: &mut Vec<Draft>,
-    request: &TransferRequest,
-    r: &Record<'_>,
-    apex: &[u8],
-    reserve: usize,
-) -> bool {
-    if ahead.back_mut().is_some_and(|d| d.push(r, apex, reserve)) {
-        return true;
-    }
-    if ahead.len() >= AHEAD {
-        return false;
-    }
-    let mut draft = spare.pop().unwrap_or_default();
-    draft.open(request, false);
-    // A record fits an empty message: the loader refuses larger ones (Z130).
-    draft.push(r, apex, reserve);
-    ahead.push_back(draft);
-    true
 }
 
 fn put_counts(out: &mut [u8], start: usize, counts: &[u16; 4]) {
@@ -438,168 +392,309 @@ fn put_counts(out: &mut [u8], start: usize, counts: &[u16; 4]) {
     }
 }
 
-/// A message being filled.
-#[derive(Debug, Default)]
-struct Draft {
-    /// Length, then the message.
-    out: Vec<u8>,
-    count: u16,
-    /// Offset in the message of the apex spelled as the zone has it; 0: not there yet.
-    apex_at: u16,
-    /// The owner of the record before, and its offset.
-    owner: Vec<u8>,
-    owner_at: u16,
+/// One unit or chain block on its way into messages.
+struct Part<'t> {
+    messages: &'t mut Messages,
+    now: Timestamp,
+    /// Records to leave out.
+    skip: usize,
+    /// Records seen until it stalled.
+    index: usize,
+    /// There is no room for more.
+    stalled: bool,
 }
 
-impl Draft {
-    fn open(&mut self, request: &TransferRequest, first: bool) {
-        self.out.clear();
-        self.out.reserve(CLOSE_AT + MAX_HEAD);
-        self.out.extend_from_slice(&[0, 0]);
-        (self.count, self.apex_at, self.owner_at) = (0, 0, 0);
-        self.owner.clear();
-        if first {
-            request.head(rcode::NOERROR, &mut self.out);
-            // A pointer to the question would change the letter case of the zone's names.
-            if request.qname == request.version.apex().as_wire() && request.qname.len() > 1 {
-                self.apex_at = HEADER as u16;
-            }
-        } else {
-            let flags = request.flags | flag::AA;
-            self.out.extend_from_slice(&request.id.to_be_bytes());
-            self.out.extend_from_slice(&flags.to_be_bytes());
-            self.out.extend_from_slice(&[0; 8]);
-        }
+impl Sink for Part<'_> {
+    fn owner(&mut self, name: &[u8]) {
+        self.messages.owner(name);
     }
 
-    /// Appends a record; `false` and nothing written when it does not fit.
-    fn push(&mut self, r: &Record<'_>, apex: &[u8], reserve: usize) -> bool {
-        let start = self.out.len();
-        if self.count == u16::MAX {
-            return false;
+    #[inline]
+    fn record<const N: usize>(&mut self, rtype: Rtype, ttl: u32, rdata: [&[u8]; N]) {
+        if self.stalled {
+            return;
         }
-        if self.owner_at != 0 && self.owner == r.owner && !composer::may_compress(r.rtype) {
-            return self.push_as_is(r, reserve);
+        if self.index >= self.skip && !self.messages.record(rtype, ttl, rdata, self.now) {
+            self.stalled = true;
+            return;
         }
-        let apex_at = self.apex_at;
-        self.push_owner(r.owner, apex);
-        let mut fixed = [0u8; 10];
-        fixed[..2].copy_from_slice(&r.rtype.0.to_be_bytes());
-        fixed[2..4].copy_from_slice(&CLASS_IN.to_be_bytes());
-        fixed[4..8].copy_from_slice(&r.ttl.to_be_bytes());
-        self.out.extend_from_slice(&fixed);
-        let rdata_at = self.out.len();
-        self.push_rdata(r.rtype, r.rdata, apex);
-        let len = (self.out.len() - rdata_at) as u16;
-        self.out[rdata_at - 2..rdata_at].copy_from_slice(&len.to_be_bytes());
-        let max = if self.count == 0 {
-            MAX_MESSAGE
-        } else {
-            CLOSE_AT
+        self.index += 1;
+    }
+}
+
+/// Messages on their way out.
+#[derive(Debug)]
+struct Messages {
+    /// Each with its length in front, back to back; the last one is being filled.
+    out: Vec<u8>,
+    /// Octets of those that are complete.
+    complete: usize,
+    /// Records of the one being filled, and of all.
+    count: u16,
+    records: u64,
+    /// Most octets that the one being filled may have: what is kept free for OPT and TSIG is left
+    /// out.
+    limit: usize,
+    /// What a message begins with, and whether the question follows.
+    header: [u8; HEADER],
+    is_first: bool,
+    opt: Option<Vec<u8>>,
+    tsig: Option<ServerTsig>,
+    /// Octets for OPT and TSIG.
+    reserve: usize,
+    names: Names,
+}
+
+/// Names that the message being filled can point to.
+#[derive(Debug, Default)]
+struct Names {
+    /// The apex, spelled as the zone has it.
+    apex: Vec<u8>,
+    /// Its offset in the message; 0: it is not there.
+    apex_at: u16,
+    /// Owner of the records that come, and its offset; 0: it is to be written, or stands where no
+    /// pointer reaches.
+    owner: Vec<u8>,
+    owner_at: u16,
+    /// The same of the last one before that can be pointed to.
+    before: Vec<u8>,
+    before_at: u16,
+}
+
+impl Messages {
+    fn new(request: &mut TransferRequest) -> Self {
+        let reserve = request.tsig.as_ref().map_or(0, ServerTsig::record_len)
+            + request.opt.as_ref().map_or(0, |o| 11 + o.len());
+        let mut header = [0; HEADER];
+        header[..2].copy_from_slice(&request.id.to_be_bytes());
+        header[2..4].copy_from_slice(&(request.flags | flag::AA).to_be_bytes());
+        let mut all = Messages {
+            out: Vec::with_capacity(BATCH + 2 * MAX_MESSAGE),
+            complete: 0,
+            count: 0,
+            records: 0,
+            limit: MAX_MESSAGE - reserve,
+            header,
+            is_first: true,
+            opt: None,
+            tsig: request.tsig.take(),
+            reserve,
+            names: Names::default(),
         };
-        if self.out.len() - 2 > max - reserve {
-            self.out.truncate(start);
-            self.apex_at = apex_at;
-            self.owner_at = 0;
-            return false;
+        let mut opt = Vec::new();
+        let mut counts = [0; 4];
+        request.push_opt(&mut opt, &mut counts);
+        all.opt = (counts[3] > 0).then_some(opt);
+        let apex = request.version.apex().as_wire();
+        all.names.apex.extend_from_slice(apex);
+        all.out.extend_from_slice(&[0, 0]);
+        request.head(rcode::NOERROR, &mut all.out);
+        // A pointer to the question would change the letter case of the zone's names.
+        if request.qname == apex && apex.len() > 1 {
+            all.names.apex_at = HEADER as u16;
         }
-        self.count += 1;
+        all
+    }
+
+    /// The records that come are of this owner.
+    fn owner(&mut self, name: &[u8]) {
+        let names = &mut self.names;
+        if names.owner_at != 0 {
+            std::mem::swap(&mut names.owner, &mut names.before);
+            names.before_at = std::mem::take(&mut names.owner_at);
+        }
+        names.owner.clear();
+        names.owner.extend_from_slice(name);
+    }
+
+    fn is_full(&self) -> bool {
+        self.complete >= MAX_HELD
+    }
+
+    /// Puts a record into the message being filled, or into a new one; `false` when that would be
+    /// too many.
+    #[inline]
+    fn record<const N: usize>(
+        &mut self,
+        rtype: Rtype,
+        ttl: u32,
+        rdata: [&[u8]; N],
+        now: Timestamp,
+    ) -> bool {
+        if self.append(rtype, ttl, rdata) {
+            return true;
+        }
+        // A record fits an empty message: the loader refuses larger ones (Z130).
+        if self.count > 0 {
+            if self.is_full() {
+                return false;
+            }
+            self.end(now);
+            self.append(rtype, ttl, rdata);
+        }
         true
     }
 
-    /// [`Self::push`] of a record whose owner can be pointed to and whose data stays as it is: most
-    /// records of a signed zone, in two writes.
-    fn push_as_is(&mut self, r: &Record<'_>, reserve: usize) -> bool {
-        let len = r.rdata.len();
-        if self.out.len() - 2 + 12 + len > CLOSE_AT - reserve {
-            self.owner_at = 0;
-            return false;
+    fn push(&mut self, r: &Record<'_>, now: Timestamp) -> bool {
+        if self.names.owner_at == 0 || self.names.owner != r.owner {
+            self.owner(r.owner);
         }
+        self.record(r.rtype, r.ttl, [r.rdata], now)
+    }
+
+    /// Appends a record to the message being filled; `false` and nothing written when it does not
+    /// fit.
+    #[inline]
+    fn append<const N: usize>(&mut self, rtype: Rtype, ttl: u32, rdata: [&[u8]; N]) -> bool {
+        let (out, names) = (&mut self.out, &mut self.names);
+        let (start, was) = (out.len(), (names.apex_at, names.owner_at));
+        let len: usize = rdata.iter().map(|part| part.len()).sum();
+        // The owner as a pointer.
         let mut head = [0u8; 12];
-        head[..2].copy_from_slice(&(0xc000 | self.owner_at).to_be_bytes());
-        head[2..4].copy_from_slice(&r.rtype.0.to_be_bytes());
+        head[..2].copy_from_slice(&(0xc000 | names.owner_at).to_be_bytes());
+        head[2..4].copy_from_slice(&rtype.0.to_be_bytes());
         head[4..6].copy_from_slice(&CLASS_IN.to_be_bytes());
-        head[6..10].copy_from_slice(&r.ttl.to_be_bytes());
+        head[6..10].copy_from_slice(&ttl.to_be_bytes());
         head[10..].copy_from_slice(&(len as u16).to_be_bytes());
-        self.out.extend_from_slice(&head);
-        self.out.extend_from_slice(r.rdata);
+        if names.owner_at != 0 {
+            out.extend_from_slice(&head);
+        } else {
+            names.push_owner(start - self.complete - 2, out);
+            out.extend_from_slice(&head[2..]);
+        }
+        match rdata[..] {
+            [rdata] if composer::may_compress(rtype) => {
+                let at = out.len();
+                names.push_rdata(rtype, rdata, out);
+                let len = (out.len() - at) as u16;
+                out[at - 2..at].copy_from_slice(&len.to_be_bytes());
+            }
+            _ => rdata.iter().for_each(|part| out.extend_from_slice(part)),
+        }
+        if out.len() - self.complete - 2 > self.limit || self.count == u16::MAX {
+            out.truncate(start);
+            (names.apex_at, names.owner_at) = was;
+            return false;
+        }
+        self.limit = CLOSE_AT - self.reserve;
         self.count += 1;
         true
     }
 
-    fn push_owner(&mut self, owner: &[u8], apex: &[u8]) {
-        let here = self.out.len() - 2;
-        if self.owner_at != 0 && self.owner == owner {
-            self.out
-                .extend_from_slice(&(0xc000 | self.owner_at).to_be_bytes());
-            return;
+    /// Ends the message being filled and begins the next one.
+    fn end(&mut self, now: Timestamp) {
+        let start = self.complete;
+        let mut counts = [u16::from(self.is_first), self.count, 0, 0];
+        if let Some(opt) = self.opt.take() {
+            self.out.extend_from_slice(&opt);
+            counts[3] = 1;
         }
-        if self.owner_at != 0
-            && let Some(keep) = below(owner, &self.owner)
-        {
+        put_counts(&mut self.out, start + 2, &counts);
+        if let Some(tsig) = &mut self.tsig {
+            tsig.sign(&mut self.out, start + 2, now);
+        }
+        frame::close_frame(&mut self.out, start);
+        self.complete = self.out.len();
+        self.records += u64::from(self.count);
+        (self.count, self.is_first) = (0, false);
+        self.limit = MAX_MESSAGE - self.reserve;
+        self.out.extend_from_slice(&[0, 0]);
+        self.out.extend_from_slice(&self.header);
+        self.names.forget();
+    }
+
+    /// Makes room: complete messages have been given out.
+    fn drop_complete(&mut self) {
+        let len = self.out.len() - self.complete;
+        self.out.copy_within(self.complete.., 0);
+        self.out.truncate(len);
+        self.complete = 0;
+    }
+}
+
+impl Names {
+    /// Another message begins.
+    fn forget(&mut self) {
+        (self.apex_at, self.owner_at, self.before_at) = (0, 0, 0);
+    }
+
+    /// Writes the owner, at offset `here` of the message.
+    fn push_owner(&mut self, here: usize, out: &mut Vec<u8>) {
+        let (owner, apex) = (&self.owner[..], &self.apex[..]);
+        let known = match self.before_at {
+            0 => None,
             // Glue below its cut, for one.
-            self.out.extend_from_slice(&owner[..keep]);
-            self.out
-                .extend_from_slice(&(0xc000 | self.owner_at).to_be_bytes());
-            self.remember(owner, here);
-            return;
-        }
-        let labels = owner.len().saturating_sub(apex.len());
-        if self.apex_at != 0 && owner.ends_with(apex) {
-            if labels == 0 {
-                self.out
-                    .extend_from_slice(&(0xc000 | self.apex_at).to_be_bytes());
-                return;
+            at => below(owner, &self.before).map(|keep| (keep, at)),
+        };
+        let known = known.or_else(|| match self.apex_at {
+            0 => None,
+            at => below(owner, apex).map(|keep| (keep, at)),
+        });
+        let mut at = here;
+        match known {
+            Some((keep, target)) => {
+                out.extend_from_slice(&owner[..keep]);
+                out.extend_from_slice(&(0xc000 | target).to_be_bytes());
+                if keep == 0 {
+                    at = target.into();
+                }
             }
-            self.out.extend_from_slice(&owner[..labels]);
-            self.out
-                .extend_from_slice(&(0xc000 | self.apex_at).to_be_bytes());
-        } else {
-            self.out.extend_from_slice(owner);
-            if here + labels < 0x4000 && owner.ends_with(apex) && apex.len() > 1 {
-                self.apex_at = (here + labels) as u16;
+            None => {
+                out.extend_from_slice(owner);
+                let labels = owner.len().saturating_sub(apex.len());
+                if here + labels < 0x4000 && owner.ends_with(apex) && apex.len() > 1 {
+                    self.apex_at = (here + labels) as u16;
+                }
             }
         }
-        self.remember(owner, here);
-    }
-
-    fn remember(&mut self, owner: &[u8], here: usize) {
         // A pointer has 14 bits; farther names are written again.
-        self.owner_at = if here < 0x4000 { here as u16 } else { 0 };
-        self.owner.clear();
-        if self.owner_at != 0 {
-            self.owner.extend_from_slice(owner);
+        self.owner_at = if at < 0x4000 { at as u16 } else { 0 };
+    }
+
+    /// What a name in RDATA can point to: the octets in front of it, and its offset.
+    #[inline]
+    fn target_of(&self, name: &[u8]) -> Option<(usize, u16)> {
+        let owner = |name| match self.owner_at {
+            0 => None,
+            at => Some((below(name, &self.owner)?, at)),
+        };
+        match self.apex_at {
+            0 => owner(name),
+            // What is not below the apex, as most names of servers, is not below the owner.
+            at => {
+                let keep = below(name, &self.apex)?;
+                owner(name).or(Some((keep, at)))
+            }
         }
     }
 
-    fn push_rdata(&mut self, rtype: Rtype, rdata: &[u8], apex: &[u8]) {
-        if !composer::may_compress(rtype) {
-            self.out.extend_from_slice(rdata);
-            return;
-        }
+    /// Writes RDATA of a type whose names may be compressed.
+    fn push_rdata(&self, rtype: Rtype, rdata: &[u8], out: &mut Vec<u8>) {
         let mut done = 0;
-        let (out, owner) = (&mut self.out, &self.owner);
-        let (owner_at, apex_at) = (self.owner_at, self.apex_at);
-        canon::for_each_name(rtype, rdata, |range| {
-            let name = &rdata[range.clone()];
-            let known = [(owner_at, &owner[..]), (apex_at, apex)]
-                .into_iter()
-                .filter(|(at, _)| *at != 0)
-                .find_map(|(at, suffix)| Some((at, below(name, suffix)?)));
-            if let Some((at, keep)) = known {
+        let mut name_at = |range: std::ops::Range<usize>| {
+            if let Some((keep, target)) = self.target_of(&rdata[range.clone()]) {
                 out.extend_from_slice(&rdata[done..range.start + keep]);
-                out.extend_from_slice(&(0xc000 | at).to_be_bytes());
+                out.extend_from_slice(&(0xc000 | target).to_be_bytes());
                 done = range.end;
             }
-        });
-        self.out.extend_from_slice(&rdata[done..]);
+        };
+        match rtype {
+            // Nothing but a name.
+            Rtype::NS | Rtype::CNAME | Rtype::PTR => name_at(0..rdata.len()),
+            _ => canon::for_each_name(rtype, rdata, name_at),
+        }
+        out.extend_from_slice(&rdata[done..]);
     }
 }
 
 /// Octets of the labels in front of `suffix`, when `name` ends in exactly it on a label boundary.
 fn below(name: &[u8], suffix: &[u8]) -> Option<usize> {
     let split = name.len().checked_sub(suffix.len())?;
-    if suffix.len() <= 1 || &name[split..] != suffix {
+    let [.., last, 0] = suffix else {
+        return None;
+    };
+    // Most names differ here.
+    if name[name.len() - 2] != *last || name[split] != suffix[0] || &name[split..] != suffix {
         return None;
     }
     let mut at = 0;

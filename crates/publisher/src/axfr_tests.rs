@@ -55,7 +55,7 @@ pub(crate) fn receive(mut t: Transfer, mut tsig: Option<ClientTsig>) -> (Vec<Rec
         }
     }
     assert!(t.is_complete() && tsig.is_none_or(|t| t.is_complete()));
-    assert_eq!(t.records as usize, records.len());
+    assert_eq!(t.records() as usize, records.len());
     (records, sizes)
 }
 

@@ -1,11 +1,11 @@
 //! What a job may touch beside changed content, and which signatures stay.
 
 use cascade_time::Timestamp;
+use cascade_zone::LeafSums;
 use cascade_zone::ZoneVersion;
 use cascade_zone::block::BlockSums;
 use cascade_zone::denial::blocks_where;
 use cascade_zone::tree::Item;
-use cascade_zone::version::LeafSums;
 use thiserror::Error;
 
 use crate::refresh::Spread;

@@ -8,8 +8,9 @@ use crate::key;
 use crate::leaf::Flags;
 use crate::rtype::Rtype;
 use crate::sidecar::{NSEC_SET, SLeaf};
+use crate::sums::sum_pair;
 use crate::tree::Item;
-use crate::version::{LeafRef, ZoneVersion, sum_pair};
+use crate::version::{LeafRef, ZoneVersion};
 
 /// Something that does not hold.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -14,12 +14,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::codec::{Reader, push_counts, push_masks, read_counts, read_masks, u16_at, u32_at};
+use crate::expand::{Buffers, Sink, Whole};
 use crate::fingerprint::{Fingerprint, Hasher};
 use crate::id::ZoneId;
 use crate::name::Name;
 use crate::rtype::Rtype;
 use crate::slots::{KeyTable, MAX_SLOTS};
 use crate::tree::{Item, Sums};
+use crate::version::Record;
 
 /// Rows a full build puts into a block.
 pub const BLOCK_ROWS: usize = 128;
@@ -709,11 +711,17 @@ fn sum_block(block: &DBlock, ctx: &ChainContext<'_>) -> (BlockSums, Fingerprint)
         ..Default::default()
     };
     let mut hasher = Hasher::new(ctx.zone);
-    for_each_record(block, ctx, &mut |owner, rtype, ttl, rdata| {
-        sums.records += 1;
-        sums.wire += owner.len() as u64 + 10 + rdata.len() as u64;
-        sums.fp.add(hasher.record(owner, rtype, ttl, rdata));
-    });
+    let (records, wire, fp) = (&mut sums.records, &mut sums.wire, &mut sums.fp);
+    let mut add = |r: Record<'_>| {
+        *records += 1;
+        *wire += r.owner.len() as u64 + 10 + r.rdata.len() as u64;
+        fp.add(hasher.record(r.owner, r.rtype, r.ttl, r.rdata));
+    };
+    expand(
+        block,
+        ctx,
+        &mut Whole::new(&mut Buffers::default(), &mut add),
+    );
     let v = block.view();
     for c in v.columns().unwrap_or_default() {
         let count: usize = c.present.iter().map(|b| b.count_ones() as usize).sum();
@@ -734,14 +742,10 @@ fn sum_block(block: &DBlock, ctx: &ChainContext<'_>) -> (BlockSums, Fingerprint)
 }
 
 /// Expands the NSEC3 records of a block with their RRSIGs, in order.
-pub(crate) fn for_each_record(
-    block: &DBlock,
-    ctx: &ChainContext<'_>,
-    f: &mut dyn FnMut(&[u8], Rtype, u32, &[u8]),
-) {
+pub(crate) fn expand(block: &DBlock, ctx: &ChainContext<'_>, sink: &mut impl Sink) {
     let mut walk = RowWalk::new(block, *ctx);
     while walk.key().is_some() {
-        walk.take(f);
+        walk.take(sink);
     }
 }
 
@@ -754,6 +758,8 @@ pub(crate) struct RowWalk<'a> {
     /// Row at hand.
     i: usize,
     apex_lower: Name,
+    /// Of an owner, as RRSIG counts them (RFC 4034 §3.1.3).
+    labels: u8,
     owner: Vec<u8>,
     rdata: Vec<u8>,
 }
@@ -768,6 +774,7 @@ impl<'a> RowWalk<'a> {
             columns: v.columns().unwrap_or_default(),
             i: 0,
             apex_lower: ctx.apex.to_lowercase(),
+            labels: ctx.apex.label_count() as u8 + 1,
             owner: Vec::with_capacity(300),
             rdata: Vec::with_capacity(600),
         }
@@ -805,40 +812,34 @@ impl<'a> RowWalk<'a> {
     }
 
     /// Emits the NSEC3 of the row at hand with its signatures and moves on.
-    pub(crate) fn take(&mut self, f: &mut dyn FnMut(&[u8], Rtype, u32, &[u8])) {
+    pub(crate) fn take(&mut self, sink: &mut impl Sink) {
         let Some(hash) = self.key() else {
             return;
         };
         let (ttl, next) = (self.block.ttl(), self.next());
-        let (mut owner, mut rdata) = (
-            std::mem::take(&mut self.owner),
-            std::mem::take(&mut self.rdata),
-        );
-        owner.clear();
-        self.ctx.push_owner(hash, &mut owner);
-        rdata.clear();
+        self.owner.clear();
+        self.ctx.push_owner(hash, &mut self.owner);
+        sink.owner(&self.owner);
+        self.rdata.clear();
         let bitmap = self.v.bitmap(self.i);
-        self.ctx.push_rdata(next, bitmap, &mut rdata);
-        f(&owner, Rtype::NSEC3, ttl, &rdata);
+        self.ctx.push_rdata(next, bitmap, &mut self.rdata);
+        sink.record(Rtype::NSEC3, ttl, [&self.rdata]);
         for sig in self.sigs() {
             let Some(key) = self.ctx.keys.get(sig.slot) else {
                 continue;
             };
-            rdata.clear();
-            let fields = RrsigFields {
+            let head = rrsig_head(&RrsigFields {
                 covered: Rtype::NSEC3,
                 algorithm: key.algorithm,
-                labels: self.ctx.apex.label_count() as u8 + 1,
+                labels: self.labels,
                 original_ttl: ttl,
                 expiration: sig.expiration,
                 inception: sig.inception,
                 tag: key.tag,
-            };
+            });
             let signer = self.apex_lower.as_wire();
-            push_rrsig(&fields, signer, sig.signature, &mut rdata);
-            f(&owner, Rtype::RRSIG, ttl, &rdata);
+            sink.record(Rtype::RRSIG, ttl, [&head, signer, sig.signature]);
         }
-        (self.owner, self.rdata) = (owner, rdata);
         self.i += 1;
     }
 }
@@ -855,15 +856,23 @@ pub struct RrsigFields {
     pub tag: u16,
 }
 
+/// The fields in wire form.
+#[inline]
+pub(crate) fn rrsig_head(f: &RrsigFields) -> [u8; 18] {
+    let mut head = [0; 18];
+    head[..2].copy_from_slice(&f.covered.0.to_be_bytes());
+    (head[2], head[3]) = (f.algorithm, f.labels);
+    head[4..8].copy_from_slice(&f.original_ttl.to_be_bytes());
+    head[8..12].copy_from_slice(&f.expiration.to_be_bytes());
+    head[12..16].copy_from_slice(&f.inception.to_be_bytes());
+    head[16..].copy_from_slice(&f.tag.to_be_bytes());
+    head
+}
+
 /// Appends RRSIG RDATA; `signer` is the apex in lower case. With an empty signature this is the
 /// head of the signed data (RFC 4034 §3.1.8.1).
 pub fn push_rrsig(f: &RrsigFields, signer: &[u8], signature: &[u8], out: &mut Vec<u8>) {
-    out.extend_from_slice(&f.covered.0.to_be_bytes());
-    out.extend_from_slice(&[f.algorithm, f.labels]);
-    out.extend_from_slice(&f.original_ttl.to_be_bytes());
-    out.extend_from_slice(&f.expiration.to_be_bytes());
-    out.extend_from_slice(&f.inception.to_be_bytes());
-    out.extend_from_slice(&f.tag.to_be_bytes());
+    out.extend_from_slice(&rrsig_head(f));
     out.extend_from_slice(signer);
     out.extend_from_slice(signature);
 }

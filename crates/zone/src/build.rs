@@ -30,9 +30,10 @@ use crate::pool::{NoHash, Pool};
 use crate::rtype::Rtype;
 use crate::settle::settle_all;
 use crate::slots::KeyTable;
+use crate::sums::{LeafSums, sum_pair};
 use crate::tree::Tree;
 use crate::update::OwnerChange;
-use crate::version::{LeafRef, LeafSums, ZoneVersion, sum_pair};
+use crate::version::{LeafRef, ZoneVersion};
 
 /// Records one range holds at least, so that ranges are worth a task.
 const RANGE_RECORDS: usize = 16 * 1024;

@@ -7,9 +7,10 @@ use std::cmp::Ordering;
 use std::ops::ControlFlow;
 
 use crate::block::{BlockRef, ChainContext, RowWalk};
+use crate::expand::{Buffers, OwnerWalk, Whole};
 use crate::rtype::Rtype;
 use crate::tree::Item;
-use crate::version::{OwnerWalk, Record, Unit, ZoneVersion};
+use crate::version::{Record, Unit, ZoneVersion};
 
 /// One record that only one of two versions has.
 #[derive(Clone, Copy, Debug)]
@@ -130,6 +131,7 @@ struct Rows<'a> {
     blocks: std::vec::IntoIter<&'a BlockRef>,
     context: Option<ChainContext<'a>>,
     at: Option<RowWalk<'a>>,
+    whole: Buffers,
     read: u64,
 }
 
@@ -139,6 +141,7 @@ impl<'a> Rows<'a> {
             blocks: blocks.into_iter(),
             context: version.chain().map(|c| c.context(version)),
             at: None,
+            whole: Buffers::default(),
             read: 0,
         };
         all.settle();
@@ -171,14 +174,7 @@ impl Walk for Rows<'_> {
 
     fn take(&mut self, f: &mut dyn FnMut(Record<'_>)) {
         if let Some(walk) = &mut self.at {
-            walk.take(&mut |owner, rtype, ttl, rdata| {
-                f(Record {
-                    owner,
-                    rtype,
-                    ttl,
-                    rdata,
-                });
-            });
+            walk.take(&mut Whole::new(&mut self.whole, f));
         }
         self.settle();
     }

@@ -112,28 +112,57 @@ pub fn ancestors_from_apex(key: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// Appends the uncompressed wire name of `key` below `apex`, in lower case, or in the spelling
-/// that `case` holds: one bit per label octet in wire order, 1 = upper case.
-pub fn push_wire(key: &[u8], case: Option<&[u8]>, apex: &[u8], out: &mut Vec<u8>) {
-    if case.is_none() && memchr::memchr(1, key).is_none() {
-        // Nothing is escaped: labels are copied as they stand, the leftmost first.
-        let mut end = key.len();
-        while end > 0 {
-            let start = memchr::memrchr(0, &key[..end - 1]).map_or(0, |i| i + 1);
-            out.push((end - 1 - start) as u8);
-            out.extend_from_slice(&key[start..end - 1]);
-            end = start;
-        }
-        out.extend_from_slice(apex);
-        return;
+/// that `case` holds: one bit per label octet in wire order, 1 = upper case. Gives the number of
+/// labels below the apex.
+pub fn push_wire(key: &[u8], case: Option<&[u8]>, apex: &[u8], out: &mut Vec<u8>) -> u8 {
+    if case.is_some() || key.contains(&1) {
+        return push_wire_slowly(key, case, apex, out);
     }
-    push_wire_slowly(key, case, apex, out);
+    // Nothing is escaped: labels are copied as they stand, the leftmost first.
+    let (mut end, mut labels) = (key.len(), 0);
+    while end > 0 {
+        let start = label_start(key, end);
+        out.push((end - 1 - start) as u8);
+        out.extend_from_slice(&key[start..end - 1]);
+        (end, labels) = (start, labels + 1);
+    }
+    out.extend_from_slice(apex);
+    labels
 }
 
-fn push_wire_slowly(key: &[u8], case: Option<&[u8]>, apex: &[u8], out: &mut Vec<u8>) {
-    let mut end = key.len();
+/// True only if the key is one label and nothing in it is escaped. Without a loop where keys are as
+/// short as most are: how often it would run cannot be foreseen.
+#[inline]
+pub(crate) fn is_one_plain_label(key: &[u8]) -> bool {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    // Octets below 2 get their high bit, and so may others above such an octet.
+    let low = |octets: &[u8; 8]| {
+        let b = u64::from_le_bytes(*octets);
+        b.wrapping_sub(2 * ONES) & !b & (0x80 * ONES)
+    };
+    let Some((end, label)) = key.split_last() else {
+        return false;
+    };
+    match (label.first_chunk::<8>(), key.last_chunk::<8>()) {
+        // The closing octet alone, which is the highest of its eight.
+        (Some(first), Some(last)) if key.len() <= 16 => {
+            low(first) == 0 && low(last) == 0x80 << 56 && *end == 0
+        }
+        _ => *end == 0 && matches!(label.len(), 1..=63) && label.iter().all(|b| *b > 1),
+    }
+}
+
+/// Where the label begins whose closing `00` is at `end - 1`.
+fn label_start(key: &[u8], end: usize) -> usize {
+    let before = key[..end - 1].iter().rposition(|&b| b == 0);
+    before.map_or(0, |i| i + 1)
+}
+
+fn push_wire_slowly(key: &[u8], case: Option<&[u8]>, apex: &[u8], out: &mut Vec<u8>) -> u8 {
+    let (mut end, mut labels) = (key.len(), 0);
     let mut bit = 0usize;
     while end > 0 {
-        let start = memchr::memrchr(0, &key[..end - 1]).map_or(0, |i| i + 1);
+        let start = label_start(key, end);
         let at = out.len();
         out.push(0);
         let mut label = key[start..end - 1].iter();
@@ -148,9 +177,10 @@ fn push_wire_slowly(key: &[u8], case: Option<&[u8]>, apex: &[u8], out: &mut Vec<
             bit += 1;
         }
         out[at] = (out.len() - at - 1) as u8;
-        end = start;
+        (end, labels) = (start, labels + 1);
     }
     out.extend_from_slice(apex);
+    labels
 }
 
 /// The spelling of the labels of `owner` below `apex`, or `None` when all are lower case.
@@ -226,6 +256,17 @@ pub(crate) mod tests {
             name = name.child(l).ok()?;
         }
         Some(name.as_wire().to_vec())
+    }
+
+    proptest! {
+        #[test]
+        fn one_plain_label_is_that(label in prop::collection::vec(prop_oneof![0u8..4, any::<u8>()], 0..24)) {
+            let plain = |label: &[u8]| !label.is_empty() && label.iter().all(|b| *b > 1);
+            let mut key = label.clone();
+            key.push(0);
+            prop_assert_eq!(is_one_plain_label(&key), plain(&label));
+            prop_assert!(label.last().is_none_or(|b| *b == 0) || !is_one_plain_label(&label));
+        }
     }
 
     #[test]

@@ -246,6 +246,11 @@ impl ULeaf {
         r.take(rest as usize).unwrap_or(&[])
     }
 
+    /// The owner blobs.
+    pub(crate) fn body(&self) -> Reader<'_> {
+        Reader::new(self.0.get(self.body_at()..).unwrap_or(&[]))
+    }
+
     /// Walks all owners.
     pub fn iter<'a>(&'a self, kinds: &'a Kinds) -> RawIter<'a> {
         self.iter_from_restart(0, kinds)
@@ -394,10 +399,9 @@ impl<'a> RawIter<'a> {
         self.advance(|r, n| (0..n).try_for_each(|_| skip_set(r, kinds)))
     }
 
-    /// The same, and the owner's sets, so that they are read once.
-    pub fn next_with(&mut self, sets: &mut Vec<RawSet<'a>>) -> Option<RawOwner<'a>> {
+    /// The same; the owner's sets are appended to `sets`, so that they are read once.
+    pub fn next_into(&mut self, sets: &mut Vec<RawSet<'a>>) -> Option<RawOwner<'a>> {
         let kinds = self.kinds;
-        sets.clear();
         self.advance(|r, n| {
             (0..n).try_for_each(|_| {
                 sets.push(read_set(r, kinds)?);
@@ -462,22 +466,14 @@ impl<'a> RawIter<'a> {
     /// Flags, key and spelling of the owner at hand.
     #[inline]
     fn head(&mut self) -> Option<(Flags, Option<&'a [u8]>)> {
-        let flags = Flags(self.r.u8()?);
-        let shared = self.r.varint()? as usize;
-        let rest = self.r.varint()? as usize;
-        if shared > self.key.len() || shared + rest > MAX_KEY {
+        let head = read_head(&mut self.r)?;
+        if head.shared > self.key.len() || head.shared + head.rest.len() > MAX_KEY {
             return None;
         }
-        self.shared = shared as u32;
-        self.key.truncate(shared);
-        self.key.extend_from_slice(self.r.take(rest)?);
-        let case = if flags.has_case() {
-            let n = self.r.varint()?;
-            Some(self.r.take(n as usize)?)
-        } else {
-            None
-        };
-        Some((flags, case))
+        self.shared = head.shared as u32;
+        self.key.truncate(head.shared);
+        self.key.extend_from_slice(head.rest);
+        Some((head.flags, head.case))
     }
 
     #[inline]
@@ -506,12 +502,48 @@ impl<'a> RawIter<'a> {
     }
 }
 
+/// What stands in front of an owner's sets.
+#[derive(Clone, Copy)]
+pub(crate) struct Head<'a> {
+    pub flags: Flags,
+    /// Octets of the key of the owner before with which this one's begins, and how it goes on.
+    pub shared: usize,
+    pub rest: &'a [u8],
+    /// From `rest` to the end of the leaf.
+    pub tail: &'a [u8],
+    pub case: Option<&'a [u8]>,
+}
+
+#[inline(always)]
+pub(crate) fn read_head<'a>(r: &mut Reader<'a>) -> Option<Head<'a>> {
+    let flags = Flags(r.u8()?);
+    let shared = r.varint()? as usize;
+    let rest = r.varint()? as usize;
+    let tail = r.rest();
+    let rest = r.take(rest)?;
+    let case = if flags.has_case() {
+        let n = r.varint()?;
+        Some(r.take(n as usize)?)
+    } else {
+        None
+    };
+    Some(Head {
+        flags,
+        shared,
+        rest,
+        tail,
+        case,
+    })
+}
+
 fn skip_set(r: &mut Reader<'_>, kinds: &Kinds) -> Option<()> {
     read_set(r, kinds).map(|_| ())
 }
 
-#[inline]
-fn read_set<'a>(r: &mut Reader<'a>, kinds: &Kinds) -> Option<RawSet<'a>> {
+// Inlined, so that a set is written once where it is wanted: going through the stack costs as much as
+// the reading.
+#[inline(always)]
+pub(crate) fn read_set<'a>(r: &mut Reader<'a>, kinds: &Kinds) -> Option<RawSet<'a>> {
     let kind = r.varint()?;
     let head = r.varint()?;
     let count = head >> 2;

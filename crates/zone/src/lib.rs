@@ -5,7 +5,7 @@
 //!
 //! Reading order: [`name`] and [`key`] (what a name is and how it sorts), [`rtype`] and [`canon`]
 //! (types and canonical RDATA), [`leaf`], [`sidecar`], [`block`], [`pool`] (the immutable bytes),
-//! [`tree`] (how they hang together), [`version`] (one state of a zone), then what is done with
+//! [`tree`] (how they hang together), [`version`] (one state of a zone), [`expand`] (its records), then what is done with
 //! them: [`build`], [`sign`], [`patch`], [`update`], [`diff`], [`denial`], [`parts`], [`replay`],
 //! [`audit`].
 
@@ -18,6 +18,7 @@ pub mod compare;
 mod delta;
 pub mod denial;
 pub mod diff;
+pub mod expand;
 pub mod fingerprint;
 pub mod id;
 pub mod key;
@@ -34,6 +35,7 @@ pub mod sidecar;
 pub mod sign;
 pub mod slots;
 mod splice;
+mod sums;
 pub mod tree;
 pub mod update;
 pub mod version;
@@ -45,6 +47,7 @@ pub use build::{
 pub use compare::{Compared, compare};
 pub use denial::{Chain, Denial, Row};
 pub use diff::{DiffItem, DiffPart, DiffStats, diff, diff_parts, diff_stats, diff_until};
+pub use expand::Sink;
 pub use fingerprint::Fingerprint;
 pub use id::{KeyId, Serial, VersionId, ZoneId};
 pub use leaf::Flags;
@@ -55,5 +58,6 @@ pub use rtype::Rtype;
 pub use sidecar::NSEC_SET;
 pub use sign::{Draft, SetSpec, Sidecar, SidecarBuilder};
 pub use slots::{KeySlot, KeyTable, TableFull};
+pub use sums::LeafSums;
 pub use update::{Edit, Effort, OwnerChange, Update};
-pub use version::{Closest, LeafSums, Owner, RRset, Record, Sig, SoaFields, Unit, ZoneVersion};
+pub use version::{Closest, Owner, RRset, Record, Sig, SoaFields, Unit, ZoneVersion};

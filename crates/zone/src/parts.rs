@@ -36,8 +36,9 @@ use crate::pool::Pool;
 use crate::rtype::Rtype;
 use crate::sidecar::SLeaf;
 use crate::slots::{KeySlot, KeyTable};
+use crate::sums::{LeafSums, is_plain, sum_pair};
 use crate::tree::{Item, Tree};
-use crate::version::{LeafRef, LeafSums, ZoneVersion, is_plain, sum_pair};
+use crate::version::{LeafRef, ZoneVersion};
 
 pub const KINDS: u8 = 0x01;
 pub const BITMAPS: u8 = 0x02;

@@ -14,8 +14,9 @@ use crate::denial::Chain;
 use crate::leaf::Flags;
 use crate::sidecar::SView;
 use crate::sign::{Draft, Sidecar};
+use crate::sums::LeafSums;
 use crate::tree::Item;
-use crate::version::{LeafRef, LeafSums, Owner, OwnerIter, Unit, ZoneVersion};
+use crate::version::{LeafRef, Owner, OwnerIter, Unit, ZoneVersion};
 
 /// Leaves (unit number less one) that stand on either side for the same names and differ.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -37,8 +37,9 @@ use crate::parts::{
 use crate::pool::{Pool, check_set};
 use crate::rtype::Rtype;
 use crate::slots::KeyTable;
+use crate::sums::LeafSums;
 use crate::tree::{Item, Tree};
-use crate::version::{LeafRef, LeafSums, ZoneVersion};
+use crate::version::{LeafRef, ZoneVersion};
 
 pub const HEAD: u8 = 0x30;
 pub const MORE_KINDS: u8 = 0x31;

@@ -5,8 +5,9 @@
 //! [`LEAF_TARGET`]. It is kept around leaves that change; all others are not looked at.
 
 use crate::leaf::{Kinds, LEAF_TARGET, LeafEncoder, RESTART, ULeaf};
+use crate::sums::{LeafSums, sum_made, sum_owner};
 use crate::tree::{Sums, Tree};
-use crate::version::{LeafRef, LeafSums, Unit, ZoneVersion, sum_made, sum_owner};
+use crate::version::{LeafRef, Unit, ZoneVersion};
 
 /// A leaf of fewer octets looks for a neighbour.
 pub const LEAF_MIN: usize = 2 * 1024;

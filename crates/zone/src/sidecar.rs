@@ -106,6 +106,8 @@ pub struct SView<'a> {
     times: &'a [u8],
     next: &'a [u8],
     entries: &'a [u8],
+    /// Number of entries.
+    n: usize,
     sigs: &'a [u8],
     wide: bool,
     nsec_ttl: Option<u32>,
@@ -120,6 +122,7 @@ impl<'a> SView<'a> {
         times: &[],
         next: &[],
         entries: &[],
+        n: 0,
         sigs: &[],
         wide: false,
         nsec_ttl: None,
@@ -148,6 +151,7 @@ impl<'a> SView<'a> {
             times,
             next,
             entries,
+            n,
             sigs: r.rest(),
             wide,
             nsec_ttl: (bytes[3] & 2 != 0).then(|| u32_at(bytes, 12)),
@@ -156,7 +160,7 @@ impl<'a> SView<'a> {
     }
 
     pub fn len(&self) -> usize {
-        self.entries.len() / if self.wide { 8 } else { 5 }
+        self.n
     }
 
     pub fn is_empty(&self) -> bool {
@@ -181,6 +185,7 @@ impl<'a> SView<'a> {
         self.next
     }
 
+    #[inline]
     pub fn entry(&self, i: usize) -> Entry {
         if self.wide {
             let e = &self.entries[i * 8..];

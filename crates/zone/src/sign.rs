@@ -21,8 +21,9 @@ use crate::patch::Alignment;
 use crate::rtype::Rtype;
 use crate::sidecar::{SEncoder, SLeaf};
 use crate::slots::KeyTable;
+use crate::sums::{LeafSums, sum_made, sum_pair, sum_some};
 use crate::tree::{Item, Tree};
-use crate::version::{LeafRef, LeafSums, Unit, ZoneVersion, sum_made, sum_pair, sum_some};
+use crate::version::{LeafRef, Unit, ZoneVersion};
 
 /// So many leaves are not worth the threads of a pool.
 const ALONE: usize = 8;

@@ -9,9 +9,10 @@ use std::collections::BTreeMap;
 use crate::build::BuildError;
 use crate::key;
 use crate::leaf::{LEAF_MAX, LeafEncoder, RESTART, RawIter, RawOwner, ULeaf};
+use crate::sums::{LeafSums, sum_owner, sum_some};
 use crate::tree::{Item, Sums};
 use crate::update::{Job, Made, OwnerChange, OwnerEdit, Writer};
-use crate::version::{LeafRef, LeafSums, Unit, ZoneVersion, sum_owner, sum_some};
+use crate::version::{LeafRef, Unit, ZoneVersion};
 
 /// One leaf being spliced.
 struct Splice<'a> {
@@ -180,7 +181,7 @@ impl<'a> Splice<'a> {
         // What does not follow is counted from the leaf.
         let moved = old.sums().moved(&self.gone, &come);
         let sums = moved.filter(|m| m.content == u.fingerprint());
-        let sums = sums.unwrap_or_else(|| crate::version::sum_made(new, 1, &u, None));
+        let sums = sums.unwrap_or_else(|| crate::sums::sum_made(new, 1, &u, None));
         made.leaves.push(LeafRef::new(u, None, sums));
         Ok(Some(made))
     }

@@ -15,8 +15,9 @@ use crate::leaf::{Flags, Kinds, LEAF_MAX, LEAF_TARGET, LeafEncoder, RdataIter, S
 use crate::rtype::Rtype;
 use crate::settle;
 use crate::splice;
+use crate::sums::{sum_made, sum_pair};
 use crate::tree::Item;
-use crate::version::{LeafRef, Owner, RRset, ZoneVersion, sum_made, sum_pair};
+use crate::version::{LeafRef, Owner, RRset, ZoneVersion};
 
 /// One RRset as it shall be.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -16,7 +16,7 @@ use tokio::time::{Instant, Sleep, sleep, timeout};
 use super::Shared;
 use super::log::Kind;
 use crate::answer::{Outcome, Scratch, Why, answer};
-use crate::axfr::{Transfer, TransferRequest};
+use crate::axfr::{BATCH, Transfer, TransferRequest};
 use crate::context::{QueryContext, Transport};
 use crate::directory::Hold;
 use crate::limits::Connection;
@@ -30,7 +30,7 @@ const READ: usize = 8 * 1024;
 const MAX_UPDATE: usize = 0xffff;
 /// UPDATEs of a connection whose zones have not decided; reading waits meanwhile.
 const MAX_LATE: usize = 64;
-/// Answers, and messages of a transfer, are written once so much has gathered; reading waits meanwhile.
+/// Answers are written once so much has gathered; reading waits meanwhile.
 const MAX_UNSENT: usize = 64 * 1024;
 /// For a peer to take the closing alert of TLS.
 const CLOSE: Duration = Duration::from_secs(2);
@@ -399,7 +399,7 @@ impl Client {
         let mut transfer = Transfer::new(request);
         let result = self.send_all(stream, &mut transfer, stop).await;
         shared.stats.transfers_running.less(1);
-        shared.stats.transfer_records.add(transfer.records);
+        shared.stats.transfer_records.add(transfer.records());
         let took = shared.common.clock.monotonic().saturating_sub(began);
         let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         shared.stats.transfer_millis.add(millis);
@@ -413,7 +413,7 @@ impl Client {
             .open(peer, Kind::TransferFailed, shared.common.clock.now())
         {
             let apex = transfer.request().version.apex();
-            tracing::warn!(%peer, zone = %apex, records = transfer.records, "zone transfer broke off");
+            tracing::warn!(%peer, zone = %apex, records = transfer.records(), "zone transfer broke off");
         }
         Err(End::Closed)
     }
@@ -427,38 +427,30 @@ impl Client {
         let shared = &self.shared;
         let times = **shared.times.load();
         let started = shared.common.clock.monotonic();
-        let mut batch = Vec::new();
+        let entry = transfer.request().entry.clone();
+        let version = transfer.request().version.id();
         while !*stop.borrow() {
             let now = shared.common.clock.now();
             if !transfer.request().is_allowed(&shared.settings.load()) {
                 return Err(End::Closed);
             }
-            let version = transfer.request().version.id();
-            let entry = transfer.request().entry.clone();
-            batch.clear();
-            while batch.len() < MAX_UNSENT
-                && let Some(message) = transfer.next_message(now)
-            {
-                batch.extend_from_slice(message);
-            }
-            if batch.is_empty() {
+            let Some(messages) = transfer.unsent(now) else {
                 return Ok(());
-            }
-            let mut rest = &batch[..];
-            while !rest.is_empty() {
-                let n = tokio::select! {
-                    n = timeout(times.stall, stream.write(rest)) => match n {
-                        Ok(Ok(n)) if n > 0 => n,
-                        _ => return Err(End::Closed),
-                    },
-                    _ = stop.changed() => return Err(End::Stopped),
-                };
-                rest = &rest[n..];
-                let current = entry.slot(shared.role).and_then(|s| s.id());
-                let age = shared.common.clock.monotonic().saturating_sub(started);
-                if current != Some(version) && age > times.retired {
-                    return Err(End::Closed);
-                }
+            };
+            let some = &messages[..messages.len().min(BATCH)];
+            let n = tokio::select! {
+                n = timeout(times.stall, stream.write(some)) => match n {
+                    Ok(Ok(n)) if n > 0 => n,
+                    _ => return Err(End::Closed),
+                },
+                _ = stop.changed() => return Err(End::Stopped),
+            };
+            transfer.sent(n);
+            shared.stats.transfer_octets.add(n as u64);
+            let current = entry.slot(shared.role).and_then(|s| s.id());
+            let age = shared.common.clock.monotonic().saturating_sub(started);
+            if current != Some(version) && age > times.retired {
+                return Err(End::Closed);
             }
             // What TLS still holds goes out before what follows.
             tokio::select! {
@@ -468,7 +460,6 @@ impl Client {
                 },
                 _ = stop.changed() => return Err(End::Stopped),
             }
-            shared.stats.transfer_octets.add(batch.len() as u64);
         }
         Err(End::Stopped)
     }

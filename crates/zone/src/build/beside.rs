@@ -273,8 +273,9 @@ impl<'a, 'e> OldOwners<'a, 'e> {
 
     fn next(&mut self) {
         loop {
+            self.sets.clear();
             if let Some(walk) = &mut self.walk
-                && let Some(owner) = walk.next_with(&mut self.sets)
+                && let Some(owner) = walk.next_into(&mut self.sets)
             {
                 if self.end.is_some_and(|end| walk.key.as_slice() >= end) {
                     self.walk = None;
