@@ -230,9 +230,7 @@ impl Segment {
 
 fn rows_of(chain: &Chain, block: usize) -> impl Iterator<Item = Row> {
     let block = chain.tree().get(block).map(|b| &b.block);
-    block
-        .into_iter()
-        .flat_map(|b| (0..b.len()).filter_map(|i| b.row(i).map(|r| (*r.hash, r.bitmap))))
+    block.into_iter().flat_map(|b| b.rows())
 }
 
 /// A block to make.
@@ -241,6 +239,8 @@ struct Task {
     rows: Vec<Row>,
     next: Hash,
     mode: Mode,
+    /// All rows of its segment are in it.
+    alone: bool,
 }
 
 /// What is to be made of a chain.
@@ -296,8 +296,8 @@ impl ChainPatch {
         }
         link(chain, &mut segments);
         Ok(ChainPatch {
-            tasks: tasks(chain, &segments),
-            segments: segments.into_values().map(|s| s.blocks).collect(),
+            segments: segments.values().map(|s| s.blocks.clone()).collect(),
+            tasks: tasks(chain, segments),
             bitmaps,
         })
     }
@@ -370,23 +370,31 @@ fn link(chain: &Chain, segments: &mut BTreeMap<usize, Segment>) {
     }
 }
 
-fn tasks(chain: &Chain, segments: &BTreeMap<usize, Segment>) -> Vec<Task> {
-    let mut tasks = Vec::new();
-    for (number, segment) in segments.values().enumerate() {
-        let rows = &segment.rows;
-        let per_block = match rows.len() > ROWS_MAX {
-            true => ChainPlan::block_count(rows.len()).1,
-            false => rows.len().max(1),
-        };
-        let behind = first_from(chain, segments, segment.blocks.end);
-        let mut parts = rows.chunks(per_block).peekable();
-        while let Some(part) = parts.next() {
+fn tasks(chain: &Chain, segments: BTreeMap<usize, Segment>) -> Vec<Task> {
+    let behind = |s: &Segment| first_from(chain, &segments, s.blocks.end);
+    let behind: Vec<Hash> = segments.values().map(behind).collect();
+    let mut tasks = Vec::with_capacity(segments.len());
+    for (number, (segment, behind)) in segments.into_values().zip(behind).enumerate() {
+        let Segment { rows, mode, .. } = segment;
+        let mut task = |rows: Vec<Row>, next, alone| {
             tasks.push(Task {
                 segment: number,
-                rows: part.to_vec(),
-                next: parts.peek().and_then(|p| p.first()).map_or(behind, |r| r.0),
-                mode: segment.mode,
+                rows,
+                next,
+                mode,
+                alone,
             });
+        };
+        match rows.len() {
+            0 => {}
+            1..=ROWS_MAX => task(rows, behind, true),
+            n => {
+                let mut parts = rows.chunks(ChainPlan::block_count(n).1).peekable();
+                while let Some(part) = parts.next() {
+                    let next = parts.peek().and_then(|p| p.first());
+                    task(part.to_vec(), next.map_or(behind, |r| r.0), false);
+                }
+            }
         }
     }
     tasks
@@ -394,6 +402,8 @@ fn tasks(chain: &Chain, segments: &BTreeMap<usize, Segment>) -> Vec<Task> {
 
 /// What all blocks of a job share.
 pub(crate) struct BlockPatch<'a> {
+    pub prev: &'a ZoneVersion,
+    /// The chain of `prev`.
     pub chain: &'a Chain,
     pub version: &'a ZoneVersion,
     pub keys: &'a Keys,
@@ -506,18 +516,37 @@ impl BlockPatch<'_> {
         for m in piece.all_signatures(self.keys, |_| times)? {
             builder.sig(m.ordinal, m.slot, m.times.0, m.times.1, m.signature);
         }
-        let context = ChainContext {
-            zone: self.version.zone(),
-            apex: self.version.apex(),
-            params: self.chain.params(),
-            bitmaps: &self.patch.bitmaps,
-            keys: self.version.key_table(),
-        };
+        let context = self.context(self.version, &self.patch.bitmaps);
         let at = self.version.made_at().to_wire();
+        let blocks = self.patch.segments.get(task.segment).cloned();
+        let was: Vec<&BlockRef> = blocks
+            .filter(|_| task.alone)
+            .into_iter()
+            .flatten()
+            .filter_map(|i| self.chain.tree().get(i))
+            .collect();
+        let ttl = self.chain.ttl();
+        let block = match was[..] {
+            [] => builder.build(&task.next, ttl, &context, at),
+            _ => {
+                let before = self.context(self.prev, self.chain.bitmaps());
+                builder.build_beside(&task.next, ttl, &context, at, &was, &before)
+            }
+        };
         Ok(BlockPatched {
-            block: builder.build(&task.next, self.chain.ttl(), &context, at),
+            block,
             denial: piece.denial,
             made: piece.counts(self.keys),
         })
+    }
+
+    fn context<'c>(&'c self, of: &'c ZoneVersion, bitmaps: &'c Bitmaps) -> ChainContext<'c> {
+        ChainContext {
+            zone: of.zone(),
+            apex: of.apex(),
+            params: self.chain.params(),
+            bitmaps,
+            keys: of.key_table(),
+        }
     }
 }

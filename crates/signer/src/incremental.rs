@@ -279,6 +279,7 @@ pub(crate) fn patch_chain(
     job.progress.enter(Stage::Signing);
     job.progress.add_total(patch.len());
     let blocks = BlockPatch {
+        prev: leaves.prev,
         chain,
         version,
         keys: leaves.keys,

@@ -10,6 +10,8 @@
 //! flags: bit0 wide, bit1 opt-out. Owner name, parameters and next hash (the following row; `next`
 //! for the last row) are implied.
 
+mod beside;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -292,6 +294,13 @@ impl DBlock {
             next,
             bitmap: v.bitmap(i),
         })
+    }
+
+    /// All rows: hash and bitmap.
+    pub fn rows(&self) -> impl Iterator<Item = (Hash, u32)> {
+        let v = self.view();
+        let hashes = v.hashes.chunks_exact(20).map_while(|h| h.first_chunk());
+        hashes.enumerate().map(move |(i, h)| (*h, v.bitmap(i)))
     }
 
     /// Signatures of row `i`: (slot, inception, expiration, signature).
@@ -590,7 +599,26 @@ impl BlockBuilder {
     }
 
     /// The finished block. `next`: first hash of the following block (of the first for the last).
-    pub fn build(mut self, next: &Hash, ttl: u32, ctx: &ChainContext<'_>, base: u32) -> BlockRef {
+    pub fn build(self, next: &Hash, ttl: u32, ctx: &ChainContext<'_>, base: u32) -> BlockRef {
+        finish_block(self.encode(next, ttl, ctx, base), ctx, |_| None)
+    }
+
+    /// The same where it stands for the blocks `was` of a chain with `was_ctx`, of which most rows stay
+    /// as they are.
+    pub fn build_beside(
+        self,
+        next: &Hash,
+        ttl: u32,
+        ctx: &ChainContext<'_>,
+        base: u32,
+        was: &[&BlockRef],
+        was_ctx: &ChainContext<'_>,
+    ) -> BlockRef {
+        let bytes = self.encode(next, ttl, ctx, base);
+        finish_block(bytes, ctx, |block| beside::moved(was, was_ctx, block, ctx))
+    }
+
+    fn encode(mut self, next: &Hash, ttl: u32, ctx: &ChainContext<'_>, base: u32) -> Vec<u8> {
         self.sigs.sort_unstable();
         self.sigs.dedup_by_key(|s| (s.0, s.1));
         let n = self.rows.len();
@@ -631,7 +659,7 @@ impl BlockBuilder {
             }
         }
         self.push_columns(n, &mut out);
-        finish_block(out, ctx)
+        out
     }
 
     fn push_columns(&self, n: usize, out: &mut Vec<u8>) {
@@ -662,9 +690,15 @@ fn index_of<T: PartialEq + Copy>(list: &mut Vec<T>, v: T) -> u16 {
 }
 
 /// Computes fingerprint and sums of a block's bytes.
-pub(crate) fn finish_block(bytes: Vec<u8>, ctx: &ChainContext<'_>) -> BlockRef {
+/// `known`: what its records add up to, if that follows from something.
+fn finish_block(
+    bytes: Vec<u8>,
+    ctx: &ChainContext<'_>,
+    known: impl FnOnce(&DBlock) -> Option<BlockSums>,
+) -> BlockRef {
     let mut block = DBlock(bytes.into());
-    let (sums, fp) = sum_block(&block, ctx);
+    let sums = known(&block).unwrap_or_else(|| sum_records(&block, ctx));
+    let (sums, fp) = sum_columns(&block, sums);
     // Nobody else has them yet.
     if let Some(bytes) = Arc::get_mut(&mut block.0) {
         bytes[40..56].copy_from_slice(&fp.to_bytes());
@@ -705,9 +739,12 @@ pub(crate) fn believe_block(block: DBlock, mut sums: BlockSums) -> BlockRef {
 }
 
 fn sum_block(block: &DBlock, ctx: &ChainContext<'_>) -> (BlockSums, Fingerprint) {
+    sum_columns(block, sum_records(block, ctx))
+}
+
+fn sum_records(block: &DBlock, ctx: &ChainContext<'_>) -> BlockSums {
     let mut sums = BlockSums {
         rows: block.len() as u64,
-        full_mask: u16::MAX,
         ..Default::default()
     };
     let mut hasher = Hasher::new(ctx.zone);
@@ -722,6 +759,11 @@ fn sum_block(block: &DBlock, ctx: &ChainContext<'_>) -> (BlockSums, Fingerprint)
         ctx,
         &mut Whole::new(&mut Buffers::default(), &mut add),
     );
+    sums
+}
+
+/// `sums`: what the records add up to; what is read off the columns is added.
+fn sum_columns(block: &DBlock, mut sums: BlockSums) -> (BlockSums, Fingerprint) {
     let v = block.view();
     for c in v.columns().unwrap_or_default() {
         let count: usize = c.present.iter().map(|b| b.count_ones() as usize).sum();
