@@ -12,6 +12,7 @@ pub mod daemon;
 pub mod floor;
 pub mod generate;
 pub mod hsm;
+pub mod ixfr;
 pub mod kmip;
 pub mod memory;
 pub mod peers;

@@ -83,6 +83,17 @@ enum Command {
         #[arg(long, default_value_t = 20_000)]
         stream: u64,
     },
+    /// Measure one changed record by IXFR against the `cascaded` beside this program, and print the
+    /// table.
+    Ixfr {
+        #[arg(long, default_value_t = 1_000_000)]
+        delegations: u64,
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Changes one after the other.
+        #[arg(long, default_value_t = 200)]
+        changes: u32,
+    },
     /// Repeat one stage, for a profiler.
     Repeat {
         #[arg(value_enum)]
@@ -201,6 +212,11 @@ fn main() -> ExitCode {
             updates,
             stream,
         }),
+        Command::Ixfr {
+            delegations,
+            seed,
+            changes,
+        } => cascade_bench::ixfr::run(delegations, seed, changes).and_then(judged),
         Command::Repeat { stage, zone, times } => repeat(stage, &zone, times),
     };
     match result {
@@ -235,11 +251,7 @@ fn generate(args: &TldArgs) -> Result<(), String> {
 fn hsm(secs: u64) -> Result<(), String> {
     let mut rows = cascade_bench::kmip::measure(Duration::from_secs(secs))?;
     rows.extend(cascade_bench::hsm::measure(secs)?);
-    table::print(&rows);
-    match rows.iter().all(Row::holds) {
-        true => Ok(()),
-        false => Err("a limit was missed".into()),
-    }
+    judged(rows)
 }
 
 /// Writes the zone, runs every stage on it, prints the table with ratios to the floor.
@@ -416,7 +428,11 @@ fn shown(rows: Vec<Row>) {
 }
 
 fn update(plan: &updates::Plan) -> Result<(), String> {
-    let rows = updates::run(plan)?;
+    judged(updates::run(plan)?)
+}
+
+/// Prints the table, and fails when a limit was missed.
+fn judged(rows: Vec<Row>) -> Result<(), String> {
     table::print(&rows);
     match rows.iter().all(Row::holds) {
         true => Ok(()),

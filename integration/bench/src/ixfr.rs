@@ -1,0 +1,336 @@
+//! One changed record by IXFR, into the real daemon: the benchmark is the primary.
+//!
+//! Two clocks run for a change: from the NOTIFY, and from the last octet of the increment, both until the
+//! publication address shows the new serial.
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream, UdpSocket};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use cascade_e2e::Site;
+use cascade_loader::Outcome as LoadOutcome;
+use cascade_publisher::directory::{Directory, Role, ZoneSettings};
+use cascade_publisher::{Outcome, QueryContext, Scratch, Settings, Transfer, Transport, answer};
+use cascade_time::Clock;
+use cascade_wire::{Composer, Message, Section, flag, opcode};
+use cascade_zone::{Name, Rtype, Serial, SoaFields, ZoneVersion};
+
+use crate::generate::Tld;
+use crate::question::Asker;
+use crate::stages::{Watch, load_stage};
+use crate::table::{Limit, Row};
+
+const ZONE: &str = "bench";
+const BOUND: Duration = Duration::from_secs(1800);
+/// A change that is not served by then ends the run.
+const LOST: Duration = Duration::from_secs(30);
+/// Changes before those that count: caches, allocator and key tables are cold.
+const WARM: u32 = 20;
+
+/// Starts the `cascaded` that stands beside this program, as a secondary of this one.
+///
+/// # Errors
+/// Says what did not work.
+pub fn run(delegations: u64, seed: u64, changes: u32) -> Result<Vec<Row>, String> {
+    let mut site = Site::new();
+    site.policy("p", "[signer]\nserial-policy = \"counter\"\n");
+    site.try_start().map_err(|f| f.said)?;
+    let primary = Primary::start(zone(&site, delegations, seed)?)?;
+    let begun = Instant::now();
+    let port = primary.port;
+    let source =
+        format!(r#"{{"address":"127.0.0.1","port":{port},"tsig_key":null,"tls_name":null}}"#);
+    let body = format!(
+        r#"{{"zone":"{ZONE}","policy":"p","source":{{"kind":"servers","servers":[{source}]}}}}"#
+    );
+    for (path, body) in [("/v1/policies/reload", "{}"), ("/v1/zones", &body)] {
+        let reply = site.request("POST", path, Some(body))?;
+        if !(200..300).contains(&reply.status) {
+            return Err(format!("{path}: {}", reply.body));
+        }
+    }
+    let asker = Asker::new(site.publication_port(), ZONE)?;
+    let first = asker.until(begun, BOUND, |_| true)?;
+    let notify = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).map_err(|e| e.to_string())?;
+    notify
+        .connect((Ipv4Addr::LOCALHOST, site.publication_port()))
+        .map_err(|e| e.to_string())?;
+    let mut all = Vec::new();
+    for n in 0..WARM + changes {
+        let before = asker.serial().ok_or("no answer")?;
+        primary.change();
+        let noticed = Instant::now();
+        notify
+            .send(&notify_message(n as u16)?)
+            .map_err(|e| e.to_string())?;
+        while asker.serial().is_none_or(|s| s == before) {
+            if noticed.elapsed() > LOST {
+                return Err(format!("change {n} was not served within {LOST:?}"));
+            }
+        }
+        let served = Instant::now();
+        let sent = lock(&primary.state).sent.take();
+        let sent = sent.ok_or("the daemon did not ask for the increment")?;
+        if n >= WARM {
+            all.push((served - sent, served - noticed));
+        }
+    }
+    site.stop();
+    let whole = lock(&primary.state).whole;
+    if whole != 1 {
+        return Err(format!(
+            "{whole} transfers of the whole zone, and one is wanted"
+        ));
+    }
+    Ok(rows(delegations, first, all))
+}
+
+fn rows(delegations: u64, first: Duration, all: Vec<(Duration, Duration)>) -> Vec<Row> {
+    let (mut served, mut noticed): (Vec<_>, Vec<_>) = all.into_iter().unzip();
+    served.sort();
+    noticed.sort();
+    let at = |list: &[Duration], per_mille: usize| {
+        let i = list.len().saturating_sub(1) * per_mille / 1000;
+        list.get(i).map_or(0.0, |d| d.as_secs_f64() * 1e3)
+    };
+    let limit = match delegations >= 1_000_000 {
+        true => Limit::AtMost(2.0),
+        false => Limit::None,
+    };
+    let row = |what, measured, unit, limit, note: String| Row {
+        what,
+        measured,
+        unit,
+        limit,
+        note,
+    };
+    let many = format!("{} changes, one after the other", served.len());
+    vec![
+        row(
+            "AXFR in, signed, served",
+            first.as_secs_f64(),
+            "s",
+            Limit::None,
+            format!("{delegations} delegations"),
+        ),
+        row(
+            "IXFR served, median",
+            at(&served, 500),
+            "ms",
+            limit,
+            format!("from the last octet of the increment; {many}"),
+        ),
+        row(
+            "IXFR served, 99 %",
+            at(&served, 990),
+            "ms",
+            Limit::None,
+            many.clone(),
+        ),
+        row(
+            "NOTIFY to served, median",
+            at(&noticed, 500),
+            "ms",
+            Limit::None,
+            format!("with SOA question and connection; {many}"),
+        ),
+    ]
+}
+
+/// The unsigned zone.
+fn zone(site: &Site, delegations: u64, seed: u64) -> Result<ZoneVersion, String> {
+    let path = site.path("primary.zone");
+    let file = std::fs::File::create(&path).map_err(|e| e.to_string())?;
+    let mut out = std::io::BufWriter::with_capacity(1 << 20, file);
+    Tld::new(delegations, seed)
+        .write(&mut out)
+        .and_then(|_| out.flush())
+        .map_err(|e| format!("cannot write the zone: {e}"))?;
+    let apex = Name::parse(ZONE).map_err(|e| e.to_string())?;
+    match load_stage(&path, &apex, &Watch(Instant::now())) {
+        LoadOutcome::Loaded { version, .. } => Ok(*version),
+        other => Err(format!("load: {:?}", other.report().diagnostics)),
+    }
+}
+
+struct State {
+    base: Arc<ZoneVersion>,
+    directory: Directory,
+    /// Changes since the first version: each adds one delegation.
+    changes: u32,
+    /// When the last increment was written.
+    sent: Option<Instant>,
+    /// Transfers of the whole zone.
+    whole: u32,
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl State {
+    fn serial(&self, changes: u32) -> Serial {
+        Serial(self.base.serial().0.wrapping_add(changes))
+    }
+
+    fn soa(&self, changes: u32) -> Vec<u8> {
+        SoaFields::with_serial(self.base.soa(), self.serial(changes))
+    }
+}
+
+/// Serves the zone, and increments of the last step; its threads end with the process.
+struct Primary {
+    port: u16,
+    state: Arc<Mutex<State>>,
+}
+
+impl Primary {
+    fn start(base: ZoneVersion) -> Result<Primary, String> {
+        let io = |e: std::io::Error| e.to_string();
+        let base = Arc::new(base);
+        let directory = Directory::new();
+        directory
+            .add(base.zone(), base.apex(), ZoneSettings::default())
+            .map_err(|e| e.to_string())?;
+        directory
+            .review_unsigned(base.zone(), base.clone())
+            .map_err(|e| e.to_string())?;
+        let state = Arc::new(Mutex::new(State {
+            base,
+            directory,
+            changes: 0,
+            sent: None,
+            whole: 0,
+        }));
+        let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(io)?;
+        let port = tcp.local_addr().map_err(io)?.port();
+        let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).map_err(io)?;
+        let s = state.clone();
+        std::thread::spawn(move || datagrams(&udp, &s));
+        let s = state.clone();
+        std::thread::spawn(move || {
+            for stream in tcp.incoming().flatten() {
+                let s = s.clone();
+                std::thread::spawn(move || drop(connection(stream, &s)));
+            }
+        });
+        Ok(Primary { port, state })
+    }
+
+    fn change(&self) {
+        lock(&self.state).changes += 1;
+    }
+}
+
+fn datagrams(socket: &UdpSocket, state: &Mutex<State>) {
+    let mut buf = [0; 4096];
+    while let Ok((n, from)) = socket.recv_from(&mut buf) {
+        if let Some(answer) = increment(&buf[..n], &lock(state), false) {
+            let _ = socket.send_to(&answer, from);
+        }
+    }
+}
+
+fn connection(mut stream: TcpStream, state: &Mutex<State>) -> Result<(), std::io::Error> {
+    stream.set_nodelay(true)?;
+    loop {
+        let mut len = [0; 2];
+        stream.read_exact(&mut len)?;
+        let mut query = vec![0; usize::from(u16::from_be_bytes(len))];
+        stream.read_exact(&mut query)?;
+        if qtype(&query) == Some(Rtype::AXFR) {
+            let mut state = lock(state);
+            state.whole += 1;
+            whole(&query, &state, &mut stream)?;
+            continue;
+        }
+        let mut state = lock(state);
+        let Some(answer) = increment(&query, &state, true) else {
+            return Ok(());
+        };
+        let mut framed = (answer.len() as u16).to_be_bytes().to_vec();
+        framed.extend_from_slice(&answer);
+        stream.write_all(&framed)?;
+        if qtype(&query) == Some(Rtype::IXFR) {
+            state.sent = Some(Instant::now());
+        }
+    }
+}
+
+fn qtype(query: &[u8]) -> Option<Rtype> {
+    let question = Message::parse(query).ok()?.question().ok()??;
+    Some(question.1)
+}
+
+fn whole(query: &[u8], state: &State, stream: &mut TcpStream) -> Result<(), std::io::Error> {
+    let settings = Settings::open();
+    let now = Watch(Instant::now()).now();
+    let ctx = QueryContext {
+        role: Role::LoaderReview,
+        peer: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        transport: Transport::Tcp,
+        now,
+        directory: &state.directory,
+        settings: &settings,
+        tls_name: None,
+        limited: false,
+    };
+    let mut out = Vec::new();
+    let outcome = answer(query, &ctx, &mut Scratch::default(), &mut out);
+    let Outcome::Transfer(request) = outcome else {
+        return Err(std::io::Error::other("the transfer was not granted"));
+    };
+    let mut transfer = Transfer::new(*request);
+    while let Some(messages) = transfer.unsent(now) {
+        let n = stream.write(messages)?;
+        transfer.sent(n);
+    }
+    Ok(())
+}
+
+/// The answer to a question for the SOA or, over TCP, for the increment from the version before.
+fn increment(query: &[u8], state: &State, tcp: bool) -> Option<Vec<u8>> {
+    let message = Message::parse(query).ok()?;
+    let (name, rtype, class) = message.question().ok()??;
+    let theirs = message.records().flatten().find(|r| r.rtype == Rtype::SOA);
+    let theirs = theirs.and_then(|r| r.raw_rdata().last_chunk::<20>().copied());
+    let theirs = theirs.and_then(|numbers| numbers.first_chunk::<4>().copied());
+    let n = state.changes;
+    let before = n.checked_sub(1).map(|b| state.serial(b));
+    let step = tcp
+        && rtype == Rtype::IXFR
+        && theirs.map(|s| Serial(u32::from_be_bytes(s))) == before
+        && n > 0;
+    let mut out = Vec::new();
+    let mut c = Composer::new(&mut out, 0xffff, message.header.id, flag::QR | flag::AA);
+    c.question(name.as_wire(), rtype, class);
+    let ttl = state.base.soa_ttl();
+    let soa = |changes: u32, c: &mut Composer<'_>| {
+        let rdata = state.soa(changes);
+        c.record(Section::Answer, name.as_wire(), Rtype::SOA, ttl, &rdata)
+    };
+    soa(n, &mut c).ok()?;
+    if step {
+        soa(n - 1, &mut c).ok()?;
+        soa(n, &mut c).ok()?;
+        let owner = Name::parse(&format!("ixfr{n}.{ZONE}")).ok()?;
+        let target = Name::parse("ns1.hoster.example").ok()?;
+        let (owner, target) = (owner.as_wire(), target.as_wire());
+        c.record(Section::Answer, owner, Rtype::NS, 3600, target)
+            .ok()?;
+        soa(n, &mut c).ok()?;
+    }
+    c.finish();
+    Some(out)
+}
+
+fn notify_message(id: u16) -> Result<Vec<u8>, String> {
+    let zone = Name::parse(ZONE).map_err(|e| e.to_string())?;
+    let mut out = Vec::new();
+    let flags = u16::from(opcode::NOTIFY) << 11 | flag::AA;
+    let mut c = Composer::new(&mut out, 512, id, flags);
+    c.question(zone.as_wire(), Rtype::SOA, 1);
+    c.finish();
+    Ok(out)
+}
