@@ -39,6 +39,18 @@ enum RowEdit {
 
 type Edits = BTreeMap<Hash, RowEdit>;
 
+impl RowEdit {
+    /// What makes the one bitmap, if there is a row, the other.
+    fn of(was: Option<Vec<u8>>, is: Option<Vec<u8>>) -> Option<RowEdit> {
+        match (was, is) {
+            (None, Some(bitmap)) => Some(RowEdit::Insert(bitmap)),
+            (Some(_), None) => Some(RowEdit::Remove),
+            (Some(was), Some(bitmap)) if was != bitmap => Some(RowEdit::Change(bitmap)),
+            _ => None,
+        }
+    }
+}
+
 /// What differs between the rows that two versions need. Runs on the current pool.
 fn edits(
     prev: &ZoneVersion,
@@ -46,29 +58,28 @@ fn edits(
     alignment: &Alignment,
     params: &Nsec3Params,
 ) -> Result<Edits, WhyFull> {
-    // The apex has new sets whatever the content does.
-    let mut names: BTreeSet<Vec<u8>> = BTreeSet::from([Vec::new()]);
-    let of_runs: Vec<Vec<Vec<u8>>> = alignment
+    let of_runs: Vec<OfRun> = alignment
         .runs()
         .par_iter()
-        .map(|run| names_of_run(prev, version, run, params))
+        .map(|run| edits_of_run(prev, version, run, params))
         .collect();
-    names.extend(of_runs.into_iter().flatten());
-    let names: Vec<Vec<u8>> = names.into_iter().collect();
-    let found: Vec<(Hash, RowEdit)> = names
-        .par_iter()
-        .filter_map(|name| {
-            let edit = match (row_of(prev, name, params), row_of(version, name, params)) {
-                (None, Some(bitmap)) => RowEdit::Insert(bitmap),
-                (Some(_), None) => RowEdit::Remove,
-                (Some(was), Some(bitmap)) if was != bitmap => RowEdit::Change(bitmap),
-                _ => return None,
-            };
-            let mut wire = Vec::new();
-            key::push_wire(name, None, version.apex_lower(), &mut wire);
-            Some((nsec3_hash(&wire, &params.salt, params.iterations), edit))
-        })
-        .collect();
+    let (mut found, mut changed) = (Vec::new(), Vec::new());
+    // The apex has new sets whatever the content does.
+    let mut above: BTreeSet<Vec<u8>> = BTreeSet::from([Vec::new()]);
+    for run in of_runs {
+        found.extend(run.edits);
+        changed.extend(run.changed);
+        above.extend(run.above);
+    }
+    for name in &changed {
+        above.remove(name);
+    }
+    let above: Vec<Vec<u8>> = above.into_iter().collect();
+    let more = above.par_iter().filter_map(|name| {
+        let edit = RowEdit::of(row_of(prev, name, params), row_of(version, name, params))?;
+        Some((hash_of(version, name, params), edit))
+    });
+    found.extend(more.collect::<Vec<_>>());
     let n = found.len();
     let edits: Edits = found.into_iter().collect();
     match edits.len() == n {
@@ -76,6 +87,12 @@ fn edits(
         // Two names with one hash: signing everything finds out whether both are in the zone.
         false => Err(WhyFull::Inconsistent("two changed names have one hash")),
     }
+}
+
+fn hash_of(version: &ZoneVersion, name: &[u8], params: &Nsec3Params) -> Hash {
+    let mut wire = Vec::new();
+    key::push_wire(name, None, version.apex_lower(), &mut wire);
+    nsec3_hash(&wire, &params.salt, params.iterations)
 }
 
 /// Owners of the leaves of one side of a run, in order.
@@ -122,19 +139,28 @@ impl<'a> Side<'a> {
     }
 }
 
-/// Names whose row may differ because of a run: its owners that changed, and where one of them began
-/// or ceased to bear, the names between it and the apex.
-fn names_of_run(
+/// What a run does to the chain.
+#[derive(Default)]
+struct OfRun {
+    edits: Vec<(Hash, RowEdit)>,
+    /// Names of the owners that changed, the apex aside.
+    changed: Vec<Vec<u8>>,
+    /// Where one of them began or ceased to bear, the names between it and the apex: empty
+    /// non-terminals, maybe, or owners.
+    above: Vec<Vec<u8>>,
+}
+
+fn edits_of_run(
     prev: &ZoneVersion,
     version: &ZoneVersion,
     run: &Run,
     params: &Nsec3Params,
-) -> Vec<Vec<u8>> {
+) -> OfRun {
     let comparable = prev.writes_like(version);
     let mut olds = Side::new(prev, &run.prev);
     let mut news = Side::new(version, &run.base);
     let (mut at_old, mut at_new): (Option<Owner<'_>>, Option<Owner<'_>>) = (None, None);
-    let mut names: Vec<Vec<u8>> = Vec::new();
+    let mut all = OfRun::default();
     loop {
         if comparable && at_old.is_none() && at_new.is_none() {
             olds.skip_alike(&mut news);
@@ -142,7 +168,7 @@ fn names_of_run(
         at_old = at_old.or_else(|| olds.next());
         at_new = at_new.or_else(|| news.next());
         let order = match (&at_old, &at_new) {
-            (None, None) => return names,
+            (None, None) => return all,
             (Some(a), Some(b)) => a.key().cmp(b.key()),
             (Some(_), None) => std::cmp::Ordering::Less,
             (None, Some(_)) => std::cmp::Ordering::Greater,
@@ -150,9 +176,8 @@ fn names_of_run(
         let old = at_old.take_if(|_| order.is_le());
         let new = at_new.take_if(|_| order.is_ge());
         let Some(owner) = old.as_ref().or(new.as_ref()) else {
-            return names;
+            return all;
         };
-        let bore = |o: &Option<Owner<'_>>| o.as_ref().is_some_and(|o| bears(o.flags(), params));
         let same = match (&old, &new) {
             (Some(a), Some(b)) => a.flags().role() == b.flags().role() && a.types().eq(b.types()),
             _ => false,
@@ -160,31 +185,44 @@ fn names_of_run(
         if same {
             continue;
         }
+        let name = owner.key();
+        let bore = |o: &Option<Owner<'_>>| o.as_ref().is_some_and(|o| bears(o.flags(), params));
         if bore(&old) != bore(&new) {
-            let above = key::ancestors_from_apex(owner.key()).skip(1);
-            let above = above.take_while(|a| a.len() < owner.key().len());
-            names.extend(above.map(<[u8]>::to_vec));
+            let above = key::ancestors_from_apex(name).skip(1);
+            let above = above.take_while(|a| a.len() < name.len());
+            all.above.extend(above.map(<[u8]>::to_vec));
         }
-        names.push(owner.key().to_vec());
+        let row = |v: &ZoneVersion, owner: &Option<Owner<'_>>| match owner {
+            Some(owner) => row_at(owner, params),
+            None => row_of(v, name, params),
+        };
+        if let Some(edit) = RowEdit::of(row(prev, &old), row(version, &new)) {
+            all.edits.push((hash_of(version, name, params), edit));
+        }
+        all.changed.push(name.to_vec());
     }
 }
 
 /// The bitmap of the name's NSEC3, if it has one: a bearing owner, or an empty non-terminal above
 /// one (RFC 5155 §7.1).
 fn row_of(version: &ZoneVersion, name: &[u8], params: &Nsec3Params) -> Option<Vec<u8>> {
-    let mut bitmap = Vec::new();
     match version.owner(name) {
-        Some(owner) if bears(owner.flags(), params) => {
-            let mut types: Vec<Rtype> = Vec::new();
-            bitmap_types(owner.flags(), owner.types(), false, &mut types);
-            push_bitmap(&types, &mut bitmap);
-            Some(bitmap)
-        }
-        Some(_) => None,
+        Some(owner) => row_at(&owner, params),
         None => version
             .has_bearing_below(name, params.opt_out)
-            .then_some(bitmap),
+            .then(Vec::new),
     }
+}
+
+/// The same for an owner.
+fn row_at(owner: &Owner<'_>, params: &Nsec3Params) -> Option<Vec<u8>> {
+    if !bears(owner.flags(), params) {
+        return None;
+    }
+    let (mut types, mut bitmap): (Vec<Rtype>, _) = (Vec::new(), Vec::new());
+    bitmap_types(owner.flags(), owner.types(), false, &mut types);
+    push_bitmap(&types, &mut bitmap);
+    Some(bitmap)
 }
 
 /// Blocks of the old chain and the rows that stand there now.
@@ -205,27 +243,74 @@ impl Segment {
 
     /// # Errors
     /// The chain is not that of the version before.
-    fn apply(&mut self, hash: Hash, edit: &RowEdit, bitmaps: &mut Bitmaps) -> Result<(), WhyFull> {
-        let at = self.rows.binary_search_by(|r| r.0.cmp(&hash));
-        match (edit, at) {
-            (RowEdit::Insert(bitmap), Err(i)) => {
-                self.rows.insert(i, (hash, bitmaps.intern(bitmap)));
-            }
-            (RowEdit::Change(bitmap), Ok(i)) => self.rows[i].1 = bitmaps.intern(bitmap),
-            (RowEdit::Remove, Ok(i)) => drop(self.rows.remove(i)),
+    fn apply(&mut self, change: &Change) -> Result<(), WhyFull> {
+        let at = self.rows.binary_search_by(|r| r.0.cmp(&change.hash));
+        match (change.to, change.inserts, at) {
+            (Some(bitmap), true, Err(i)) => self.rows.insert(i, (change.hash, bitmap)),
+            (Some(bitmap), false, Ok(i)) => self.rows[i].1 = bitmap,
+            (None, _, Ok(i)) => drop(self.rows.remove(i)),
             // Or two names have one hash, which signing everything finds.
             _ => return Err(WhyFull::Inconsistent("the NSEC3 chain has other records")),
         }
         Ok(())
     }
+}
 
-    /// Joins blocks from the right while there are too few rows.
-    fn fill(&mut self, chain: &Chain) {
-        while self.rows.len() < ROWS_MIN && self.blocks.end < chain.tree().len() {
-            self.rows.extend(rows_of(chain, self.blocks.end));
-            self.blocks.end += 1;
-        }
+/// An edit whose bitmap is in the table.
+struct Change {
+    hash: Hash,
+    block: usize,
+    inserts: bool,
+    /// The bitmap; `None`: the row goes.
+    to: Option<u32>,
+}
+
+/// The blocks with edits, as segments of one block each or, where too few rows would be left, with
+/// blocks to the right of it.
+///
+/// # Errors
+/// The chain is not that of the version before.
+fn edited(chain: &Chain, edits: &Edits, bitmaps: &mut Bitmaps) -> Result<Vec<Segment>, WhyFull> {
+    let mut changes: Vec<Change> = Vec::with_capacity(edits.len());
+    for (hash, edit) in edits {
+        let to = match edit {
+            RowEdit::Insert(bitmap) | RowEdit::Change(bitmap) => Some(bitmaps.intern(bitmap)),
+            RowEdit::Remove => None,
+        };
+        changes.push(Change {
+            hash: *hash,
+            block: 0,
+            inserts: matches!(edit, RowEdit::Insert(_)),
+            to,
+        });
     }
+    let locate = |c: &mut Change| c.block = chain.tree().locate(&c.hash).unwrap_or(0);
+    changes.par_iter_mut().with_min_len(64).for_each(locate);
+    let of_blocks: Vec<&[Change]> = changes.chunk_by(|a, b| a.block == b.block).collect();
+    let one = |changes: &&[Change]| {
+        let mut segment = Segment::of(chain, changes[0].block, Mode::default());
+        changes.iter().try_for_each(|c| segment.apply(c))?;
+        Ok(segment)
+    };
+    let made: Vec<Segment> = of_blocks
+        .par_iter()
+        .with_min_len(16)
+        .map(one)
+        .collect::<Result<_, WhyFull>>()?;
+    let mut list: Vec<Segment> = Vec::with_capacity(made.len());
+    let mut made = made.into_iter().peekable();
+    while let Some(mut segment) = made.next() {
+        while segment.rows.len() < ROWS_MIN && segment.blocks.end < chain.tree().len() {
+            let behind = segment.blocks.end;
+            match made.next_if(|next| next.blocks.start == behind) {
+                Some(next) => segment.rows.extend(next.rows),
+                None => segment.rows.extend(rows_of(chain, behind)),
+            }
+            segment.blocks.end += 1;
+        }
+        list.push(segment);
+    }
+    Ok(list)
 }
 
 fn rows_of(chain: &Chain, block: usize) -> impl Iterator<Item = Row> {
@@ -265,25 +350,7 @@ impl ChainPatch {
             return Err(WhyFull::Bitmaps);
         }
         let mut bitmaps = chain.bitmaps().clone();
-        let mut list: Vec<Segment> = Vec::new();
-        for (hash, edit) in &edits {
-            let block = chain.tree().locate(hash).unwrap_or(0);
-            if list.last().is_none_or(|s| s.blocks.end <= block) {
-                if let Some(last) = list.last_mut() {
-                    last.fill(chain);
-                }
-                // Filling may have taken this block.
-                if list.last().is_none_or(|s| s.blocks.end <= block) {
-                    list.push(Segment::of(chain, block, Mode::default()));
-                }
-            }
-            if let Some(last) = list.last_mut() {
-                last.apply(*hash, edit, &mut bitmaps)?;
-            }
-        }
-        if let Some(last) = list.last_mut() {
-            last.fill(chain);
-        }
+        let list = edited(chain, &edits, &mut bitmaps)?;
         let mut segments: BTreeMap<usize, Segment> =
             list.into_iter().map(|s| (s.blocks.start, s)).collect();
         for (block, mode) in upkeep {
@@ -420,13 +487,15 @@ struct OldRows<'a> {
 }
 
 impl<'a> OldRows<'a> {
-    /// The row with this hash and its signatures, if it was there.
-    fn find(&mut self, hash: &Hash) -> Option<(RawRow<'a>, Vec<RowSig<'a>>)> {
+    /// The row with this hash, if it was there; its signatures are put into `sigs`.
+    fn find(&mut self, hash: &Hash, sigs: &mut Vec<RowSig<'a>>) -> Option<RawRow<'a>> {
+        sigs.clear();
         loop {
             if let Some(rows) = &mut self.at {
                 let row = rows.find(hash);
                 if let Some(row) = row {
-                    return Some((row, rows.sigs(row.index).collect()));
+                    sigs.extend(rows.sigs(row.index));
+                    return Some(row);
                 }
                 if !rows.is_over() {
                     return None;
@@ -465,14 +534,18 @@ impl BlockPatch<'_> {
             at: None,
         };
         let times = (self.spread.inception(), piece.expiration);
+        let mut sigs: Vec<RowSig<'_>> = Vec::new();
         for (n, (hash, bitmap)) in task.rows.iter().enumerate() {
             let next = task.rows.get(n + 1).map_or(&task.next, |r| &r.0);
             let bitmap = self.patch.bitmaps.get(*bitmap);
-            let was = old.find(hash).filter(|(row, _)| {
+            let was = old.find(hash, &mut sigs);
+            let same = was.is_some_and(|row| {
                 row.next == next && self.chain.bitmaps().get(row.bitmap) == bitmap
             });
-            piece.denial += u64::from(was.is_none());
-            let sigs: Vec<RowSig<'_>> = was.map_or_else(Vec::new, |(_, sigs)| sigs);
+            if !same {
+                piece.denial += 1;
+                sigs.clear();
+            }
             let there = sigs.iter().map(|s| (s.slot, s.expiration));
             let decision = decide(there, self.masks, task.mode, self.spread, piece.expiration);
             for s in sigs.iter().filter(|s| decision.keep >> s.slot & 1 == 1) {

@@ -17,13 +17,15 @@ use crate::source::Source;
 use crate::wire::{self, cmp_names};
 
 /// What became of an affected owner.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Status {
     /// `None`: no owner.
     pub(crate) old: Option<Place>,
     pub(crate) new: Option<Place>,
     /// An insecure zone cut.
     pub(crate) new_insecure: bool,
+    /// Types that an NSEC3 of the owner must list, ascending; empty in a zone without NSEC3.
+    pub(crate) types: Vec<u16>,
 }
 
 impl Status {
@@ -205,10 +207,15 @@ fn check_some(
             let links = (old_bears, bears);
             check_links(ctx, &mut is.cover, name, next, links, &mut part.new.sink);
         }
+        let mut types = Vec::new();
+        if bears && ctx.denial != Denial::Nsec {
+            is.group.bitmap_types(place, false, &mut types);
+        }
         part.statuses.push(Status {
             old: old_there,
             new: there,
             new_insecure: place == Place::Cut && !is.group.has(t::DS),
+            types,
         });
     }
     part.new.batch.finish(&ctx.keys, &mut part.new.sink);

@@ -35,7 +35,7 @@ pub(crate) fn check(
         .par_iter()
         .with_min_len(64)
         .map(|name| {
-            let status = name.of.map(|i| affected.statuses[i]);
+            let status = affected.status(name);
             let there = (
                 status.is_some_and(|s| s.old.is_some()),
                 status.is_some_and(|s| s.new.is_some()),
@@ -72,10 +72,10 @@ pub(crate) fn check(
             }
         }
         Denial::Nsec3(h) => {
-            let of_hash: HashMap<Hash, &[u8]> = names
-                .iter()
-                .map(|x| (hash_name(x.name, h), x.name))
-                .collect();
+            let hashes = names.par_iter().with_min_len(64);
+            let hashes: Vec<Hash> = hashes.map(|x| hash_name(x.name, h)).collect();
+            let owners = names.iter().map(|x| x.name);
+            let of_hash: HashMap<Hash, &[u8]> = hashes.into_iter().zip(owners).collect();
             if of_hash.len() != names.len() {
                 total
                     .sink
@@ -111,6 +111,12 @@ fn names<'a>(ctx: &Context<'_>, owners: &'a [Vec<u8>]) -> Vec<Touched<'a>> {
         before = Some(owner);
     }
     names
+}
+
+impl Affected {
+    fn status(&self, name: &Touched<'_>) -> Option<&Status> {
+        self.statuses.get(name.of?)
+    }
 }
 
 /// An empty non-terminal above names that are not occluded (RFC 9499 §7).
@@ -154,8 +160,11 @@ fn check_needs(
             let mut sink = Sink::default();
             let mut buffers = Buffers::default();
             for name in names {
+                let b = &mut buffers;
+                b.types.clear();
+                let of_owner = affected.status(name).and_then(|s| need_of_owner(ctx, s, b));
                 let name = name.name;
-                check_need(ctx, source, old, &required, name, &mut buffers, &mut sink);
+                check_need(ctx, source, old, &required, name, of_owner, b, &mut sink);
             }
             sink
         })
@@ -171,12 +180,32 @@ struct Buffers {
     found: Vec<u16>,
 }
 
+/// What an owner with data needs, with its types in `b`: it has been read already. `None`: no such
+/// owner.
+fn need_of_owner(ctx: &Context<'_>, status: &Status, b: &mut Buffers) -> Option<Need> {
+    if status.new? == Place::Occluded {
+        return Some(Need::None);
+    }
+    b.types.extend_from_slice(&status.types);
+    Some(need(ctx, status.new_insecure))
+}
+
+fn need(ctx: &Context<'_>, insecure: bool) -> Need {
+    match (insecure, ctx.opt_out) {
+        (true, true) => Need::Optional,
+        (true, false) => Need::RequiredCut,
+        (false, _) => Need::Required,
+    }
+}
+
+/// `of_owner`: what the name needs, if that is known.
 fn check_need(
     ctx: &Context<'_>,
     source: &dyn Source,
     old: &dyn Source,
     required: &[&[u8]],
     name: &[u8],
+    of_owner: Option<Need>,
     b: &mut Buffers,
     sink: &mut Sink,
 ) {
@@ -186,32 +215,9 @@ fn check_need(
     let hash = hash_name(name, h);
     push_hashed_owner(&hash, &ctx.apex_name, &mut b.owner);
     let bitmap = bitmap_at(source, &b.owner);
-    // Told once already, at the owner itself.
-    let mut told = Sink::default();
-    load(ctx, source, name, &mut b.group, &mut told);
-    let covered = ctx.covered_by(source, name).is_some();
-    let place = place_of(ctx, &b.group, covered);
-    b.types.clear();
-    let need = if covered {
-        Need::None
-    } else if !only_made(&b.group) {
-        b.group.bitmap_types(place, false, &mut b.types);
-        match (place == Place::Cut && !b.group.has(t::DS), ctx.opt_out) {
-            (true, true) => Need::Optional,
-            (true, false) => Need::RequiredCut,
-            (false, _) => Need::Required,
-        }
-    } else if !is_ent(ctx, source, name) {
-        Need::None
-    } else if !ctx.opt_out {
-        Need::Required
-    } else if bitmap.is_some() {
-        // In the chain it may be; whether it must be is of no interest.
-        Need::Optional
-    } else if bears_below(ctx, source, old, required, name, &b.owner) {
-        Need::Required
-    } else {
-        Need::Optional
+    let need = match of_owner {
+        Some(need) => need,
+        None => need_of(ctx, source, old, required, name, bitmap.is_some(), b),
     };
     match (need, bitmap) {
         (Need::None, Some(_)) => sink.push(|| {
@@ -254,6 +260,40 @@ fn check_need(
                 });
             }
         }
+    }
+}
+
+/// The same for a name that may be anything; `has_record`: the chain has a record of it.
+fn need_of(
+    ctx: &Context<'_>,
+    source: &dyn Source,
+    old: &dyn Source,
+    required: &[&[u8]],
+    name: &[u8],
+    has_record: bool,
+    b: &mut Buffers,
+) -> Need {
+    // Told once already, at the owner itself.
+    let mut told = Sink::default();
+    load(ctx, source, name, &mut b.group, &mut told);
+    let covered = ctx.covered_by(source, name).is_some();
+    let place = place_of(ctx, &b.group, covered);
+    if covered {
+        Need::None
+    } else if !only_made(&b.group) {
+        b.group.bitmap_types(place, false, &mut b.types);
+        need(ctx, place == Place::Cut && !b.group.has(t::DS))
+    } else if !is_ent(ctx, source, name) {
+        Need::None
+    } else if !ctx.opt_out {
+        Need::Required
+    } else if has_record {
+        // In the chain it may be; whether it must be is of no interest.
+        Need::Optional
+    } else if bears_below(ctx, source, old, required, name, &b.owner) {
+        Need::Required
+    } else {
+        Need::Optional
     }
 }
 

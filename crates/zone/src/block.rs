@@ -184,6 +184,22 @@ struct Column<'a> {
 }
 
 impl<'a> Column<'a> {
+    fn has(&self, row: usize) -> bool {
+        let byte = self.present.get(row / 8);
+        byte.is_some_and(|byte| byte >> (row % 8) & 1 == 1)
+    }
+
+    /// The signature over a row that has one.
+    fn sig(&self, v: &View<'a>, row: usize, signature: &'a [u8]) -> RowSig<'a> {
+        let at = u16_at(self.times, row * 2) as usize * 8;
+        RowSig {
+            slot: self.slot,
+            inception: u32_at(v.times, at),
+            expiration: u32_at(v.times, at + 4),
+            signature,
+        }
+    }
+
     fn get(&self, row: usize) -> Option<(u16, &'a [u8])> {
         let byte = *self.present.get(row / 8)?;
         if byte >> (row % 8) & 1 == 0 {
@@ -411,16 +427,9 @@ fn sigs_of<'a, 'c>(
     columns: &'c [Column<'a>],
     i: usize,
 ) -> impl Iterator<Item = RowSig<'a>> + 'c {
-    columns.iter().filter_map(move |c| {
-        let (t, signature) = c.get(i)?;
-        let at = t as usize * 8;
-        Some(RowSig {
-            slot: c.slot,
-            inception: u32_at(v.times, at),
-            expiration: u32_at(v.times, at + 4),
-            signature,
-        })
-    })
+    columns
+        .iter()
+        .filter_map(move |c| Some(c.sig(&v, i, c.get(i)?.1)))
 }
 
 impl<'a> RowSig<'a> {
@@ -796,7 +805,8 @@ pub(crate) struct RowWalk<'a> {
     block: &'a DBlock,
     ctx: ChainContext<'a>,
     v: View<'a>,
-    columns: Vec<Column<'a>>,
+    /// With the place of the next signature in each.
+    columns: Vec<(Column<'a>, usize)>,
     /// Row at hand.
     i: usize,
     apex_lower: Name,
@@ -809,11 +819,12 @@ pub(crate) struct RowWalk<'a> {
 impl<'a> RowWalk<'a> {
     pub(crate) fn new(block: &'a DBlock, ctx: ChainContext<'a>) -> Self {
         let v = block.view();
+        let columns = v.columns().unwrap_or_default();
         RowWalk {
             block,
             ctx,
             v,
-            columns: v.columns().unwrap_or_default(),
+            columns: columns.into_iter().map(|c| (c, 0)).collect(),
             i: 0,
             apex_lower: ctx.apex.to_lowercase(),
             labels: ctx.apex.label_count() as u8 + 1,
@@ -828,6 +839,9 @@ impl<'a> RowWalk<'a> {
     }
 
     pub(crate) fn skip(&mut self) {
+        for (column, at) in &mut self.columns {
+            *at += usize::from(column.has(self.i)) * column.len;
+        }
         self.i += 1;
     }
 
@@ -840,7 +854,11 @@ impl<'a> RowWalk<'a> {
     }
 
     fn sigs(&self) -> impl Iterator<Item = RowSig<'a>> + '_ {
-        sigs_of(self.v, &self.columns, self.i)
+        let here = self.columns.iter().filter(|(c, _)| c.has(self.i));
+        here.filter_map(|(c, at)| {
+            let signature = c.sigs.get(*at..*at + c.len)?;
+            Some(c.sig(&self.v, self.i, signature))
+        })
     }
 
     /// Equal records for certain at rows of equal hashes, in chains of equal parameters.
@@ -882,7 +900,7 @@ impl<'a> RowWalk<'a> {
             let signer = self.apex_lower.as_wire();
             sink.record(Rtype::RRSIG, ttl, [&head, signer, sig.signature]);
         }
-        self.i += 1;
+        self.skip();
     }
 }
 
