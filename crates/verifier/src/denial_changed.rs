@@ -308,15 +308,25 @@ fn bitmap_at(version: &dyn Source, hashed: &[u8]) -> Option<Vec<u8>> {
     let mut found = None;
     version.hashed_at(hashed, &mut |rr| {
         if rr.rtype == t::NSEC3 {
-            let at = rr.rdata.get(4).map_or(5, |salt| 5 + *salt as usize);
-            let map = rr
-                .rdata
-                .get(at)
-                .and_then(|n| rr.rdata.get(at + 1 + *n as usize..));
-            found = Some(map.unwrap_or(&[]).to_vec());
+            found = Some(bitmap_of(rr.rdata).to_vec());
         }
     });
     found
+}
+
+/// The same of records that have been read.
+fn bitmap_in(group: &Group) -> Option<&[u8]> {
+    let last = group.set(t::NSEC3).last()?;
+    Some(bitmap_of(group.rdata(last)))
+}
+
+/// The type bitmap of NSEC3 RDATA (RFC 5155 §3.2); empty where there is none.
+fn bitmap_of(rdata: &[u8]) -> &[u8] {
+    let at = rdata.get(4).map_or(5, |salt| 5 + *salt as usize);
+    let map = rdata
+        .get(at)
+        .and_then(|n| rdata.get(at + 1 + *n as usize..));
+    map.unwrap_or(&[])
 }
 
 /// Opt-out: some name below the ENT needs a record, so the ENT does. If the predecessor had none,
@@ -484,7 +494,7 @@ fn check_hashed_owners(
                 work.sink
                     .push(|| Finding::at(Check::V14, owner, t::NSEC3, what));
             }
-        } else if exists && !explained && bitmap_at(old, owner) != bitmap_at(source, owner) {
+        } else if exists && !explained && bitmap_in(was) != bitmap_in(is) {
             work.sink.push(|| {
                 Finding::at(
                     Check::V15,

@@ -10,7 +10,7 @@ use crate::block::{BlockRef, ChainContext, RowWalk};
 use crate::expand::{Buffers, OwnerWalk, Whole};
 use crate::rtype::Rtype;
 use crate::tree::Item;
-use crate::version::{Record, Unit, ZoneVersion};
+use crate::version::{LeafRef, Record, Unit, ZoneVersion};
 
 /// One record that only one of two versions has.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +38,10 @@ pub struct DiffStats {
     pub steps: u64,
 }
 
+/// A leaf, and the number of a unit like it: 0 for the apex, 1 for all others. Nothing of it has been
+/// read yet.
+type Leaf<'a> = (usize, &'a LeafRef);
+
 /// Owners on one side, one after the other.
 trait Walk {
     /// Order of the entry at hand; `None`: there is none.
@@ -54,15 +58,17 @@ trait Walk {
 }
 
 struct Owners<'a> {
-    units: std::vec::IntoIter<Unit<'a>>,
+    version: &'a ZoneVersion,
+    leaves: std::vec::IntoIter<Leaf<'a>>,
     at: Option<OwnerWalk<'a>>,
     read: u64,
 }
 
 impl<'a> Owners<'a> {
-    fn new(units: Vec<Unit<'a>>) -> Self {
+    fn new(version: &'a ZoneVersion, leaves: Vec<Leaf<'a>>) -> Self {
         let mut all = Owners {
-            units: units.into_iter(),
+            version,
+            leaves: leaves.into_iter(),
             at: None,
             read: 0,
         };
@@ -73,12 +79,12 @@ impl<'a> Owners<'a> {
     /// Goes on to the next unit behind the last owner of one.
     fn settle(&mut self) {
         while self.at.as_ref().is_none_or(|w| w.key().is_none()) {
-            let Some(unit) = self.units.next() else {
+            let Some((index, leaf)) = self.leaves.next() else {
                 self.at = None;
                 return;
             };
             self.read += 1;
-            self.at = Some(OwnerWalk::new(&unit));
+            self.at = Some(OwnerWalk::new(&Unit::new(self.version, index, leaf)));
         }
     }
 }
@@ -311,7 +317,7 @@ fn cut<T, K: Ord + ?Sized>(
 /// Owners and rows of a difference between two neighbours in order.
 pub struct DiffPart<'a> {
     versions: (&'a ZoneVersion, &'a ZoneVersion),
-    leaves: (Vec<Unit<'a>>, Vec<Unit<'a>>),
+    leaves: (Vec<Leaf<'a>>, Vec<Leaf<'a>>),
     blocks: (Vec<&'a BlockRef>, Vec<&'a BlockRef>),
     /// Of owners and of rows.
     comparable: (bool, bool),
@@ -332,7 +338,7 @@ impl DiffPart<'_> {
         let mut stats = DiffStats::default();
         let (a, b) = self.versions;
         let (x, y) = self.leaves.clone();
-        let (x, y) = (Owners::new(x), Owners::new(y));
+        let (x, y) = (Owners::new(a, x), Owners::new(b, y));
         merge(x, y, self.comparable.0, &mut stats, f)?;
         let (x, y) = self.blocks.clone();
         let (x, y) = (Rows::new(a, x), Rows::new(b, y));
@@ -345,7 +351,7 @@ impl DiffPart<'_> {
 /// [`diff`] gives, and each can be gone through alone.
 pub fn diff_parts<'a>(a: &'a ZoneVersion, b: &'a ZoneVersion, units: usize) -> Vec<DiffPart<'a>> {
     let whole = whole(a, b);
-    let leaves = cut(whole.leaves, units, |l| l.first_key());
+    let leaves = cut(whole.leaves, units, |(_, leaf)| leaf.u.first_key());
     let blocks = match whole.comparable.1 {
         true => cut(whole.blocks, units, |b| b.first_key()),
         false => vec![whole.blocks],
@@ -370,15 +376,15 @@ pub fn diff_stats(a: &ZoneVersion, b: &ZoneVersion) -> DiffStats {
     diff(a, b, &mut |_| {})
 }
 
-fn unshared_leaves<'a>(a: &'a ZoneVersion, b: &'a ZoneVersion) -> (Vec<Unit<'a>>, Vec<Unit<'a>>) {
+fn unshared_leaves<'a>(a: &'a ZoneVersion, b: &'a ZoneVersion) -> (Vec<Leaf<'a>>, Vec<Leaf<'a>>) {
     let (mut la, mut lb) = (Vec::new(), Vec::new());
     if !a.unit(0).same_as(&b.unit(0)) {
-        la.push(a.unit(0));
-        lb.push(b.unit(0));
+        la.push((0, a.unit(0).leaf));
+        lb.push((0, b.unit(0).leaf));
     }
     let (ta, tb) = a.tree.unshared(&b.tree);
-    la.extend(ta.into_iter().map(|l| Unit::new(a, 1, l)));
-    lb.extend(tb.into_iter().map(|l| Unit::new(b, 1, l)));
+    la.extend(ta.into_iter().map(|l| (1, l)));
+    lb.extend(tb.into_iter().map(|l| (1, l)));
     (la, lb)
 }
 

@@ -640,6 +640,10 @@ impl<'a> Expander<'a> {
     ) -> Option<((usize, usize), (usize, usize))> {
         let (mut i, mut at) = (self.entry, self.sig_at);
         let (mut j, mut other_at) = (other.entry, other.sig_at);
+        if let Some(n) = self.s.alike(i, &other.s, j, end) {
+            let (i, j) = (i + n, j + n);
+            return Some(((i, self.s.offset(i)), (j, other.s.offset(j))));
+        }
         let next = |s: &SView<'a>, i: usize| {
             let e = (i < s.len()).then(|| s.entry(i))?;
             (usize::from(e.ordinal) < end).then_some(e)

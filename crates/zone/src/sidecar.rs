@@ -255,6 +255,28 @@ impl<'a> SView<'a> {
         lower(ordinal as u32)..lower(ordinal as u32 + 1)
     }
 
+    /// The entries from `i` and from `j` of `other` on are the same up to owner number `end`, signatures
+    /// included, and so many: compared as they stand. `None`: that cannot be told so, or they are not.
+    pub(crate) fn alike(&self, i: usize, other: &SView<'_>, j: usize, end: usize) -> Option<usize> {
+        let begins = |a: &[u8], b: &[u8]| a.starts_with(b) || b.starts_with(a);
+        let len = self.uniform.filter(|_| self.uniform == other.uniform)?;
+        let same_tables = self.wide == other.wide
+            && begins(self.keys, other.keys)
+            && begins(self.times, other.times);
+        if !same_tables {
+            return None;
+        }
+        let width = if self.wide { 8 } else { 5 };
+        let n = (i..self.n).take_while(|i| usize::from(self.ordinal(*i)) < end);
+        let n = n.count();
+        if j + n < other.n && usize::from(other.ordinal(j + n)) < end {
+            return None;
+        }
+        let same = part(self.entries, i, n, width)? == part(other.entries, j, n, width)?
+            && part(self.sigs, i, n, len)? == part(other.sigs, j, n, len)?;
+        same.then_some(n)
+    }
+
     /// Offset of signature `i`.
     pub(crate) fn offset(&self, i: usize) -> usize {
         match self.uniform {
@@ -296,6 +318,11 @@ impl<'a> SView<'a> {
             (e.ordinal, e.set, sig)
         })
     }
+}
+
+/// `n` entries of `each` octets from number `from` on.
+fn part(octets: &[u8], from: usize, n: usize, each: usize) -> Option<&[u8]> {
+    octets.get(from * each..(from + n) * each)
 }
 
 /// Collects the signatures of one unit.
