@@ -469,7 +469,7 @@ impl Messages {
         header[..2].copy_from_slice(&request.id.to_be_bytes());
         header[2..4].copy_from_slice(&(request.flags | flag::AA).to_be_bytes());
         let mut all = Messages {
-            out: Vec::with_capacity(BATCH + 2 * MAX_MESSAGE),
+            out: Vec::new(),
             complete: 0,
             count: 0,
             records: 0,

@@ -1,4 +1,4 @@
-//! One changed record by IXFR, into the real daemon: the benchmark is the primary.
+//! Changed records by IXFR, into the real daemon: the benchmark is the primary.
 //!
 //! Two clocks run for a change: from the NOTIFY, and from the last octet of the increment, both until the
 //! publication address shows the new serial.
@@ -28,15 +28,27 @@ const LOST: Duration = Duration::from_secs(30);
 /// Changes before those that count: caches, allocator and key tables are cold.
 const WARM: u32 = 20;
 
+/// What is measured.
+pub struct Plan {
+    pub delegations: u64,
+    pub seed: u64,
+    /// Increments, one after the other.
+    pub changes: u32,
+    /// Delegations that each adds, anywhere in the zone.
+    pub records: u32,
+}
+
 /// Starts the `cascaded` that stands beside this program, as a secondary of this one.
 ///
 /// # Errors
 /// Says what did not work.
-pub fn run(delegations: u64, seed: u64, changes: u32) -> Result<Vec<Row>, String> {
+pub fn run(plan: &Plan) -> Result<Vec<Row>, String> {
+    let warm = if plan.records == 1 { WARM } else { 2 };
     let mut site = Site::new();
     site.policy("p", "[signer]\nserial-policy = \"counter\"\n");
     site.try_start().map_err(|f| f.said)?;
-    let primary = Primary::start(zone(&site, delegations, seed)?)?;
+    let base = zone(&site, plan.delegations, plan.seed)?;
+    let primary = Primary::start(base, plan.records)?;
     let begun = Instant::now();
     let port = primary.port;
     let source =
@@ -57,7 +69,7 @@ pub fn run(delegations: u64, seed: u64, changes: u32) -> Result<Vec<Row>, String
         .connect((Ipv4Addr::LOCALHOST, site.publication_port()))
         .map_err(|e| e.to_string())?;
     let mut all = Vec::new();
-    for n in 0..WARM + changes {
+    for n in 0..warm + plan.changes {
         let before = asker.serial().ok_or("no answer")?;
         primary.change();
         let noticed = Instant::now();
@@ -72,7 +84,7 @@ pub fn run(delegations: u64, seed: u64, changes: u32) -> Result<Vec<Row>, String
         let served = Instant::now();
         let sent = lock(&primary.state).sent.take();
         let sent = sent.ok_or("the daemon did not ask for the increment")?;
-        if n >= WARM {
+        if n >= warm {
             all.push((served - sent, served - noticed));
         }
     }
@@ -83,10 +95,10 @@ pub fn run(delegations: u64, seed: u64, changes: u32) -> Result<Vec<Row>, String
             "{whole} transfers of the whole zone, and one is wanted"
         ));
     }
-    Ok(rows(delegations, first, all))
+    Ok(rows(plan, first, all))
 }
 
-fn rows(delegations: u64, first: Duration, all: Vec<(Duration, Duration)>) -> Vec<Row> {
+fn rows(plan: &Plan, first: Duration, all: Vec<(Duration, Duration)>) -> Vec<Row> {
     let (mut served, mut noticed): (Vec<_>, Vec<_>) = all.into_iter().unzip();
     served.sort();
     noticed.sort();
@@ -94,9 +106,10 @@ fn rows(delegations: u64, first: Duration, all: Vec<(Duration, Duration)>) -> Ve
         let i = list.len().saturating_sub(1) * per_mille / 1000;
         list.get(i).map_or(0.0, |d| d.as_secs_f64() * 1e3)
     };
-    let limit = match delegations >= 1_000_000 {
-        true => Limit::AtMost(2.0),
-        false => Limit::None,
+    let limit = match plan.delegations >= 1_000_000 {
+        true if plan.records == 1 => Limit::AtMost(2.0),
+        true if plan.records <= 10_000 => Limit::AtMost(600.0),
+        _ => Limit::None,
     };
     let row = |what, measured, unit, limit, note: String| Row {
         what,
@@ -105,14 +118,15 @@ fn rows(delegations: u64, first: Duration, all: Vec<(Duration, Duration)>) -> Ve
         limit,
         note,
     };
-    let many = format!("{} changes, one after the other", served.len());
+    let records = plan.records;
+    let many = format!("{} changes of {records}, one after the other", served.len());
     vec![
         row(
             "AXFR in, signed, served",
             first.as_secs_f64(),
             "s",
             Limit::None,
-            format!("{delegations} delegations"),
+            format!("{} delegations", plan.delegations),
         ),
         row(
             "IXFR served, median",
@@ -157,8 +171,9 @@ fn zone(site: &Site, delegations: u64, seed: u64) -> Result<ZoneVersion, String>
 struct State {
     base: Arc<ZoneVersion>,
     directory: Directory,
-    /// Changes since the first version: each adds one delegation.
+    /// Changes since the first version: each adds so many delegations.
     changes: u32,
+    records: u32,
     /// When the last increment was written.
     sent: Option<Instant>,
     /// Transfers of the whole zone.
@@ -186,7 +201,7 @@ struct Primary {
 }
 
 impl Primary {
-    fn start(base: ZoneVersion) -> Result<Primary, String> {
+    fn start(base: ZoneVersion, records: u32) -> Result<Primary, String> {
         let io = |e: std::io::Error| e.to_string();
         let base = Arc::new(base);
         let directory = Directory::new();
@@ -200,6 +215,7 @@ impl Primary {
             base,
             directory,
             changes: 0,
+            records,
             sent: None,
             whole: 0,
         }));
@@ -226,8 +242,9 @@ impl Primary {
 fn datagrams(socket: &UdpSocket, state: &Mutex<State>) {
     let mut buf = [0; 4096];
     while let Ok((n, from)) = socket.recv_from(&mut buf) {
-        if let Some(answer) = increment(&buf[..n], &lock(state), false) {
-            let _ = socket.send_to(&answer, from);
+        let answer = increment(&buf[..n], &lock(state), false);
+        if let Some(message) = answer.and_then(|a| a.into_iter().next()) {
+            let _ = socket.send_to(&message, from);
         }
     }
 }
@@ -249,8 +266,11 @@ fn connection(mut stream: TcpStream, state: &Mutex<State>) -> Result<(), std::io
         let Some(answer) = increment(&query, &state, true) else {
             return Ok(());
         };
-        let mut framed = (answer.len() as u16).to_be_bytes().to_vec();
-        framed.extend_from_slice(&answer);
+        let mut framed = Vec::new();
+        for message in answer {
+            framed.extend_from_slice(&(message.len() as u16).to_be_bytes());
+            framed.extend_from_slice(&message);
+        }
         stream.write_all(&framed)?;
         if qtype(&query) == Some(Rtype::IXFR) {
             state.sent = Some(Instant::now());
@@ -289,8 +309,9 @@ fn whole(query: &[u8], state: &State, stream: &mut TcpStream) -> Result<(), std:
     Ok(())
 }
 
-/// The answer to a question for the SOA or, over TCP, for the increment from the version before.
-fn increment(query: &[u8], state: &State, tcp: bool) -> Option<Vec<u8>> {
+/// The messages of the answer to a question for the SOA or, over TCP, for the increment from the
+/// version before.
+fn increment(query: &[u8], state: &State, tcp: bool) -> Option<Vec<Vec<u8>>> {
     let message = Message::parse(query).ok()?;
     let (name, rtype, class) = message.question().ok()??;
     let theirs = message.records().flatten().find(|r| r.rtype == Rtype::SOA);
@@ -298,31 +319,52 @@ fn increment(query: &[u8], state: &State, tcp: bool) -> Option<Vec<u8>> {
     let theirs = theirs.and_then(|numbers| numbers.first_chunk::<4>().copied());
     let n = state.changes;
     let before = n.checked_sub(1).map(|b| state.serial(b));
-    let step = tcp
-        && rtype == Rtype::IXFR
-        && theirs.map(|s| Serial(u32::from_be_bytes(s))) == before
-        && n > 0;
-    let mut out = Vec::new();
-    let mut c = Composer::new(&mut out, 0xffff, message.header.id, flag::QR | flag::AA);
-    c.question(name.as_wire(), rtype, class);
+    let theirs = theirs.map(|s| Serial(u32::from_be_bytes(s)));
     let ttl = state.base.soa_ttl();
-    let soa = |changes: u32, c: &mut Composer<'_>| {
-        let rdata = state.soa(changes);
-        c.record(Section::Answer, name.as_wire(), Rtype::SOA, ttl, &rdata)
-    };
-    soa(n, &mut c).ok()?;
-    if step {
-        soa(n - 1, &mut c).ok()?;
-        soa(n, &mut c).ok()?;
-        let owner = Name::parse(&format!("ixfr{n}.{ZONE}")).ok()?;
+    let soa = |changes| (name.clone(), Rtype::SOA, ttl, state.soa(changes));
+    let mut records = vec![soa(n)];
+    if tcp && rtype == Rtype::IXFR && before.is_some() && theirs == before {
+        records.extend([soa(n - 1), soa(n)]);
         let target = Name::parse("ns1.hoster.example").ok()?;
-        let (owner, target) = (owner.as_wire(), target.as_wire());
-        c.record(Section::Answer, owner, Rtype::NS, 3600, target)
-            .ok()?;
-        soa(n, &mut c).ok()?;
+        for k in 0..state.records {
+            let owner = Name::parse(&format!("{}.{ZONE}", label(n, k))).ok()?;
+            records.push((owner, Rtype::NS, 3600, target.as_wire().to_vec()));
+        }
+        records.push(soa(n));
     }
-    c.finish();
-    Some(out)
+    let mut messages = Vec::new();
+    let mut rest = &records[..];
+    while !rest.is_empty() {
+        let mut out = Vec::new();
+        let mut c = Composer::new(&mut out, 0x4000, message.header.id, flag::QR | flag::AA);
+        c.question(name.as_wire(), rtype, class);
+        while let Some(((owner, rtype, ttl, rdata), more)) = rest.split_first() {
+            let owner = owner.as_wire();
+            if c.record(Section::Answer, owner, *rtype, *ttl, rdata)
+                .is_err()
+            {
+                break;
+            }
+            rest = more;
+        }
+        if c.count(Section::Answer) == 0 {
+            return None;
+        }
+        c.finish();
+        messages.push(out);
+    }
+    Some(messages)
+}
+
+/// Name of the `k`-th delegation that change `n` adds: anywhere in the zone.
+fn label(n: u32, k: u32) -> String {
+    let mut mixed = k.wrapping_add(n << 16).wrapping_mul(0x9e37_79b1);
+    let mut label = String::new();
+    for _ in 0..5 {
+        label.push(char::from(b'a' + (mixed % 26) as u8));
+        mixed /= 26;
+    }
+    format!("{label}-{n}-{k}")
 }
 
 fn notify_message(id: u16) -> Result<Vec<u8>, String> {

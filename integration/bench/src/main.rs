@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use cascade_bench::generate::Tld;
 use cascade_bench::table::{self, Limit, Row};
-use cascade_bench::{changes, daemon, floor, peers, stages, updates, zones};
+use cascade_bench::{changes, daemon, floor, ixfr, peers, stages, updates, zones};
 use clap::{Args, Parser, Subcommand};
 
 #[derive(Parser)]
@@ -83,7 +83,7 @@ enum Command {
         #[arg(long, default_value_t = 20_000)]
         stream: u64,
     },
-    /// Measure one changed record by IXFR against the `cascaded` beside this program, and print the
+    /// Measure changed records by IXFR against the `cascaded` beside this program, and print the
     /// table.
     Ixfr {
         #[arg(long, default_value_t = 1_000_000)]
@@ -93,6 +93,9 @@ enum Command {
         /// Changes one after the other.
         #[arg(long, default_value_t = 200)]
         changes: u32,
+        /// Delegations that each change adds.
+        #[arg(long, default_value_t = 1)]
+        records: u32,
     },
     /// Repeat one stage, for a profiler.
     Repeat {
@@ -216,7 +219,14 @@ fn main() -> ExitCode {
             delegations,
             seed,
             changes,
-        } => cascade_bench::ixfr::run(delegations, seed, changes).and_then(judged),
+            records,
+        } => ixfr::run(&ixfr::Plan {
+            delegations,
+            seed,
+            changes,
+            records,
+        })
+        .and_then(judged),
         Command::Repeat { stage, zone, times } => repeat(stage, &zone, times),
     };
     match result {
