@@ -468,8 +468,10 @@ impl Messages {
         let mut header = [0; HEADER];
         header[..2].copy_from_slice(&request.id.to_be_bytes());
         header[2..4].copy_from_slice(&(request.flags | flag::AA).to_be_bytes());
+        // A small zone needs less.
+        let wire = usize::try_from(request.version.sums().wire).unwrap_or(usize::MAX);
         let mut all = Messages {
-            out: Vec::new(),
+            out: Vec::with_capacity(wire.min(BATCH + 2 * MAX_MESSAGE)),
             complete: 0,
             count: 0,
             records: 0,
