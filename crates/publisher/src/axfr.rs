@@ -20,6 +20,7 @@ use crate::ixfr::{self, Increment};
 const CLOSE_AT: usize = 16_384 - 2;
 /// A record that is larger than that gets a message of its own up to this size.
 const MAX_MESSAGE: usize = 0xffff;
+
 /// Extra text for a transfer of a zone that is live under another signer (RFC 8914: at most 80
 /// octets are sent).
 const HELD: &str = "transfers are held: the DS at the parent fits no key of this zone";

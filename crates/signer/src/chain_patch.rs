@@ -31,9 +31,9 @@ const BITMAPS_SPARE: usize = 65_536;
 
 /// What happens to the row of one name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum RowEdit {
-    Insert(Vec<u8>),
-    Change(Vec<u8>),
+enum RowEdit<B = Vec<u8>> {
+    Insert(B),
+    Change(B),
     Remove,
 }
 
@@ -245,10 +245,10 @@ impl Segment {
     /// The chain is not that of the version before.
     fn apply(&mut self, change: &Change) -> Result<(), WhyFull> {
         let at = self.rows.binary_search_by(|r| r.0.cmp(&change.hash));
-        match (change.to, change.inserts, at) {
-            (Some(bitmap), true, Err(i)) => self.rows.insert(i, (change.hash, bitmap)),
-            (Some(bitmap), false, Ok(i)) => self.rows[i].1 = bitmap,
-            (None, _, Ok(i)) => drop(self.rows.remove(i)),
+        match (&change.edit, at) {
+            (RowEdit::Insert(bitmap), Err(i)) => self.rows.insert(i, (change.hash, *bitmap)),
+            (RowEdit::Change(bitmap), Ok(i)) => self.rows[i].1 = *bitmap,
+            (RowEdit::Remove, Ok(i)) => drop(self.rows.remove(i)),
             // Or two names have one hash, which signing everything finds.
             _ => return Err(WhyFull::Inconsistent("the NSEC3 chain has other records")),
         }
@@ -260,9 +260,7 @@ impl Segment {
 struct Change {
     hash: Hash,
     block: usize,
-    inserts: bool,
-    /// The bitmap; `None`: the row goes.
-    to: Option<u32>,
+    edit: RowEdit<u32>,
 }
 
 /// The blocks with edits, as segments of one block each or, where too few rows would be left, with
@@ -273,15 +271,15 @@ struct Change {
 fn edited(chain: &Chain, edits: &Edits, bitmaps: &mut Bitmaps) -> Result<Vec<Segment>, WhyFull> {
     let mut changes: Vec<Change> = Vec::with_capacity(edits.len());
     for (hash, edit) in edits {
-        let to = match edit {
-            RowEdit::Insert(bitmap) | RowEdit::Change(bitmap) => Some(bitmaps.intern(bitmap)),
-            RowEdit::Remove => None,
+        let edit = match edit {
+            RowEdit::Insert(bitmap) => RowEdit::Insert(bitmaps.intern(bitmap)),
+            RowEdit::Change(bitmap) => RowEdit::Change(bitmaps.intern(bitmap)),
+            RowEdit::Remove => RowEdit::Remove,
         };
         changes.push(Change {
             hash: *hash,
             block: 0,
-            inserts: matches!(edit, RowEdit::Insert(_)),
-            to,
+            edit,
         });
     }
     let locate = |c: &mut Change| c.block = chain.tree().locate(&c.hash).unwrap_or(0);

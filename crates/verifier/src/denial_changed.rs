@@ -75,13 +75,13 @@ pub(crate) fn check(
             let hashes = names.par_iter().with_min_len(64);
             let hashes: Vec<Hash> = hashes.map(|x| hash_name(x.name, h)).collect();
             let owners = names.iter().map(|x| x.name);
-            let of_hash: HashMap<Hash, &[u8]> = hashes.into_iter().zip(owners).collect();
+            let of_hash: HashMap<Hash, &[u8]> = hashes.iter().copied().zip(owners).collect();
             if of_hash.len() != names.len() {
                 total
                     .sink
                     .push(|| Finding::zone(Check::V14, "two names have the same NSEC3 hash"));
             }
-            check_needs(ctx, source, old, affected, &names, total);
+            check_needs(ctx, source, old, affected, (&names, &hashes), total);
             check_changed_links(ctx, source, old, &mut hashed, &of_hash, total);
         }
     }
@@ -143,7 +143,7 @@ fn check_needs(
     source: &dyn Source,
     old: &dyn Source,
     affected: &Affected,
-    names: &[Touched<'_>],
+    (names, hashes): (&[Touched<'_>], &[Hash]),
     total: &mut Work,
 ) {
     // Affected owners that now need a record for sure.
@@ -156,14 +156,15 @@ fn check_needs(
         .collect();
     let sinks: Vec<Sink> = names
         .par_chunks(64)
-        .map(|names| {
+        .zip(hashes.par_chunks(64))
+        .map(|(names, hashes)| {
             let mut sink = Sink::default();
             let mut buffers = Buffers::default();
-            for name in names {
+            for (name, hash) in names.iter().zip(hashes) {
                 let b = &mut buffers;
                 b.types.clear();
                 let of_owner = affected.status(name).and_then(|s| need_of_owner(ctx, s, b));
-                let name = name.name;
+                let name = (name.name, hash);
                 check_need(ctx, source, old, &required, name, of_owner, b, &mut sink);
             }
             sink
@@ -204,16 +205,12 @@ fn check_need(
     source: &dyn Source,
     old: &dyn Source,
     required: &[&[u8]],
-    name: &[u8],
+    (name, hash): (&[u8], &Hash),
     of_owner: Option<Need>,
     b: &mut Buffers,
     sink: &mut Sink,
 ) {
-    let Denial::Nsec3(h) = &ctx.denial else {
-        return;
-    };
-    let hash = hash_name(name, h);
-    push_hashed_owner(&hash, &ctx.apex_name, &mut b.owner);
+    push_hashed_owner(hash, &ctx.apex_name, &mut b.owner);
     let bitmap = bitmap_at(source, &b.owner);
     let need = match of_owner {
         Some(need) => need,
@@ -223,7 +220,7 @@ fn check_need(
         (Need::None, Some(_)) => sink.push(|| {
             let what = format!(
                 "NSEC3 for a name that is gone or occluded (hash {})",
-                show(&hash)
+                show(hash)
             );
             Finding::at(Check::V14, name, t::NSEC3, what)
         }),
@@ -233,14 +230,14 @@ fn check_need(
                     Check::V14,
                     name,
                     t::NSEC3,
-                    format!("no NSEC3 for this name (hash {})", show(&hash)),
+                    format!("no NSEC3 for this name (hash {})", show(hash)),
                 )
             });
         }
         (Need::RequiredCut, None) => sink.push(|| {
             let what = format!(
                 "insecure delegation has no NSEC3 and no opt-out record covers it (hash {})",
-                show(&hash)
+                show(hash)
             );
             Finding::at(Check::V16, name, t::NSEC3, what)
         }),
@@ -254,7 +251,7 @@ fn check_need(
                         Check::V15,
                         name,
                         t::NSEC3,
-                        format!("type bitmap does not fit the owner (hash {})", show(&hash)),
+                        format!("type bitmap does not fit the owner (hash {})", show(hash)),
                     )
                     .expected(type_list(&b.types), type_list(&b.found))
                 });

@@ -408,7 +408,8 @@ impl<'a> BlockRows<'a> {
 
     /// Signatures over row number `i`.
     pub fn sigs(&self, i: usize) -> impl Iterator<Item = RowSig<'a>> + '_ {
-        sigs_of(self.v, &self.columns, i)
+        let sig = move |c: &Column<'a>| Some(c.sig(&self.v, i, c.get(i)?.1));
+        self.columns.iter().filter_map(sig)
     }
 }
 
@@ -419,17 +420,6 @@ pub struct RowSig<'a> {
     pub inception: u32,
     pub expiration: u32,
     pub signature: &'a [u8],
-}
-
-/// The signatures over row number `i` of a block with these columns.
-fn sigs_of<'a, 'c>(
-    v: View<'a>,
-    columns: &'c [Column<'a>],
-    i: usize,
-) -> impl Iterator<Item = RowSig<'a>> + 'c {
-    columns
-        .iter()
-        .filter_map(move |c| Some(c.sig(&v, i, c.get(i)?.1)))
 }
 
 impl<'a> RowSig<'a> {
@@ -459,6 +449,16 @@ pub struct BlockSums {
 }
 
 impl BlockSums {
+    /// Counts the records of the row at hand, and moves on.
+    fn take(&mut self, row: &mut RowWalk<'_>, hasher: &mut Hasher, buffers: &mut Buffers) {
+        let mut count = |r: Record<'_>| {
+            self.records += 1;
+            self.wire += r.owner.len() as u64 + 10 + r.rdata.len() as u64;
+            self.fp.add(hasher.record(r.owner, r.rtype, r.ttl, r.rdata));
+        };
+        row.take(&mut Whole::new(buffers, &mut count));
+    }
+
     /// For a file, without the fingerprint; `None` if a number is too large for its form.
     pub(crate) fn push(&self, out: &mut Vec<u8>) -> Option<()> {
         push_counts(&[self.rows, self.records, self.wire], out)?;
@@ -698,8 +698,7 @@ fn index_of<T: PartialEq + Copy>(list: &mut Vec<T>, v: T) -> u16 {
     (list.len() - 1) as u16
 }
 
-/// Computes fingerprint and sums of a block's bytes.
-/// `known`: what its records add up to, if that follows from something.
+/// Computes fingerprint and sums of a block's bytes. `known`: what its records add up to, if that follows from something.
 fn finish_block(
     bytes: Vec<u8>,
     ctx: &ChainContext<'_>,
@@ -707,10 +706,10 @@ fn finish_block(
 ) -> BlockRef {
     let mut block = DBlock(bytes.into());
     let sums = known(&block).unwrap_or_else(|| sum_records(&block, ctx));
-    let (sums, fp) = sum_columns(&block, sums);
+    let sums = sum_columns(&block, sums);
     // Nobody else has them yet.
     if let Some(bytes) = Arc::get_mut(&mut block.0) {
-        bytes[40..56].copy_from_slice(&fp.to_bytes());
+        bytes[40..56].copy_from_slice(&sums.fp.to_bytes());
     }
     BlockRef {
         fence: crate::key::fence(block.first_hash()),
@@ -726,8 +725,8 @@ pub(crate) fn raw_first_hash(bytes: &[u8]) -> Option<Hash> {
 
 /// A block from disk; `None` if its fingerprint is not that of its records.
 pub(crate) fn adopt_block(block: DBlock, ctx: &ChainContext<'_>) -> Option<BlockRef> {
-    let (sums, fp) = sum_block(&block, ctx);
-    if fp != block.fingerprint() {
+    let sums = sum_block(&block, ctx);
+    if sums.fp != block.fingerprint() {
         return None;
     }
     Some(BlockRef {
@@ -747,49 +746,34 @@ pub(crate) fn believe_block(block: DBlock, mut sums: BlockSums) -> BlockRef {
     }
 }
 
-fn sum_block(block: &DBlock, ctx: &ChainContext<'_>) -> (BlockSums, Fingerprint) {
+fn sum_block(block: &DBlock, ctx: &ChainContext<'_>) -> BlockSums {
     sum_columns(block, sum_records(block, ctx))
 }
 
+/// What its records add up to; the rest is for [`sum_columns`].
 fn sum_records(block: &DBlock, ctx: &ChainContext<'_>) -> BlockSums {
-    let mut sums = BlockSums {
-        rows: block.len() as u64,
-        ..Default::default()
-    };
-    let mut hasher = Hasher::new(ctx.zone);
-    let (records, wire, fp) = (&mut sums.records, &mut sums.wire, &mut sums.fp);
-    let mut add = |r: Record<'_>| {
-        *records += 1;
-        *wire += r.owner.len() as u64 + 10 + r.rdata.len() as u64;
-        fp.add(hasher.record(r.owner, r.rtype, r.ttl, r.rdata));
-    };
-    expand(
-        block,
-        ctx,
-        &mut Whole::new(&mut Buffers::default(), &mut add),
-    );
+    let mut sums = BlockSums::default();
+    let (mut hasher, mut buffers) = (Hasher::new(ctx.zone), Buffers::default());
+    let mut walk = RowWalk::new(block, *ctx);
+    while walk.key().is_some() {
+        sums.take(&mut walk, &mut hasher, &mut buffers);
+    }
     sums
 }
 
 /// `sums`: what the records add up to; what is read off the columns is added.
-fn sum_columns(block: &DBlock, mut sums: BlockSums) -> (BlockSums, Fingerprint) {
+fn sum_columns(block: &DBlock, mut sums: BlockSums) -> BlockSums {
     let v = block.view();
+    sums.rows = v.n as u64;
     for c in v.columns().unwrap_or_default() {
         let count: usize = c.present.iter().map(|b| b.count_ones() as usize).sum();
-        if count > 0 {
-            sums.any_mask |= 1 << c.slot;
-        }
+        sums.any_mask |= u16::from(count > 0) << c.slot;
+        sums.full_mask |= u16::from(count == v.n) << c.slot;
     }
-    let full = v.columns().unwrap_or_default().iter().fold(0u16, |m, c| {
-        let count: usize = c.present.iter().map(|b| b.count_ones() as usize).sum();
-        if count == v.n { m | 1 << c.slot } else { m }
-    });
-    sums.full_mask = full;
     if sums.any_mask != 0 {
         sums.min_exp = Some(u32_at(&block.0, 8));
     }
-    let fp = sums.fp;
-    (sums, fp)
+    sums
 }
 
 /// Expands the NSEC3 records of a block with their RRSIGs, in order.

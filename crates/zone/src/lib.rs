@@ -5,8 +5,8 @@
 //!
 //! Reading order: [`name`] and [`key`] (what a name is and how it sorts), [`rtype`] and [`canon`]
 //! (types and canonical RDATA), [`leaf`], [`sidecar`], [`block`], [`pool`] (the immutable bytes),
-//! [`tree`] (how they hang together), [`version`] (one state of a zone), [`expand`] (its records), then what is done with
-//! them: [`build`], [`sign`], [`patch`], [`update`], [`diff`], [`denial`], [`parts`], [`replay`],
+//! [`tree`] (how they hang together), [`version`] (one state of a zone), [`expand`] (its records), then
+//! what is done with them: [`build`], [`sign`], [`patch`], [`update`], [`diff`], [`denial`], [`parts`], [`replay`],
 //! [`audit`].
 
 pub mod audit;

@@ -59,13 +59,7 @@ pub fn run(delegations: u64, seed: u64, programs: PathBuf) -> Result<Vec<Row>, S
     let began = Instant::now();
     site.spawn();
     let answered = asker.until(began, BOUND, |s| s == serial)?;
-    let row = |what, measured, unit, limit, note: String| Row {
-        what,
-        measured,
-        unit,
-        limit,
-        note,
-    };
+    let row = Row::new;
     Ok(vec![
         row(
             "first publication",
@@ -109,7 +103,7 @@ pub fn run(delegations: u64, seed: u64, programs: PathBuf) -> Result<Vec<Row>, S
     ])
 }
 
-fn expect(site: &Site, path: &str, body: &str, status: u16) -> Result<(), String> {
+pub(crate) fn expect(site: &Site, path: &str, body: &str, status: u16) -> Result<(), String> {
     let reply = site.request("POST", path, Some(body))?;
     match reply.status == status {
         true => Ok(()),

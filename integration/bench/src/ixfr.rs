@@ -16,10 +16,11 @@ use cascade_time::Clock;
 use cascade_wire::{Composer, Message, Section, flag, opcode};
 use cascade_zone::{Name, Rtype, Serial, SoaFields, ZoneVersion};
 
-use crate::generate::Tld;
+use crate::daemon::expect;
 use crate::question::Asker;
 use crate::stages::{Watch, load_stage};
 use crate::table::{Limit, Row};
+use crate::updates::{quantile, write};
 
 const ZONE: &str = "bench";
 const BOUND: Duration = Duration::from_secs(1800);
@@ -56,12 +57,8 @@ pub fn run(plan: &Plan) -> Result<Vec<Row>, String> {
     let body = format!(
         r#"{{"zone":"{ZONE}","policy":"p","source":{{"kind":"servers","servers":[{source}]}}}}"#
     );
-    for (path, body) in [("/v1/policies/reload", "{}"), ("/v1/zones", &body)] {
-        let reply = site.request("POST", path, Some(body))?;
-        if !(200..300).contains(&reply.status) {
-            return Err(format!("{path}: {}", reply.body));
-        }
-    }
+    expect(&site, "/v1/policies/reload", "{}", 200)?;
+    expect(&site, "/v1/zones", &body, 201)?;
     let asker = Asker::new(site.publication_port(), ZONE)?;
     let first = asker.until(begun, BOUND, |_| true)?;
     let notify = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).map_err(|e| e.to_string())?;
@@ -100,24 +97,13 @@ pub fn run(plan: &Plan) -> Result<Vec<Row>, String> {
 
 fn rows(plan: &Plan, first: Duration, all: Vec<(Duration, Duration)>) -> Vec<Row> {
     let (mut served, mut noticed): (Vec<_>, Vec<_>) = all.into_iter().unzip();
-    served.sort();
-    noticed.sort();
-    let at = |list: &[Duration], per_mille: usize| {
-        let i = list.len().saturating_sub(1) * per_mille / 1000;
-        list.get(i).map_or(0.0, |d| d.as_secs_f64() * 1e3)
-    };
+    let at = |list: &mut [Duration], n| quantile(list, n).as_secs_f64() * 1e3;
     let limit = match plan.delegations >= 1_000_000 {
         true if plan.records == 1 => Limit::AtMost(2.0),
         true if plan.records <= 10_000 => Limit::AtMost(600.0),
         _ => Limit::None,
     };
-    let row = |what, measured, unit, limit, note: String| Row {
-        what,
-        measured,
-        unit,
-        limit,
-        note,
-    };
+    let row = Row::new;
     let records = plan.records;
     let many = format!("{} changes of {records}, one after the other", served.len());
     vec![
@@ -130,21 +116,21 @@ fn rows(plan: &Plan, first: Duration, all: Vec<(Duration, Duration)>) -> Vec<Row
         ),
         row(
             "IXFR served, median",
-            at(&served, 500),
+            at(&mut served, 500),
             "ms",
             limit,
             format!("from the last octet of the increment; {many}"),
         ),
         row(
             "IXFR served, 99 %",
-            at(&served, 990),
+            at(&mut served, 990),
             "ms",
             Limit::None,
             many.clone(),
         ),
         row(
             "NOTIFY to served, median",
-            at(&noticed, 500),
+            at(&mut noticed, 500),
             "ms",
             Limit::None,
             format!("with SOA question and connection; {many}"),
@@ -155,12 +141,7 @@ fn rows(plan: &Plan, first: Duration, all: Vec<(Duration, Duration)>) -> Vec<Row
 /// The unsigned zone.
 fn zone(site: &Site, delegations: u64, seed: u64) -> Result<ZoneVersion, String> {
     let path = site.path("primary.zone");
-    let file = std::fs::File::create(&path).map_err(|e| e.to_string())?;
-    let mut out = std::io::BufWriter::with_capacity(1 << 20, file);
-    Tld::new(delegations, seed)
-        .write(&mut out)
-        .and_then(|_| out.flush())
-        .map_err(|e| format!("cannot write the zone: {e}"))?;
+    write(delegations, seed, &path)?;
     let apex = Name::parse(ZONE).map_err(|e| e.to_string())?;
     match load_stage(&path, &apex, &Watch(Instant::now())) {
         LoadOutcome::Loaded { version, .. } => Ok(*version),

@@ -288,13 +288,7 @@ fn run(args: &RunArgs) -> Result<(), String> {
     let total = s.load_secs + s.sign_secs + s.verify_secs;
     let records = s.signed_records as f64;
     let mb = |octets: u64, secs: f64| octets as f64 / 1e6 / secs;
-    let row = |what, measured, unit, limit, note: String| Row {
-        what,
-        measured,
-        unit,
-        limit,
-        note,
-    };
+    let row = Row::new;
     let rows = vec![
         row(
             "one signature, pure",

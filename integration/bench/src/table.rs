@@ -20,6 +20,22 @@ pub enum Limit {
 }
 
 impl Row {
+    pub fn new(
+        what: &'static str,
+        measured: f64,
+        unit: &'static str,
+        limit: Limit,
+        note: String,
+    ) -> Row {
+        Row {
+            what,
+            measured,
+            unit,
+            limit,
+            note,
+        }
+    }
+
     pub fn holds(&self) -> bool {
         match self.limit {
             Limit::None => true,

@@ -45,7 +45,7 @@ pub fn run(plan: &Plan) -> Result<Vec<Row>, String> {
     site.try_start().map_err(|f| f.said)?;
     let zone = site.path("zones/bench");
     let begun = Instant::now();
-    write(plan, &zone)?;
+    write(plan.delegations, plan.seed, &zone)?;
     site.policy("p", POLICY);
     let call = |method: &str, path: &str, body: String| {
         let reply = site.request(method, path, Some(&body))?;
@@ -164,16 +164,17 @@ fn rows(plan: &Plan, m: &Measured) -> Vec<Row> {
     ]
 }
 
-fn write(plan: &Plan, path: &Path) -> Result<(), String> {
+/// Writes the zone of a registry.
+pub(crate) fn write(delegations: u64, seed: u64, path: &Path) -> Result<(), String> {
     let file = std::fs::File::create(path).map_err(|e| e.to_string())?;
     let mut out = std::io::BufWriter::with_capacity(1 << 20, file);
-    Tld::new(plan.delegations, plan.seed)
+    Tld::new(delegations, seed)
         .write(&mut out)
         .and_then(|_| out.flush())
         .map_err(|e| format!("cannot write the zone: {e}"))
 }
 
-fn quantile(list: &mut [Duration], per_mille: usize) -> Duration {
+pub(crate) fn quantile(list: &mut [Duration], per_mille: usize) -> Duration {
     list.sort_unstable();
     let at = list.len().saturating_sub(1) * per_mille / 1000;
     list.get(at).copied().unwrap_or_default()

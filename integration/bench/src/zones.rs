@@ -56,13 +56,7 @@ pub fn run(count: u32, programs: PathBuf) -> Result<Vec<Row>, String> {
     }
     settle(pid);
     let again = Usage::of(pid);
-    let row = |what, measured, unit, limit, note: String| Row {
-        what,
-        measured,
-        unit,
-        limit,
-        note,
-    };
+    let row = Row::new;
     let kib = |u: &Usage| (u.resident as f64 - before.resident as f64) / each / 1024.0;
     Ok(vec![
         row(

@@ -1,35 +1,14 @@
-//! What a block adds up to, from blocks that stood where it stands: most rows are the same, and only the
-//! others are hashed.
+//! What a block adds up to, from blocks that stood where it stands: most rows are the same, and only
+//! the others are hashed.
 
 use std::cmp::Ordering;
 
 use super::{BlockRef, BlockSums, ChainContext, DBlock, RowWalk};
-use crate::expand::{Buffers, Whole};
-use crate::fingerprint::{Fingerprint, Hasher};
-use crate::version::Record;
+use crate::expand::Buffers;
+use crate::fingerprint::Hasher;
 
-/// Records that are counted.
-#[derive(Default)]
-struct Tally {
-    records: u64,
-    wire: u64,
-    fp: Fingerprint,
-}
-
-impl Tally {
-    /// Counts the records of the row at hand, and moves on.
-    fn take(&mut self, row: &mut RowWalk<'_>, hasher: &mut Hasher, buffers: &mut Buffers) {
-        let mut count = |r: Record<'_>| {
-            self.records += 1;
-            self.wire += r.owner.len() as u64 + 10 + r.rdata.len() as u64;
-            self.fp.add(hasher.record(r.owner, r.rtype, r.ttl, r.rdata));
-        };
-        row.take(&mut Whole::new(buffers, &mut count));
-    }
-}
-
-/// Rows, records and fingerprint of `block`, which stands where the blocks `was` stood. `None` if they do not write
-/// alike; masks and expirations are for the caller.
+/// What the records of `block` add up to, which stands where the blocks `was` stood. `None` if they do
+/// not write alike; what is read off its columns is for the caller.
 pub(super) fn moved(
     was: &[&BlockRef],
     was_ctx: &ChainContext<'_>,
@@ -41,7 +20,7 @@ pub(super) fn moved(
     }
     let mut hasher = Hasher::new(ctx.zone);
     let mut buffers = Buffers::default();
-    let (mut gone, mut come) = (Tally::default(), Tally::default());
+    let (mut gone, mut sums) = (BlockSums::default(), BlockSums::default());
     let mut olds = was.iter().map(|b| RowWalk::new(&b.block, *was_ctx));
     let mut old = olds.next();
     let mut new = RowWalk::new(block, *ctx);
@@ -64,16 +43,9 @@ pub(super) fn moved(
             gone.take(row, &mut hasher, &mut buffers);
         }
         if order.is_ge() {
-            come.take(&mut new, &mut hasher, &mut buffers);
+            sums.take(&mut new, &mut hasher, &mut buffers);
         }
     }
-    let mut sums = BlockSums {
-        rows: block.len() as u64,
-        records: come.records,
-        wire: come.wire,
-        fp: come.fp,
-        ..Default::default()
-    };
     for block in was {
         sums.records += block.sums.records;
         sums.wire += block.sums.wire;
